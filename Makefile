@@ -1,0 +1,40 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both set up what they need.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check benchmarks clean
+
+demo: $(VENV)/run.stamp
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/guestbook/demo.sh
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -q tests --ignore=tests/benchmarks
+
+check: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -q tests/test_lint.py tests/test_layers.py
+
+benchmarks: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+# Debian ships python3 without venv and pip; fetch them where they are missing and we may.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'pycompose needs Python 3.11 or newer; say which one: make PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo 'python3-venv is missing; installing it'; \
+	    apt-get install -y -qq python3-venv >/dev/null 2>&1 || \
+	    { apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null; }; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/run.stamp

@@ -1,0 +1,25 @@
+"""What all tests share: who may run here, and a machine of one's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.host import Host, host
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() == 0:
+        return
+    skip = pytest.mark.skip(reason="needs root: it makes namespaces, mounts and bridges")
+    for item in items:
+        if item.get_closest_marker("kernel"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(name="host")
+def host_fixture() -> Iterator[Host]:
+    with host() as opened:
+        yield opened

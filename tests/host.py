@@ -1,0 +1,292 @@
+"""A machine of its own for a test: network and mount namespace, folders, engine daemons, neighbours.
+
+Nothing that runs in a `Host` reaches the real network; `close()` ends every process it started and
+says what they left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TypeVar
+
+T = TypeVar("T")
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWNET = 0x40000000
+ROOT = Path(__file__).resolve().parent.parent
+
+# Holds the namespaces open until its standard input ends. unshare(2), then loopback up by SIOCSIFFLAGS.
+_HOLDER = """
+import ctypes, fcntl, socket, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.unshare(0x40000000 | 0x00020000):
+    sys.exit("unshare: errno %d" % ctypes.get_errno())
+if libc.mount(b"none", b"/", None, 0x44000, None):
+    sys.exit("mount: errno %d" % ctypes.get_errno())
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", 0x41))
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+@dataclass
+class Daemon:
+    """A running `pyengine daemon` of a host."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    @property
+    def socket(self) -> str:
+        return str(self.folder / "engine.sock")
+
+    @property
+    def data_root(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def exec_root(self) -> Path:
+        return self.folder / "exec"
+
+    @property
+    def address(self) -> str:
+        return f"unix://{self.socket}"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "daemon.log").read_text(errors="replace")
+
+    def call(
+        self, method: str, path: str, body: object = None, timeout: float = 60
+    ) -> tuple[int, object]:
+        """Status and decoded JSON (or text, or None) of one API request."""
+        connection = UnixConnection(self.socket, timeout)
+        try:
+            headers = {"Content-Type": "application/json"} if body is not None else {}
+            text = None if body is None else json.dumps(body)
+            connection.request(method, path, text, headers)
+            answer = connection.getresponse()
+            raw = answer.read()
+        finally:
+            connection.close()
+        try:
+            return answer.status, json.loads(raw) if raw else None
+        except ValueError:
+            return answer.status, raw.decode(errors="replace")
+
+    def kill(self) -> None:
+        """SIGKILL: the crash that nothing may be lost by."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, timeout: float = 20) -> int:
+        self.process.terminate()
+        return self.process.wait(timeout)
+
+    def remove_containers(self) -> None:
+        status, containers = self.call("GET", "/containers/json?all=1")
+        assert status == 200, containers
+        assert isinstance(containers, list)
+        for container in containers:
+            self.call("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+
+
+@dataclass
+class Host:
+    """Namespaces of a test. `folder` is its scratch space on a real file system."""
+
+    folder: Path
+    holder: subprocess.Popen[bytes]
+    inside: ThreadPoolExecutor
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    daemons: list[Daemon] = field(default_factory=list)
+
+    @property
+    def pid(self) -> int:
+        return self.holder.pid
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        """`argv` as a command that runs in this host's namespaces."""
+        prefix = ["nsenter", f"--net=/proc/{self.pid}/ns/net", f"--mount=/proc/{self.pid}/ns/mnt"]
+        return [*prefix, f"--wd={os.getcwd()}", "--", *argv]
+
+    def run(
+        self,
+        *argv: str,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        check: bool = True,
+        timeout: float = 100,
+        input: str | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        command = self.command(argv)
+        if cwd is not None:
+            command = [part.replace(os.getcwd(), str(cwd)) if part.startswith("--wd=") else part
+                       for part in command]  # fmt: skip
+        environment = {**os.environ, **(env or {})}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=timeout, input=input
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"{argv} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def call(self, function: Callable[[], T]) -> T:
+        """The result of `function`, run in a thread that lives in this host's network."""
+        return self.inside.submit(function).result()
+
+    def fetch(self, address: str, port: int, path: str = "/", timeout: float = 10) -> bytes:
+        """The body of one HTTP GET made inside this host's network."""
+
+        def get() -> bytes:
+            connection = http.client.HTTPConnection(address, port, timeout=timeout)
+            try:
+                connection.request("GET", path)
+                return connection.getresponse().read()
+            finally:
+                connection.close()
+
+        return self.call(get)
+
+    def daemon(self, name: str = "engine", *options: str, env: Mapping[str, str] | None = None) -> Daemon:
+        """Start (or, after a crash, start again) the daemon with the folders of `name`, and
+        wait until it serves."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        daemon = Daemon(process=None, folder=folder)  # type: ignore[arg-type]
+        reader, writer = os.pipe()
+        argv = [sys.executable, "-m", "engine.cli.main", "daemon", "-H", daemon.address]
+        argv += ["--data-root", str(daemon.data_root), "--exec-root", str(daemon.exec_root)]
+        argv += ["--ready-fd", str(writer), *options]
+        with open(folder / "daemon.log", "ab") as log:
+            daemon.process = subprocess.Popen(
+                self.command(argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                pass_fds=(writer,), cwd=ROOT, env={**os.environ, **(env or {})},
+            )  # fmt: skip
+        os.close(writer)
+        with open(reader, "rb") as ready:
+            started = ready.read(1)
+        if not started:
+            daemon.process.wait(10)
+            raise AssertionError(f"the daemon did not start:\n{daemon.log}")
+        self.daemons = [other for other in self.daemons if other.folder != folder] + [daemon]
+        return daemon
+
+    def close(self) -> None:
+        """End what runs here; raise AssertionError on what the daemons left behind."""
+        left: list[str] = []
+        try:
+            for daemon in self.daemons:
+                if daemon.process.poll() is not None:
+                    daemon = self.daemon(daemon.folder.name)
+                daemon.remove_containers()
+                daemon.stop()
+            if self.daemons:
+                left = leftovers(self.folder, self.pid)
+        finally:
+            for process in self.processes:
+                process.kill()
+                process.wait()
+            assert self.holder.stdin is not None
+            self.inside.shutdown()
+            self.holder.stdin.close()
+            self.holder.wait()
+            assert self.holder.stdout is not None
+            self.holder.stdout.close()
+            if not left:
+                shutil.rmtree(self.folder, ignore_errors=True)
+        assert not left, f"left behind: {left}"
+
+
+def leftovers(folder: Path, pid: int) -> list[str]:
+    """Processes, mounts, links and cgroups that belong to daemons whose folders lie in `folder`."""
+    found: list[str] = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(folder) in words:
+                found.append(f"process {entry.name}: {words}")
+    for mounts in (Path("/proc/self/mountinfo"), Path(f"/proc/{pid}/mountinfo")):
+        found += [f"mount {line}" for line in mounts.read_text().splitlines() if str(folder) in line]
+    links = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
+    names = [line.split(":")[0].strip() for line in links]
+    found += [f"link {name}" for name in names if name.startswith(("br-", "veth", "pyc"))]
+    return found
+
+
+def _enter(pid: int) -> None:
+    descriptor = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+    try:
+        if _libc().setns(descriptor, CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+    finally:
+        os.close(descriptor)
+
+
+def open_host() -> Host:
+    # Short: the path of a UNIX socket holds 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="pyc-", dir="/var/tmp"))
+    holder = subprocess.Popen(
+        [sys.executable, "-I", "-c", _HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    line = holder.stdout.readline()
+    assert line == b"ready\n", "the namespaces of the test could not be made"
+    inside = ThreadPoolExecutor(1, "inside", initializer=_enter, initargs=(holder.pid,))
+    return Host(folder=folder, holder=holder, inside=inside)
+
+
+@contextlib.contextmanager
+def host() -> Iterator[Host]:
+    opened = open_host()
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def read_stream(stream: IO[bytes], until: bytes) -> bytes:
+    """What arrives on `stream` up to and including `until`."""
+    gathered = b""
+    while until not in gathered:
+        chunk = stream.read1(65536) if hasattr(stream, "read1") else stream.read(1)
+        assert chunk, f"the stream ended before {until!r}: {gathered!r}"
+        gathered += chunk
+    return gathered
+
+
+def terminate(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    process.wait(20)

@@ -1,0 +1,163 @@
+"""The tree's order is a fact: packages import downwards only, without cycles."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.host import ROOT
+
+# Each row may import what stands in the rows below it, and in its own package.
+ENGINE = (
+    ("engine.cli",),
+    ("engine.daemon",),
+    ("engine.api",),
+    ("engine.builder",),
+    ("engine.containers",),
+    ("engine.images", "engine.networks", "engine.volumes"),
+    ("engine.registry",),
+    ("engine.runtime",),
+    ("engine.kernel",),
+    ("engine.oci",),
+    ("engine.settings", "engine.events", "engine.records", "engine.filters", "engine.ids"),
+    ("engine.errors",),
+)
+COMPOSE = (
+    ("compose.cli",),
+    ("compose.watch",),
+    ("compose.converge",),
+    ("compose.apply",),
+    ("compose.observe",),
+    ("compose.client",),
+    ("compose.plan",),
+    ("compose.load",),
+    ("compose.graph",),
+    ("compose.model",),
+    ("compose.errors",),
+    ("compose.position",),
+)
+# A third-party package has one home.
+HOMES = {
+    "networkx": ("compose.graph",),
+    "jsonschema": ("compose.load.schema",),
+    "yaml": ("compose.load.tree", "compose.cli.config"),
+    "watchdog": ("compose.watch.observer",),
+    "typer": ("compose.cli", "engine.cli"),
+    "rich": ("compose.cli",),
+    "pyroute2": ("engine.networks.links", "engine.networks.firewall"),
+    "dnslib": ("engine.networks.dns_message",),
+    "aiohttp": ("engine.api", "engine.registry", "compose.client.transport"),
+}
+
+
+def modules(package: str) -> dict[str, Path]:
+    found = {}
+    for path in sorted((ROOT / package).rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def inside(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def row_of(name: str, rows: tuple[tuple[str, ...], ...]) -> tuple[int, str] | None:
+    for index, row in enumerate(rows):
+        for package in row:
+            if inside(name, package):
+                return index, package
+    return None
+
+
+def check_rows(package: str, rows: tuple[tuple[str, ...], ...]) -> list[str]:
+    wrong = []
+    for name, path in modules(package).items():
+        here = row_of(name, rows)
+        if name == package:
+            continue
+        if here is None:
+            wrong.append(f"{name}: has no row in the order of packages")
+            continue
+        for target in imports(path):
+            there = row_of(target, rows)
+            if there is None or there[1] == here[1]:
+                continue
+            if there[0] <= here[0]:
+                wrong.append(f"{name} imports {target}, which does not stand below it")
+    return wrong
+
+
+def test_engine_imports_downwards() -> None:
+    assert check_rows("engine", ENGINE) == []
+
+
+def test_compose_imports_downwards() -> None:
+    assert check_rows("compose", COMPOSE) == []
+
+
+def test_engine_and_compose_share_only_the_api() -> None:
+    for package, other in (("engine", "compose"), ("compose", "engine")):
+        for name, path in modules(package).items():
+            strangers = [target for target in imports(path) if inside(target, other)]
+            assert not strangers, f"{name} imports {strangers}"
+
+
+def test_each_library_has_one_home() -> None:
+    wrong = []
+    for package in ("engine", "compose"):
+        for name, path in modules(package).items():
+            for target in imports(path):
+                homes = HOMES.get(target.split(".")[0])
+                if homes and not any(inside(name, home) for home in homes):
+                    wrong.append(f"{name} imports {target}; its home is {' or '.join(homes)}")
+    assert wrong == []
+
+
+def test_no_package_has_a_cycle() -> None:
+    for package in ("engine", "compose"):
+        known = modules(package)
+        graph = {name: set() for name in known}
+        for name, path in known.items():
+            tree = ast.parse(path.read_text())
+            for node in tree.body:  # an import inside a function can't make an import cycle
+                names: list[str] = []
+                if isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    names = [f"{node.module}.{alias.name}" for alias in node.names]
+                    names = [n if n in known else node.module for n in names]
+                graph[name] |= {target for target in names if target in known and target != name}
+        assert find_cycle(graph) == []
+
+
+def find_cycle(graph: dict[str, set[str]]) -> list[str]:
+    done: set[str] = set()
+
+    def visit(name: str, trail: list[str]) -> list[str]:
+        if name in trail:
+            return [*trail[trail.index(name) :], name]
+        if name in done:
+            return []
+        for target in sorted(graph[name]):
+            if cycle := visit(target, [*trail, name]):
+                return cycle
+        done.add(name)
+        return []
+
+    for name in graph:
+        if cycle := visit(name, []):
+            return cycle
+    return []
