@@ -1,4 +1,4 @@
-"""A machine of its own for a test: network and mount namespace, folders, engine daemons, neighbours.
+"""A machine of its own for a test: network and mount namespace, folders, engine daemons.
 
 Nothing that runs in a `Host` reaches the real network; `close()` ends every process it started and
 says what they left behind.
@@ -29,7 +29,7 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
 ROOT = Path(__file__).resolve().parent.parent
 
-# Holds the namespaces open until its standard input ends. unshare(2), then loopback up by SIOCSIFFLAGS.
+# Holds the namespaces open until its standard input ends; SIOCSIFFLAGS brings loopback up.
 _HOLDER = """
 import ctypes, fcntl, socket, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -178,7 +178,9 @@ class Host:
 
         return self.call(get)
 
-    def daemon(self, name: str = "engine", *options: str, env: Mapping[str, str] | None = None) -> Daemon:
+    def daemon(
+        self, name: str = "engine", *options: str, env: Mapping[str, str] | None = None
+    ) -> Daemon:
         """Start (or, after a crash, start again) the daemon with the folders of `name`, and
         wait until it serves."""
         folder = self.folder / name
@@ -239,7 +241,8 @@ def leftovers(folder: Path, pid: int) -> list[str]:
             if str(folder) in words:
                 found.append(f"process {entry.name}: {words}")
     for mounts in (Path("/proc/self/mountinfo"), Path(f"/proc/{pid}/mountinfo")):
-        found += [f"mount {line}" for line in mounts.read_text().splitlines() if str(folder) in line]
+        lines = mounts.read_text().splitlines()
+        found += [f"mount {line}" for line in lines if str(folder) in line]
     links = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
     names = [line.split(":")[0].strip() for line in links]
     found += [f"link {name}" for name in names if name.startswith(("br-", "veth", "pyc"))]

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Runs the guestbook, asks it for its page and says what to try next. `make demo` calls it.
+set -eu
+cd "$(dirname "$0")"
+port=${GUESTBOOK_PORT:-8080}
+
+echo "\$ pycompose up --detach --wait"
+pycompose up --detach --wait
+echo
+echo "\$ GET http://127.0.0.1:$port/"
+python3 - "$port" <<'PYTHON'
+import sys, urllib.request
+page = urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/", timeout=10).read().decode()
+body = page[page.index("<h1>"):page.index("</body>")]
+print("\n".join("    " + line for line in body.splitlines() if line.strip()))
+PYTHON
+echo
+echo "\$ pycompose ps"
+pycompose ps
+cat <<NEXT
+
+It runs. Open http://127.0.0.1:$port/ or try, in $(pwd)
+(with $(dirname "$(command -v pycompose)") on your PATH):
+
+    pycompose logs -f            every service's output, as it comes
+    pycompose watch              then edit web/page.html or compose.yaml in another terminal
+    pycompose plan               what an edit would change, and why, before it happens
+    pycompose exec web sh        a shell in the front
+    pycompose down               stop and remove; the entries stay on the volume
+    pycompose down -v            ... and the entries go too
+NEXT
