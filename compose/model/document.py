@@ -1,0 +1,40 @@
+"""How a model value becomes plain JSON data: the canonical form that `config` prints.
+
+Compose leaves out whatever is empty, zero or false, so a reader can't tell "not set" from "set to
+the zero value". The few attributes where one can are added by hand.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol, TypeVar
+
+Document = dict[str, object]
+V = TypeVar("V")
+
+
+class Documented(Protocol):
+    def to_document(self) -> Document: ...
+
+
+def filled(**fields: object) -> Document:
+    """The fields that hold something, in the order given; a trailing `_` of a name is dropped."""
+    return {
+        name.rstrip("_"): value
+        for name, value in fields.items()
+        if value is not None and value is not False and value not in ("", 0, [], {}, ())
+    }
+
+
+def mapping(values: Mapping[str, V], each: Callable[[V], object] = lambda value: value) -> Document:
+    """A map with its keys in order, as JSON encoders of Compose print it."""
+    return {key: each(values[key]) for key in sorted(values)}
+
+
+def documents(values: Iterable[Documented]) -> list[object]:
+    return [value.to_document() for value in values]
+
+
+def number(value: float | None) -> int | float | None:
+    """1.0 is printed as 1."""
+    if value is None:
+        return None
+    return int(value) if value == int(value) else value

@@ -1,0 +1,445 @@
+"""One service: all that its containers are made from. Fields are in the canonical order."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from compose.model.build import Build, Ulimit, host_lines
+from compose.model.deploy import Deploy, DeviceRequest
+from compose.model.document import Document, documents, filled, mapping, number
+from compose.model.health import HealthCheck
+from compose.model.mount import FileReference, Mount
+from compose.model.port import Port
+from compose.model.units import Bytes, Duration, format_duration
+
+
+class Condition(StrEnum):
+    STARTED = "service_started"
+    HEALTHY = "service_healthy"
+    COMPLETED = "service_completed_successfully"
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """An edge of `depends_on`, written or implied (links, volumes_from, pid: service:x)."""
+
+    service: str
+    condition: Condition = Condition.STARTED
+    restart: bool = False
+    required: bool = True
+
+    def to_document(self) -> Document:
+        document = filled(condition=str(self.condition), restart=self.restart)
+        document["required"] = self.required
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A command around a container's life: pre_start, post_start, pre_stop, or a watch rule's."""
+
+    command: tuple[str, ...] | None = None
+    user: str = ""
+    privileged: bool = False
+    working_dir: str = ""
+    environment: Mapping[str, str | None] = field(default_factory=dict)
+    image: str = ""  # pre_start only
+    per_replica: bool = False  # pre_start only
+
+    def to_document(self) -> Document:
+        document: Document = {"command": None if self.command is None else list(self.command)}
+        return document | filled(
+            image=self.image,
+            user=self.user,
+            privileged=self.privileged,
+            working_dir=self.working_dir,
+            environment=mapping(self.environment),
+            per_replica=self.per_replica,
+        )
+
+
+class WatchAction(StrEnum):
+    REBUILD = "rebuild"
+    SYNC = "sync"
+    RESTART = "restart"
+    SYNC_RESTART = "sync+restart"
+    SYNC_EXEC = "sync+exec"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRule:
+    """One entry of `develop.watch`."""
+
+    path: str  # absolute, symbolic links resolved
+    action: WatchAction
+    target: str = ""
+    exec: Hook = field(default_factory=Hook)
+    include: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    initial_sync: bool = False
+
+    def to_document(self) -> Document:
+        return (
+            {"path": self.path, "action": str(self.action)}
+            | filled(target=self.target)
+            | {"exec": self.exec.to_document()}
+            | filled(
+                include=list(self.include),
+                ignore=list(self.ignore),
+                initial_sync=self.initial_sync,
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """How a service takes part in one network."""
+
+    aliases: tuple[str, ...] = ()
+    driver_opts: Mapping[str, str] = field(default_factory=dict)
+    gw_priority: int = 0
+    interface_name: str = ""
+    ipv4_address: str = ""
+    ipv6_address: str = ""
+    link_local_ips: tuple[str, ...] = ()
+    mac_address: str = ""
+    priority: int = 0
+
+    def to_document(self) -> Document | None:
+        return (
+            filled(
+                aliases=list(self.aliases),
+                driver_opts=mapping(self.driver_opts),
+                gw_priority=self.gw_priority,
+                interface_name=self.interface_name,
+                ipv4_address=self.ipv4_address,
+                ipv6_address=self.ipv6_address,
+                link_local_ips=list(self.link_local_ips),
+                mac_address=self.mac_address,
+                priority=self.priority,
+            )
+            or None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    driver: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def to_document(self) -> Document:
+        return filled(driver=self.driver, options=mapping(self.options))
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    source: str
+    target: str = ""  # "" for a CDI name (vendor/class=name)
+    permissions: str = "rwm"
+
+    def to_document(self) -> Document:
+        return filled(source=self.source, target=self.target, permissions=self.permissions)
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleDevice:
+    path: str
+    rate: int
+
+    def to_document(self) -> Document:
+        return {"Path": self.path, "Rate": str(self.rate)}
+
+
+@dataclass(frozen=True, slots=True)
+class WeightDevice:
+    path: str
+    weight: int
+
+    def to_document(self) -> Document:
+        return {"Path": self.path, "Weight": self.weight}
+
+
+@dataclass(frozen=True, slots=True)
+class BlkioConfig:
+    weight: int = 0
+    weight_device: tuple[WeightDevice, ...] = ()
+    device_read_bps: tuple[ThrottleDevice, ...] = ()
+    device_read_iops: tuple[ThrottleDevice, ...] = ()
+    device_write_bps: tuple[ThrottleDevice, ...] = ()
+    device_write_iops: tuple[ThrottleDevice, ...] = ()
+
+    def to_document(self) -> Document:
+        return filled(
+            weight=self.weight,
+            weight_device=documents(self.weight_device),
+            device_read_bps=documents(self.device_read_bps),
+            device_read_iops=documents(self.device_read_iops),
+            device_write_bps=documents(self.device_write_bps),
+            device_write_iops=documents(self.device_write_iops),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """An external program that runs the service."""
+
+    type: str
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def to_document(self) -> Document:
+        return filled(type=self.type, options=mapping(self.options, list))
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialSpec:
+    config: str = ""
+    file: str = ""
+    registry: str = ""
+
+    def to_document(self) -> Document:
+        return filled(config=self.config, file=self.file, registry=self.registry)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBinding:
+    endpoint_var: str = ""
+    model_var: str = ""
+
+    def to_document(self) -> Document | None:
+        return filled(endpoint_var=self.endpoint_var, model_var=self.model_var) or None
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    name: str
+    profiles: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    attach: bool | None = None
+    build: Build | None = None
+    watch: tuple[WatchRule, ...] | None = None  # develop.watch
+    blkio_config: BlkioConfig | None = None
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    cgroup_parent: str = ""
+    cgroup: str = ""
+    cpu_count: int = 0
+    cpu_percent: float = 0.0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpu_rt_period: int = 0
+    cpu_rt_runtime: int = 0
+    cpus: float = 0.0
+    cpuset: str = ""
+    cpu_shares: int = 0
+    command: tuple[str, ...] | None = None  # None: the image's; (): none
+    configs: tuple[FileReference, ...] = ()
+    container_name: str = ""
+    credential_spec: CredentialSpec | None = None
+    depends_on: Mapping[str, Dependency] = field(default_factory=dict)
+    deploy: Deploy | None = None
+    device_cgroup_rules: tuple[str, ...] = ()
+    devices: tuple[Device, ...] = ()
+    dns: tuple[str, ...] = ()
+    dns_opt: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    domainname: str = ""
+    entrypoint: tuple[str, ...] | None = None
+    provider: Provider | None = None
+    environment: Mapping[str, str | None] = field(default_factory=dict)  # final: env_file folded in
+    expose: tuple[str, ...] = ()
+    external_links: tuple[str, ...] = ()
+    extra_hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    group_add: tuple[str, ...] = ()
+    gpus: tuple[DeviceRequest, ...] = ()
+    hostname: str = ""
+    healthcheck: HealthCheck | None = None
+    image: str = ""
+    init: bool | None = None
+    ipc: str = ""
+    isolation: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)  # label_file folded in
+    links: tuple[str, ...] = ()
+    logging: Logging | None = None
+    mem_limit: Bytes | None = None
+    mem_reservation: Bytes | None = None
+    memswap_limit: Bytes | None = None  # -1: unlimited
+    mem_swappiness: int | None = None
+    mac_address: str = ""
+    models: Mapping[str, ModelBinding] = field(default_factory=dict)
+    network_mode: str = ""
+    networks: Mapping[str, Attachment] = field(default_factory=dict)
+    oom_kill_disable: bool = False
+    oom_score_adj: int = 0
+    pid: str = ""
+    pids_limit: int = 0
+    platform: str = ""
+    ports: tuple[Port, ...] = ()
+    privileged: bool = False
+    pull_policy: str = ""
+    pull_refresh_after: str = ""
+    read_only: bool = False
+    restart: str = ""
+    runtime: str = ""
+    scale: int | None = None
+    secrets: tuple[FileReference, ...] = ()
+    security_opt: tuple[str, ...] = ()
+    shm_size: Bytes | None = None
+    stdin_open: bool = False
+    stop_grace_period: Duration | None = None
+    stop_signal: str = ""
+    storage_opt: Mapping[str, str] = field(default_factory=dict)
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    tmpfs: tuple[str, ...] = ()
+    tty: bool = False
+    ulimits: Mapping[str, Ulimit] = field(default_factory=dict)
+    use_api_socket: bool = False
+    user: str = ""
+    userns_mode: str = ""
+    uts: str = ""
+    volumes: tuple[Mount, ...] = ()
+    volumes_from: tuple[str, ...] = ()
+    working_dir: str = ""
+    pre_start: tuple[Hook, ...] = ()
+    post_start: tuple[Hook, ...] = ()
+    pre_stop: tuple[Hook, ...] = ()
+    extensions: Mapping[str, object] = field(default_factory=dict)  # x-*, plain JSON data
+
+    @property
+    def replicas(self) -> int:
+        """How many containers the files ask for."""
+        if self.scale is not None:
+            return self.scale
+        if self.deploy is not None and self.deploy.replicas is not None:
+            return self.deploy.replicas
+        return 1
+
+    def networks_by_priority(self) -> tuple[str, ...]:
+        """In the order in which a container is connected."""
+        return tuple(sorted(self.networks, key=lambda key: (-self.networks[key].priority, key)))
+
+    def to_document(self) -> Document:
+        document = self._head()
+        # These two always show: null says "the image's own".
+        document["command"] = None if self.command is None else list(self.command)
+        document |= self._middle()
+        document["entrypoint"] = None if self.entrypoint is None else list(self.entrypoint)
+        return document | self._tail()
+
+    def _head(self) -> Document:
+        document = filled(profiles=list(self.profiles), annotations=mapping(self.annotations))
+        if self.attach is not None:
+            document["attach"] = self.attach
+        if self.build is not None:
+            document["build"] = self.build.to_document()
+        if self.watch is not None:
+            document["develop"] = filled(watch=documents(self.watch))
+        return document | filled(
+            blkio_config=self.blkio_config.to_document() if self.blkio_config else None,
+            cap_add=list(self.cap_add),
+            cap_drop=list(self.cap_drop),
+            cgroup_parent=self.cgroup_parent,
+            cgroup=self.cgroup,
+            cpu_count=self.cpu_count,
+            cpu_percent=number(self.cpu_percent),
+            cpu_period=self.cpu_period,
+            cpu_quota=self.cpu_quota,
+            cpu_rt_period=self.cpu_rt_period,
+            cpu_rt_runtime=self.cpu_rt_runtime,
+            cpus=number(self.cpus),
+            cpuset=self.cpuset,
+            cpu_shares=self.cpu_shares,
+        )
+
+    def _middle(self) -> Document:
+        return filled(
+            configs=documents(self.configs),
+            container_name=self.container_name,
+            credential_spec=self.credential_spec.to_document() if self.credential_spec else None,
+            depends_on=mapping(self.depends_on, Dependency.to_document),
+            deploy=self.deploy.to_document() if self.deploy else None,
+            device_cgroup_rules=list(self.device_cgroup_rules),
+            devices=documents(self.devices),
+            dns=list(self.dns),
+            dns_opt=list(self.dns_opt),
+            dns_search=list(self.dns_search),
+            domainname=self.domainname,
+        )
+
+    def _tail(self) -> Document:
+        document = filled(
+            provider=self.provider.to_document() if self.provider else None,
+            environment=mapping(self.environment),
+            expose=list(self.expose),
+            external_links=list(self.external_links),
+            extra_hosts=host_lines(self.extra_hosts),
+            group_add=list(self.group_add),
+            gpus=documents(self.gpus),
+            hostname=self.hostname,
+        )
+        if self.healthcheck is not None:
+            document["healthcheck"] = self.healthcheck.to_document()
+        document |= filled(image=self.image)
+        if self.init is not None:
+            document["init"] = self.init
+        document |= filled(
+            ipc=self.ipc,
+            isolation=self.isolation,
+            labels=mapping(self.labels),
+            links=list(self.links),
+        )
+        if self.logging is not None:
+            document["logging"] = self.logging.to_document()
+        document |= filled(
+            mem_limit=_size(self.mem_limit),
+            mem_reservation=_size(self.mem_reservation),
+            memswap_limit=_size(self.memswap_limit),
+            mem_swappiness=_size(self.mem_swappiness),
+            mac_address=self.mac_address,
+            models=mapping(self.models, ModelBinding.to_document),
+            network_mode=self.network_mode,
+            networks=mapping(self.networks, Attachment.to_document),
+            oom_kill_disable=self.oom_kill_disable,
+            oom_score_adj=self.oom_score_adj,
+            pid=self.pid,
+            pids_limit=self.pids_limit,
+            platform=self.platform,
+            ports=documents(self.ports),
+            privileged=self.privileged,
+            pull_policy=self.pull_policy,
+            pull_refresh_after=self.pull_refresh_after,
+            read_only=self.read_only,
+            restart=self.restart,
+            runtime=self.runtime,
+        )
+        if self.scale is not None:
+            document["scale"] = self.scale
+        document |= filled(
+            secrets=documents(self.secrets),
+            security_opt=list(self.security_opt),
+            shm_size=_size(self.shm_size),
+            stdin_open=self.stdin_open,
+        )
+        if self.stop_grace_period is not None:
+            document["stop_grace_period"] = format_duration(self.stop_grace_period)
+        return document | filled(
+            stop_signal=self.stop_signal,
+            storage_opt=mapping(self.storage_opt),
+            sysctls=mapping(self.sysctls),
+            tmpfs=list(self.tmpfs),
+            tty=self.tty,
+            ulimits=mapping(self.ulimits, Ulimit.to_document),
+            use_api_socket=self.use_api_socket,
+            user=self.user,
+            userns_mode=self.userns_mode,
+            uts=self.uts,
+            volumes=documents(self.volumes),
+            volumes_from=list(self.volumes_from),
+            working_dir=self.working_dir,
+            pre_start=documents(self.pre_start),
+            post_start=documents(self.post_start),
+            pre_stop=documents(self.pre_stop),
+        )
+
+
+def _size(value: int | None) -> str | None:
+    return str(value) if value else None
