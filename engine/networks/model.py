@@ -1,0 +1,138 @@
+"""Frozen values of networks: what was asked for, what exists, and a container's place in it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+# Options of Docker's bridge driver that this engine honours.
+OPTION_BRIDGE_NAME = "com.docker.network.bridge.name"
+OPTION_ICC = "com.docker.network.bridge.enable_icc"
+OPTION_MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+OPTION_HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
+OPTION_MTU = "com.docker.network.driver.mtu"
+OPTION_DEFAULT_BRIDGE = "com.docker.network.bridge.default_bridge"
+
+PREDEFINED = ("bridge", "host", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class AddressPool:
+    """One subnet of a network, in Docker's words IPAM.Config[i]. Empty = choose."""
+
+    subnet: str = ""  # "172.18.0.0/16"
+    gateway: str = ""
+    ip_range: str = ""  # addresses are given out from here only
+    auxiliary: Mapping[str, str] = field(default_factory=dict)  # name -> address never given out
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """A request to create a network."""
+
+    name: str
+    driver: str = "bridge"
+    pools: tuple[AddressPool, ...] = ()
+    ipam_driver: str = "default"
+    ipam_options: Mapping[str, str] = field(default_factory=dict)
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    enable_ipv4: bool = True
+    enable_ipv6: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    id: str
+    name: str
+    driver: str  # "bridge", "host", "null"
+    created: int  # nanoseconds since the epoch
+    pools: tuple[AddressPool, ...]  # decided: subnet and gateway are never empty
+    bridge: str  # name of the interface, "" for host and none
+    scope: str = "local"
+    ipam_driver: str = "default"
+    ipam_options: Mapping[str, str] = field(default_factory=dict)
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    enable_ipv4: bool = True
+    enable_ipv6: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def predefined(self) -> bool:
+        return self.name in PREDEFINED
+
+    @property
+    def serves_names(self) -> bool:
+        """The default bridge has no name service, as in Docker; host and none have no link."""
+        return self.driver == "bridge" and not self.predefined
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRequest:
+    container_id: str
+    container_name: str
+    hostname: str = ""
+    aliases: tuple[str, ...] = ()
+    ipv4_address: str = ""  # "" = the next free one
+    ipv6_address: str = ""
+    mac_address: str = ""  # "" = made from the address
+    gateway_priority: int = 0
+    ifname: str = ""  # "" = the container's next ethN
+    links: Mapping[str, str] = field(default_factory=dict)  # alias -> name of another container
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A container's place in one network; exists from start to stop."""
+
+    endpoint_id: str
+    network_id: str
+    network_name: str
+    container_id: str
+    container_name: str
+    ifname: str = ""  # in the container; "" in the host and none networks
+    host_ifname: str = ""
+    mac_address: str = ""
+    ipv4_address: str = ""
+    ipv4_prefix: int = 0
+    gateway: str = ""  # "" = no way out: internal, host, none
+    ipv6_address: str = ""
+    ipv6_prefix: int = 0
+    ipv6_gateway: str = ""
+    dns_names: tuple[str, ...] = ()  # what the network's name service answers for
+    links: Mapping[str, str] = field(default_factory=dict)
+    gateway_priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DnsOptions:
+    """HostConfig.Dns, DnsOptions and DnsSearch of one container."""
+
+    servers: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PortRequest:
+    """One wish: `container_port/protocol` on one free host port of a range; 0 = ephemeral."""
+
+    container_port: int
+    protocol: str = "tcp"
+    host_ip: str = ""  # "" = the network's default, 0.0.0.0
+    host_port: int = 0
+    host_port_end: int = 0  # last of the range, 0 = only host_port
+
+
+@dataclass(frozen=True, slots=True)
+class PortBinding:
+    """What is really bound."""
+
+    container_port: int
+    protocol: str
+    host_ip: str
+    host_port: int
