@@ -1,0 +1,14 @@
+"""A container's root file system as the kernel is told: overlay directories, top layer first.
+
+Imported by the spawner, so only the standard library.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rootfs:
+    lowers: tuple[str, ...]  # absolute directories, top first
+    upper: str
+    work: str  # same file system as `upper`
+    read_only: bool
