@@ -1,0 +1,97 @@
+"""What an image is to the rest of the engine. Frozen values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from engine.oci.digest import Digest
+from engine.oci.image_config import ImageConfig, ImageDocument
+
+ROOTFS_PREFIX = "rootfs:"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    id: Digest
+    tags: tuple[str, ...]  # familiar, "nginx:latest"; for a directory of the host "rootfs:/path"
+    digests: tuple[str, ...]  # familiar, "nginx@sha256:..."
+    document: ImageDocument
+    created: str  # RFC 3339, UTC
+    size: int  # bytes of all layers, unpacked
+    last_tagged: str = ""  # RFC 3339
+    rootfs_path: str = ""  # a directory of the host, resolved; "" for an image of layers
+
+    @property
+    def config(self) -> ImageConfig:
+        return self.document.config
+
+    @property
+    def os(self) -> str:
+        return self.document.platform.os
+
+    @property
+    def architecture(self) -> str:
+        return self.document.platform.architecture
+
+    @property
+    def variant(self) -> str:
+        return self.document.platform.variant
+
+    @property
+    def parent(self) -> str:
+        return ""  # only the classic builder of Docker has parents
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return self.document.config.labels
+
+    @property
+    def name(self) -> str:
+        """What people call it: its first tag, else its id."""
+        return self.tags[0] if self.tags else self.id
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUser:
+    """A container that needs an image."""
+
+    container_id: str
+    is_running: bool
+
+
+class Removal(Enum):
+    UNTAGGED = "Untagged"
+    DELETED = "Deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """One line of what a removal did; `image_id` for the event."""
+
+    what: Removal
+    name: str
+    image_id: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    removed: tuple[Removed, ...]
+    reclaimed: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An image that came in, and the familiar tags that it got (none: known by its id only)."""
+
+    image: Image
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLine:
+    id: str  # of the image for the newest line, "<missing>" for the others
+    created: int  # seconds
+    created_by: str
+    tags: tuple[str, ...]
+    size: int
+    comment: str

@@ -1,0 +1,44 @@
+"""What a volume is. Frozen values."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+ANONYMOUS_LABEL = "com.docker.volume.anonymous"
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    name: str
+    mountpoint: str  # <data-root>/volumes/<name>/_data
+    created: str  # RFC 3339
+    driver: str = "local"
+    labels: Mapping[str, str] = field(default=_NONE)
+    options: Mapping[str, str] = field(default=_NONE)
+    scope: str = "local"
+
+    @property
+    def is_anonymous(self) -> bool:
+        return ANONYMOUS_LABEL in self.labels
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSource:
+    """What to mount where a container wants the volume: a bind of `path`, or a new tmpfs."""
+
+    kind: str  # "bind" or "tmpfs"
+    path: str
+    options: tuple[str, ...]  # mount options: ("ro",), ("size=64m",)
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    names: tuple[str, ...]
+    reclaimed: int  # bytes
+
+
+def is_valid_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and len(name) <= 255
