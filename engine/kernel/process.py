@@ -1,0 +1,117 @@
+"""Processes: clone3 with a pidfd, waiting, descriptors, terminals, the name that ps shows."""
+
+import ctypes
+import errno
+import fcntl
+import os
+import signal
+import struct
+import termios
+from typing import NamedTuple
+
+from engine.kernel.libc import KernelError, system_call
+
+CLONE_PIDFD = 0x00001000
+CLONE_PARENT = 0x00008000
+
+_TIOCGPTPEER = 0x5441
+_TIOCSPTLCK = 0x40045431
+_CLOSE_RANGE_CLOEXEC = 4
+_P_PIDFD = 3
+_CLD_EXITED = 1
+
+
+class Child(NamedTuple):
+    pid: int  # 0 in the child itself
+    pidfd: int
+
+
+def clone3(flags: int = 0, *, reparent: bool = False) -> Child:
+    """Fork with new namespaces in `flags`; with `reparent` the child is the caller's sibling.
+
+    Half the price of os.fork, which runs the interpreter's hooks for threads; there are none
+    here. The caller must be single threaded.
+    """
+    pidfd = ctypes.c_int(-1)
+    exit_signal = 0 if reparent else int(signal.SIGCHLD)
+    arguments = struct.pack(
+        "=11Q",
+        flags | CLONE_PIDFD | (CLONE_PARENT if reparent else 0),
+        ctypes.addressof(pidfd),
+        0,
+        0,
+        exit_signal,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    )
+    pid = system_call("clone3", arguments, len(arguments))
+    return Child(pid, pidfd.value if pid else -1)
+
+
+def reap(pidfd: int) -> tuple[int, int | None] | None:
+    """(exit code, signal or None) of a child that ended, None while it runs."""
+    found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    if found is None:
+        return None
+    if found.si_code == _CLD_EXITED:
+        return found.si_status, None
+    return 128 + found.si_status, found.si_status
+
+
+def send_signal(pidfd: int, number: int) -> None:
+    """Raises ProcessLookupError when the process is gone."""
+    signal.pidfd_send_signal(pidfd, number)
+
+
+def close_range(first: int, last: int = 0xFFFFFFFF, *, on_exec: bool = False) -> None:
+    system_call("close_range", first, last, _CLOSE_RANGE_CLOEXEC if on_exec else 0)
+
+
+def default_signals() -> None:
+    """Every disposition back to the default and nothing blocked.
+
+    Python ignores SIGPIPE and SIGXFSZ and catches SIGINT; ignored signals stay so over execve.
+    """
+    for number in range(1, signal.NSIG):
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            try:
+                signal.signal(number, signal.SIG_DFL)
+            except (OSError, ValueError) as error:
+                # 32 and 33 belong to the C library's threads.
+                if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                    raise
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def join_session_keyring(name: str) -> None:
+    """A new, empty session keyring, so that the engine's keys stay out of reach."""
+    join_session = 1
+    try:
+        system_call("keyctl", join_session, name.encode(), path=name)
+    except KernelError as error:
+        # A kernel without keyrings has nothing to hide.
+        if error.errno != errno.ENOSYS:
+            raise
+
+
+def open_pty_peer(master: int) -> int:
+    """The other end of a pty, by ioctl: a path under /dev/pts could be a trap."""
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+    return fcntl.ioctl(master, _TIOCGPTPEER, flags)
+
+
+def unlock_pty(master: int) -> None:
+    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("=i", 0))
+
+
+def set_window_size(master: int, height: int, width: int) -> None:
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("=HHHH", height, width, 0, 0))
+
+
+def take_terminal(descriptor: int) -> None:
+    """Make the terminal the controlling one of this session."""
+    fcntl.ioctl(descriptor, termios.TIOCSCTTY, 0)
