@@ -1,0 +1,44 @@
+"""An engine as the rest of pycompose sees it: one object, its resources as attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from compose.client import fields
+from compose.client.address import Address
+from compose.client.containers import Containers
+from compose.client.events import Events
+from compose.client.images import Images
+from compose.client.networks import Networks
+from compose.client.transport import Transport
+from compose.client.volumes import Volumes
+
+
+class Engine:
+    """Made by `connect`; holds no open connection between calls, so there is nothing to close."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.address = transport.address
+        self.containers = Containers(transport)
+        self.images = Images(transport)
+        self.networks = Networks(transport)
+        self.volumes = Volumes(transport)
+        self.events = Events(transport)
+
+    @property
+    def api_version(self) -> tuple[int, int]:
+        return self._transport.version or (0, 0)
+
+    async def version(self) -> Mapping[str, object]:
+        return fields.mapping(await self._transport.json("GET", "/version"), "the version")
+
+    async def info(self) -> Mapping[str, object]:
+        return fields.mapping(await self._transport.json("GET", "/info"), "the info")
+
+
+async def connect(address: Address) -> Engine:
+    """Raises Unreachable or Incompatible, each with what to do."""
+    transport = Transport(address)
+    await transport.negotiate()
+    return Engine(transport)

@@ -1,0 +1,121 @@
+"""/images: inspect, pull with progress, list, remove."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from compose.client import fields
+from compose.client.containers import Filters, encode_filters
+from compose.client.errors import ClientError, NotFound
+from compose.client.transport import Transport
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDetails:
+    id: str
+    tags: tuple[str, ...]
+    digests: tuple[str, ...]
+    volumes: tuple[str, ...]  # paths of its VOLUME lines
+    has_healthcheck: bool
+    created: str
+    size: int
+    architecture: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A step of a pull. `layer` is empty for the whole; `total` 0: not known."""
+
+    status: str
+    layer: str
+    current: int
+    total: int
+
+
+class Images:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def inspect(self, reference: str) -> ImageDetails:
+        answer = await self._transport.json("GET", f"/images/{reference}/json")
+        image = fields.mapping(answer, "an image")
+        config = fields.child(image, "Config")
+        check = fields.texts(fields.child(config, "Healthcheck"), "Test")
+        return ImageDetails(
+            id=fields.text(image, "Id"),
+            tags=fields.texts(image, "RepoTags"),
+            digests=fields.texts(image, "RepoDigests"),
+            volumes=tuple(sorted(fields.child(config, "Volumes"))),
+            has_healthcheck=bool(check) and check[0] != "NONE",
+            created=fields.text(image, "Created", ""),
+            size=fields.number(image, "Size", 0),
+            architecture=fields.text(image, "Architecture", ""),
+            labels=fields.text_map(config, "Labels"),
+        )
+
+    async def find(self, reference: str) -> ImageDetails | None:
+        try:
+            return await self.inspect(reference)
+        except NotFound:
+            return None
+
+    async def list(self, *, filters: Filters | None = None) -> tuple[Mapping[str, object], ...]:
+        """Undecoded rows of the list."""
+        answer = await self._transport.json(
+            "GET", "/images/json", query={"filters": encode_filters(filters)}
+        )
+        return tuple(fields.mapping(row, "an image") for row in fields.items(answer, "images"))
+
+    async def pull(
+        self, reference: str, *, platform: str = "", credentials: str = ""
+    ) -> AsyncIterator[Progress]:
+        """`credentials`: an X-Registry-Auth value. Raises ClientError where the pull fails."""
+        name, tag = split_reference(reference)
+        headers = {"X-Registry-Auth": credentials} if credentials else {}
+        query = {"fromImage": name, "tag": tag, "platform": platform or None}
+        async with self._transport.stream(
+            "POST", "/images/create", query=query, headers=headers
+        ) as answer:
+            async for message in answer.objects():
+                yield _progress(fields.mapping(message, "progress of a pull"), reference)
+
+    async def remove(self, reference: str, *, force: bool = False) -> None:
+        await self._transport.json("DELETE", f"/images/{reference}", query={"force": force})
+
+    async def import_rootfs(
+        self, tar: bytes | AsyncIterator[bytes], *, repository: str, tag: str = "latest"
+    ) -> str:
+        """A tar of a root filesystem becomes an image; its id."""
+        query = {"fromSrc": "-", "repo": repository, "tag": tag}
+        image_id = ""
+        async with self._transport.stream(
+            "POST", "/images/create", query=query, body=tar
+        ) as answer:
+            async for message in answer.objects():
+                image_id = _progress(fields.mapping(message, "an import"), repository).status
+        return image_id
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Name, and the tag or digest: without either the API would pull every tag there is."""
+    name, at, digest = reference.partition("@")
+    if at:
+        return name, digest
+    head, colon, tag = reference.rpartition(":")
+    if colon and "/" not in tag:
+        return head, tag
+    return reference, "latest"
+
+
+def _progress(message: Mapping[str, object], reference: str) -> Progress:
+    if failure := fields.text(message, "error", ""):
+        raise ClientError(f"cannot get image {reference}: {failure}")
+    detail = fields.child(message, "progressDetail")
+    return Progress(
+        status=fields.text(message, "status", ""),
+        layer=fields.text(message, "id", ""),
+        current=fields.number(detail, "current", 0),
+        total=fields.number(detail, "total", 0),
+    )

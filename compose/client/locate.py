@@ -1,0 +1,162 @@
+"""Which engine to talk to: --host, PYCOMPOSE_HOST, DOCKER_HOST, else the built-in one.
+
+The built-in engine is started when it doesn't run: detached, with a log, and never twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import compose
+from compose.client.address import Address, UnixAddress, parse_address
+from compose.client.engine import Engine, connect
+from compose.client.errors import Unreachable
+
+# What a daemon needs of its starter's environment. The rest may hold secrets, and it lives long.
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "XDG_RUNTIME_DIR", "XDG_DATA_HOME",
+             "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy",
+             "no_proxy")  # fmt: skip
+LOG_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Folders of the built-in engine: root's are the machine's, a user's are XDG's."""
+
+    data_root: Path
+    exec_root: Path
+
+    @property
+    def address(self) -> UnixAddress:
+        return UnixAddress(str(self.exec_root / "engine.sock"))
+
+    @property
+    def log(self) -> Path:
+        return self.exec_root / "engine.log"
+
+
+def built_in_places(uid: int, environment: Mapping[str, str]) -> Places:
+    if uid == 0:
+        return Places(Path("/var/lib/pycompose"), Path("/run/pycompose"))
+    home = environment.get("HOME", "/")
+    data = environment.get("XDG_DATA_HOME") or f"{home}/.local/share"
+    runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"
+    return Places(Path(data) / "pycompose", Path(runtime) / "pycompose")
+
+
+def chosen_address(host: str, environment: Mapping[str, str]) -> Address | None:
+    """What the user asked for; None: nothing, so the built-in engine."""
+    text = host or environment.get("PYCOMPOSE_HOST") or environment.get("DOCKER_HOST") or ""
+    return parse_address(text, environment) if text else None
+
+
+async def locate(host: str, environment: Mapping[str, str]) -> Engine:
+    """A connected engine; starts the built-in one if it is meant and down. Raises ClientError."""
+    address = chosen_address(host, environment)
+    if address is not None:
+        return await connect(address)
+    return await connect_built_in(built_in_places(os.getuid(), environment), environment)
+
+
+async def connect_built_in(places: Places, environment: Mapping[str, str]) -> Engine:
+    if engine := await connect_if_running(places.address):
+        return engine
+    try:
+        places.exec_root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unreachable(
+            f"cannot start the built-in engine: {places.exec_root}: {error.strerror}",
+            hint="run as root, or set XDG_RUNTIME_DIR to a folder of yours",
+        ) from error
+    async with _starting(places):
+        # Whoever held the lock before us may have started it.
+        if engine := await connect_if_running(places.address):
+            return engine
+        await _start(places, environment)
+        return await connect(places.address)
+
+
+async def connect_if_running(address: UnixAddress) -> Engine | None:
+    """None where nothing listens; every other trouble is raised."""
+    try:
+        return await connect(address)
+    except Unreachable as error:
+        if isinstance(error.__cause__, (FileNotFoundError, ConnectionRefusedError)):
+            return None
+        raise
+
+
+@asynccontextmanager
+async def _starting(places: Places) -> AsyncIterator[None]:
+    with open(places.exec_root / "start.lock", "w") as lock:
+        # In a thread: whoever is starting the engine may need seconds.
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        yield
+
+
+async def _start(places: Places, environment: Mapping[str, str]) -> None:
+    """Returns when it serves; raises Unreachable with the end of its log when it doesn't."""
+    reader, writer = os.pipe()
+    with contextlib.ExitStack() as files:
+        ready = files.enter_context(open(reader, "rb", buffering=0))
+        with open(writer, "wb"), open(places.log, "ab", opener=_private) as log:
+            start = log.tell()
+            process = subprocess.Popen(
+                daemon_command(places, ready_fd=writer),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(writer,),
+                start_new_session=True,
+                cwd=Path(compose.__file__).parent.parent,  # where `-m engine...` is found
+                env={name: environment[name] for name in INHERITED if name in environment},
+            )
+        # One byte when it serves; the end of the pipe when it has died.
+        served = await asyncio.to_thread(ready.read, 1)
+    if served:
+        # Not waited for, since it outlives us; without this the interpreter would warn.
+        process.returncode = 0
+        return
+    code = await asyncio.to_thread(process.wait)
+    raise Unreachable(
+        f"cannot start the built-in engine: it ended with {code}\n{log_end(places.log, start)}",
+        hint=f"its log is {places.log}; set DOCKER_HOST to use another engine",
+    )
+
+
+def daemon_command(places: Places, *, ready_fd: int) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "engine.cli.main",
+        "daemon",
+        "-H",
+        str(places.address),
+        "--data-root",
+        str(places.data_root),
+        "--exec-root",
+        str(places.exec_root),
+        "--ready-fd",
+        str(ready_fd),
+    ]
+
+
+def log_end(log: Path, start: int) -> str:
+    """The last lines of what was written after `start`, each indented."""
+    with open(log, "rb") as file:
+        file.seek(start)
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    return "\n".join(f"  {line}" for line in lines[-LOG_LINES:]) or "  (it wrote nothing)"
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
