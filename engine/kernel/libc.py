@@ -39,6 +39,7 @@ _COMMON = {
 }
 _OLDER = {
     "x86_64": {
+        "bpf": 321,
         "pivot_root": 155,
         "keyctl": 250,
         "capset": 126,
@@ -49,6 +50,7 @@ _OLDER = {
         "setresuid": 117,
     },
     "aarch64": {
+        "bpf": 280,
         "pivot_root": 41,
         "keyctl": 219,
         "capset": 91,
@@ -78,7 +80,7 @@ def system_call(name: str, *arguments: Argument, path: str = "") -> int:
     return result
 
 
-def function(name: str, *argument_types: type) -> ctypes._NamedFuncPointer:
+def function(name: str, *argument_types: type) -> "ctypes._NamedFuncPointer":
     """A function of the C library that returns an int, with its arguments declared."""
     found = _library[name]
     found.restype = ctypes.c_int
