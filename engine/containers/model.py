@@ -7,10 +7,8 @@ as in the Engine API. What this engine can't do is still kept here, so that it i
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from engine.networks.model import Endpoint, PortBinding
+from engine.networks.model import Endpoint, PortBinding
 
 
 class Status(Enum):
@@ -111,7 +109,7 @@ class MountRequest:
 
 @dataclass(frozen=True, slots=True)
 class PublishedPort:
-    """One wanted host port: the API's `PortBindings` values. `host_port` may be a range or empty."""
+    """One wanted host port, a value of `PortBindings`. `host_port` may be a range or empty."""
 
     host_ip: str = ""
     host_port: str = ""
@@ -224,7 +222,7 @@ class Attachment:
     network: str  # name or id as given, the name once resolved
     settings: EndpointSettings = EndpointSettings()
     network_id: str = ""  # known from the first start on
-    endpoint: "Endpoint | None" = None
+    endpoint: Endpoint | None = None
     dns_names: tuple[str, ...] = ()
 
 
@@ -291,7 +289,7 @@ class Record:
     args: tuple[str, ...]
     mounts: tuple[MountPoint, ...] = ()
     attachments: tuple[Attachment, ...] = ()
-    ports: "tuple[PortBinding, ...]" = ()  # published now; empty while down
+    ports: tuple[PortBinding, ...] = ()  # published now; empty while down
     state: State = State()
     restart_count: int = 0
     log_path: str = ""  # "" = nothing is written (driver none)

@@ -1,0 +1,470 @@
+"""What can be said against a create request before anything is done: pure, in Docker's words.
+
+Raises InvalidRequest (the request is wrong) or Unsupported (this engine can't do it).
+"""
+
+import ipaddress
+import re
+import signal
+from collections.abc import Iterator
+
+from engine.containers.model import (
+    ContainerConfig,
+    CreateRequest,
+    HealthCheck,
+    HostConfig,
+    LogConfig,
+    RestartPolicy,
+)
+from engine.errors import InvalidRequest, Unsupported
+
+MINIMUM_MEMORY = 6 * 1024 * 1024
+LOG_DRIVERS = ("json-file", "local", "none")
+_READ_LOG_OPTIONS = frozenset({"max-size", "max-file"})
+# Known to Docker; here they would change nothing that the API shows.
+_VOID_LOG_OPTIONS = frozenset({"compress", "tag", "labels", "labels-regex", "env", "env-regex"})
+ULIMITS = re.compile(
+    "as|core|cpu|data|fsize|locks|memlock|msgqueue|nice|nofile|nproc|rss|rtprio|rttime|"
+    "sigpending|stack"
+)
+_SYSCTLS_IPC = frozenset({"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem"})
+_SIZE = re.compile(r"(\d{1,15})\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
+_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
+_CPU_LIST = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*")
+_MILLISECOND = 1_000_000
+
+
+def check_request(request: CreateRequest, *, cpus: int) -> tuple[str, ...]:
+    """Warnings. `cpus` is how many this machine has."""
+    _check_text(request)
+    _check_config(request.config)
+    _check_supported(request)
+    host = request.host
+    check_resources(host, cpus=cpus)
+    check_restart_policy(host.restart_policy, auto_remove=host.auto_remove)
+    _check_network(request)
+    _check_modes(host)
+    _check_sysctls(host)
+    _check_ulimits(host)
+    _check_dns(host)
+    parse_security_options(host.security_opt)
+    return tuple(_log_warnings(host.log_config))
+
+
+def _check_text(request: CreateRequest) -> None:
+    config = request.config
+    texts = (*(config.cmd or ()), *(config.entrypoint or ()), *config.env, config.working_dir)
+    texts += (config.user, config.hostname, config.domainname, *request.host.binds)
+    for text in texts:
+        if "\0" in text:
+            raise InvalidRequest(f"invalid value {text!r}: it holds a NUL character")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest(f"invalid value {text!r}: it is not Unicode text") from None
+
+
+def _check_config(config: ContainerConfig) -> None:
+    if config.working_dir and not config.working_dir.startswith("/"):
+        raise InvalidRequest(
+            f"the working directory '{config.working_dir}' is invalid, "
+            "it needs to be an absolute path"
+        )
+    for variable in config.env:
+        if not variable or variable.startswith("="):
+            raise InvalidRequest(f"invalid environment variable: {variable}")
+    if config.stop_signal:
+        parse_signal(config.stop_signal)
+    for port in config.exposed_ports:
+        parse_port(port)
+    for name in (config.hostname, config.domainname):
+        if len(name) > 64 or not re.fullmatch(r"[A-Za-z0-9._-]*", name):
+            raise InvalidRequest(f"invalid hostname: {name!r}")
+    if config.healthcheck is not None:
+        _check_health(config.healthcheck)
+    if config.mac_address:
+        check_mac(config.mac_address)
+
+
+def _check_health(check: HealthCheck) -> None:
+    for name, duration in (
+        ("Interval", check.interval),
+        ("Timeout", check.timeout),
+        ("StartPeriod", check.start_period),
+        ("StartInterval", check.start_interval),
+    ):
+        if duration and duration < _MILLISECOND:
+            raise InvalidRequest(f"{name} in Healthcheck cannot be less than 1ms")
+    if check.retries < 0:
+        raise InvalidRequest("Retries in Healthcheck cannot be negative")
+    if check.test and check.test[0] not in ("NONE", "CMD", "CMD-SHELL"):
+        raise InvalidRequest(f"unknown type {check.test[0]!r} in Healthcheck Test")
+    if check.test and check.test[0] != "NONE" and len(check.test) < 2:
+        raise InvalidRequest("Healthcheck Test has no command")
+
+
+def _check_supported(request: CreateRequest) -> None:
+    host, config = request.host, request.config
+    for reason in _unsupported(host):
+        raise Unsupported(reason)
+    if host.runtime not in ("", "runc", "pyengine"):
+        raise InvalidRequest(f"unknown or invalid runtime name: {host.runtime}")
+    if host.isolation not in ("", "default"):
+        raise InvalidRequest(f"invalid isolation '{host.isolation}' on linux")
+    if host.log_config.driver and host.log_config.driver not in LOG_DRIVERS:
+        raise InvalidRequest(
+            f"logger: no log driver named '{host.log_config.driver}' is registered"
+        )
+    if config.network_disabled and request.endpoints:
+        raise InvalidRequest("conflicting options: network disabled and networks given")
+
+
+def _unsupported(host: HostConfig) -> Iterator[str]:
+    if host.device_requests:
+        yield "cannot give devices by request (GPUs): this engine has no device drivers"
+    if host.storage_opt:
+        yield "cannot set storage options: the writable layer is a plain directory"
+    if host.userns_mode not in ("", "host"):
+        yield f"cannot use user namespace mode {host.userns_mode!r}: only the host's is supported"
+    if host.cgroup:
+        yield "cannot use the cgroup of another container"
+    if host.volume_driver not in ("", "local"):
+        yield f"cannot use volume driver {host.volume_driver!r}: only 'local' is built in"
+    if host.oom_kill_disable:
+        yield "cannot disable the OOM killer: a container without memory would hang for ever"
+    if any(mount.subpath for mount in host.mounts):
+        yield "cannot mount a part of a volume: subpaths are not supported"
+
+
+def check_resources(host: HostConfig, *, cpus: int) -> None:
+    _check_memory(host)
+    _check_cpu(host, cpus)
+    if host.pids_limit is not None and host.pids_limit < -1:
+        raise InvalidRequest(f"invalid PIDs limit {host.pids_limit}")
+    if not -1000 <= host.oom_score_adj <= 1000:
+        raise InvalidRequest(
+            f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]"
+        )
+    if host.shm_size < 0:
+        raise InvalidRequest("SHM size can not be less than 0")
+    if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
+        raise InvalidRequest("Range of blkio weight is from 10 to 1000")
+
+
+def _check_memory(host: HostConfig) -> None:
+    memory, swap, reservation = host.memory, host.memory_swap, host.memory_reservation
+    if memory and memory < MINIMUM_MEMORY:
+        raise InvalidRequest("Minimum memory limit allowed is 6MB")
+    if swap < -1:
+        raise InvalidRequest(f"invalid memory swap limit {swap}")
+    if swap > 0 and not memory:
+        raise InvalidRequest(
+            "You should always set the Memory limit when using Memoryswap limit, see usage"
+        )
+    if 0 < swap < memory:
+        raise InvalidRequest(
+            "Minimum memoryswap limit should be larger than memory limit, see usage"
+        )
+    if reservation and reservation < MINIMUM_MEMORY:
+        raise InvalidRequest("Minimum memory reservation allowed is 6MB")
+    if memory and reservation > memory:
+        raise InvalidRequest(
+            "Minimum memory limit can not be less than memory reservation limit, see usage"
+        )
+    if host.memory_swappiness is not None and not -1 <= host.memory_swappiness <= 100:
+        raise InvalidRequest(
+            f"Invalid value: {host.memory_swappiness}, valid memory swappiness range is 0-100"
+        )
+
+
+def _check_cpu(host: HostConfig, cpus: int) -> None:
+    if host.nano_cpus and (host.cpu_period or host.cpu_quota):
+        option = "Period" if host.cpu_period else "Quota"
+        raise InvalidRequest(f"Conflicting options: Nano CPUs and CPU {option} cannot both be set.")
+    if host.nano_cpus < 0 or host.nano_cpus > cpus * 1_000_000_000:
+        raise InvalidRequest(
+            f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+        )
+    if 0 < host.nano_cpus < 10_000_000:
+        raise InvalidRequest(
+            f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+        )
+    if host.cpu_shares < 0:
+        raise InvalidRequest(f"invalid CPU shares ({host.cpu_shares}): value must not be negative")
+    if host.cpu_period and not 1000 <= host.cpu_period <= 1_000_000:
+        raise InvalidRequest(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+        )
+    if host.cpu_quota > 0 and host.cpu_quota < 1000:
+        raise InvalidRequest("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    _check_cpu_list(host.cpuset_cpus, cpus, "cpus", "CPUs")
+    if host.cpuset_mems and not _CPU_LIST.fullmatch(host.cpuset_mems):
+        raise InvalidRequest(f"Invalid value {host.cpuset_mems} for cpuset mems")
+
+
+def _check_cpu_list(text: str, cpus: int, name: str, names: str) -> None:
+    if not text:
+        return
+    if not _CPU_LIST.fullmatch(text):
+        raise InvalidRequest(f"Invalid value {text} for cpuset {name}")
+    for part in text.split(","):
+        low, _, high = part.partition("-")
+        if int(high or low) < int(low):
+            raise InvalidRequest(f"Invalid value {text} for cpuset {name}")
+        if int(high or low) >= cpus:
+            raise InvalidRequest(
+                f"Requested {names} are not available - requested {text}, available: 0-{cpus - 1}"
+            )
+
+
+def check_restart_policy(policy: RestartPolicy, *, auto_remove: bool) -> None:
+    if policy.name not in ("", "no", "always", "on-failure", "unless-stopped"):
+        raise InvalidRequest(
+            f"invalid restart policy: unknown policy '{policy.name}'; use one of 'no', 'always', "
+            "'on-failure', or 'unless-stopped'"
+        )
+    if policy.maximum_retry_count < 0:
+        raise InvalidRequest("invalid restart policy: maximum retry count cannot be negative")
+    if policy.maximum_retry_count and policy.name != "on-failure":
+        raise InvalidRequest(
+            "invalid restart policy: maximum retry count can only be used with 'on-failure'"
+        )
+    if auto_remove and policy.name not in ("", "no"):
+        raise InvalidRequest("can't create 'AutoRemove' container with restart policy")
+
+
+def _check_network(request: CreateRequest) -> None:
+    mode = request.host.network_mode
+    for link in request.host.links:
+        parse_link(link)
+    if request.host.links and mode in ("default", "bridge", "host", "none"):
+        raise Unsupported("cannot link containers: put them into one network and use their names")
+    shared = mode == "host" or mode.startswith("container:")
+    if mode == "container:":
+        raise InvalidRequest("invalid network mode: container: has no container name or id")
+    if shared and request.endpoints and set(request.endpoints) - {mode}:
+        raise InvalidRequest(
+            f"conflicting options: {mode.partition(':')[0]} type networking can't be used with "
+            "other networks"
+        )
+    if mode.startswith("container:"):
+        if request.config.hostname:
+            raise InvalidRequest("conflicting options: hostname and the network mode")
+        if request.host.port_bindings or request.host.publish_all_ports:
+            raise InvalidRequest(
+                "conflicting options: port publishing and the container type network mode"
+            )
+        if request.config.exposed_ports:
+            raise InvalidRequest(
+                "conflicting options: port exposing and the container type network mode"
+            )
+        if request.host.extra_hosts or request.host.dns:
+            raise InvalidRequest("conflicting options: dns, extra hosts and the network mode")
+    for port, wanted in request.host.port_bindings.items():
+        parse_port(port)
+        for published in wanted:
+            _check_published(port, published.host_ip, published.host_port)
+    for settings in request.endpoints.values():
+        for link in settings.links:
+            parse_link(link)
+        if settings.link_local_ips:
+            raise Unsupported("cannot give link-local addresses")
+        for address in (settings.ipv4_address, settings.ipv6_address):
+            if address:
+                _check_address(address, "invalid endpoint settings: invalid IP address")
+        if settings.mac_address:
+            check_mac(settings.mac_address)
+
+
+def _check_published(port: str, host_ip: str, host_port: str) -> None:
+    if host_port:
+        match = _PORT.fullmatch(host_port)
+        if match is None or match[3]:
+            raise InvalidRequest(f'invalid port specification: "{host_port}"')
+        low, high = int(match[1]), int(match[2] or match[1])
+        if high > 65535 or low > high:
+            raise InvalidRequest(f'invalid port specification: "{host_port}"')
+    if host_ip:
+        _check_address(host_ip.strip("[]"), "invalid host IP address")
+
+
+def _check_address(text: str, complaint: str) -> None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise InvalidRequest(f"{complaint}: {text}") from None
+
+
+def check_mac(text: str) -> None:
+    if not re.fullmatch(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}", text):
+        raise InvalidRequest(f"invalid MAC address: {text}")
+
+
+def parse_port(text: str) -> tuple[int, str]:
+    """("80/tcp") -> (80, "tcp"). A range is refused: the API has one entry a port."""
+    match = _PORT.fullmatch(text)
+    if match is None or match[2] or not 0 < int(match[1]) <= 65535:
+        raise InvalidRequest(f'invalid port specification: "{text}"')
+    return int(match[1]), (match[3] or "tcp").lower()
+
+
+def _check_modes(host: HostConfig) -> None:
+    checks = (
+        ("IPC mode", host.ipc_mode, ("", "private", "shareable", "host", "none"), True),
+        ("PID mode", host.pid_mode, ("", "host"), True),
+        ("UTS mode", host.uts_mode, ("", "host"), False),
+        ("cgroup namespace mode", host.cgroupns_mode, ("", "private", "host"), False),
+    )
+    for name, mode, fixed, joins in checks:
+        joined = joins and mode.startswith("container:") and mode != "container:"
+        if mode not in fixed and not joined:
+            raise InvalidRequest(f"invalid {name}: {mode}")
+    if host.privileged and host.userns_mode not in ("", "host"):
+        raise InvalidRequest("privileged mode is incompatible with user namespaces")
+
+
+def _check_sysctls(host: HostConfig) -> None:
+    for name in host.sysctls:
+        if "/" in name or ".." in name or not re.fullmatch(r"[a-zA-Z0-9_.:@-]+", name):
+            raise InvalidRequest(f"invalid sysctl name: {name!r}")
+        in_net, in_ipc = name.startswith("net."), _is_ipc_sysctl(name)
+        if not in_net and not in_ipc:
+            raise InvalidRequest(
+                f"sysctl '{name}' is not allowed: it is not in a namespace of the container"
+            )
+        if in_net and host.network_mode == "host":
+            raise InvalidRequest(f"sysctl '{name}' not allowed in host network namespace")
+        if in_ipc and host.ipc_mode == "host":
+            raise InvalidRequest(f"sysctl '{name}' not allowed in host ipc namespace")
+
+
+def _is_ipc_sysctl(name: str) -> bool:
+    return name in _SYSCTLS_IPC or name.startswith(("kernel.shm", "fs.mqueue."))
+
+
+def _check_ulimits(host: HostConfig) -> None:
+    seen = set()
+    for ulimit in host.ulimits:
+        if not ULIMITS.fullmatch(ulimit.name):
+            raise InvalidRequest(f"invalid ulimit type: {ulimit.name}")
+        if ulimit.name in seen:
+            raise InvalidRequest(f"ulimit {ulimit.name} is given twice")
+        seen.add(ulimit.name)
+        unlimited = ulimit.hard == -1
+        if not unlimited and (ulimit.soft > ulimit.hard or ulimit.soft == -1):
+            raise InvalidRequest(
+                f"ulimit soft limit must be less than or equal to hard limit: "
+                f"{ulimit.soft} > {ulimit.hard}"
+            )
+        if min(ulimit.soft, ulimit.hard) < -1:
+            raise InvalidRequest(f"invalid ulimit {ulimit.name}: {ulimit.soft}:{ulimit.hard}")
+
+
+def _check_dns(host: HostConfig) -> None:
+    for server in host.dns:
+        _check_address(server, "bad DNS server address")
+    for option in (*host.dns_options, *host.dns_search):
+        if not option or any(letter.isspace() for letter in option):
+            raise InvalidRequest(f"invalid DNS option or search domain: {option!r}")
+    for entry in host.extra_hosts:
+        parse_extra_host(entry)
+
+
+def parse_extra_host(entry: str) -> tuple[str, str]:
+    """("name:address") -> (name, address); "host-gateway" stays as it is."""
+    separator = "=" if "=" in entry else ":"
+    name, found, address = entry.partition(separator)
+    if not found or not name or any(letter.isspace() for letter in entry):
+        raise InvalidRequest(f'bad format for add-host: "{entry}"')
+    address = address.strip("[]")
+    if address != "host-gateway":
+        _check_address(address, "invalid IP address in add-host")
+    return name, address
+
+
+def parse_link(text: str) -> tuple[str, str]:
+    """("container:alias") -> (alias, container)"""
+    name, _, alias = text.partition(":")
+    name = name.removeprefix("/")
+    if not name:
+        raise InvalidRequest(f"bad format for links: {text}")
+    return alias.rpartition("/")[2] or name, name
+
+
+def parse_security_options(options: tuple[str, ...]) -> dict[str, str]:
+    """{"no-new-privileges": "true", "seccomp": ..., "systempaths": "unconfined", ...}"""
+    parsed: dict[str, str] = {}
+    for option in options:
+        separator = "=" if "=" in option else ":"
+        key, _, value = option.partition(separator)
+        match key:
+            case "no-new-privileges":
+                if value not in ("", "true", "false"):
+                    raise InvalidRequest(f'invalid --security-opt 2: "{option}"')
+                parsed[key] = value or "true"
+            case "seccomp":
+                if not value:
+                    raise InvalidRequest(f'invalid --security-opt 1: "{option}"')
+                parsed[key] = value
+            case "systempaths" if value == "unconfined":
+                parsed[key] = value
+            case "apparmor" if value:
+                parsed[key] = value
+            case "label" if value == "disable":
+                parsed[key] = value
+            case "label":
+                raise Unsupported("cannot set SELinux labels: this engine does not use SELinux")
+            case _:
+                raise InvalidRequest(f'invalid --security-opt 2: "{option}"')
+    return parsed
+
+
+def parse_signal(text: str) -> int:
+    """A signal's number from "15", "TERM", "SIGTERM" or "RTMIN+3"."""
+    name = text.upper().removeprefix("SIG")
+    if name.isdecimal() and len(name) < 4 and 0 < int(name) <= 64:
+        return int(name)
+    for base, start in (("RTMIN", 34), ("RTMAX", 64)):
+        offset = name.removeprefix(base)
+        if offset != name and re.fullmatch(r"([+-]\d{1,2})?", offset):
+            number = start + int(offset or "0")
+            if 34 <= number <= 64:
+                return number
+    try:
+        return signal.Signals[f"SIG{name}"].value
+    except KeyError:
+        raise InvalidRequest(f"invalid signal: {text}") from None
+
+
+def parse_size(text: str) -> int:
+    """Bytes from "10m", "1g", "64KiB". Raises InvalidRequest."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise InvalidRequest(f"invalid size: '{text}'")
+    return int(match[1]) << (10 * "bkmgt".index(match[2].lower() or "b"))
+
+
+def log_limits(log: LogConfig) -> tuple[int, int]:
+    """(max size in bytes, 0 = unlimited; how many files). Raises InvalidRequest."""
+    local = log.driver == "local"
+    size = log.options.get("max-size", "20m" if local else "-1")
+    files = log.options.get("max-file", "5" if local else "1")
+    if not files.isdecimal() or len(files) > 5 or int(files) < 1:
+        raise InvalidRequest("max-file cannot be less than 1")
+    max_size = 0 if size == "-1" else parse_size(size)
+    if int(files) > 1 and not max_size:
+        raise InvalidRequest("max-file cannot be set without max-size")
+    return max_size, int(files)
+
+
+def _log_warnings(log: LogConfig) -> Iterator[str]:
+    if log.driver == "none":
+        return
+    driver = log.driver or "json-file"
+    for option in sorted(log.options):
+        if option in _VOID_LOG_OPTIONS:
+            if log.options[option] not in ("", "false"):
+                yield f"log option {option!r} has no effect with this engine"
+        elif option not in _READ_LOG_OPTIONS:
+            raise InvalidRequest(f"unknown log opt '{option}' for {driver} log driver")
+    log_limits(log)

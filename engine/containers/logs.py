@@ -1,0 +1,336 @@
+"""Reading of json-file logs: since, until, tail, timestamps, across rotated files, following.
+
+The shim writes them: `path` is the newest file, `path.1`, `path.2` ... are older. A line of the
+file is one line of output, or a part of one longer than 16 KiB (then without its newline).
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import struct
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from engine.containers.model import LogQuery
+from engine.kernel import inotify
+
+# Big enough for the JSON module to run at its full speed, small enough for the event loop.
+CHUNK = 128 * 1024
+# A line of the file can't be longer than this; more is a damaged file.
+LONGEST_LINE = 1024 * 1024
+_STREAM_NUMBERS = {"stdout": 1, "stderr": 2}
+_header = struct.Struct(">BxxxL").pack
+
+
+def stamp(nanoseconds: int) -> str:
+    """RFC 3339 with nine digits, in UTC: such texts sort as their times do."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def _full(text: str) -> str:
+    """Docker's own files leave out zeros at the end of a fraction."""
+    if len(text) == 30:
+        return text
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    return f"{whole}.{fraction:0<9}Z"
+
+
+@dataclass(slots=True)
+class Renderer:
+    """Lines of the file -> bytes for the wire."""
+
+    query: LogQuery
+    tty: bool
+    since: str = ""
+    until: str = ""
+    ended: bool = False  # a line after `until` was seen
+    _open_lines: set[str] = field(default_factory=set)  # streams in the middle of a line
+
+    def __post_init__(self) -> None:
+        self.since = stamp(self.query.since) if self.query.since else ""
+        self.until = stamp(self.query.until) if self.query.until else ""
+
+    def render(self, lines: bytes) -> bytes:
+        query = self.query
+        if query.stdout and query.stderr and not (query.timestamps or self.since or self.until):
+            return self._render_all(lines)
+        return b"".join(self._render_chosen(lines))
+
+    def _render_all(self, lines: bytes) -> bytes:
+        pieces: list[bytes] = []
+        append = pieces.append
+        for entry in _entries(lines):
+            text = _bytes(entry["log"])
+            if not self.tty:
+                append(_header(2 if entry["stream"] == "stderr" else 1, len(text)))
+            append(text)
+        return b"".join(pieces)
+
+    def _render_chosen(self, lines: bytes) -> Iterator[bytes]:
+        for entry in _entries(lines):
+            stream, time_text = entry["stream"], _full(entry["time"])
+            if self.until and time_text > self.until:
+                self.ended = True
+                return
+            text = _bytes(entry["log"])
+            continues = stream in self._open_lines
+            if text.endswith(b"\n"):
+                self._open_lines.discard(stream)
+            else:
+                self._open_lines.add(stream)
+            if time_text < self.since or not self._is_wanted(stream):
+                continue
+            if self.query.timestamps and not continues:
+                text = f"{time_text} ".encode() + text
+            yield text if self.tty else _header(_STREAM_NUMBERS[stream], len(text)) + text
+
+    def _is_wanted(self, stream: str) -> bool:
+        return self.query.stderr if stream == "stderr" else self.query.stdout
+
+
+def _entries(lines: bytes) -> list[dict[str, str]]:
+    """All lines in one go; one by one where one of them is damaged: that one is left out."""
+    try:
+        found: list[dict[str, str]] = json.loads(
+            b"[" + lines.rstrip(b"\n").replace(b"\n", b",") + b"]"
+        )
+    except ValueError:
+        return list(_readable(lines))
+    return found
+
+
+def _readable(lines: bytes) -> Iterator[dict[str, str]]:
+    for line in lines.splitlines():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and {"log", "stream", "time"} <= entry.keys():
+                yield entry
+
+
+def _bytes(text: str) -> bytes:
+    """What isn't UTF-8 was stored as lone surrogates: any bytes in, the same bytes out."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        pass
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+class LogFile:
+    """One open file of a log, read from `offset` on in whole lines."""
+
+    def __init__(self, path: str) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self.inode = os.fstat(self.descriptor).st_ino
+        self.offset = 0
+
+    def read_lines(self) -> bytes:
+        """Up to CHUNK bytes of whole lines; b"" if there is none yet."""
+        size = CHUNK
+        while True:
+            data = os.pread(self.descriptor, size, self.offset)
+            end = data.rfind(b"\n") + 1
+            if end or len(data) < size:
+                break
+            if size >= LONGEST_LINE:
+                end = len(data)
+                break
+            size *= 4
+        self.offset += end
+        return data[:end]
+
+    def skip_to_tail(self, lines: int) -> int:
+        """Go to where the last `lines` lines begin; returns how many of them aren't in here."""
+        position = os.fstat(self.descriptor).st_size
+        # They begin after the newline before them.
+        missing = lines + 1
+        while position > 0:
+            start = max(0, position - CHUNK)
+            block = os.pread(self.descriptor, position - start, start)
+            count = block.count(b"\n")
+            if count >= missing:
+                cut = len(block)
+                for _ in range(missing):
+                    cut = block.rfind(b"\n", 0, cut)
+                self.offset = start + cut + 1
+                return 0
+            missing -= count
+            position = start
+        return missing - 1
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+def _open_files(path: str, max_file: int) -> list[LogFile]:
+    """Oldest first. A rotation in between can show a file twice: it is kept once."""
+    files: list[LogFile] = []
+    for index in range(max_file - 1, -1, -1):
+        with contextlib.suppress(FileNotFoundError):
+            file = LogFile(f"{path}.{index}" if index else path)
+            if any(file.inode == other.inode for other in files):
+                file.close()
+            else:
+                files.append(file)
+    return files
+
+
+def _following_file(path: str, max_file: int, inode: int) -> LogFile | None:
+    """The file that was begun after the one with `inode`; None if that is the newest."""
+    newer: LogFile | None = None
+    for index in range(max_file):
+        try:
+            file = LogFile(f"{path}.{index}" if index else path)
+        except FileNotFoundError:
+            continue
+        if file.inode == inode:
+            file.close()
+            return newer
+        if newer is not None:
+            newer.close()
+        newer = file
+    # Rotated out of existence while the client was slow: go on with the oldest there is.
+    return newer
+
+
+async def read_log(
+    path: str,
+    query: LogQuery,
+    *,
+    tty: bool,
+    max_file: int,
+    is_live: Callable[[], bool],
+    watch: "LogWatch",
+) -> AsyncIterator[bytes]:
+    """Frames for the wire. With `query.follow` goes on for as long as `is_live()`."""
+    renderer = Renderer(query, tty)
+    with contextlib.ExitStack() as stack:
+        # Watched before the first read, so that no line comes in between.
+        changes = stack.enter_context(watch.folder(os.path.dirname(path))) if query.follow else None
+        files = _open_files(path, max_file)
+        stack.callback(_close, files)
+        _skip_to_tail(files, query.tail)
+        while not renderer.ended:
+            # Looked at before the read: what was written until then is in the files.
+            live = changes is not None and is_live()
+            if changes is not None:
+                changes.clear()
+            async for piece in _read_on(path, files, renderer, max_file):
+                yield piece
+            if not live or changes is None:
+                return
+            if not await _wait(changes, query.until):
+                return
+
+
+def _close(files: list[LogFile]) -> None:
+    for file in files:
+        file.close()
+
+
+def _skip_to_tail(files: list[LogFile], tail: int | None) -> None:
+    if tail is None:
+        return
+    for file in reversed(files):
+        tail = file.skip_to_tail(tail)
+
+
+async def _read_on(
+    path: str, files: list[LogFile], renderer: Renderer, max_file: int
+) -> AsyncIterator[bytes]:
+    """What is there now; afterwards `files` holds the newest file only."""
+    while not renderer.ended:
+        if not files and (first := _following_file(path, max_file, -1)) is not None:
+            files.append(first)
+        if not files:
+            return
+        if lines := files[0].read_lines():
+            if piece := renderer.render(lines):
+                yield piece
+            # Others get their turn between two chunks.
+            await asyncio.sleep(0)
+            continue
+        if len(files) == 1:
+            newer = _following_file(path, max_file, files[0].inode)
+            if newer is None:
+                return
+            files.append(newer)
+            # It was written to until the rotation, perhaps after the read above.
+            continue_with = files[0].read_lines()
+            if continue_with and (piece := renderer.render(continue_with)):
+                yield piece
+        files.pop(0).close()
+
+
+async def _wait(changes: asyncio.Event, until: int) -> bool:
+    """False once `until` (nanoseconds since the epoch, 0 = never) has passed."""
+    remaining = (until - time.time_ns()) / 1e9 if until else None
+    try:
+        async with asyncio.timeout(remaining):
+            await changes.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+class LogWatch:
+    """One inotify instance for all followers: users have only 128 of them."""
+
+    MASK = inotify.IN_MODIFY | inotify.IN_MOVED_TO | inotify.IN_CREATE | inotify.IN_ONLYDIR
+
+    def __init__(self) -> None:
+        self._descriptor = -1
+        self._listeners: dict[int, set[asyncio.Event]] = {}
+        self._watches: dict[str, int] = {}
+
+    @contextlib.contextmanager
+    def folder(self, path: str) -> Iterator[asyncio.Event]:
+        """An event that is set when a file in `path` grows or is rotated, or by `wake`."""
+        if self._descriptor < 0:
+            self._descriptor = inotify.inotify_init()
+            asyncio.get_running_loop().add_reader(self._descriptor, self._read)
+        watch = inotify.add_watch(self._descriptor, path, self.MASK)
+        self._watches[path] = watch
+        event = asyncio.Event()
+        listeners = self._listeners.setdefault(watch, set())
+        listeners.add(event)
+        try:
+            yield event
+        finally:
+            listeners.discard(event)
+            if not listeners and self._listeners.pop(watch, None) is not None:
+                del self._watches[path]
+                # The kernel took it away already if the folder is gone.
+                with contextlib.suppress(OSError):
+                    inotify.remove_watch(self._descriptor, watch)
+
+    def wake(self, path: str) -> None:
+        """Followers in this folder look again: the container's state changed."""
+        for event in self._listeners.get(self._watches.get(path, -1), ()):
+            event.set()
+
+    def _read(self) -> None:
+        for watch, _ in inotify.read_events(self._descriptor):
+            if watch == inotify.OVERFLOW:
+                for listeners in self._listeners.values():
+                    for event in listeners:
+                        event.set()
+            for event in self._listeners.get(watch, ()):
+                event.set()
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1

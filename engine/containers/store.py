@@ -1,0 +1,214 @@
+"""Containers on disk: <root>/<id>/config.json says that one exists, state.json how it is.
+
+config.json is written durably and last, and removed first: a folder without it is what a crash
+left of a create or a remove. state.json is written often and lies beside it, so that a start
+needs no fsync: after a power loss nothing runs, and a state that is missing then means "exited".
+"""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from functools import cache
+from pathlib import Path
+
+from engine.containers.model import Attachment, Record, State, Status
+from engine.networks.model import PortBinding
+from engine.records import read_record, sync_directory, write_record
+
+log = logging.getLogger(__name__)
+
+CONFIG = "config.json"
+STATE = "state.json"
+INTENT = "intent.json"
+VERSION = 1
+# Of the boot or the moment: in state.json or nowhere.
+_CHANGING = ("state", "attachments", "ports", "restart_count", "boot_id", "exec_ids")
+_NOT_STORED = ("exec_ids",)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Changing:
+    """The part of a Record that is in state.json."""
+
+    state: State
+    attachments: tuple[Attachment, ...] = ()
+    ports: tuple[PortBinding, ...] = ()
+    restart_count: int = 0
+    boot_id: str = ""
+
+
+class Store:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, container_id: str) -> Path:
+        return self.root / container_id
+
+    def begin(self, container_id: str, volumes: Iterable[str]) -> Path:
+        """The folder of a container to be; `volumes`: anonymous ones that go if it never is."""
+        folder = self.folder(container_id)
+        for path in (folder, folder / "rootfs", folder / "rootfs/upper", folder / "rootfs/work"):
+            path.mkdir(mode=0o755 if path.name == "upper" else 0o700)
+        if names := list(volumes):
+            (folder / INTENT).write_text(json.dumps(names))
+        return folder
+
+    def commit(self, record: Record) -> None:
+        """From here on it exists. Durable."""
+        write_record(self.folder(record.id) / CONFIG, _config_json(record))
+
+    def save_state(self, record: Record, *, durable: bool) -> None:
+        changing = _Changing(
+            record.state, record.attachments, record.ports, record.restart_count, record.boot_id
+        )
+        path = self.folder(record.id) / STATE
+        if durable:
+            write_record(path, to_json(changing))
+            return
+        temporary = path.with_name(f".{STATE}.next")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(temporary, flags, 0o600), "w") as stream:
+            stream.write(json.dumps(to_json(changing), separators=(",", ":")))
+        os.replace(temporary, path)
+
+    def forget(self, container_id: str) -> None:
+        """It no longer exists, durably; its files follow."""
+        folder = self.folder(container_id)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(folder / CONFIG)
+            sync_directory(folder)
+
+    def clear(self, container_id: str) -> None:
+        """Removes all files. The tree is the container's: shutil goes by descriptors and follows
+        no link."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.folder(container_id))
+
+    def load(self) -> tuple[list[Record], list[tuple[str, tuple[str, ...]]]]:
+        """The containers, and the folders of those that aren't: (id, their anonymous volumes).
+
+        One that can't be read is left alone and reported: the others must come up.
+        """
+        records: list[Record] = []
+        leftovers: list[tuple[str, tuple[str, ...]]] = []
+        for entry in sorted(os.scandir(self.root), key=lambda entry: entry.name):
+            folder = Path(entry.path)
+            try:
+                records.append(self._read(folder))
+            except FileNotFoundError:
+                leftovers.append((entry.name, _intended(folder)))
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                log.error("cannot read container %s: %s: left as it is", entry.name, error)
+        return records, leftovers
+
+    def _read(self, folder: Path) -> Record:
+        document = read_record(folder / CONFIG)
+        if not isinstance(document, dict) or document.get("id") != folder.name:
+            raise ValueError(f"{CONFIG} is not that of {folder.name}")
+        document.pop("version", None)
+        record = typing.cast(Record, from_json(Record, document))
+        try:
+            changing = typing.cast(_Changing, from_json(_Changing, read_record(folder / STATE)))
+        except FileNotFoundError:
+            return record
+        except (ValueError, TypeError, KeyError) as error:
+            log.warning("container %s: its state was lost: %s", folder.name, error)
+            state = State(Status.EXITED, exit_code=255, started_at=record.created)
+            return dataclasses.replace(record, state=state)
+        return dataclasses.replace(
+            record,
+            state=changing.state,
+            attachments=changing.attachments,
+            ports=changing.ports,
+            restart_count=changing.restart_count,
+            boot_id=changing.boot_id,
+        )
+
+
+def _intended(folder: Path) -> tuple[str, ...]:
+    try:
+        names = json.loads((folder / INTENT).read_bytes())
+    except (OSError, ValueError):
+        return ()
+    return tuple(name for name in names if isinstance(name, str))
+
+
+def _config_json(record: Record) -> dict[str, object]:
+    document = to_json(record)
+    assert isinstance(document, dict)
+    for name in _CHANGING:
+        document.pop(name)
+    # The networks that were asked for at create are durable; their endpoints come and go.
+    document["attachments"] = [
+        to_json(dataclasses.replace(attachment, endpoint=None)) for attachment in record.attachments
+    ]
+    return {"version": VERSION, **document}
+
+
+# --- frozen dataclasses <-> JSON: field by field, by their annotations -----------------------
+
+
+def to_json(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    return value
+
+
+@cache
+def _annotations(kind: type) -> Mapping[str, object]:
+    return typing.get_type_hints(kind)
+
+
+def from_json(kind: object, value: object) -> object:
+    """The value of type `kind`. Fields that are absent take their default, unknown ones are
+    passed over: a record outlives the version that wrote it. Raises TypeError, ValueError."""
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        (inner,) = (part for part in typing.get_args(kind) if part is not type(None))
+        return from_json(inner, value)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"a list is due, not {value!r}")
+        parts = typing.get_args(kind)
+        kinds = [parts[0]] * len(value) if parts[-1] is Ellipsis else parts
+        return tuple(from_json(part, item) for part, item in zip(kinds, value, strict=True))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, dict):
+            raise TypeError(f"an object is due, not {value!r}")
+        item_kind = typing.get_args(kind)[1]
+        return {key: from_json(item_kind, item) for key, item in value.items()}
+    if isinstance(kind, type):
+        return _plain(kind, value)
+    return value
+
+
+def _plain(kind: type, value: object) -> object:
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise TypeError(f"an object is due, not {value!r}")
+        hints = _annotations(kind)
+        return kind(
+            **{key: from_json(hints[key], item) for key, item in value.items() if key in hints}
+        )
+    if issubclass(kind, Enum):
+        return kind(value)
+    if kind is not object and not isinstance(value, kind):
+        raise TypeError(f"a {kind.__name__} is due, not {value!r}")
+    return value
