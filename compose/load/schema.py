@@ -1,0 +1,597 @@
+"""Has a file the shape of a Compose file? Every misfit is told at once, in words.
+
+jsonschema says what is wrong, but takes 100 ms to import and long to run. So compiled closures over
+the same schema answer yes or no first, and only the parts they refuse are given to it.
+
+Files are checked one by one, before they are merged: an override file may hold half of a thing, so
+`required` is left to `bind.py`, and a key without a value counts as not set.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from compose.load.nearest import nearest
+from compose.load.tree import (
+    Broken,
+    Map,
+    Node,
+    Problems,
+    Scalar,
+    ScalarValue,
+    Sequence,
+    Timestamp,
+    spelled,
+)
+from compose.model.project import Place
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+
+Schema: TypeAlias = Mapping[str, Any]
+Check: TypeAlias = Callable[[Node], bool]
+
+SCHEMA_FILE = Path(__file__).parents[2] / "schemas" / "compose.schema.json"
+
+_WHOLE = re.compile(r"\s*[-+]?\d+\s*$")
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$")
+_TRUTHS = frozenset(["true", "false", "y", "yes", "on", "n", "no", "off", "t", "f", "1", "0"])
+
+
+def check_file(root: Map, problems: Problems) -> Map:
+    """The tree with what doesn't fit replaced by Broken; each misfit told."""
+    return _checked_map(root, (), "", problems)
+
+
+def check_service(service: Node, place: Place, problems: Problems) -> Node:
+    """The same for one service: what `extends` takes from a file isn't held to more."""
+    return _checked(service, place, "service", problems)
+
+
+def _checked_map(root: Map, place: Place, definition: str, problems: Problems) -> Map:
+    node = _checked(root, place, definition, problems)
+    return node if isinstance(node, Map) else root.holding({})
+
+
+def _checked(node: Node, place: Place, definition: str, problems: Problems) -> Node:
+    if _compiled(definition)(node):
+        return node
+    misfits = list(_misfits(node, place, definition))
+    for misfit in misfits:
+        problems.add(misfit.node, misfit.place, misfit.what, misfit.hint)
+    broken = {misfit.place[len(place) :] for misfit in misfits}
+    return _without(node, broken)
+
+
+def _without(node: Node, broken: set[Place]) -> Node:
+    if () in broken:
+        return Broken(node.source, node.line, node.column, node.merging)
+    below: dict[str | int, set[Place]] = {}
+    for place in broken:
+        below.setdefault(place[0], set()).add(place[1:])
+    if isinstance(node, Map):
+        return node.holding(
+            {
+                key: _without(value, below[key]) if key in below else value
+                for key, value in node.entries.items()
+            }
+        )
+    if isinstance(node, Sequence):
+        return node.holding(
+            [_without(item, below[i]) if i in below else item for i, item in enumerate(node.items)]
+        )
+    return node
+
+
+# ---- the schema ----
+
+
+@lru_cache(maxsize=1)
+def load_schema() -> Schema:
+    """The schema as applied to one file of several: nothing required, keys without a value free."""
+    return cast(Schema, _relaxed(json.loads(SCHEMA_FILE.read_text())))
+
+
+def _relaxed(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_relaxed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    relaxed = {}
+    for key, part in schema.items():
+        if key == "properties":
+            relaxed[key] = {name: _or_null(_relaxed(value)) for name, value in part.items()}
+        elif key != "required":
+            relaxed[key] = _relaxed(part)
+    return relaxed
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+# ---- yes or no ----
+
+
+@cache
+def _compiled(definition: str) -> Check:
+    schema = load_schema()
+    return _compile(schema["$defs"][definition] if definition else schema)
+
+
+def _compile(schema: Schema) -> Check:
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return lambda node: _compiled(name)(node)
+    checks: list[Check] = []
+    if "anyOf" in schema:
+        branches = tuple(_compile(branch) for branch in schema["anyOf"])
+        checks.append(lambda node: any(branch(node) for branch in branches))
+    if "type" in schema:
+        checks.append(_compile_type(schema["type"]))
+    if "enum" in schema:
+        allowed = frozenset(schema["enum"])
+        checks.append(lambda node: isinstance(node, Scalar) and node.value in allowed)
+    if "pattern" in schema:
+        matches = re.compile(schema["pattern"]).search
+        checks.append(lambda node: isinstance(node, Scalar) and bool(matches(spelled(node.value))))
+    if "minimum" in schema or "maximum" in schema:
+        checks.append(_compile_bounds(schema))
+    if "properties" in schema or "patternProperties" in schema:
+        checks.append(_compile_map(schema))
+    if "items" in schema:
+        item = _compile(schema["items"])
+        checks.append(
+            lambda node: not isinstance(node, Sequence) or all(map(_skipping(item), node.items))
+        )
+    if schema.get("uniqueItems"):
+        checks.append(lambda node: not isinstance(node, Sequence) or not _has_repeats(node))
+    if len(checks) == 1:
+        return checks[0]
+    both = tuple(checks)
+    return lambda node: all(check(node) for check in both)
+
+
+def _skipping(check: Check) -> Check:
+    return lambda node: isinstance(node, Broken) or bool(node.merging == "reset") or check(node)
+
+
+def _compile_type(wanted: str | list[str]) -> Check:
+    types = frozenset([wanted] if isinstance(wanted, str) else wanted)
+    has_map, has_list = "object" in types, "array" in types
+
+    def check(node: Node) -> bool:
+        if isinstance(node, Scalar):
+            return is_any_of(node.value, types)
+        return has_map if isinstance(node, Map) else has_list
+
+    return check
+
+
+def is_any_of(value: ScalarValue, types: frozenset[str]) -> bool:
+    """Text that reads as a number or truth counts as one: ${NAME} can give nothing but text."""
+    match value:
+        case None:
+            return "null" in types
+        case bool():
+            return "boolean" in types
+        case int():
+            return "integer" in types or "number" in types
+        case float():
+            return "number" in types or ("integer" in types and value == int(value))
+        case Timestamp():
+            return False
+    return (
+        "string" in types
+        or ("integer" in types and bool(_WHOLE.match(value)))
+        or ("number" in types and bool(_NUMBER.match(value)))
+        or ("boolean" in types and value.lower() in _TRUTHS)
+    )
+
+
+def _compile_bounds(schema: Schema) -> Check:
+    low, high = schema.get("minimum", float("-inf")), schema.get("maximum", float("inf"))
+
+    def check(node: Node) -> bool:
+        if not isinstance(node, Scalar) or isinstance(node.value, bool):
+            return True
+        if isinstance(node.value, int | float):
+            return bool(low <= node.value <= high)
+        return True
+
+    return check
+
+
+def _compile_map(schema: Schema) -> Check:
+    properties = {name: _compile(part) for name, part in schema.get("properties", {}).items()}
+    patterns = tuple(
+        (re.compile(pattern).search, _compile(part))
+        for pattern, part in schema.get("patternProperties", {}).items()
+    )
+    others = schema.get("additionalProperties", True)
+
+    def check(node: Node) -> bool:
+        if not isinstance(node, Map):
+            return True
+        for key, value in node.entries.items():
+            if isinstance(value, Broken) or value.merging == "reset":
+                if key in properties or any(matches(key) for matches, _ in patterns):
+                    continue
+                return bool(others)
+            part = properties.get(key)
+            if part is not None:
+                if not part(value):
+                    return False
+                continue
+            known = False
+            for matches, pattern_part in patterns:
+                if matches(key):
+                    known = True
+                    if not pattern_part(value):
+                        return False
+            if not known and others is False:
+                return False
+        return True
+
+    return check
+
+
+def _has_repeats(node: Sequence) -> bool:
+    seen: set[str] = set()
+    for item in node.items:
+        if isinstance(item, Broken):
+            continue
+        key = f"{type(item.value).__name__} {item.value}" if isinstance(item, Scalar) else ""
+        key = key or json.dumps(_plain(item), sort_keys=True, default=str)
+        if key in seen:
+            return True
+        seen.add(key)
+    return False
+
+
+# ---- what is wrong ----
+
+
+class _Misfit:
+    def __init__(self, node: Any, place: Place, what: str, hint: str = "") -> None:
+        self.node, self.place, self.what, self.hint = node, place, what, hint
+
+
+class _Absent:
+    """Left out of what jsonschema sees: told already, or about to be reset."""
+
+
+_ABSENT = _Absent()
+
+
+def _plain(node: Node) -> Any:
+    """JSON data for jsonschema; dates stay their own type, so that no rule takes them for text."""
+    if isinstance(node, Broken) or node.merging == "reset":
+        return _ABSENT
+    if isinstance(node, Scalar):
+        return _Date(node.value) if isinstance(node.value, Timestamp) else node.value
+    if isinstance(node, Sequence):
+        items = [_plain(item) for item in node.items]
+        return _ABSENT if _ABSENT in items else items
+    plain = {key: _plain(value) for key, value in node.entries.items()}
+    return {key: value for key, value in plain.items() if value is not _ABSENT}
+
+
+class _Date:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def _misfits(node: Node, place: Place, definition: str) -> Iterator[_Misfit]:
+    """Problems of a part that was refused; large maps are narrowed down to their refused entries."""
+    if definition == "" and isinstance(node, Map):
+        schema = load_schema()
+        narrow: dict[str, Node] = {}
+        for section, value in node.entries.items():
+            rule = schema["properties"].get(section)
+            if rule is None or not isinstance(value, Map):
+                narrow[section] = value
+                continue
+            each = next(iter(rule["anyOf"][0].get("patternProperties", {}).values()), None)
+            if each is None:
+                narrow[section] = value
+                continue
+            check = _skipping(_compile(each))
+            refused = {
+                key: entry
+                for key, entry in value.entries.items()
+                if not _NAME.match(key) or not check(entry)
+            }
+            narrow[section] = value.holding(refused)
+        node = node.holding(narrow)
+    validator = _validator(definition)
+    plain = _plain(node)
+    for error in validator.iter_errors(plain):
+        yield from _explain(error, node, place)
+
+
+_NAME = re.compile(r"^[a-zA-Z0-9._-]+$")
+
+
+@cache
+def _validator(definition: str) -> "Validator":
+    from jsonschema import Draft202012Validator, validators
+
+    schema = load_schema()
+    if definition:
+        schema = {"$ref": f"#/$defs/{definition}", "$defs": schema["$defs"]}
+    checker = Draft202012Validator.TYPE_CHECKER
+    for name in ("integer", "number", "boolean"):
+        checker = checker.redefine(name, _type_rule(name))
+    lenient = validators.extend(Draft202012Validator, type_checker=checker)  # type: ignore[no-untyped-call]
+    return cast("Validator", lenient(schema))
+
+
+def _type_rule(name: str) -> Callable[[Any, Any], bool]:
+    wanted = frozenset([name])
+
+    def rule(_: Any, value: Any) -> bool:
+        return isinstance(value, str | int | float | bool) and is_any_of(value, wanted)
+
+    return rule
+
+
+def _explain(error: Any, root: Node, place: Place) -> Iterator[_Misfit]:
+    """jsonschema's error in our words; for alternatives, those of the one that was meant."""
+    path: Place = tuple(error.absolute_path)
+    node, key = _find(root, path)
+    here = (*place, *path)
+    rule = error.validator
+    if rule == "anyOf":
+        meant = _meant(error)
+        if meant:
+            for inner in meant:
+                yield from _explain(inner, root, place)
+            return
+    match rule:
+        case "additionalProperties":
+            yield from _unknown_keys(error, cast(Map, node), here)
+        case "type" | "anyOf":
+            yield _wrong_type(error, node, key, here)
+        case "enum":
+            yield _not_one_of(error, node, here)
+        case "pattern":
+            yield _Misfit(node, here, *_unlike(here, spelled(cast(Scalar, node).value)))
+        case "uniqueItems":
+            yield from _repeated(cast(Sequence, node), here)
+        case "minimum" | "maximum":
+            yield _out_of_bounds(error, node, here)
+        case _:
+            yield _Misfit(node, here, str(error.message))
+
+
+def _meant(error: Any) -> list[Any]:
+    """The errors of the alternative that takes this kind of value; none if no alternative does."""
+    branches: dict[int, list[Any]] = {}
+    for inner in error.context:
+        branches.setdefault(inner.schema_path[0], []).append(inner)
+    depth = len(error.absolute_path)
+    fitting = []
+    for errors in branches.values():
+        # An alternative of another type fails with just that, right here.
+        flattened = list(_flat(errors))
+        wrong_kind = any(e.validator == "type" and len(e.absolute_path) == depth for e in flattened)
+        if not wrong_kind:
+            fitting.append(errors)
+    return fitting[0] if fitting else []
+
+
+def _flat(errors: list[Any]) -> Iterator[Any]:
+    for error in errors:
+        if error.validator == "anyOf":
+            meant = _meant(error)
+            yield from meant or _flat(error.context)
+        else:
+            yield error
+
+
+def _find(root: Node, path: Place) -> tuple[Node, Any]:
+    """The node at a path, and the key it stands under."""
+    node: Node = root
+    key: Any = None
+    for step in path:
+        if isinstance(node, Map):
+            key = node.keys.get(str(step))
+            node = node.entries[str(step)]
+        elif isinstance(node, Sequence):
+            key = None
+            node = node.items[int(step)]
+    return node, key
+
+
+def _unknown_keys(error: Any, node: Map, here: Place) -> Iterator[_Misfit]:
+    known = sorted(error.schema.get("properties", {}))
+    patterns = list(error.schema.get("patternProperties", {}))
+    for name in error.instance:
+        if name in known or any(re.search(pattern, name) for pattern in patterns):
+            continue
+        if not known:
+            yield _Misfit(
+                node.keys[name],
+                (*here, name),
+                f'"{name}" can\'t be a name here',
+                'names are made of letters, digits, "_", "." and "-"',
+            )
+            continue
+        yield _Misfit(
+            node.keys[name], (*here, name), f'unknown key "{name}"', _key_hint(name, known, here)
+        )
+
+
+def _key_hint(name: str, known: list[str], here: Place) -> str:
+    close = nearest(name, known)
+    if close:
+        return f'did you mean "{close}"?'
+    elsewhere = _OFTEN_MISPLACED.get(name)
+    if here == () and name in load_schema()["$defs"]["service"]["properties"]:
+        return f'"{name}" belongs to a service: put it below services and the name of one'
+    if here == ():
+        return 'the services go below "services:"; your own keys start with "x-"'
+    if elsewhere:
+        return elsewhere
+    if len(known) <= 12:
+        return f"known here: {', '.join(known)}"
+    return 'your own keys start with "x-"'
+
+
+_OFTEN_MISPLACED = {
+    "replicas": 'it goes below "deploy:"',
+    "resources": 'it goes below "deploy:"',
+    "limits": 'it goes below "deploy:", "resources:"',
+    "memory": 'write "mem_limit:" here, or "deploy: resources: limits: memory:"',
+    "dockerfile": 'it goes below "build:"',
+    "context": 'it goes below "build:"',
+    "args": 'it goes below "build:"',
+    "watch": 'it goes below "develop:"',
+    "test": 'it goes below "healthcheck:"',
+    "aliases": 'it goes below "networks:" and the name of a network',
+    "driver_opts": "it goes into the network or volume at the top level",
+}
+
+_TYPE_WORDS = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "nothing",
+}
+
+
+def _kind(node: Node) -> str:
+    if isinstance(node, Map):
+        return "a mapping"
+    if isinstance(node, Sequence):
+        return "a list"
+    value = node.value if isinstance(node, Scalar) else None
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return f"{spelled(value)}"
+        case Timestamp():
+            return f"the date {value}"
+        case int() | float():
+            return f"the number {cast(Scalar, node).text or spelled(value)}"
+    return f'the text "{_short(value)}"'
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 40 else line[:37] + "..."
+
+
+def _wrong_type(error: Any, node: Node, key: Any, here: Place) -> _Misfit:
+    types = [name for name in _types(error.schema) if name != "null"]
+    at = key if key is not None and not isinstance(node, Scalar) else node
+    if isinstance(node, Scalar) and isinstance(node.value, Timestamp):
+        hint = f'put it in quotes: "{node.text}"'
+        return _Misfit(at, here, f"{node.text} is read as a date, not as text", hint)
+    found = _kind(node)
+    if here[:1] == ("services",) and len(here) == 2 and found == "empty":
+        return _Misfit(at, here, "this service is empty", 'give it at least "image:" or "build:"')
+    words = [_TYPE_WORDS[name] for name in dict.fromkeys(types)]
+    if "string" in types:
+        # Numbers and truths among several types are only ways to write the same text.
+        words = [
+            word for word in words if word not in ("a whole number", "a number") or len(words) < 3
+        ]
+    wanted = f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+    return _Misfit(at, here, f"must be {wanted}, not {found}", _type_hint(node, types, here))
+
+
+def _types(schema: Any) -> Iterator[str]:
+    if not isinstance(schema, dict):
+        return
+    if "$ref" in schema:
+        yield from _types(load_schema()["$defs"][schema["$ref"].rpartition("/")[2]])
+    for branch in schema.get("anyOf", ()):
+        yield from _types(branch)
+    types = schema.get("type", ())
+    yield from [types] if isinstance(types, str) else types
+
+
+def _type_hint(node: Node, types: list[str], here: Place) -> str:
+    last = here[-1] if here else ""
+    if types == ["string"] and isinstance(node, Scalar):
+        if last in _DURATIONS and isinstance(node.value, int | float):
+            return f"add the unit: {node.text}s"
+        if node.value is not None:
+            return f'put it in quotes: "{node.text}"'
+    if "array" in types and "object" not in types and isinstance(node, Scalar):
+        return f"write it as a list: [{json.dumps(spelled(node.value), ensure_ascii=False)}]"
+    if "array" in types and isinstance(node, Map) and "object" not in types:
+        return 'begin each entry with "- "'
+    if "object" in types and isinstance(node, Sequence):
+        return 'write "name: value" lines, without "- "'
+    if types and types[0] == "string" and isinstance(node, Map) and len(node.entries) == 1:
+        first = next(iter(node.entries))
+        return f'if this is one text that holds a colon, put it in quotes: "{first}: ..."'
+    return ""
+
+
+_DURATIONS = frozenset(
+    [
+        "interval",
+        "timeout",
+        "start_period",
+        "start_interval",
+        "stop_grace_period",
+        "delay",
+        "monitor",
+        "window",
+    ]
+)
+
+
+def _not_one_of(error: Any, node: Node, here: Place) -> _Misfit:
+    allowed = [str(value) for value in error.schema["enum"] if value not in ("", None)]
+    given = spelled(node.value) if isinstance(node, Scalar) else _kind(node)
+    close = nearest(given, allowed)
+    choices = ", ".join(allowed[:-1]) + f" or {allowed[-1]}" if len(allowed) > 1 else allowed[0]
+    hint = f'did you mean "{close}"?' if close else ""
+    return _Misfit(node, here, f'"{_short(given)}" isn\'t allowed: it must be {choices}', hint)
+
+
+def _unlike(here: Place, given: str) -> tuple[str, str]:
+    if here and here[-1] == "pull_policy":
+        known = ["always", "never", "missing", "build", "daily", "weekly"]
+        close = nearest(given, known)
+        rule = f"{', '.join(known)} or every_ with a time such as every_12h"
+        hint = f'did you mean "{close}"?' if close else ""
+        return f'"{_short(given)}" isn\'t a pull policy: it must be {rule}', hint
+    return f'"{_short(given)}" doesn\'t have the right form', ""
+
+
+def _repeated(node: Sequence, here: Place) -> Iterator[_Misfit]:
+    seen: dict[str, Node] = {}
+    for index, item in enumerate(node.items):
+        text = json.dumps(_plain(item), sort_keys=True, default=str)
+        if text in seen:
+            shown = f'"{_short(spelled(item.value))}"' if isinstance(item, Scalar) else "this entry"
+            first = seen[text].at
+            yield _Misfit(
+                item,
+                (*here, index),
+                f"{shown} is in the list twice: first at line {first.line}",
+                "remove one of the two",
+            )
+        else:
+            seen[text] = item
+
+
+def _out_of_bounds(error: Any, node: Node, here: Place) -> _Misfit:
+    low, high = error.schema.get("minimum"), error.schema.get("maximum")
+    given = cast(Scalar, node).text
+    if high is None:
+        return _Misfit(node, here, f"{given} is too small: it must be {low} or more")
+    return _Misfit(node, here, f"{given} is out of range: it must be from {low} to {high}")
