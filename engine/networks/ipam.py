@@ -142,7 +142,7 @@ class AddressSpace:
         return None
 
     def take(self, text: str) -> "AddressSpace":
-        """Raises InvalidRequest where `text` can't be an endpoint's, Forbidden where it is taken."""
+        """Raises InvalidRequest where `text` is of another subnet, Forbidden where it is taken."""
         address = int(_address("address", text))
         if IPv4Address(address) not in self.subnet:
             raise InvalidRequest(f"no configured subnet or ip-range contain the IP address {text}")

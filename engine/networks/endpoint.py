@@ -1,0 +1,123 @@
+"""One container on its networks: veths, addresses, default route, the way to the name service.
+
+Blocking (RTNL): called in the networks' thread. The container's side is done through sockets that
+were made inside its namespace; nobody enters it here.
+"""
+
+import errno
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from engine.networks import link_message as link
+from engine.networks.firewall_rules import name_service_table
+from engine.networks.model import Endpoint
+from engine.networks.netlink import Message
+from engine.networks.netlink_socket import NetlinkError, NetlinkSocket
+from engine.networks.nft_message import replace_table, transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An endpoint, and what it takes from its network."""
+
+    endpoint: Endpoint
+    bridge_index: int
+    mtu: int = 0
+    isolated: bool = False  # from the other containers of the network
+
+
+def gateway_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint | None:
+    """The way out, and the way in for published ports: highest priority, then by name."""
+    leading_out = [endpoint for endpoint in endpoints if endpoint.gateway]
+    ranked = sorted(leading_out, key=lambda each: (-each.gateway_priority, each.network_name))
+    return ranked[0] if ranked else None
+
+
+def attach(host: NetlinkSocket, place: Place, namespace: int) -> None:
+    """The veth of one endpoint, with its inner end made in the container's namespace."""
+    endpoint = place.endpoint
+    host.request(
+        link.create_veth(
+            host_ifname=endpoint.host_ifname,
+            bridge_index=place.bridge_index,
+            mtu=place.mtu,
+            namespace=namespace,
+            ifname=endpoint.ifname,
+            mac_address=endpoint.mac_address,
+        )
+    )
+    if place.isolated:
+        index = _index(host, endpoint.host_ifname)
+        host.request(link.isolate_port(endpoint.host_ifname, index))
+
+
+def configure(
+    inside: NetlinkSocket, endpoints: Sequence[Endpoint], *, way_out: Endpoint | None
+) -> None:
+    """Addresses of `endpoints`, whose links exist, and the default route by `way_out`."""
+    for endpoint in endpoints:
+        index = _index(inside, endpoint.ifname)
+        messages = [
+            link.without_link_local(endpoint.ifname, index),
+            link.set_up(endpoint.ifname, index),
+            link.add_address(index, endpoint.ipv4_address, endpoint.ipv4_prefix),
+        ]
+        if endpoint is way_out:
+            messages.append(link.default_route(index, endpoint.gateway))
+        inside.request(*messages)
+
+
+def route_by(inside: NetlinkSocket, way_out: Endpoint | None) -> None:
+    """Change the default route, after networks came or went."""
+    if way_out is not None:
+        inside.request(link.default_route(_index(inside, way_out.ifname), way_out.gateway))
+        return
+    try:
+        inside.request(link.drop_default_route(socket.AF_INET))
+    except NetlinkError as error:
+        if error.errno != errno.ESRCH:  # there was none
+            raise
+
+
+def repair(host: NetlinkSocket, place: Place, namespace: int) -> bool:
+    """After a restart: the veth is made again if it is gone (True), or put back on its bridge."""
+    try:
+        (found,) = host.request(link.get_link(place.endpoint.host_ifname))
+    except NetlinkError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        attach(host, place, namespace)
+        return True
+    if link.master_of(found) != place.bridge_index:
+        name = place.endpoint.host_ifname
+        host.request(link.set_master(name, link.index_of(found), place.bridge_index))
+    return False
+
+
+def detach(host: NetlinkSocket, host_ifname: str) -> None:
+    """Takes 10 ms and more: only for a container that stays up. Otherwise the namespace goes,
+    and the link with it."""
+    try:
+        host.request(link.delete_link(host_ifname, _index(host, host_ifname)))
+    except NetlinkError as error:
+        if error.errno != errno.ENODEV:
+            raise
+
+
+def redirect_names(netfilter: NetlinkSocket, udp: int, tcp: int) -> None:
+    """127.0.0.11:53 leads to the sockets `udp` and `tcp` (descriptors), bound in there."""
+    table = name_service_table(_port(udp), _port(tcp))
+    netfilter.batch(transaction(replace_table(table)))
+
+
+def _port(descriptor: int) -> int:
+    with socket.socket(fileno=os.dup(descriptor)) as handle:
+        return int(handle.getsockname()[1])
+
+
+def _index(handle: NetlinkSocket, ifname: str) -> int:
+    request: Message = link.get_link(ifname)
+    (found,) = handle.request(request)
+    return link.index_of(found)

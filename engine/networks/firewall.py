@@ -1,0 +1,123 @@
+"""The engine's nftables table in the kernel: loaded whole at start, then changed by elements.
+
+Blocking: called in the networks' thread.
+"""
+
+import errno
+import logging
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from engine.networks.firewall_rules import (
+    Element,
+    Map,
+    PublishedPort,
+    Table,
+    port_maps,
+    table_name,
+)
+from engine.networks.netlink_socket import NETFILTER, NetlinkError, NetlinkSocket
+from engine.networks.nft_message import (
+    add_elements,
+    add_map_elements,
+    delete_elements,
+    delete_table,
+    drops_forwarded,
+    list_chains,
+    list_elements,
+    list_tables,
+    listed_elements,
+    listed_table,
+    replace_table,
+    transaction,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Firewall:
+    """Not for two threads at once. What it loaded is remembered, for each change to be small."""
+
+    def __init__(self, tag: str) -> None:
+        self.name = table_name(tag)
+        self.loaded: Table | None = None
+        self._socket = NetlinkSocket.open(NETFILTER)
+        self._elements: dict[str, dict[Element, Element]] = {}
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def load(self, table: Table) -> None:
+        """Replaces the whole table in one transaction."""
+        self._socket.batch(transaction(replace_table(table)))
+        self.loaded = table
+        self._elements = {each.name: dict(each.elements) for each in table.maps}
+
+    def update_sets(self, table: Table) -> None:
+        """Bridges came or went: makes the sets what `table` says, by what differs."""
+        if self.loaded is None:
+            self.load(table)
+            return
+        messages = []
+        for old, new in zip(self.loaded.sets, table.sets, strict=True):
+            gone, come = old.elements - new.elements, new.elements - old.elements
+            messages += delete_elements(self.name, new.name, new.key, gone)
+            messages += add_elements(self.name, new.name, new.key, come)
+        if messages:
+            self._socket.batch(transaction(messages))
+        self.loaded = table
+
+    def publish(
+        self, ports: Iterable[PublishedPort] = (), *, gone: Iterable[PublishedPort] = ()
+    ) -> None:
+        """In one transaction `gone` go and `ports` come; a port that was another's is switched."""
+        messages = []
+        after = {name: dict(known) for name, known in self._elements.items()}
+        for old, new in zip(port_maps(gone), port_maps(ports), strict=True):
+            known = after[new.name]
+            # Only where it still leads there: another container may have taken the port over.
+            drop = {key for key, value in old.elements.items() if known.get(key) == value}
+            come = {key: value for key, value in new.elements.items() if known.get(key) != value}
+            drop |= come.keys() & known.keys()
+            messages += delete_elements(self.name, new.name, new.key, drop)
+            messages += add_map_elements(self.name, new, come)
+            for key in drop:
+                del known[key]
+            known |= come
+        if messages:
+            self._socket.batch(transaction(messages))
+        self._elements = after
+
+    def published(self) -> tuple[PublishedPort, ...]:
+        """What the table in the kernel leads where; empty where there is no table."""
+        try:
+            return tuple(chain.from_iterable(self._read(each) for each in port_maps(())))
+        except NetlinkError as error:
+            if error.errno == errno.ENOENT:
+                return ()
+            raise
+
+    def _read(self, each: Map) -> Iterator[PublishedPort]:
+        for reply in self._socket.dump(list_elements(self.name, each.name)):
+            for key, (address, port) in listed_elements(reply, each.key, each.value):
+                host_ip = str(key[0]) if len(key) == 3 else "0.0.0.0"
+                protocol, host_port = key[-2:]
+                yield PublishedPort(str(protocol), host_ip, int(host_port), str(address), int(port))
+
+    def remove(self) -> None:
+        self._socket.batch(transaction(delete_table(self.name)))
+        self.loaded = None
+        self._elements = {}
+
+    def others(self) -> tuple[str, ...]:
+        """Tables of other daemons of this engine on this host."""
+        names = (listed_table(reply) for reply in self._socket.dump(list_tables()))
+        return tuple(n for n in names if n.startswith("pycompose-") and n != self.name)
+
+    def present(self) -> bool:
+        return any(listed_table(reply) == self.name for reply in self._socket.dump(list_tables()))
+
+    def foreign_drops(self) -> tuple[str, ...]:
+        """Chains of others whose policy drops what is forwarded: no rule of ours overrides it."""
+        found = (drops_forwarded(reply) for reply in self._socket.dump(list_chains()))
+        return tuple(name for name in found if name)
