@@ -1,0 +1,78 @@
+"""What every command starts from: the global options, and how to come from them to a project and
+an engine. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from compose.client.engine import Engine
+    from compose.load.pipeline import LoadRequest
+    from compose.model.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    files: tuple[str, ...]
+    project_name: str
+    project_directory: str
+    profiles: tuple[str, ...]
+    env_files: tuple[str, ...]
+    host: str
+    progress: str  # auto, tty, plain, json, quiet
+    ansi: str  # auto, always, never
+    parallel: int  # -1: as many as the graph allows
+    environment: Mapping[str, str]
+    directory: Path
+
+    def request(self, services: tuple[str, ...] = ()) -> LoadRequest:
+        from compose.load.pipeline import LoadRequest
+
+        return LoadRequest(
+            files=self.files,
+            directory=self.directory,
+            project_directory=self.project_directory,
+            project_name=self.project_name,
+            profiles=self.profiles,
+            env_files=self.env_files,
+            environment=self.environment,
+            services=services,
+        )
+
+    def load(self, services: tuple[str, ...] = ()) -> Project:
+        """The project of this folder, its warnings told. Raises ProjectError."""
+        from compose.load.pipeline import load_project
+
+        project = load_project(self.request(services))
+        for warning in project.warnings:
+            self.say(f"warning: {warning}")
+        return project
+
+    def has_files(self) -> bool:
+        """Whether this folder, or one above it, holds a Compose file."""
+        from compose.load.files import find_files
+
+        return bool(find_files(self.directory, self.environment))
+
+    async def engine(self) -> Engine:
+        """The engine that the options name; the built-in one is started where it isn't running."""
+        from compose.client.locate import locate
+
+        return await locate(self.host, self.environment)
+
+    def colour(self, descriptor: int) -> bool:
+        """Whether to colour what goes to `descriptor`: --ansi, then NO_COLOR, then a terminal."""
+        if self.ansi != "auto":
+            return self.ansi == "always"
+        if self.environment.get("NO_COLOR"):
+            return False
+        return os.isatty(descriptor) and self.environment.get("TERM") != "dumb"
+
+    def say(self, text: str) -> None:
+        """A line for the person, not for a program that reads the results."""
+        print(text, file=sys.stderr, flush=True)

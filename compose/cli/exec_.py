@@ -1,0 +1,74 @@
+"""`pycompose exec`: a command in a running container."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from compose.cli.context import Context
+from compose.cli.find import check_services, find_project, one_container
+from compose.cli.terminal import converse, stdin_is_terminal
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("exec", context_settings={"allow_interspersed_args": False})
+    def exec_(
+        ctx: typer.Context,
+        service: str,
+        command: Annotated[list[str], typer.Argument(metavar="COMMAND [ARG]...")],
+        detach: Annotated[bool, typer.Option("-d", "--detach", help="Don't wait for it.")] = False,
+        env: Annotated[
+            list[str] | None, typer.Option("-e", "--env", help="NAME=value, or NAME from here.")
+        ] = None,
+        user: Annotated[str, typer.Option("-u", "--user")] = "",
+        workdir: Annotated[str, typer.Option("-w", "--workdir")] = "",
+        privileged: Annotated[bool, typer.Option("--privileged")] = False,
+        no_tty: Annotated[
+            bool, typer.Option("-T", "--no-TTY", "--no-tty", help="No terminal.")
+        ] = False,
+        index: Annotated[int, typer.Option("--index", help="Which replica.")] = 0,
+    ) -> int:
+        """Run a command in a running container; the exit code is its own."""
+        context: Context = ctx.obj
+        environment = tuple(given(context, pair) for pair in env or ())
+
+        async def work() -> int:
+            name, project = find_project(context)
+            check_services(project, [service])
+            engine = await context.engine()
+            container = await one_container(engine, name, service, index)
+            is_tty = not no_tty and not detach and stdin_is_terminal()
+            exec_id = await engine.containers.create_exec(
+                container.id,
+                command,
+                user=user,
+                privileged=privileged,
+                working_dir=workdir,
+                environment=environment,
+                tty=is_tty,
+                stdin=not detach,
+                output=not detach,
+            )
+            if detach:
+                await engine.containers.start_exec_detached(exec_id)
+                return 0
+
+            async def resize(height: int, width: int) -> None:
+                await engine.containers.resize_exec(exec_id, height=height, width=width)
+
+            duplex = await engine.containers.start_exec(exec_id, tty=is_tty)
+            try:
+                await converse(duplex, is_tty=is_tty, stdin=True, resize=resize)
+            finally:
+                await duplex.close()
+            return (await engine.containers.inspect_exec(exec_id)).exit_code or 0
+
+        return asyncio.run(work())
+
+
+def given(context: Context, pair: str) -> str:
+    """`NAME=value` as it is; `NAME` takes its value from pycompose's own environment."""
+    name, equals, _ = pair.partition("=")
+    return pair if equals else f"{name}={context.environment.get(name, '')}"

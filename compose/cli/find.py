@@ -1,0 +1,66 @@
+"""Which project and which containers a command is about, as the engine's labels tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compose.cli.context import Context
+from compose.client.containers import ContainerSummary
+from compose.client.engine import Engine
+from compose.errors import UsageError
+from compose.model.project import Project
+from compose.plan.names import NUMBER, ONE_OFF, PROJECT, SERVICE
+
+
+def find_project(context: Context) -> tuple[str, Project | None]:
+    """The project's name, and its files where there are any: a name alone is enough for commands
+    about what runs. Raises ProjectError."""
+    if context.project_name and not context.files and not context.has_files():
+        return context.project_name, None
+    project = context.load()
+    return project.name, project
+
+
+def check_services(project: Project | None, services: Sequence[str]) -> None:
+    """Raises UsageError for a service that the files don't know."""
+    if project is None:
+        return
+    known = {*project.services, *project.disabled}
+    for service in services:
+        if service not in known:
+            names = ", ".join(sorted(known))
+            raise UsageError(f"no such service: {service}\n  hint: the project has {names}")
+
+
+async def project_containers(
+    engine: Engine,
+    project: str,
+    services: Sequence[str] = (),
+    *,
+    all: bool = True,
+    oneoff: bool = False,
+) -> list[ContainerSummary]:
+    """By service and number. `all`: stopped ones too; `oneoff`: those of `run` too."""
+    labels = [f"{PROJECT}={project}"] + ([] if oneoff else [f"{ONE_OFF}=False"])
+    found = await engine.containers.list(all=all, filters={"label": labels})
+    meant = [row for row in found if not services or row.labels.get(SERVICE) in services]
+    return sorted(meant, key=lambda row: (row.labels.get(SERVICE, ""), number(row), row.name))
+
+
+def number(container: ContainerSummary) -> int:
+    text = container.labels.get(NUMBER, "")
+    return int(text) if text.isdigit() else 0
+
+
+async def one_container(
+    engine: Engine, project: str, service: str, index: int = 0
+) -> ContainerSummary:
+    """The running container of a service: of that number, else the lowest.
+
+    Raises UsageError where none runs."""
+    running = await project_containers(engine, project, [service], all=False)
+    for container in running:
+        if index in (0, number(container)):
+            return container
+    which = f"container {index} of service {service!r}" if index else f"service {service!r}"
+    raise UsageError(f"{which} is not running\n  hint: start it with: pycompose up -d {service}")

@@ -1,0 +1,53 @@
+"""`pycompose ls`: the projects on the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Annotated
+
+import typer
+
+from compose.cli.context import Context
+from compose.cli.render import json_array, table
+from compose.client.containers import ContainerSummary
+from compose.plan.names import CONFIG_FILES, PROJECT
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("ls")
+    def ls(
+        ctx: typer.Context,
+        all: Annotated[bool, typer.Option("-a", "--all", help="Stopped ones too.")] = False,
+        quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only names.")] = False,
+        format: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+    ) -> int:
+        """List the projects that run on the engine."""
+        if format not in ("table", "json"):
+            raise typer.BadParameter(f"--format: {format!r} is none of table, json")
+        projects = asyncio.run(_projects(ctx.obj, all))
+        if quiet:
+            print("\n".join(name for name, _, _ in projects))
+        elif format == "json":
+            print(json_array({"Name": n, "Status": s, "ConfigFiles": f} for n, s, f in projects))
+        else:
+            print(table(("NAME", "STATUS", "CONFIG FILES"), projects))
+        return 0
+
+
+async def _projects(context: Context, everything: bool) -> list[tuple[str, str, str]]:
+    engine = await context.engine()
+    found = await engine.containers.list(all=everything, filters={"label": [PROJECT]})
+    projects: dict[str, list[ContainerSummary]] = {}
+    for container in found:
+        projects.setdefault(container.labels[PROJECT], []).append(container)
+    return [(name, _status(rows), _files(rows)) for name, rows in sorted(projects.items())]
+
+
+def _status(rows: list[ContainerSummary]) -> str:
+    counts = Counter(row.state for row in rows)
+    return ", ".join(f"{state}({count})" for state, count in sorted(counts.items()))
+
+
+def _files(rows: list[ContainerSummary]) -> str:
+    return ",".join(dict.fromkeys(row.labels.get(CONFIG_FILES, "") for row in rows))

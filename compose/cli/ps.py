@@ -1,0 +1,124 @@
+"""`pycompose ps`: the project's containers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated
+
+import typer
+
+from compose.cli.context import Context
+from compose.cli.find import check_services, find_project, project_containers
+from compose.cli.render import ago, json_lines, shorten, stamp, table
+from compose.client.containers import ContainerSummary, PublishedPort
+from compose.plan.names import PROJECT, SERVICE
+
+HEADERS = ("NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS")
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("ps")
+    def ps(
+        ctx: typer.Context,
+        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
+        all: Annotated[bool, typer.Option("-a", "--all", help="Stopped ones too.")] = False,
+        quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only ids.")] = False,
+        names: Annotated[bool, typer.Option("--services", help="Only services' names.")] = False,
+        status: Annotated[
+            list[str] | None, typer.Option("--status", help="Only those in this state.")
+        ] = None,
+        format: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+        no_trunc: Annotated[bool, typer.Option("--no-trunc", help="Whole columns.")] = False,
+        orphans: Annotated[
+            bool, typer.Option("--orphans/--no-orphans", help="Those of services no longer there.")
+        ] = True,
+    ) -> int:
+        """List the project's containers."""
+        if format not in ("table", "json"):
+            raise typer.BadParameter(f"--format: {format!r} is none of table, json")
+        context: Context = ctx.obj
+        rows = asyncio.run(
+            _list(context, services or [], everything=all or bool(status), orphans=orphans)
+        )
+        rows = [row for row in rows if not status or row.state in status]
+        if quiet:
+            text = "\n".join(row.id for row in rows)
+        elif names:
+            text = "\n".join(dict.fromkeys(row.labels.get(SERVICE, "") for row in rows))
+        elif format == "json":
+            text = json_lines(_document(row) for row in rows)
+        else:
+            width = 10_000 if no_trunc else 20
+            text = table(HEADERS, (_cells(row, width) for row in rows))
+        if text:
+            print(text)
+        return 0
+
+
+async def _list(
+    context: Context, services: list[str], *, everything: bool, orphans: bool
+) -> list[ContainerSummary]:
+    name, project = find_project(context)
+    check_services(project, services)
+    engine = await context.engine()
+    rows = await project_containers(engine, name, services, all=everything)
+    if project is not None and not orphans:
+        rows = [row for row in rows if row.labels.get(SERVICE) in project.services]
+    return rows
+
+
+def _cells(row: ContainerSummary, width: int) -> tuple[str, ...]:
+    return (
+        row.name,
+        row.image,
+        f'"{shorten(row.command, width)}"',
+        row.labels.get(SERVICE, ""),
+        ago(row.created, time.time()),
+        row.status,
+        ports_text(row.ports),
+    )
+
+
+def ports_text(ports: tuple[PublishedPort, ...]) -> str:
+    """As `docker ps` writes them: `0.0.0.0:8080->80/tcp, 9000/tcp`."""
+    texts = []
+    for port in sorted(ports, key=lambda port: (port.private, port.protocol, port.ip)):
+        inside = f"{port.private}/{port.protocol}"
+        address = f"[{port.ip}]" if ":" in port.ip else port.ip
+        texts.append(f"{address}:{port.public}->{inside}" if port.public else inside)
+    return ", ".join(dict.fromkeys(texts))
+
+
+def _document(row: ContainerSummary) -> dict[str, object]:
+    """The keys of `docker compose ps --format json`."""
+    return {
+        "Command": f'"{shorten(row.command, 20)}"',
+        "CreatedAt": stamp(row.created)[:19] + " +0000 UTC",
+        "ExitCode": row.exit_code or 0,
+        "Health": row.health,
+        "ID": row.id[:12],
+        "Image": row.image,
+        "Labels": ",".join(f"{key}={value}" for key, value in sorted(row.labels.items())),
+        "LocalVolumes": str(sum(mount.kind == "volume" for mount in row.mounts)),
+        "Mounts": ",".join(mount.name or mount.source for mount in row.mounts),
+        "Name": row.name,
+        "Names": row.name,
+        "Networks": ",".join(sorted(row.networks)),
+        "Ports": ports_text(row.ports),
+        "Project": row.labels.get(PROJECT, ""),
+        "Publishers": [
+            {
+                "URL": port.ip,
+                "TargetPort": port.private,
+                "PublishedPort": port.public,
+                "Protocol": port.protocol,
+            }
+            for port in row.ports
+        ],
+        "RunningFor": ago(row.created, time.time()),
+        "Service": row.labels.get(SERVICE, ""),
+        "Size": "0B",
+        "State": row.state,
+        "Status": row.status,
+    }

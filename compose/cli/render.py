@@ -1,0 +1,65 @@
+"""Results as text: aligned tables and JSON. What is printed here goes to standard output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+GAP = "   "
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns aligned to the left, three spaces apart, no line ends in blanks."""
+    lines = [tuple(headers), *(tuple(row) for row in rows)]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(headers))]
+    return "\n".join(
+        GAP.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def json_lines(documents: Iterable[Mapping[str, object]]) -> str:
+    """One object a line, as `docker compose ps --format json` writes them."""
+    return "\n".join(json.dumps(document, separators=(",", ":")) for document in documents)
+
+
+def json_array(documents: Iterable[Mapping[str, object]]) -> str:
+    """One array on one line, as `docker compose ls --format json` writes it."""
+    return json.dumps(list(documents), separators=(",", ":"))
+
+
+# The largest unit that fits twice is the one that reads best: "90 seconds" but "2 minutes".
+_UNITS = (
+    (2 * 365 * 86400, 365 * 86400, "years"),
+    (60 * 86400, 30 * 86400, "months"),
+    (14 * 86400, 7 * 86400, "weeks"),
+    (2 * 86400, 86400, "days"),
+    (2 * 3600, 3600, "hours"),
+    (2 * 60, 60, "minutes"),
+)
+
+
+def human_duration(seconds: float) -> str:
+    """About how long, in the words of `docker ps`."""
+    for least, unit, name in _UNITS:
+        if seconds >= least:
+            return f"{int(seconds // unit)} {name}"
+    if seconds >= 60:
+        return "About a minute"
+    if seconds >= 2:
+        return f"{int(seconds)} seconds"
+    return "1 second" if seconds >= 1 else "Less than a second"
+
+
+def ago(created: float, now: float) -> str:
+    return f"{human_duration(max(0.0, now - created))} ago"
+
+
+def shorten(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def stamp(moment: float) -> str:
+    """Seconds since the epoch as RFC 3339 with microseconds, in UTC."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

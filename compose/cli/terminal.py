@@ -1,0 +1,89 @@
+"""A process of a container on this terminal: keys in, output out, the window's size passed on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import termios
+import threading
+import tty
+from collections.abc import Awaitable, Callable, Iterator
+
+from compose.client.streams import Source, outputs, read_blocks
+from compose.client.transport import Duplex
+
+BLOCK = 32 * 1024
+Resize = Callable[[int, int], Awaitable[None]]  # height, width
+
+
+def stdin_is_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+@contextlib.contextmanager
+def raw_terminal() -> Iterator[None]:
+    """Keys reach the container one by one; the terminal is put back whatever happens."""
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    tty.setraw(descriptor)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+async def converse(duplex: Duplex, *, is_tty: bool, stdin: bool, resize: Resize) -> None:
+    """Until the process has ended its output. Raw mode where both sides are terminals."""
+    with contextlib.ExitStack() as stack:
+        if is_tty and stdin and stdin_is_terminal():
+            stack.enter_context(raw_terminal())
+            stack.enter_context(_resizing(resize))
+        if stdin:
+            _forward_stdin(duplex)
+        async for output in outputs(read_blocks(duplex), tty=is_tty):
+            _write(2 if output.source is Source.STDERR else 1, output.text)
+
+
+def _write(descriptor: int, block: bytes) -> None:
+    while block:
+        block = block[os.write(descriptor, block) :]
+
+
+def _forward_stdin(duplex: Duplex) -> None:
+    """In a thread of its own: standard input may be a file, a pipe or a terminal, and only a
+    blocking read works on all three. A daemon thread, so that a waiting read can't hold the exit.
+    """
+    loop = asyncio.get_running_loop()
+
+    def copy() -> None:
+        with contextlib.suppress(OSError, RuntimeError):  # the process or the loop has ended
+            while block := os.read(0, BLOCK):
+                asyncio.run_coroutine_threadsafe(duplex.write(block), loop).result()
+            loop.call_soon_threadsafe(duplex.finish_writing)
+
+    threading.Thread(target=copy, name="stdin", daemon=True).start()
+
+
+@contextlib.contextmanager
+def _resizing(resize: Resize) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def tell() -> None:
+        size = os.get_terminal_size(0)
+        await resize(size.lines, size.columns)
+
+    def changed() -> None:
+        task = asyncio.ensure_future(tell())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    changed()
+    loop.add_signal_handler(signal.SIGWINCH, changed)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGWINCH)

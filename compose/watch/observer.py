@@ -1,0 +1,108 @@
+"""File events of the machine, as batches of paths: the only place that knows watchdog."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from watchdog.events import (
+    EVENT_TYPE_CREATED,
+    EVENT_TYPE_DELETED,
+    EVENT_TYPE_MODIFIED,
+    EVENT_TYPE_MOVED,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import ObservedWatch
+
+from compose.model.project import Project
+
+QUIET = 0.1  # seconds without a change that end a batch: an editor's save is several events
+CHANGES = frozenset({EVENT_TYPE_CREATED, EVENT_TYPE_DELETED, EVENT_TYPE_MODIFIED, EVENT_TYPE_MOVED})
+
+
+class Changes:
+    """Paths that changed, from watchdog's threads into the event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._observer = Observer()
+        self._watches: dict[str, tuple[bool, ObservedWatch]] = {}
+        self._handler = _Handler(self)
+
+    def watch(self, folders: Mapping[str, bool]) -> None:
+        """Watch just these (folder -> subfolders too). A folder that isn't there is left out."""
+        for folder, (recursive, watch) in list(self._watches.items()):
+            if folders.get(folder) != recursive:
+                self._observer.unschedule(watch)
+                del self._watches[folder]
+        for folder, recursive in folders.items():
+            if folder not in self._watches and os.path.isdir(folder):
+                watch = self._observer.schedule(self._handler, folder, recursive=recursive)
+                self._watches[folder] = (recursive, watch)
+
+    def put(self, path: str) -> None:
+        """Called in watchdog's thread."""
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, path)
+
+    async def batch(self) -> set[str]:
+        """The next changes that belong together."""
+        paths = {await self._queue.get()}
+        while True:
+            try:
+                async with asyncio.timeout(QUIET):
+                    paths.add(await self._queue.get())
+            except TimeoutError:
+                return paths
+
+    def start(self) -> None:
+        self._observer.start()
+
+    def stop(self) -> None:
+        self._observer.stop()
+        self._observer.join()
+
+
+class _Handler(FileSystemEventHandler):
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if event.event_type not in CHANGES:
+            return  # opening and reading change nothing
+        if event.is_directory and event.event_type == EVENT_TYPE_MODIFIED:
+            return  # what changed in it comes with its own event
+        for path in (event.src_path, event.dest_path):
+            if path:
+                self._changes.put(os.fsdecode(path))
+
+
+@asynccontextmanager
+async def observe(folders: Mapping[str, bool]) -> AsyncIterator[Changes]:
+    changes = Changes()
+    changes.watch(folders)
+    changes.start()
+    try:
+        yield changes
+    finally:
+        await asyncio.to_thread(changes.stop)
+
+
+def watched_folders(project: Project) -> Mapping[str, bool]:
+    """Folder -> whether its subfolders are watched too.
+
+    Files are watched through their folders: an editor that saves by renaming replaces the file,
+    and a watch on the file itself would stay with the old one.
+    """
+    folders: dict[str, bool] = {str(path.parent): False for path in project.watched_files}
+    for service in project.services.values():
+        for rule in service.watch or ():
+            if os.path.isdir(rule.path):
+                folders[rule.path] = True
+            else:
+                folders.setdefault(os.path.dirname(rule.path), False)
+    return folders

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from compose.watch.observer import observe
+
+
+async def test_one_save_is_one_batch(tmp_path: Path) -> None:
+    async with observe({str(tmp_path): False}) as changes:
+        (tmp_path / "new").write_text("1")
+        (tmp_path / "new").rename(tmp_path / "compose.yaml")
+        async with asyncio.timeout(20):
+            batch = await changes.batch()
+    assert str(tmp_path / "compose.yaml") in batch
+
+
+async def test_reading_is_no_change(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    async with observe({str(tmp_path): False}) as changes:
+        (tmp_path / "a").read_text()
+        (tmp_path / "b").write_text("2")
+        async with asyncio.timeout(20):
+            assert str(tmp_path / "a") not in await changes.batch()
+
+
+async def test_a_folder_below_counts_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    async with observe({str(tmp_path): False}) as changes:
+        (tmp_path / "deep" / "unseen").write_text("1")
+        changes.watch({str(tmp_path): True})
+        (tmp_path / "deep" / "seen").write_text("1")
+        async with asyncio.timeout(20):
+            batch = await changes.batch()
+    assert str(tmp_path / "deep" / "seen") in batch
+    assert str(tmp_path / "deep" / "unseen") not in batch
