@@ -128,35 +128,37 @@ class Host:
     folder: Path
     holder: subprocess.Popen[bytes]
     inside: ThreadPoolExecutor
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)
     daemons: list[Daemon] = field(default_factory=list)
 
     @property
     def pid(self) -> int:
         return self.holder.pid
 
-    def command(self, argv: Sequence[str]) -> list[str]:
+    def command(self, argv: Sequence[str], cwd: Path = ROOT) -> list[str]:
         """`argv` as a command that runs in this host's namespaces."""
         prefix = ["nsenter", f"--net=/proc/{self.pid}/ns/net", f"--mount=/proc/{self.pid}/ns/mnt"]
-        return [*prefix, f"--wd={os.getcwd()}", "--", *argv]
+        return [*prefix, f"--wd={cwd}", "--", *argv]
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The test's own without what would steer pycompose, and `more`."""
+        steering = ("DOCKER_", "COMPOSE_", "PYCOMPOSE_")
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(steering)}
+        return {**inherited, **(more or {})}
 
     def run(
         self,
         *argv: str,
         env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
+        cwd: Path = ROOT,
         check: bool = True,
         timeout: float = 100,
         input: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        command = self.command(argv)
-        if cwd is not None:
-            command = [part.replace(os.getcwd(), str(cwd)) if part.startswith("--wd=") else part
-                       for part in command]  # fmt: skip
-        environment = {**os.environ, **(env or {})}
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=timeout, input=input
-        )
+            self.command(argv, cwd), env=self.environment(env), capture_output=True, text=True,
+            timeout=timeout, input=input,
+        )  # fmt: skip
         if check and done.returncode != 0:
             raise AssertionError(f"{argv} ended with {done.returncode}\n{done.stdout}{done.stderr}")
         return done
@@ -193,7 +195,7 @@ class Host:
         with open(folder / "daemon.log", "ab") as log:
             daemon.process = subprocess.Popen(
                 self.command(argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                pass_fds=(writer,), cwd=ROOT, env={**os.environ, **(env or {})},
+                pass_fds=(writer,), env=self.environment(env),
             )  # fmt: skip
         os.close(writer)
         with open(reader, "rb") as ready:

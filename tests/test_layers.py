@@ -21,6 +21,7 @@ ENGINE = (
     ("engine.kernel",),
     ("engine.oci",),
     ("engine.settings", "engine.events", "engine.records", "engine.filters", "engine.ids"),
+    ("engine.claims",),
     ("engine.errors",),
 )
 COMPOSE = (

@@ -1,0 +1,96 @@
+"""`python -m tests.benchmarks [ROUNDS]`: ours beside a real dockerd and Docker Compose, the same
+work in turns, medians and their ratio. Absolute figures depend on the machine; ratios hold.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+
+from tests.benchmarks import measures
+from tests.benchmarks.engines import Engine, docker, ours
+
+# What the design asks for: how many times as fast as Docker.
+GOALS = {
+    "create + start": 20, "10 lives at once": 10, "exec": 8, "publish 50 ports": 50,
+    "compose up, 10 services": 3, "compose up again": 1 / 3, "compose down": 3,
+}  # fmt: skip
+
+
+def main() -> int:
+    rounds = int(sys.argv[1]) if sys.argv[1:] else 7
+    figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    with ours() as own, docker() as peer:
+        engines = [own] if peer is None else [own, peer]
+        if peer is None:
+            print("no dockerd here: only our own figures\n")
+        for name, work in works().items():
+            for _ in range(rounds):
+                for engine in engines:
+                    figures[name][engine.name].append(work(engine))
+        compose_rounds(engines, figures, max(2, rounds // 2))
+        for engine in engines:
+            writing, reading = measures.log_writing(engine)
+            figures["log writing (MB/s)"][engine.name].append(writing)
+            figures["log reading (MB/s)"][engine.name].append(reading)
+            memory = measures.memory_per_container(engine)
+            figures["memory a container (MB)"][engine.name].append(memory)
+    report(figures)
+    return 0
+
+
+def works() -> dict[str, Callable[[Engine], float]]:
+    return {
+        "create + start": measures.create_start,
+        "10 lives at once": measures.ten_lives,
+        "exec": with_container(measures.exec_true),
+        "publish 50 ports": measures.fifty_ports,
+    }
+
+
+def with_container(work: Callable[[Engine, str], float]) -> Callable[[Engine], float]:
+    def run(engine: Engine) -> float:
+        container = measures.create(engine, measures.SLEEP)
+        engine.call("POST", f"/containers/{container}/start")
+        taken = work(engine, container)
+        measures.remove(engine, container)
+        return taken
+
+    return run
+
+
+def compose_rounds(
+    engines: list[Engine], figures: dict[str, dict[str, list[float]]], rounds: int
+) -> None:
+    for engine in engines:
+        if not engine.compose:
+            print(f"no Docker Compose 2 here: {engine.name} runs no projects\n")
+            continue
+        folder = engine.host.folder
+        (folder / "compose.yaml").write_text(measures.PROJECT)
+        for _ in range(rounds):
+            for name, arguments in (
+                ("compose up, 10 services", ("up", "-d")),
+                ("compose up again", ("up", "-d")),
+                ("compose down", ("down",)),
+            ):
+                figures[name][engine.name].append(measures.compose(engine, folder, *arguments))
+
+
+def report(figures: dict[str, dict[str, list[float]]]) -> None:
+    print(f"{'(medians, ms unless said)':32}{'pyengine':>12}{'dockerd':>12}{'ratio':>10}  goal")
+    for name, engines in figures.items():
+        own = statistics.median(engines["pyengine"])
+        line = f"{name:32}{own:12.1f}"
+        if engines.get("dockerd"):
+            peer = statistics.median(engines["dockerd"])
+            ratio = own / peer if "MB/s" in name else peer / own
+            line += f"{peer:12.1f}{ratio:9.1f}x"
+            line += f"  {GOALS[name]:.2g}x" if name in GOALS else ""
+        print(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""What is measured: each function does one piece of work on one engine and gives its figures."""
+
+from __future__ import annotations
+
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.benchmarks.engines import IMAGE, Engine
+
+SLEEP = {"Image": IMAGE, "Cmd": ["sleep", "600"], "HostConfig": {"Init": True}}
+
+
+def timed(work: object) -> float:
+    """Milliseconds."""
+    start = time.perf_counter()
+    assert callable(work)
+    work()
+    return (time.perf_counter() - start) * 1000
+
+
+def create(engine: Engine, body: dict[str, object]) -> str:
+    answer = engine.call("POST", "/containers/create", body)
+    assert isinstance(answer, dict)
+    return str(answer["Id"])
+
+
+def remove(engine: Engine, container: str) -> None:
+    engine.call("DELETE", f"/containers/{container}?force=1&v=1")
+
+
+def create_start(engine: Engine) -> float:
+    def work() -> None:
+        nonlocal container
+        container = create(engine, SLEEP)
+        engine.call("POST", f"/containers/{container}/start")
+
+    container = ""
+    taken = timed(work)
+    remove(engine, container)
+    return taken
+
+
+def life(engine: Engine) -> None:
+    container = create(engine, {"Image": IMAGE, "Cmd": ["true"]})
+    engine.call("POST", f"/containers/{container}/start")
+    engine.call("POST", f"/containers/{container}/wait")
+    engine.call("DELETE", f"/containers/{container}")
+
+
+def ten_lives(engine: Engine) -> float:
+    with ThreadPoolExecutor(10) as pool:
+        return timed(lambda: list(pool.map(lambda _: life(engine), range(10))))
+
+
+def exec_true(engine: Engine, container: str) -> float:
+    def work() -> None:
+        made = engine.call("POST", f"/containers/{container}/exec",
+                           {"Cmd": ["true"], "AttachStdout": True})  # fmt: skip
+        assert isinstance(made, dict)
+        engine.call("POST", f"/exec/{made['Id']}/start", {"Detach": False})
+
+    return timed(work)
+
+
+def fifty_ports(engine: Engine) -> float:
+    ports = {f"{port}/tcp": [{"HostPort": str(20000 + port)}] for port in range(1, 51)}
+    body = {**SLEEP, "ExposedPorts": {key: {} for key in ports},
+            "HostConfig": {"Init": True, "PortBindings": ports}}  # fmt: skip
+    container = create(engine, body)
+    taken = timed(lambda: engine.call("POST", f"/containers/{container}/start"))
+    remove(engine, container)
+    return taken
+
+
+LOG_MEGABYTES = 32
+
+
+def log_writing(engine: Engine) -> tuple[float, float]:
+    """Megabytes a second of writing 100-byte lines, and of reading them back."""
+    count = LOG_MEGABYTES * 1_000_000 // 100
+    script = f"yes {'x' * 99} | head -n {count}"
+    container = create(engine, {"Image": IMAGE, "Cmd": ["sh", "-c", script]})
+
+    def write() -> None:
+        engine.call("POST", f"/containers/{container}/start")
+        engine.call("POST", f"/containers/{container}/wait")
+
+    writing = timed(write)
+    reading = timed(lambda: engine.call("GET", f"/containers/{container}/logs?stdout=1"))
+    remove(engine, container)
+    return LOG_MEGABYTES / writing * 1000, LOG_MEGABYTES / reading * 1000
+
+
+def memory_per_container(engine: Engine, count: int = 10) -> float:
+    """Megabytes (PSS) that `count` running containers add, beyond their own processes, each."""
+    before = engine_memory(engine)
+    containers = [create(engine, SLEEP) for _ in range(count)]
+    for container in containers:
+        engine.call("POST", f"/containers/{container}/start")
+    after = engine_memory(engine)
+    for container in containers:
+        remove(engine, container)
+    return (after - before) / count
+
+
+def engine_memory(engine: Engine) -> float:
+    """PSS in megabytes of the engine's processes: all that name its folder, payloads left out."""
+    total = 0.0
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal() or not belongs(process, engine):
+            continue
+        try:
+            found = re.search(r"^Pss:\s+(\d+) kB", (process / "smaps_rollup").read_text(), re.M)
+        except OSError:
+            continue  # it ended meanwhile
+        total += int(found[1]) / 1000 if found else 0
+    return total
+
+
+def belongs(process: Path, engine: Engine) -> bool:
+    """An ancestor or its own command line names the engine's folder; `sleep` is the payload."""
+    try:
+        words = (process / "cmdline").read_bytes()
+        if b"sleep" in words or not words:
+            return False
+        network = (process / "ns/net").readlink()
+        return network == Path(f"/proc/{engine.host.pid}/ns/net").readlink() and (
+            str(process.name) != str(engine.host.pid)
+        )
+    except OSError:
+        return False
+
+
+PROJECT = """\
+name: bench
+services:
+""" + "".join(
+    f"""\
+  s{index}:
+    image: {IMAGE}
+    command: sleep 600
+    init: true
+    stop_grace_period: 1s
+"""
+    + (f"    depends_on: [s{index - 1}]\n" if index % 3 else "")
+    for index in range(10)
+)
+
+
+def compose(engine: Engine, folder: Path, *arguments: str) -> float:
+    def work() -> None:
+        engine.host.run(*engine.compose, "-f", str(folder / "compose.yaml"), *arguments,
+                        env=engine.environment)  # fmt: skip
+
+    return timed(work)
