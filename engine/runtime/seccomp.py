@@ -173,10 +173,12 @@ def _spans(
         for name in rule.names:
             by_name.setdefault(name, []).append(rule)
     default = _code(profile.default_action, profile.default_errno)
-    decided: dict[int, _Decision] = {}
-    for table in (architecture.numbers, architecture.more_numbers):
-        for name in by_name.keys() & table.keys():
-            decided[table[name]] = _decide(by_name[name], default)
+    decided = {
+        table[name]: _decide(by_name.get(name, ()), default)
+        for table in (architecture.numbers, architecture.more_numbers)
+        for name in table
+        if name in by_name or table is architecture.more_numbers
+    }
     # Also what a rule for other capabilities or kernels names is known, and no newcomer.
     listed = {name for rule in profile.rules for name in rule.names}
     known = [number for name, number in architecture.numbers.items() if name in listed]
