@@ -48,7 +48,8 @@ HOMES = {
     "rich": ("compose.cli",),
     "pyroute2": ("engine.networks.links", "engine.networks.firewall"),
     "dnslib": ("engine.networks.dns_message",),
-    "aiohttp": ("engine.api", "engine.registry", "compose.client.transport"),
+    "aiohttp": ("engine.api", "engine.registry"),
+    "h11": ("compose.client.http",),
 }
 
 

@@ -27,15 +27,7 @@ from compose.client.errors import (
     Unreachable,
     api_error,
 )
-from compose.client.http import (
-    HEAD_LIMIT,
-    LAST_CHUNK,
-    Head,
-    chunk,
-    read_body,
-    read_head,
-    write_request_head,
-)
+from compose.client.http import HEAD_LIMIT, Exchange, Head
 
 if TYPE_CHECKING:
     import ssl
@@ -103,8 +95,8 @@ class Transport:
     async def negotiate(self) -> Head:
         """Ask for the API version and use the lower of the engine's and ours from then on."""
         try:
-            async with self._exchange("GET", "/_ping", {}, b"") as (head, reader, _):
-                async for _block in read_body(reader, head, method="GET"):
+            async with self._exchange("GET", "/_ping", {}, b"") as (head, exchange):
+                async for _block in exchange.body():
                     pass
         except (BadAnswer, ConnectionResetError) as error:
             raise Incompatible(f"what answers at {self.address} is no engine: {error}") from error
@@ -161,10 +153,9 @@ class Transport:
         payload, more = _encode_body(body)
         async with self._exchange(method, target, {**payload, **(headers or {})}, more) as (
             head,
-            reader,
-            _writer,
+            exchange,
         ):
-            chunks = read_body(reader, head, method=method)
+            chunks = exchange.body()
             if head.status >= 300 and head.status != 304:
                 raise await _refusal(head, chunks, f"{method} {path}")
             yield Answer(head, chunks)
@@ -175,17 +166,16 @@ class Transport:
         """POST that turns the connection into a raw stream. The caller closes it."""
         payload, more = _encode_body(body)
         headers = {**payload, "Connection": "Upgrade", "Upgrade": "tcp"}
-        reader, writer = await self._open()
+        exchange = Exchange(*await self._open())
         try:
-            await _send(writer, self._head("POST", self._target(path, query), headers), more)
-            head = await read_head(reader)
+            await exchange.send("POST", self._target(path, query), self._headers(headers), more)
+            head = await exchange.head()
             if head.status not in (101, 200):
-                chunks = read_body(reader, head, method="POST")
-                raise await _refusal(head, chunks, f"POST {path}")
+                raise await _refusal(head, exchange.body(), f"POST {path}")
         except BaseException:
-            await _close(writer)
+            await _close(exchange.writer)
             raise
-        return Duplex(reader, writer, head.headers.get("content-type", ""))
+        return Duplex(exchange.reader, exchange.writer, head.headers.get("content-type", ""))
 
     def _target(self, path: str, query: Query | None) -> str:
         if self.version is None:
@@ -194,12 +184,12 @@ class Transport:
         pairs = _query_pairs(query or {})
         return f"{target}?{urlencode(pairs)}" if pairs else target
 
-    def _head(self, method: str, target: str, headers: Mapping[str, str]) -> bytes:
+    def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         host = "docker" if isinstance(self.address, UnixAddress) else self.address.host
         if ":" in host:
             host = f"[{host}]"
         base = {"Host": host, "User-Agent": "pycompose", "Connection": "close"}
-        return write_request_head(method, target, {**base, **headers})
+        return {**base, **headers}
 
     @asynccontextmanager
     async def _exchange(
@@ -208,22 +198,21 @@ class Transport:
         target: str,
         headers: Mapping[str, str],
         body: bytes | AsyncIterator[bytes],
-    ) -> AsyncIterator[tuple[Head, asyncio.StreamReader, asyncio.StreamWriter]]:
-        reader, writer = await self._open()
+    ) -> AsyncIterator[tuple[Head, Exchange]]:
+        exchange = Exchange(*await self._open())
         try:
             # The engine may refuse an upload before it has read all of it: its answer says why,
             # the broken pipe does not.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                await _send(writer, self._head(method, target, headers), body)
-            head = await read_head(reader)
-            yield head, reader, writer
+                await exchange.send(method, target, self._headers(headers), body)
+            yield await exchange.head(), exchange
         except ConnectionResetError as error:
             raise Unreachable(
                 f"lost the connection to the engine at {self.address}: {error}",
                 hint="see the engine's log; containers go on running without it",
             ) from error
         finally:
-            await _close(writer)
+            await _close(exchange.writer)
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         address = self.address
@@ -261,22 +250,6 @@ def _encode_body(body: object) -> tuple[dict[str, str], bytes | AsyncIterator[by
         return {"Content-Type": "application/x-tar", "Transfer-Encoding": "chunked"}, body
     text = json.dumps(body, separators=(",", ":")).encode()
     return {"Content-Type": "application/json", "Content-Length": str(len(text))}, text
-
-
-async def _send(
-    writer: asyncio.StreamWriter, head: bytes, body: bytes | AsyncIterator[bytes]
-) -> None:
-    if isinstance(body, bytes):
-        writer.write(head + body)
-        await writer.drain()
-        return
-    writer.write(head)
-    async for block in body:
-        if block:
-            writer.write(chunk(block))
-            await writer.drain()
-    writer.write(LAST_CHUNK)
-    await writer.drain()
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
