@@ -1,0 +1,257 @@
+"""The aiohttp server: listens on addresses, finds the handler in the table, answers refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import ipaddress
+import logging
+import os
+import re
+import socket
+import stat
+from collections.abc import Sequence
+from typing import Any, assert_never
+from urllib.parse import unquote
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
+
+from engine.api.answer import API_VERSION, OLDEST_API_VERSION, refusal
+from engine.api.parts import Engine
+from engine.api.request import Request, Version
+from engine.api.routes import ROUTES, Route
+from engine.api.status import status_of
+from engine.api.upgrade import Connection, Taken
+from engine.errors import EngineError, Failure, Forbidden, InvalidRequest, NotFound
+from engine.settings import Address, TcpAddress, UnixAddress
+
+log = logging.getLogger(__name__)
+
+_VERSIONED = re.compile(r"/v([0-9]{1,3})\.([0-9]{1,4})(?=/)")
+_PARAMETER = re.compile(r"\{([a-z]+)(:\.\*)?\}")
+BACKLOG = 512
+LARGEST_LINE = 32 << 10  # of the request line, and of one header field
+PATIENCE = 8.0  # seconds that requests have to end in when the daemon stops
+
+
+def parse_version(text: str) -> Version:
+    major, _, minor = text.partition(".")
+    return int(major), int(minor)
+
+
+NEWEST = parse_version(API_VERSION)
+OLDEST = parse_version(OLDEST_API_VERSION)
+
+
+class Router:
+    """(method, path) -> route and parameters. Each part of the table is tried in its order."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes: dict[tuple[str, str], list[tuple[re.Pattern[str], Route]]] = {}
+        for route in routes:
+            pattern = re.compile(_PARAMETER.sub(_group, route.path))
+            first = route.path.split("/")[1]
+            self._routes.setdefault((route.method, first), []).append((pattern, route))
+
+    def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
+        first = path.split("/", 2)[1] if path.startswith("/") else ""
+        for pattern, route in self._routes.get((method, first), ()):
+            if found := pattern.fullmatch(path):
+                return route, found.groupdict()
+        return None
+
+
+def _group(parameter: re.Match[str]) -> str:
+    """{id} is one segment, {name:.*} any number: image names hold slashes."""
+    return f"(?P<{parameter[1]}>{'.+' if parameter[2] else '[^/]+'})"
+
+
+class Server:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._router = Router(ROUTES)
+        self._listening: list[asyncio.Server] = []
+        self._paths: list[tuple[str, int]] = []  # sockets of ours with their inodes
+        settings: dict[str, Any] = {
+            "access_log": None,
+            "logger": log,
+            "max_line_size": LARGEST_LINE,
+            "max_field_size": LARGEST_LINE,
+            "auto_decompress": False,
+            "keepalive_timeout": 600.0,
+        }
+        loop = asyncio.get_running_loop()
+        self._manager = web.Server(self._answer, **settings)
+        self._make = lambda: Connection(self._manager, loop=loop, **settings)
+
+    async def listen(self, addresses: Sequence[Address]) -> None:
+        """Raises Failure where an address can't be had; then none is left listening."""
+        loop = asyncio.get_running_loop()
+        for address in addresses:
+            match address:
+                case UnixAddress():
+                    endpoint = await asyncio.to_thread(bind_unix, address)
+                    path = str(address.path)
+                    self._paths.append((path, os.lstat(path).st_ino))
+                    server = await loop.create_unix_server(
+                        self._make, sock=endpoint, backlog=BACKLOG
+                    )
+                case TcpAddress():
+                    server = await self._listen_tcp(address)
+                case _:
+                    assert_never(address)
+            self._listening.append(server)
+            log.info("listening on %s", address)
+
+    async def _listen_tcp(self, address: TcpAddress) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.create_server(self._make, address.host, address.port, backlog=BACKLOG)
+        except OSError as error:
+            raise Failure(f"cannot listen on {address}: {error.strerror}") from error
+
+    async def close(self) -> None:
+        """Takes no more requests, ends the streams, lets the others come to their end."""
+        for server in self._listening:
+            server.close()
+        for path, inode in self._paths:
+            with contextlib.suppress(FileNotFoundError):
+                if os.lstat(path).st_ino == inode:
+                    os.unlink(path)
+        for connection in self._manager.connections:
+            if isinstance(connection, Connection):
+                connection.hang_up()
+        await self._manager.shutdown(PATIENCE)
+
+    async def _answer(self, http: web.BaseRequest) -> web.StreamResponse:
+        """The outermost loop of a request: whatever goes wrong becomes an answer."""
+        connection = http.protocol
+        assert isinstance(connection, Connection)
+        try:
+            return await self._route(http)
+        except EngineError as error:
+            return refusal(status_of(error), str(error))
+        except RequestPayloadError:
+            return _last(refusal(400, "malformed request body"))
+        except ConnectionError:
+            return Taken()  # nobody is there to be answered
+        except OSError as error:  # the disk is full, most of all
+            log.exception("%s %s failed", http.method, _printable(http.raw_path))
+            return _last(refusal(500, f"{error.strerror or type(error).__name__}"))
+        except Exception:
+            log.exception("%s %s failed", http.method, _printable(http.raw_path))
+            return _last(refusal(500, "internal error: the engine's log says more"))
+        finally:
+            connection.settle()
+
+    async def _route(self, http: web.BaseRequest) -> web.StreamResponse:
+        if not isinstance(http.get_extra_info("sockname"), str):
+            refuse_browsers(http)
+        path, _, query = http.raw_path.partition("?")
+        version = NEWEST
+        if found := _VERSIONED.match(path):
+            version = (int(found[1]), int(found[2]))
+            path = path[found.end() :]
+            refuse_other_versions(version)
+        chosen = self._router.find(http.method, path)
+        if chosen is None or version < chosen[0].since:
+            raise NotFound("page not found")
+        route, raw = chosen
+        try:
+            parameters = {key: unquote(text, errors="strict") for key, text in raw.items()}
+        except UnicodeDecodeError:
+            raise InvalidRequest("invalid path: it is no UTF-8") from None
+        if any("\0" in text for text in parameters.values()):
+            raise InvalidRequest("invalid path: it holds a NUL")
+        request = Request(http, parameters, version, query)
+        return await route.handler(request, self._engine)
+
+
+def _last(response: web.Response) -> web.Response:
+    """After an answer to a body that wasn't read to its end nothing can follow."""
+    response.force_close()
+    return response
+
+
+def _printable(text: str) -> str:
+    return repr(text[:200])
+
+
+def refuse_other_versions(version: Version) -> None:
+    given = f"{version[0]}.{version[1]}"
+    if version > NEWEST:
+        raise InvalidRequest(
+            f"client version {given} is too new. Maximum supported API version is {API_VERSION}"
+        )
+    if version < OLDEST:
+        raise InvalidRequest(
+            f"client version {given} is too old. Minimum supported API version is "
+            f"{OLDEST_API_VERSION}, please upgrade your client to a newer version"
+        )
+
+
+def refuse_browsers(http: web.BaseRequest) -> None:
+    """On TCP a web page could send requests here, across sites or by rebinding its own name."""
+    if "Origin" in http.headers or http.headers.get("Sec-Fetch-Site", "none") != "none":
+        raise Forbidden("requests of web pages are not accepted")
+    host = http.headers.get("Host", "").strip()
+    name = host.rpartition(":")[0] if re.search(r":[0-9]*$", host) else host
+    name = name.removeprefix("[").removesuffix("]")
+    if name == "localhost":
+        return
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        raise InvalidRequest(
+            f"invalid Host header {host[:100]!r}: it has to be localhost or an IP address"
+        ) from None
+
+
+def bind_unix(address: UnixAddress) -> socket.socket:
+    """A bound socket of mode 0660, of group docker where there is one. Raises Failure."""
+    path = str(address.path)
+    folder = address.path.parent
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+        raise Failure(
+            f"cannot listen on {address}: everyone may write to {folder}, and could put another "
+            f"socket there; choose another folder, or chmod o-w {folder}"
+        )
+    _remove_stale(address)
+    endpoint = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    # Made with its mode: between bind and chmod others could connect.
+    before = os.umask(0o117)
+    try:
+        endpoint.bind(path)
+    except OSError as error:
+        endpoint.close()
+        raise Failure(f"cannot listen on {address}: {error.strerror}") from error
+    finally:
+        os.umask(before)
+    with contextlib.suppress(KeyError, PermissionError):
+        os.chown(path, -1, grp.getgrnam("docker").gr_gid, follow_symlinks=False)
+    return endpoint
+
+
+def _remove_stale(address: UnixAddress) -> None:
+    """Remove a socket that nobody listens on; refuse any other file, and a living socket."""
+    path = str(address.path)
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise Failure(f"cannot listen on {address}: there is a file of this name")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(5)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except OSError as error:
+            raise Failure(f"cannot listen on {address}: {error.strerror}") from error
+    raise Failure(f"cannot listen on {address}: another program serves it")

@@ -1,0 +1,243 @@
+"""Calls about containers: decode, one call, encode."""
+
+from __future__ import annotations
+
+import time
+
+from aiohttp import web
+
+from engine.api.answer import empty, reply
+from engine.api.parts import Engine
+from engine.api.request import Request
+from engine.api.selection import ContainerFacts, select_containers, wanted_for_prune
+from engine.api.shown import container_json, container_summary
+from engine.api.streams import JSON, Stream, carry, send_all, stream_type
+from engine.api.wire import read_create, read_update
+from engine.containers.model import LogQuery, Record
+from engine.errors import EngineError, InvalidRequest, NotFound
+from engine.ids import short_id
+
+
+async def create(request: Request, engine: Engine) -> web.Response:
+    asked = read_create(
+        await request.document(), name=request.query.text("name"), version=request.version
+    )
+    created = await engine.containers.create(asked)
+    return reply(201, {"Id": created.id, "Warnings": created.warnings})
+
+
+async def listing(request: Request, engine: Engine) -> web.Response:
+    query = request.query
+    chosen = select_containers(
+        engine.containers.list(),
+        query.filters(),
+        show_all=query.flag("all"),
+        limit=query.integer("limit") or 0,
+        facts=_facts(engine),
+    )
+    now = time.time_ns()
+    images = _ImageNames(engine)
+    return reply(
+        200, [container_summary(record, image=images.of(record), now=now) for record in chosen]
+    )
+
+
+class _ImageNames:
+    """What the list calls each container's image: as given, or the id once the name moved on."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._ids: dict[str, str] = {}
+
+    def of(self, record: Record) -> str:
+        name = record.config.image
+        if name not in self._ids:
+            self._ids[name] = _image_id(self._engine, name) or ""
+        return name if self._ids[name] == record.image_id else short_id(record.image_id)
+
+
+def _image_id(engine: Engine, reference: str) -> str | None:
+    try:
+        return engine.images.resolve(reference).id
+    except EngineError:
+        return None
+
+
+def _facts(engine: Engine) -> ContainerFacts:
+    def find(reference: str) -> Record | None:
+        try:
+            return engine.containers.get(reference)
+        except NotFound:
+            return None
+
+    def descends(record: Record, reference: str) -> bool:
+        if record.config.image == reference:
+            return True
+        try:
+            ancestor = engine.images.resolve(reference)
+            if ancestor.id == record.image_id:
+                return True
+            below = engine.images.layer_digests(ancestor)
+            layers = engine.images.layer_digests(engine.images.resolve(record.image_id))
+        except EngineError:
+            return False
+        return bool(below) and layers[: len(below)] == below
+
+    return ContainerFacts(find, descends)
+
+
+async def inspect(request: Request, engine: Engine) -> web.Response:
+    return reply(200, container_json(engine.containers.get(request["id"])))
+
+
+async def start(request: Request, engine: Engine) -> web.Response:
+    return empty(204 if await engine.containers.start(request["id"]) else 304)
+
+
+async def stop(request: Request, engine: Engine) -> web.Response:
+    stopped = await engine.containers.stop(
+        request["id"],
+        timeout=request.query.integer("t"),
+        signal=request.query.text("signal"),
+    )
+    return empty(204 if stopped else 304)
+
+
+async def restart(request: Request, engine: Engine) -> web.Response:
+    await engine.containers.restart(
+        request["id"],
+        timeout=request.query.integer("t"),
+        signal=request.query.text("signal"),
+    )
+    return empty(204)
+
+
+async def kill(request: Request, engine: Engine) -> web.Response:
+    await engine.containers.kill(request["id"], signal=request.query.text("signal") or "KILL")
+    return empty(204)
+
+
+async def pause(request: Request, engine: Engine) -> web.Response:
+    await engine.containers.pause(request["id"])
+    return empty(204)
+
+
+async def unpause(request: Request, engine: Engine) -> web.Response:
+    await engine.containers.unpause(request["id"])
+    return empty(204)
+
+
+async def rename(request: Request, engine: Engine) -> web.Response:
+    await engine.containers.rename(request["id"], request.query.text("name"))
+    return empty(204)
+
+
+async def remove(request: Request, engine: Engine) -> web.Response:
+    await engine.containers.remove(
+        request["id"],
+        force=request.query.flag("force"),
+        volumes=request.query.flag("v"),
+        link=request.query.flag("link"),
+    )
+    return empty(204)
+
+
+async def wait(request: Request, engine: Engine) -> web.StreamResponse:
+    """The head goes out before the wait: `docker run` starts the container only then."""
+    waiting = engine.containers.wait(request["id"], condition=request.query.text("condition"))
+    stream = Stream(request, JSON)
+    with request.until_gone():
+        async with stream:
+            result = await waiting
+            document: dict[str, object] = {"StatusCode": result.status_code}
+            if result.error:
+                document["Error"] = {"Message": result.error}
+            await stream.message(document)
+    return stream.response
+
+
+async def logs(request: Request, engine: Engine) -> web.StreamResponse:
+    query = request.query
+    record = engine.containers.get(request["id"])
+    if not (query.flag("stdout") or query.flag("stderr")):
+        raise InvalidRequest("Bad parameters: you must choose at least one stream")
+    pieces = engine.containers.logs(
+        record.id,
+        LogQuery(
+            stdout=query.flag("stdout"),
+            stderr=query.flag("stderr"),
+            follow=query.flag("follow"),
+            timestamps=query.flag("timestamps"),
+            since=query.seconds("since"),
+            until=query.seconds("until"),
+            tail=read_tail(query.text("tail")),
+        ),
+    )
+    content_type = stream_type(tty=record.config.tty, version=request.version)
+    return await send_all(request, content_type, pieces)
+
+
+def read_tail(text: str) -> int | None:
+    """Anything but a number means all, as in Docker."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+
+
+async def attach(request: Request, engine: Engine) -> web.StreamResponse:
+    query = request.query
+    record = engine.containers.get(request["id"])
+    stdin = query.flag("stdin") and query.flag("stream")
+    streams = await engine.containers.attach(
+        record.id,
+        stdin=stdin,
+        stdout=query.flag("stdout"),
+        stderr=query.flag("stderr"),
+        logs=query.flag("logs"),
+        stream=query.flag("stream"),
+        detach_keys=query.text("detachKeys"),
+    )
+    return await carry(request, streams, stdin=stdin)
+
+
+async def resize(request: Request, engine: Engine) -> web.Response:
+    height, width = read_size(request)
+    await engine.containers.resize(request["id"], height=height, width=width)
+    return empty(200)
+
+
+def read_size(request: Request) -> tuple[int, int]:
+    return _length(request, "h", "height"), _length(request, "w", "width")
+
+
+def _length(request: Request, key: str, what: str) -> int:
+    length = request.query.integer(key)
+    if length is None or not 0 <= length <= 65535:
+        raise InvalidRequest(f"invalid resize {what} {request.query.text(key)!r}")
+    return length
+
+
+async def top(request: Request, engine: Engine) -> web.Response:
+    arguments = request.query.text("ps_args") or "-ef"
+    processes = await engine.containers.top(request["id"], arguments)
+    return reply(200, {"Titles": processes.titles, "Processes": processes.processes})
+
+
+async def update(request: Request, engine: Engine) -> web.Response:
+    change = read_update(await request.document())
+    warnings = await engine.containers.update(request["id"], change)
+    return reply(200, {"Warnings": warnings or None})
+
+
+async def changes(request: Request, engine: Engine) -> web.Response:
+    found = await engine.containers.changes(request["id"])
+    return reply(200, [{"Path": one.path, "Kind": one.kind} for one in found] or None)
+
+
+async def prune(request: Request, engine: Engine) -> web.Response:
+    wanted = wanted_for_prune(request.query.filters(), now=time.time_ns())
+    pruned = await engine.containers.prune(
+        lambda record: wanted(record.config.labels, record.created)
+    )
+    return reply(
+        200,
+        {"ContainersDeleted": pruned.deleted or None, "SpaceReclaimed": pruned.space_reclaimed},
+    )

@@ -1,0 +1,289 @@
+"""Calls about images."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+
+from aiohttp import web
+
+from engine.api.answer import empty, reply
+from engine.api.parts import Engine
+from engine.api.request import Request
+from engine.api.selection import parse_until, wanted_for_prune
+from engine.api.shown import Document
+from engine.api.streams import JSON, TAR, Stream, send_all
+from engine.containers.model import Status
+from engine.errors import EngineError, InvalidRequest, NotFound, Unsupported
+from engine.filters import Filters
+from engine.images.model import Image, ImageUser, Loaded, Removal, Removed
+from engine.oci.image_config import image_config_json
+
+IMAGE_FILTERS = frozenset({"before", "dangling", "label", "reference", "since", "until"})
+
+
+def users_of(engine: Engine, image_id: str) -> Sequence[ImageUser]:
+    up = (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
+    return [
+        ImageUser(record.id, record.state.status in up)
+        for record in engine.containers.image_users(image_id)
+    ]
+
+
+async def listing(request: Request, engine: Engine) -> web.Response:
+    chosen = select_images(engine.images.list(), request.query.filters(), engine, time.time_ns())
+    return reply(200, [summary_json(image) for image in chosen])
+
+
+def select_images(
+    images: Sequence[Image], filters: Filters, engine: Engine, now: int
+) -> list[Image]:
+    filters.check(IMAGE_FILTERS)
+    dangling = filters.flag("dangling")
+    before = [created_at(engine.images.resolve(name)) for name in filters.get("before")]
+    since = [created_at(engine.images.resolve(name)) for name in filters.get("since")]
+    until = [parse_until(text, now) for text in filters.get("until")]
+
+    def fits(image: Image) -> bool:
+        created = created_at(image)
+        return (
+            filters.labels(image.labels)
+            and (dangling is None or dangling is not bool(image.tags))
+            and filters.any("reference", lambda pattern: matches_reference(image, pattern))
+            and all(created < moment for moment in (*before, *until))
+            and all(created > moment for moment in since)
+        )
+
+    return [image for image in images if fits(image)]
+
+
+def matches_reference(image: Image, pattern: str) -> bool:
+    """A shell pattern on the familiar name, with or without its tag; * stops at a slash."""
+    for tag in image.tags:
+        name, _, _ = tag.rpartition(":")
+        if _matches_path(tag, pattern) or _matches_path(name, pattern):
+            return True
+    return False
+
+
+def _matches_path(path: str, pattern: str) -> bool:
+    names, patterns = path.split("/"), pattern.split("/")
+    return len(names) == len(patterns) and all(
+        fnmatch.fnmatchcase(name, one) for name, one in zip(names, patterns, strict=True)
+    )
+
+
+def created_at(image: Image) -> int:
+    """Nanoseconds since the epoch, 0 where the image doesn't say."""
+    try:
+        return int(datetime.fromisoformat(image.created).timestamp() * 10**9)
+    except ValueError:
+        return 0
+
+
+async def inspect(request: Request, engine: Engine) -> web.Response:
+    image = engine.images.resolve(request["name"])
+    return reply(200, image_json(image, engine.images.layer_digests(image)))
+
+
+async def history(request: Request, engine: Engine) -> web.Response:
+    lines = engine.images.history(engine.images.resolve(request["name"]))
+    return reply(
+        200,
+        [
+            {
+                "Comment": line.comment,
+                "Created": line.created,
+                "CreatedBy": line.created_by,
+                "Id": line.id,
+                "Size": line.size,
+                "Tags": line.tags or None,
+            }
+            for line in lines
+        ],
+    )
+
+
+async def tag(request: Request, engine: Engine) -> web.Response:
+    image = await engine.images.tag(
+        request["name"], request.query.text("repo"), request.query.text("tag")
+    )
+    tell(engine, "tag", image.id, image.name)
+    return empty(201)
+
+
+async def remove(request: Request, engine: Engine) -> web.Response:
+    removed = await engine.images.remove(
+        request["name"],
+        force=request.query.flag("force"),
+        prune=not request.query.flag("noprune"),
+        users=lambda image_id: users_of(engine, image_id),
+    )
+    return reply(200, told_removed(engine, removed))
+
+
+def told_removed(engine: Engine, removed: Sequence[Removed]) -> list[Document]:
+    for one in removed:
+        action = "untag" if one.what is Removal.UNTAGGED else "delete"
+        tell(engine, action, one.image_id, one.name)
+    return [{one.what.value: one.name} for one in removed]
+
+
+def tell(engine: Engine, action: str, image_id: str, name: str) -> None:
+    engine.events.publish("image", action, image_id, {"name": name})
+
+
+async def prune(request: Request, engine: Engine) -> web.Response:
+    """Only images without a tag, unless `dangling=false` asks for all that nobody uses."""
+    filters = request.query.filters()
+    wanted = wanted_for_prune(filters, now=time.time_ns(), also=frozenset({"dangling"}))
+    all_unused = filters.flag("dangling") is False
+    pruned = await engine.images.prune(
+        lambda image: (all_unused or not image.tags) and wanted(image.labels, created_at(image)),
+        users=lambda image_id: users_of(engine, image_id),
+    )
+    deleted = told_removed(engine, pruned.removed)
+    return reply(200, {"ImagesDeleted": deleted or None, "SpaceReclaimed": pruned.reclaimed})
+
+
+async def create(request: Request, engine: Engine) -> web.StreamResponse:
+    """Import of an archive, or what clients call a pull."""
+    query = request.query
+    if query.text("fromSrc"):
+        return await _import(request, engine)
+    name = query.text("fromImage")
+    if not name:
+        raise InvalidRequest("cannot create an image: neither fromImage nor fromSrc is given")
+    image = _present(engine, name, query.text("tag"))
+    stream = Stream(request, JSON)
+    async with stream:
+        await stream.message({"status": f"Status: Image is up to date for {image.name}"})
+    return stream.response
+
+
+def _present(engine: Engine, name: str, tag: str) -> Image:
+    separator = "@" if tag.startswith("sha256:") else ":"
+    reference = f"{name}{separator}{tag}" if tag and not name.startswith("rootfs:") else name
+    try:
+        return engine.images.resolve(reference)
+    except NotFound:
+        raise Unsupported(
+            f"cannot pull {reference}: this engine doesn't speak to registries; load an archive "
+            "by `docker load`, or use `rootfs:/` for the files of this machine"
+        ) from None
+
+
+async def _import(request: Request, engine: Engine) -> web.StreamResponse:
+    query = request.query
+    if query.text("fromSrc") != "-":
+        raise Unsupported(
+            "cannot import from a URL: this engine fetches nothing; send the archive itself"
+        )
+    image = await engine.images.import_(
+        request.chunks(),
+        query.text("repo"),
+        query.text("tag"),
+        changes=query.texts("changes"),
+        message=query.text("message"),
+    )
+    tell(engine, "import", image.id, image.name)
+    stream = Stream(request, JSON)
+    async with stream:
+        await stream.message({"status": image.id})
+    return stream.response
+
+
+async def load(request: Request, engine: Engine) -> web.StreamResponse:
+    """What goes wrong once the archive is read is told inside the stream, as in Docker."""
+    stream = Stream(request, JSON)
+    try:
+        loaded = await engine.images.load(request.chunks())
+    except EngineError as error:
+        async with stream:
+            await stream.message(error_message(str(error)))
+        stream.response.force_close()  # the rest of the archive was not read
+        return stream.response
+    async with stream:
+        for line in loaded_lines(loaded):
+            await stream.message({"stream": line})
+    for one in loaded:
+        tell(engine, "load", one.image.id, one.image.name)
+    return stream.response
+
+
+def error_message(text: str) -> Document:
+    return {"errorDetail": {"message": text}, "error": text}
+
+
+def loaded_lines(loaded: Sequence[Loaded]) -> list[str]:
+    lines = []
+    for one in loaded:
+        lines += [f"Loaded image: {name}\n" for name in one.tags]
+        if not one.tags:
+            lines.append(f"Loaded image ID: {one.image.id}\n")
+    return lines
+
+
+async def save_one(request: Request, engine: Engine) -> web.StreamResponse:
+    return await _save(request, engine, (request["name"],))
+
+
+async def save(request: Request, engine: Engine) -> web.StreamResponse:
+    names = request.query.texts("names")
+    if not names:
+        raise InvalidRequest("cannot save: no names of images are given")
+    return await _save(request, engine, names)
+
+
+async def _save(request: Request, engine: Engine, references: Sequence[str]) -> web.StreamResponse:
+    pieces: AsyncIterator[bytes] = engine.images.save(references)
+    for reference in references:
+        tell(engine, "save", engine.images.resolve(reference).id, reference)
+    return await send_all(request, TAR, pieces)
+
+
+async def search(request: Request, engine: Engine) -> web.Response:
+    raise Unsupported("cannot search: this engine doesn't speak to registries")
+
+
+async def distribution(request: Request, engine: Engine) -> web.Response:
+    raise Unsupported(f"cannot look up {request['name']}: this engine doesn't speak to registries")
+
+
+def summary_json(image: Image) -> Document:
+    return {
+        "Containers": -1,
+        "Created": created_at(image) // 10**9,
+        "Id": image.id,
+        "Labels": image.labels or None,
+        "ParentId": image.parent,
+        "RepoDigests": image.digests,
+        "RepoTags": image.tags,
+        "SharedSize": -1,
+        "Size": image.size,
+    }
+
+
+def image_json(image: Image, layers: Sequence[str]) -> Document:
+    document: Document = {
+        "Id": image.id,
+        "RepoTags": image.tags,
+        "RepoDigests": image.digests,
+        "Parent": image.parent,
+        "Comment": image.document.comment,
+        "Created": image.created,
+        "DockerVersion": image.document.docker_version,
+        "Author": image.document.author,
+        "Config": image_config_json(image.config),
+        "Architecture": image.architecture,
+        "Os": image.os,
+        "Size": image.size,
+        "GraphDriver": {"Data": None, "Name": "overlay2"},
+        "RootFS": {"Type": "layers", "Layers": layers},
+        "Metadata": {"LastTagTime": image.last_tagged or "0001-01-01T00:00:00Z"},
+    }
+    if image.variant:
+        document["Variant"] = image.variant
+    return document

@@ -1,0 +1,121 @@
+"""Calls about networks."""
+
+from __future__ import annotations
+
+import time
+
+from aiohttp import web
+
+from engine.api.answer import empty, reply
+from engine.api.fields import Fields
+from engine.api.parts import Engine
+from engine.api.request import Request
+from engine.api.selection import select_networks, wanted_for_prune
+from engine.api.shown import Document, timestamp
+from engine.api.wire import read_endpoint, read_network
+from engine.networks.model import AddressPool, Endpoint, Network
+
+
+async def create(request: Request, engine: Engine) -> web.Response:
+    network = await engine.networks.create(read_network(await request.document()))
+    return reply(201, {"Id": network.id, "Warning": ""})
+
+
+async def listing(request: Request, engine: Engine) -> web.Response:
+    chosen = select_networks(
+        engine.networks.list(),
+        request.query.filters(),
+        is_used=lambda network_id: bool(engine.containers.network_users(network_id)),
+    )
+    return reply(200, [network_json(network) for network in chosen])
+
+
+async def inspect(request: Request, engine: Engine) -> web.Response:
+    if request.query.text("scope") not in ("", "local"):
+        engine.networks.get("")  # other scopes are a swarm's: nothing is found there
+    network = engine.networks.get(request["id"])
+    document = network_json(network)
+    document["Containers"] = {
+        endpoint.container_id: endpoint_json(endpoint)
+        for endpoint in engine.networks.endpoints(network.id)
+    }
+    return reply(200, document)
+
+
+async def remove(request: Request, engine: Engine) -> web.Response:
+    await engine.networks.remove(request["id"])
+    return empty(204)
+
+
+async def connect(request: Request, engine: Engine) -> web.Response:
+    body = Fields(await request.document())
+    settings = read_endpoint(body.inside("EndpointConfig"))
+    await engine.containers.connect(request["id"], body.text("Container"), settings)
+    return empty(200)
+
+
+async def disconnect(request: Request, engine: Engine) -> web.Response:
+    body = Fields(await request.document())
+    await engine.containers.disconnect(
+        request["id"], body.text("Container"), force=body.flag("Force")
+    )
+    return empty(200)
+
+
+async def prune(request: Request, engine: Engine) -> web.Response:
+    wanted = wanted_for_prune(request.query.filters(), now=time.time_ns())
+    removed = await engine.networks.prune(
+        lambda network: (
+            wanted(network.labels, network.created)
+            and not engine.containers.network_users(network.id)
+        )
+    )
+    return reply(200, {"NetworksDeleted": [network.name for network in removed] or None})
+
+
+def network_json(network: Network) -> Document:
+    return {
+        "Name": network.name,
+        "Id": network.id,
+        "Created": timestamp(network.created),
+        "Scope": network.scope,
+        "Driver": network.driver,
+        "EnableIPv4": network.enable_ipv4,
+        "EnableIPv6": network.enable_ipv6,
+        "IPAM": {
+            "Driver": network.ipam_driver,
+            "Options": network.ipam_options or None,
+            "Config": [pool_json(pool) for pool in network.pools],
+        },
+        "Internal": network.internal,
+        "Attachable": network.attachable,
+        "Ingress": network.ingress,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": False,
+        "Containers": {},
+        "Options": network.options,
+        "Labels": network.labels,
+    }
+
+
+def pool_json(pool: AddressPool) -> Document:
+    document: Document = {"Subnet": pool.subnet}
+    if pool.ip_range:
+        document["IPRange"] = pool.ip_range
+    if pool.gateway:
+        document["Gateway"] = pool.gateway
+    if pool.auxiliary:
+        document["AuxiliaryAddresses"] = pool.auxiliary
+    return document
+
+
+def endpoint_json(endpoint: Endpoint) -> Document:
+    ipv4 = f"{endpoint.ipv4_address}/{endpoint.ipv4_prefix}" if endpoint.ipv4_address else ""
+    ipv6 = f"{endpoint.ipv6_address}/{endpoint.ipv6_prefix}" if endpoint.ipv6_address else ""
+    return {
+        "Name": endpoint.container_name,
+        "EndpointID": endpoint.endpoint_id,
+        "MacAddress": endpoint.mac_address,
+        "IPv4Address": ipv4,
+        "IPv6Address": ipv6,
+    }

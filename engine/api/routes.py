@@ -1,0 +1,99 @@
+"""THE table: which call goes to which handler, and since which version of the API.
+
+Of the routes that fit a path the first counts. `{id}` is one segment, `{name:.*}` any number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from engine.api import containers, execs, images, networks, stats, system, volumes
+from engine.api.parts import Engine
+from engine.api.request import Request, Version
+
+SWARM = ("swarm", "services", "nodes", "tasks", "secrets", "configs")
+Handler = Callable[[Request, Engine], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    method: str
+    path: str
+    handler: Handler
+    since: Version = (1, 24)
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/_ping", system.ping),
+    Route("HEAD", "/_ping", system.ping),
+    Route("GET", "/version", system.version),
+    Route("GET", "/info", system.info),
+    Route("GET", "/events", system.events),
+    Route("GET", "/system/df", system.disk_usage),
+    Route("POST", "/auth", system.auth),
+    Route("GET", "/plugins", system.plugins),
+    #
+    Route("GET", "/containers/json", containers.listing),
+    Route("POST", "/containers/create", containers.create),
+    Route("POST", "/containers/prune", containers.prune, since=(1, 25)),
+    Route("GET", "/containers/{id}/json", containers.inspect),
+    Route("GET", "/containers/{id}/top", containers.top),
+    Route("GET", "/containers/{id}/logs", containers.logs),
+    Route("GET", "/containers/{id}/changes", containers.changes),
+    Route("GET", "/containers/{id}/stats", stats.stats),
+    Route("POST", "/containers/{id}/start", containers.start),
+    Route("POST", "/containers/{id}/stop", containers.stop),
+    Route("POST", "/containers/{id}/restart", containers.restart),
+    Route("POST", "/containers/{id}/kill", containers.kill),
+    Route("POST", "/containers/{id}/pause", containers.pause),
+    Route("POST", "/containers/{id}/unpause", containers.unpause),
+    Route("POST", "/containers/{id}/rename", containers.rename),
+    Route("POST", "/containers/{id}/update", containers.update),
+    Route("POST", "/containers/{id}/resize", containers.resize),
+    Route("POST", "/containers/{id}/attach", containers.attach),
+    Route("POST", "/containers/{id}/wait", containers.wait),
+    Route("DELETE", "/containers/{id}", containers.remove),
+    #
+    Route("POST", "/containers/{id}/exec", execs.create),
+    Route("POST", "/exec/{id}/start", execs.start),
+    Route("POST", "/exec/{id}/resize", execs.resize),
+    Route("GET", "/exec/{id}/json", execs.inspect),
+    #
+    Route("GET", "/images/json", images.listing),
+    Route("GET", "/images/search", images.search),
+    Route("GET", "/images/get", images.save),
+    Route("POST", "/images/create", images.create),
+    Route("POST", "/images/load", images.load),
+    Route("POST", "/images/prune", images.prune, since=(1, 25)),
+    Route("GET", "/images/{name:.*}/json", images.inspect),
+    Route("GET", "/images/{name:.*}/history", images.history),
+    Route("GET", "/images/{name:.*}/get", images.save_one),
+    Route("POST", "/images/{name:.*}/tag", images.tag),
+    Route("DELETE", "/images/{name:.*}", images.remove),
+    Route("GET", "/distribution/{name:.*}/json", images.distribution, since=(1, 30)),
+    #
+    Route("GET", "/networks", networks.listing),
+    Route("POST", "/networks/create", networks.create),
+    Route("POST", "/networks/prune", networks.prune, since=(1, 25)),
+    Route("GET", "/networks/{id}", networks.inspect),
+    Route("DELETE", "/networks/{id}", networks.remove),
+    Route("POST", "/networks/{id}/connect", networks.connect),
+    Route("POST", "/networks/{id}/disconnect", networks.disconnect),
+    #
+    Route("GET", "/volumes", volumes.listing),
+    Route("POST", "/volumes/create", volumes.create),
+    Route("POST", "/volumes/prune", volumes.prune, since=(1, 25)),
+    Route("GET", "/volumes/{name}", volumes.inspect),
+    Route("DELETE", "/volumes/{name}", volumes.remove),
+    #
+    Route("POST", "/swarm/init", system.no_swarm_to_join),
+    Route("POST", "/swarm/join", system.no_swarm_to_join),
+    Route("POST", "/swarm/leave", system.no_swarm_to_leave),
+    *(Route("GET", f"/{what}", system.no_swarm) for what in SWARM),
+    *(Route("GET", f"/{what}/{{id}}", system.no_swarm) for what in SWARM if what != "swarm"),
+    *(Route("DELETE", f"/{what}/{{id}}", system.no_swarm) for what in SWARM if what != "swarm"),
+    *(Route("POST", f"/{what}/create", system.no_swarm) for what in SWARM if what != "swarm"),
+)

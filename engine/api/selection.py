@@ -1,0 +1,206 @@
+"""Which objects a list shows and a prune takes. Pure: filters and facts -> yes or no."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from engine.api.shown import port_list
+from engine.containers.model import Record, Status
+from engine.errors import InvalidRequest, NotFound
+from engine.filters import Filters, matches_container_name, matches_name
+from engine.networks.model import Network
+from engine.volumes.model import Volume
+
+CONTAINER_FILTERS = frozenset(
+    {
+        *("ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name"),
+        *("network", "publish", "since", "status", "volume"),
+    }
+)
+NETWORK_FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
+VOLUME_FILTERS = frozenset({"dangling", "driver", "label", "name"})
+PRUNE_FILTERS = frozenset({"label", "label!", "until"})
+_HEALTH = ("none", "starting", "healthy", "unhealthy")
+_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|ms|s|m|h))+", re.ASCII)
+_DURATION_PART = re.compile(r"([0-9.]+)(ns|us|ms|s|m|h)", re.ASCII)
+_NANOSECONDS = {
+    "ns": 1, "us": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerFacts:
+    """What a filter's value may refer to."""
+
+    find: Callable[[str], Record | None]  # by name or id
+    descends: Callable[[Record, str], bool]  # from the image of this name
+
+
+def select_containers(
+    records: tuple[Record, ...],
+    filters: Filters,
+    *,
+    show_all: bool,
+    limit: int,
+    facts: ContainerFacts,
+) -> tuple[Record, ...]:
+    """`records` newest first, as they stay."""
+    filters.check(CONTAINER_FILTERS)
+    statuses = filters.choice("status", "state", [status.value for status in Status])
+    wanted_health = filters.choice("health", "health", _HEALTH)
+    exits = frozenset(_exit_code(value) for value in filters.get("exited"))
+    earlier = _bound(records, filters, "before", facts)
+    later = _bound(records, filters, "since", facts)
+    tasks = filters.flag("is-task")
+
+    def fits(record: Record) -> bool:
+        state = record.state
+        return (
+            (show_all or limit > 0 or statuses is not None or is_running(state.status))
+            and (statuses is None or state.status.value in statuses)
+            and (not exits or (state.status is Status.EXITED and state.exit_code in exits))
+            and (wanted_health is None or health_of(record) in wanted_health)
+            and filters.labels(record.config.labels)
+            and filters.any("name", lambda value: matches_container_name(record.name, value))
+            and filters.any("id", record.id.startswith)
+            and filters.any("network", lambda value: _is_on(record, value))
+            and filters.any("volume", lambda value: _mounts(record, value))
+            and filters.any("ancestor", lambda value: facts.descends(record, value))
+            and filters.any("publish", lambda value: _has_port(record, "PublicPort", value))
+            and filters.any("expose", lambda value: _has_port(record, "PrivatePort", value))
+            and tasks is not True
+            and (earlier is None or record.created < earlier.created)
+            and (later is None or record.created > later.created)
+        )
+
+    found = tuple(record for record in records if fits(record))
+    return found[:limit] if limit > 0 else found
+
+
+def is_running(status: Status) -> bool:
+    return status in (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
+
+
+def health_of(record: Record) -> str:
+    return record.state.health.status if record.state.health else "none"
+
+
+def _exit_code(value: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise InvalidRequest(f"invalid filter 'exited={value}': it has to be a number") from None
+
+
+def _bound(
+    records: tuple[Record, ...], filters: Filters, key: str, facts: ContainerFacts
+) -> Record | None:
+    """The container that `before` or `since` names; of several the one that allows most."""
+    named = [facts.find(value) for value in filters.get(key)]
+    if any(record is None for record in named):
+        missing = filters.get(key)[named.index(None)]
+        raise NotFound(f"No such container: {missing}")
+    chosen = sorted((one for one in named if one is not None), key=lambda one: one.created)
+    if not chosen:
+        return None
+    return chosen[-1] if key == "before" else chosen[0]
+
+
+def _is_on(record: Record, value: str) -> bool:
+    return any(
+        place.network == value or (place.network_id and place.network_id == value)
+        for place in record.attachments
+    )
+
+
+def _mounts(record: Record, value: str) -> bool:
+    return any(value in (mount.name, mount.destination.rstrip("/")) for mount in record.mounts)
+
+
+def _has_port(record: Record, side: str, value: str) -> bool:
+    found = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?", value, re.ASCII)
+    if not found:
+        raise InvalidRequest(f"invalid filter: {value!r} is no port")
+    low, high, protocol = int(found[1]), int(found[2] or found[1]), found[3] or "tcp"
+    return any(
+        isinstance(number := port.get(side), int)
+        and low <= number <= high
+        and port["Type"] == protocol
+        for port in port_list(record)
+    )
+
+
+def wanted_for_prune(
+    filters: Filters, *, now: int, also: frozenset[str] = frozenset()
+) -> Callable[[Mapping[str, str], int], bool]:
+    """A predicate on labels and the time of creation, in nanoseconds."""
+    filters.check(PRUNE_FILTERS | also)
+    bounds = [parse_until(value, now) for value in filters.get("until")]
+    if len(bounds) > 1:
+        raise InvalidRequest("more than one until filter specified")
+
+    def wanted(labels: Mapping[str, str], created: int) -> bool:
+        return filters.labels(labels) and all(created < bound for bound in bounds)
+
+    return wanted
+
+
+def parse_until(text: str, now: int) -> int:
+    """ "10m" (ago), seconds since the epoch, or RFC 3339; nanoseconds since the epoch."""
+    if re.fullmatch(r"[0-9]{1,11}(?:\.[0-9]{1,9})?", text, re.ASCII):
+        whole, _, fraction = text.partition(".")
+        return int(whole) * 10**9 + int(fraction.ljust(9, "0"))
+    if _DURATION.fullmatch(text):
+        try:
+            parts = [(float(size), unit) for size, unit in _DURATION_PART.findall(text)]
+        except ValueError:
+            raise InvalidRequest(f"invalid filter 'until={text}'") from None
+        return now - sum(int(size * _NANOSECONDS[unit]) for size, unit in parts)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequest(f"invalid filter 'until={text}'") from None
+    if moment.tzinfo is None:
+        moment = moment.astimezone()
+    return int(moment.timestamp() * 10**9)
+
+
+def select_networks(
+    networks: tuple[Network, ...], filters: Filters, *, is_used: Callable[[str], bool]
+) -> tuple[Network, ...]:
+    filters.check(NETWORK_FILTERS)
+    dangling = filters.flag("dangling")
+    kinds = filters.choice("type", "type", ("builtin", "custom"))
+
+    def fits(network: Network) -> bool:
+        return (
+            filters.any("name", lambda value: matches_name(network.name, value))
+            and filters.any("id", network.id.startswith)
+            and filters.any("driver", lambda value: value == network.driver)
+            and filters.any("scope", lambda value: value == network.scope)
+            and filters.labels(network.labels)
+            and (kinds is None or ("builtin" if network.predefined else "custom") in kinds)
+            and (dangling is None or dangling is not (network.predefined or is_used(network.id)))
+        )
+
+    return tuple(network for network in networks if fits(network))
+
+
+def select_volumes(
+    volumes: tuple[Volume, ...], filters: Filters, *, is_used: Callable[[str], bool]
+) -> tuple[Volume, ...]:
+    filters.check(VOLUME_FILTERS)
+    dangling = filters.flag("dangling")
+
+    def fits(volume: Volume) -> bool:
+        return (
+            filters.any("name", lambda value: matches_name(volume.name, value))
+            and filters.any("driver", lambda value: value == volume.driver)
+            and filters.labels(volume.labels)
+            and (dangling is None or dangling is not is_used(volume.name))
+        )
+
+    return tuple(volume for volume in volumes if fits(volume))

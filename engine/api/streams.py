@@ -1,0 +1,128 @@
+"""Answers whose end isn't known when they begin: chunked, each piece sent when it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterable
+from types import TracebackType
+
+from aiohttp import web
+
+from engine.api.answer import COMMON_HEADERS, encode
+from engine.api.request import Request
+from engine.api.upgrade import RawStream, Taken
+from engine.containers.operations import Streams
+from engine.errors import InvalidRequest
+
+log = logging.getLogger(__name__)
+
+JSON = "application/json"
+MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+RAW = "application/vnd.docker.raw-stream"
+TAR = "application/x-tar"
+
+
+def stream_type(*, tty: bool, version: tuple[int, int]) -> str:
+    """Before API 1.42 both kinds had the same name."""
+    return RAW if tty or version < (1, 42) else MULTIPLEXED
+
+
+class Stream:
+    """`async with` sends the head at once. An error inside cuts the connection, so that a client
+    never takes half an answer for a whole one."""
+
+    def __init__(self, request: Request, content_type: str) -> None:
+        self._request = request
+        headers = {**COMMON_HEADERS, "Content-Type": content_type}
+        self.response = web.StreamResponse(headers=headers)
+
+    async def __aenter__(self) -> Stream:
+        await self.response.prepare(self._request.http)
+        return self
+
+    async def send(self, data: bytes) -> None:
+        """Returns when the client takes more; raises ConnectionError when it is gone."""
+        if data:
+            await self.response.write(data)
+
+    async def message(self, document: object) -> None:
+        await self.send(encode(document))
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            await self.response.write_eof()
+        else:
+            self.response.force_close()
+            transport = self._request.http.transport
+            if transport is not None:
+                transport.abort()
+
+
+async def send_all(
+    request: Request, content_type: str, pieces: AsyncIterable[bytes]
+) -> web.StreamResponse:
+    """The usual case: what `pieces` yields, for as long as the client listens."""
+    stream = Stream(request, content_type)
+    with request.until_gone():
+        async with stream:
+            async for piece in pieces:
+                await stream.send(piece)
+    return stream.response
+
+
+async def carry(request: Request, streams: Streams, *, stdin: bool) -> web.StreamResponse:
+    """Take the connection over and carry bytes both ways until the process ends, the client
+    detaches, or it is gone. A client that stops sending still gets all output."""
+    connection = request.connection
+    if not connection.can_be_taken:
+        await streams.close()
+        raise InvalidRequest("cannot open a raw stream: the request's body has no plain length")
+    raw = connection.take_over(_upgrade_head(request, tty=streams.tty))
+    carried = asyncio.create_task(_output(streams, raw))
+    sent = asyncio.create_task(_input(streams, raw, stdin=stdin))
+    try:
+        await asyncio.wait((carried, raw.lost), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        sent.cancel()
+        carried.cancel()
+        await asyncio.wait((sent, carried))
+        await streams.close()
+    for task in (carried, sent):
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a stream of %s broke", request.http.path, exc_info=error)
+    await raw.finish()
+    return Taken()
+
+
+def _upgrade_head(request: Request, *, tty: bool) -> bytes:
+    wanted = request.header("Upgrade").strip().lower() == "tcp"
+    lines = [
+        "HTTP/1.1 101 UPGRADED" if wanted else "HTTP/1.1 200 OK",
+        f"Content-Type: {stream_type(tty=tty, version=request.version) if wanted else RAW}",
+        *(("Connection: Upgrade", "Upgrade: tcp") if wanted else ()),
+        *(f"{key}: {value}" for key, value in COMMON_HEADERS.items()),
+    ]
+    return "\r\n".join((*lines, "", "")).encode()
+
+
+async def _output(streams: Streams, raw: RawStream) -> None:
+    with contextlib.suppress(ConnectionError):
+        async for piece in streams:
+            await raw.write(piece)
+
+
+async def _input(streams: Streams, raw: RawStream, *, stdin: bool) -> None:
+    """Reads even what nobody wants: only so the client's end is seen."""
+    with contextlib.suppress(ConnectionError):  # the process closed its standard input
+        while received := await raw.read():
+            if stdin:
+                await streams.write(received)
+        if stdin and not raw.lost.done():
+            await streams.write_eof()

@@ -1,0 +1,74 @@
+"""Calls about volumes."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from engine.api.answer import empty, reply
+from engine.api.fields import Fields
+from engine.api.parts import Engine
+from engine.api.request import Request
+from engine.api.selection import VOLUME_FILTERS, select_volumes
+from engine.api.shown import Document
+from engine.volumes.model import Volume
+
+_PRUNE_FILTERS = (VOLUME_FILTERS - {"dangling", "driver", "name"}) | {"all", "label!"}
+
+
+async def create(request: Request, engine: Engine) -> web.Response:
+    body = Fields(await request.document())
+    volume = await engine.volumes.create(
+        body.text("Name"),
+        driver=body.text("Driver") or "local",
+        options=body.text_map("DriverOpts"),
+        labels=body.text_map("Labels"),
+    )
+    return reply(201, volume_json(volume))
+
+
+async def listing(request: Request, engine: Engine) -> web.Response:
+    chosen = select_volumes(
+        engine.volumes.list(),
+        request.query.filters(),
+        is_used=lambda name: bool(engine.containers.volume_users(name)),
+    )
+    return reply(
+        200, {"Volumes": [volume_json(volume) for volume in chosen] or None, "Warnings": None}
+    )
+
+
+async def inspect(request: Request, engine: Engine) -> web.Response:
+    return reply(200, volume_json(engine.volumes.get(request["name"])))
+
+
+async def remove(request: Request, engine: Engine) -> web.Response:
+    await engine.volumes.remove(
+        request["name"],
+        force=request.query.flag("force"),
+        users=engine.containers.volume_users,
+    )
+    return empty(204)
+
+
+async def prune(request: Request, engine: Engine) -> web.Response:
+    """Since API 1.42 only anonymous volumes go, unless all are asked for."""
+    filters = request.query.filters()
+    filters.check(_PRUNE_FILTERS)
+    pruned = await engine.volumes.prune(
+        lambda volume: filters.labels(volume.labels),
+        all_=filters.flag("all") is True or request.version < (1, 42),
+        users=engine.containers.volume_users,
+    )
+    return reply(200, {"VolumesDeleted": pruned.names or None, "SpaceReclaimed": pruned.reclaimed})
+
+
+def volume_json(volume: Volume) -> Document:
+    return {
+        "CreatedAt": volume.created,
+        "Driver": volume.driver,
+        "Labels": volume.labels or None,
+        "Mountpoint": volume.mountpoint,
+        "Name": volume.name,
+        "Options": volume.options or None,
+        "Scope": volume.scope,
+    }

@@ -1,0 +1,331 @@
+"""What clients ask for: API JSON -> our dataclasses. Pure; the way back is in `shown.py`.
+
+Only types are checked here; what a value means, and whether it can be had, is decided below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from engine.api.fields import Fields
+from engine.api.request import Version
+from engine.containers.model import (
+    ContainerConfig,
+    CreateRequest,
+    Device,
+    EndpointSettings,
+    ExecConfig,
+    HealthCheck,
+    HostConfig,
+    LogConfig,
+    MountRequest,
+    PublishedPort,
+    ResourceUpdate,
+    RestartPolicy,
+    Ulimit,
+)
+from engine.errors import InvalidRequest
+from engine.networks.model import AddressPool, NetworkSpec
+
+_LARGEST_MODE = 0o7777
+
+
+def read_create(document: Mapping[str, object], *, name: str, version: Version) -> CreateRequest:
+    body = Fields(document)
+    if not document:
+        raise InvalidRequest("invalid JSON: got EOF while reading request body")
+    endpoints = body.inside("NetworkingConfig").inside("EndpointsConfig")
+    named = endpoints.names()
+    if version < (1, 44) and len(named) > 1:
+        raise InvalidRequest(
+            f"Container cannot be connected to network endpoints: {', '.join(sorted(named))}"
+        )
+    return CreateRequest(
+        config=read_config(body),
+        host=read_host_config(body.inside("HostConfig")),
+        endpoints={network: read_endpoint(endpoints.inside(network)) for network in named},
+        name=name.removeprefix("/"),
+    )
+
+
+def read_config(body: Fields) -> ContainerConfig:
+    return ContainerConfig(
+        image=body.text("Image"),
+        hostname=body.text("Hostname"),
+        domainname=body.text("Domainname"),
+        user=body.text("User"),
+        attach_stdin=body.flag("AttachStdin"),
+        attach_stdout=body.flag("AttachStdout"),
+        attach_stderr=body.flag("AttachStderr"),
+        exposed_ports=body.set_of("ExposedPorts"),
+        tty=body.flag("Tty"),
+        open_stdin=body.flag("OpenStdin"),
+        stdin_once=body.flag("StdinOnce"),
+        env=body.texts("Env"),
+        cmd=body.words("Cmd"),
+        entrypoint=body.words("Entrypoint"),
+        healthcheck=_healthcheck(body.inside("Healthcheck")) if "Healthcheck" in body else None,
+        volumes=body.set_of("Volumes"),
+        working_dir=body.text("WorkingDir"),
+        labels=body.text_map("Labels"),
+        stop_signal=body.text("StopSignal"),
+        stop_timeout=body.optional_integer("StopTimeout"),
+        shell=body.optional_texts("Shell"),
+        on_build=body.optional_texts("OnBuild"),
+        network_disabled=body.flag("NetworkDisabled"),
+        mac_address=body.text("MacAddress"),
+    )
+
+
+def _healthcheck(check: Fields) -> HealthCheck:
+    return HealthCheck(
+        test=check.texts("Test"),
+        interval=check.integer("Interval"),
+        timeout=check.integer("Timeout"),
+        start_period=check.integer("StartPeriod"),
+        start_interval=check.integer("StartInterval"),
+        retries=check.integer("Retries"),
+    )
+
+
+def read_host_config(host: Fields) -> HostConfig:
+    log = host.inside("LogConfig")
+    return HostConfig(
+        binds=host.texts("Binds"),
+        mounts=tuple(_mount(mount) for mount in host.each("Mounts")),
+        tmpfs=host.text_map("Tmpfs"),
+        volumes_from=host.texts("VolumesFrom"),
+        volume_driver=host.text("VolumeDriver"),
+        container_id_file=host.text("ContainerIDFile"),
+        network_mode=host.text("NetworkMode") or "default",
+        port_bindings=_port_bindings(host.inside("PortBindings")),
+        publish_all_ports=host.flag("PublishAllPorts"),
+        links=host.texts("Links"),
+        dns=host.texts("Dns"),
+        dns_options=host.texts("DnsOptions"),
+        dns_search=host.texts("DnsSearch"),
+        extra_hosts=host.texts("ExtraHosts"),
+        restart_policy=_restart_policy(host.inside("RestartPolicy")),
+        auto_remove=host.flag("AutoRemove"),
+        log_config=LogConfig(log.text("Type") or "json-file", log.text_map("Config")),
+        console_size=_console_size(host),
+        annotations=host.text_map("Annotations"),
+        cap_add=host.words("CapAdd") or (),
+        cap_drop=host.words("CapDrop") or (),
+        group_add=host.texts("GroupAdd"),
+        privileged=host.flag("Privileged"),
+        readonly_rootfs=host.flag("ReadonlyRootfs"),
+        security_opt=host.texts("SecurityOpt"),
+        masked_paths=host.optional_texts("MaskedPaths"),
+        readonly_paths=host.optional_texts("ReadonlyPaths"),
+        cgroupns_mode=host.text("CgroupnsMode"),
+        ipc_mode=host.text("IpcMode"),
+        pid_mode=host.text("PidMode"),
+        uts_mode=host.text("UTSMode"),
+        userns_mode=host.text("UsernsMode"),
+        sysctls=host.text_map("Sysctls"),
+        shm_size=host.integer("ShmSize"),
+        storage_opt=host.text_map("StorageOpt"),
+        runtime=host.text("Runtime"),
+        isolation=host.text("Isolation"),
+        init=host.optional_flag("Init"),
+        oom_score_adj=host.integer("OomScoreAdj"),
+        cgroup=host.text("Cgroup"),
+        cgroup_parent=host.text("CgroupParent"),
+        memory=host.integer("Memory"),
+        memory_swap=host.integer("MemorySwap"),
+        memory_reservation=host.integer("MemoryReservation"),
+        memory_swappiness=host.optional_integer("MemorySwappiness"),
+        kernel_memory_tcp=host.integer("KernelMemoryTCP"),
+        oom_kill_disable=host.optional_flag("OomKillDisable"),
+        nano_cpus=host.integer("NanoCpus"),
+        cpu_shares=host.integer("CpuShares"),
+        cpu_period=host.integer("CpuPeriod"),
+        cpu_quota=host.integer("CpuQuota"),
+        cpu_realtime_period=host.integer("CpuRealtimePeriod"),
+        cpu_realtime_runtime=host.integer("CpuRealtimeRuntime"),
+        cpuset_cpus=host.text("CpusetCpus"),
+        cpuset_mems=host.text("CpusetMems"),
+        pids_limit=host.optional_integer("PidsLimit"),
+        blkio_weight=host.integer("BlkioWeight", low=0),
+        blkio_weight_device=host.objects("BlkioWeightDevice"),
+        blkio_device_read_bps=host.objects("BlkioDeviceReadBps"),
+        blkio_device_write_bps=host.objects("BlkioDeviceWriteBps"),
+        blkio_device_read_iops=host.objects("BlkioDeviceReadIOps"),
+        blkio_device_write_iops=host.objects("BlkioDeviceWriteIOps"),
+        ulimits=tuple(
+            Ulimit(limit.text("Name"), limit.integer("Soft"), limit.integer("Hard"))
+            for limit in host.each("Ulimits")
+        ),
+        devices=tuple(
+            Device(
+                device.text("PathOnHost"),
+                device.text("PathInContainer"),
+                device.text("CgroupPermissions") or "rwm",
+            )
+            for device in host.each("Devices")
+        ),
+        device_cgroup_rules=host.texts("DeviceCgroupRules"),
+        device_requests=host.objects("DeviceRequests"),
+    )
+
+
+def _mount(mount: Fields) -> MountRequest:
+    bind = mount.inside("BindOptions")
+    volume = mount.inside("VolumeOptions")
+    driver = volume.inside("DriverConfig")
+    tmpfs = mount.inside("TmpfsOptions")
+    mode = tmpfs.integer("Mode", low=0)
+    if mode > _LARGEST_MODE:
+        raise tmpfs.wrong("Mode", "file permissions")
+    return MountRequest(
+        type=mount.text("Type"),
+        target=mount.text("Target"),
+        source=mount.text("Source"),
+        read_only=mount.flag("ReadOnly"),
+        consistency=mount.text("Consistency"),
+        propagation=bind.text("Propagation"),
+        non_recursive=bind.flag("NonRecursive"),
+        create_mountpoint=bind.flag("CreateMountpoint"),
+        read_only_non_recursive=bind.flag("ReadOnlyNonRecursive"),
+        read_only_force_recursive=bind.flag("ReadOnlyForceRecursive"),
+        no_copy=volume.flag("NoCopy"),
+        subpath=volume.text("Subpath"),
+        volume_labels=volume.text_map("Labels"),
+        volume_driver=driver.text("Name"),
+        volume_driver_options=driver.text_map("Options"),
+        tmpfs_size=tmpfs.integer("SizeBytes", low=0),
+        tmpfs_mode=mode,
+        tmpfs_options=_options(tmpfs),
+    )
+
+
+def _options(tmpfs: Fields) -> tuple[tuple[str, ...], ...]:
+    """[["noexec"], ["uid", "1000"]]"""
+    wrapped = tmpfs.lists("Options")
+    for option in wrapped:
+        if len(option) not in (1, 2):
+            raise tmpfs.wrong("Options", "a list of [name] or [name, value]")
+    return wrapped
+
+
+def _port_bindings(ports: Fields) -> dict[str, tuple[PublishedPort, ...]]:
+    return {
+        port: tuple(
+            PublishedPort(binding.text("HostIp"), binding.text("HostPort"))
+            for binding in ports.each(port)
+        )
+        for port in ports.names()
+    }
+
+
+def _restart_policy(policy: Fields) -> RestartPolicy:
+    return RestartPolicy(policy.text("Name") or "no", policy.integer("MaximumRetryCount"))
+
+
+def _console_size(fields: Fields) -> tuple[int, int]:
+    """Height and width."""
+    size = fields.integers("ConsoleSize")
+    if not size:
+        return 0, 0
+    if len(size) != 2 or not all(0 <= length <= 65535 for length in size):
+        raise fields.wrong("ConsoleSize", "[height, width]")
+    return size[0], size[1]
+
+
+def read_endpoint(endpoint: Fields) -> EndpointSettings:
+    addresses = endpoint.inside("IPAMConfig")
+    return EndpointSettings(
+        aliases=endpoint.texts("Aliases"),
+        links=endpoint.texts("Links"),
+        ipv4_address=addresses.text("IPv4Address"),
+        ipv6_address=addresses.text("IPv6Address"),
+        link_local_ips=addresses.texts("LinkLocalIPs"),
+        mac_address=endpoint.text("MacAddress"),
+        driver_opts=endpoint.text_map("DriverOpts"),
+        gateway_priority=endpoint.integer("GwPriority"),
+    )
+
+
+def read_exec(document: Mapping[str, object]) -> ExecConfig:
+    body = Fields(document)
+    command = body.words("Cmd")
+    if not command:
+        raise InvalidRequest("No exec command specified")
+    return ExecConfig(
+        cmd=command,
+        attach_stdin=body.flag("AttachStdin"),
+        attach_stdout=body.flag("AttachStdout"),
+        attach_stderr=body.flag("AttachStderr"),
+        tty=body.flag("Tty"),
+        env=body.texts("Env"),
+        user=body.text("User"),
+        working_dir=body.text("WorkingDir"),
+        privileged=body.flag("Privileged"),
+        detach_keys=body.text("DetachKeys"),
+        console_size=_console_size(body),
+    )
+
+
+def read_exec_start(document: Mapping[str, object]) -> tuple[bool, bool, tuple[int, int]]:
+    """Detached, with a terminal, and its size."""
+    body = Fields(document)
+    return body.flag("Detach"), body.flag("Tty"), _console_size(body)
+
+
+def read_update(document: Mapping[str, object]) -> ResourceUpdate:
+    """0 and "" stand for "leave as it is": the CLI sends every field."""
+    body = Fields(document)
+    for key in ("BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime", "KernelMemory"):
+        if body.integer(key):
+            raise InvalidRequest(f"cannot update {key}: this engine can't change it while running")
+    return ResourceUpdate(
+        memory=body.integer("Memory") or None,
+        memory_swap=body.integer("MemorySwap") or None,
+        memory_reservation=body.integer("MemoryReservation") or None,
+        nano_cpus=body.integer("NanoCpus") or None,
+        cpu_shares=body.integer("CpuShares") or None,
+        cpu_period=body.integer("CpuPeriod") or None,
+        cpu_quota=body.integer("CpuQuota") or None,
+        cpuset_cpus=body.text("CpusetCpus") or None,
+        cpuset_mems=body.text("CpusetMems") or None,
+        pids_limit=body.optional_integer("PidsLimit") or None,
+        restart_policy=(
+            _restart_policy(policy)
+            if (policy := body.inside("RestartPolicy")).text("Name")
+            else None
+        ),
+    )
+
+
+def read_network(document: Mapping[str, object]) -> NetworkSpec:
+    body = Fields(document)
+    ipam = body.inside("IPAM")
+    for key in ("ConfigOnly", "ConfigFrom"):
+        if (key == "ConfigOnly" and body.flag(key)) or (
+            key == "ConfigFrom" and body.inside(key).text("Network")
+        ):
+            raise InvalidRequest(f"cannot create network: {key} needs a swarm")
+    return NetworkSpec(
+        name=body.text("Name"),
+        driver=body.text("Driver") or "bridge",
+        pools=tuple(_pool(pool) for pool in ipam.each("Config")),
+        ipam_driver=ipam.text("Driver") or "default",
+        ipam_options=ipam.text_map("Options"),
+        internal=body.flag("Internal"),
+        attachable=body.flag("Attachable"),
+        ingress=body.flag("Ingress"),
+        enable_ipv4=body.flag("EnableIPv4", True),
+        enable_ipv6=body.flag("EnableIPv6"),
+        options=body.text_map("Options"),
+        labels=body.text_map("Labels"),
+    )
+
+
+def _pool(pool: Fields) -> AddressPool:
+    return AddressPool(
+        subnet=pool.text("Subnet"),
+        gateway=pool.text("Gateway"),
+        ip_range=pool.text("IPRange"),
+        auxiliary=pool.text_map("AuxiliaryAddresses"),
+    )

@@ -1,0 +1,62 @@
+"""Whether this user and this kernel can run containers; if not: what, why, what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+
+from engine.errors import Failure
+
+NAMESPACES = ("mnt", "pid", "net", "uts", "ipc", "cgroup")
+NETLINK_NETFILTER = 12
+
+
+def check_user(uid: int) -> None:
+    if uid != 0:
+        raise Failure(
+            "cannot run containers as an ordinary user: namespaces, bridges and cgroups of the "
+            "machine belong to root, and this engine has no rootless mode; start it by sudo"
+        )
+
+
+def check_machine() -> None:
+    """Raises Failure with all that is missing at once."""
+    missing = [*_namespaces(), *_file_systems(), *_cgroups(), *_nftables()]
+    if missing:
+        raise Failure("cannot run containers on this kernel:\n  " + "\n  ".join(missing))
+
+
+def _namespaces() -> list[str]:
+    absent = [name for name in NAMESPACES if not Path(f"/proc/self/ns/{name}").exists()]
+    if not absent:
+        return []
+    return [f"no {', '.join(absent)} namespaces: the kernel was built without them"]
+
+
+def _file_systems() -> list[str]:
+    known = {line.split()[-1] for line in Path("/proc/filesystems").read_text().splitlines()}
+    if "overlay" in known:
+        return []
+    module = Path(f"/lib/modules/{os.uname().release}")
+    if any(module.glob("kernel/fs/overlayfs/*")):
+        return ["no overlay file system yet: load it by `modprobe overlay`"]
+    return ["no overlay file system: the kernel was built without CONFIG_OVERLAY_FS"]
+
+
+def _cgroups() -> list[str]:
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        if line.split()[2] in ("cgroup", "cgroup2"):
+            return []
+    return ["no cgroups are mounted: mount -t cgroup2 none /sys/fs/cgroup"]
+
+
+def _nftables() -> list[str]:
+    try:
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER).close()
+    except OSError as error:
+        if error.errno != errno.EPROTONOSUPPORT:
+            raise Failure(f"cannot open a netlink socket: {error.strerror}") from error
+        return ["no nftables: load it by `modprobe nf_tables`"]
+    return []

@@ -1,0 +1,68 @@
+"""Finds the daemon that works with an exec root, and asks it. Effects only; no aiohttp."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from dataclasses import dataclass
+
+from engine.claims import holder
+from engine.records import read_record
+from engine.settings import UnixAddress, absolute, default_places, parse_address
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    pid: int
+    version: str
+    hosts: tuple[str, ...]
+    data_root: str
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def find_running(exec_root: str) -> Running | None:
+    """None where no daemon holds the folder's lock, whatever a crash left there."""
+    places = default_places(os.geteuid(), os.environ)
+    folder = absolute("--exec-root", exec_root) if exec_root else places.exec_root
+    try:
+        record = read_record(folder / "engine.json")
+    except FileNotFoundError:
+        return None
+    assert isinstance(record, dict)
+    if holder(folder) != record["pid"]:
+        return None
+    return Running(record["pid"], record["version"], tuple(record["hosts"]), record["data_root"])
+
+
+def ask(engine: Running, path: str) -> object:
+    """The answer to a GET on the engine's first UNIX socket, None where it doesn't answer."""
+    for host in engine.hosts:
+        address = parse_address(host)
+        if isinstance(address, UnixAddress):
+            connection = UnixConnection(str(address.path))
+            try:
+                connection.request("GET", path)
+                return json.loads(connection.getresponse().read())
+            except (OSError, ValueError, http.client.HTTPException):
+                return None
+            finally:
+                connection.close()
+    return None
+
+
+def count_containers(engine: Running) -> int | None:
+    """How many run; None where the engine doesn't say."""
+    answer = ask(engine, "/info")
+    return answer["ContainersRunning"] if isinstance(answer, dict) else None

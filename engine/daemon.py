@@ -1,0 +1,153 @@
+"""Builds every part of the engine, wires them, serves, and takes them down in reverse.
+
+Containers don't notice: they live with their shims, and the next daemon adopts them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import signal
+import stat
+import time
+import uuid
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+
+from engine.api.app import Server
+from engine.api.parts import Engine
+from engine.claims import claim
+from engine.containers.operations import Containers
+from engine.events import EventLog
+from engine.images.operations import Images
+from engine.networks.operations import Networks
+from engine.records import write_record
+from engine.runtime.launch import Spawner
+from engine.settings import VERSION, Settings, UnixAddress
+from engine.volumes.operations import Volumes
+
+log = logging.getLogger(__name__)
+
+RECORD = "engine.json"  # in the exec root, for `pyengine status` and `stop`
+
+
+async def run(settings: Settings, *, ready: int | None) -> None:
+    """Serve until SIGTERM or SIGINT. One byte goes to the descriptor `ready` once it serves;
+    it is closed in any case. Raises EngineError where it can't start."""
+    os.umask(0o077)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        with ExitStack() as folders:
+            claim_folders(settings, folders)
+            async with AsyncExitStack() as parts:
+                server = await build(settings, parts)
+                await server.listen(settings.hosts)
+                parts.push_async_callback(server.close)
+                write_record(settings.exec_root / RECORD, describe(settings))
+                log.info("pyengine %s serves %s", VERSION, settings.data_root)
+                tell_ready(ready)
+                ready = None
+                await stopping.wait()
+                log.info("stopping; running containers go on")
+    finally:
+        if ready is not None:
+            os.close(ready)
+
+
+async def build(settings: Settings, parts: AsyncExitStack) -> Server:
+    """Everything but the sockets; what is to be undone is pushed onto `parts`."""
+    # First of all: it is to be forked before there is any thread.
+    spawner = await Spawner.start()
+    parts.push_async_callback(spawner.close)
+    root = settings.data_root
+    sockets = [host.path.parent for host in settings.hosts if isinstance(host, UnixAddress)]
+    tag = hashlib.sha256(str(root).encode()).hexdigest()
+    events = EventLog()
+    parts.callback(events.close)
+    volumes = await Volumes.open(root / "volumes")
+    images = await Images.open(root / "images", private=(root, settings.exec_root, *sockets))
+    networks = await Networks.open(root / "networks", name=tag[:8])
+    # Without containers the daemon leaves nothing behind it; with some, what they live on.
+    containers: Containers | None = None
+
+    async def close_networks() -> None:
+        left = containers is None or bool(containers.list())
+        await images.close(containers_left=left)
+        await (networks.close() if left else networks.retire())
+
+    parts.push_async_callback(close_networks)
+    containers = await Containers.open(
+        root,
+        settings.exec_root,
+        spawner=spawner,
+        images=images,
+        volumes=volumes,
+        networks=networks,
+        events=events,
+    )
+    parts.push_async_callback(containers.close)
+    engine = Engine(
+        id=str(uuid.UUID(tag[:32])),
+        settings=settings,
+        events=events,
+        containers=containers,
+        images=images,
+        volumes=volumes,
+        networks=networks,
+    )
+    return Server(engine)
+
+
+def claim_folders(settings: Settings, undo: ExitStack) -> None:
+    """Make the two folders ours alone, until `undo` gives them back and removes what is empty."""
+    for folder, mode in ((settings.data_root, 0o710), (settings.exec_root, 0o711)):
+        undo.callback(os.close, claim(folder, mode))
+    undo.callback(clear_folders, settings)
+
+
+def clear_folders(settings: Settings) -> None:
+    """At the end: our own record goes; folders only if nothing is in them."""
+    (settings.exec_root / RECORD).unlink(missing_ok=True)
+    left = any((settings.exec_root / "containers").glob("*"))
+    if not left:
+        remove_own_log(settings.exec_root)
+    for folder in (settings.exec_root, settings.data_root):
+        remove_empty(folder)
+
+
+def remove_own_log(folder: Path) -> None:
+    """The log that whoever started us opened as our stderr, if it lies in our own folder."""
+    with contextlib.suppress(OSError):
+        path = Path(os.readlink("/proc/self/fd/2"))
+        if path.parent == folder and stat.S_ISREG(os.fstat(2).st_mode):
+            path.unlink()
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove `folder` and what is in it, as far as it is made of empty folders."""
+    for path, _, _ in os.walk(folder, topdown=False):
+        with contextlib.suppress(OSError):  # something is in it: it stays
+            os.rmdir(path)
+
+
+def describe(settings: Settings) -> dict[str, object]:
+    return {
+        "pid": os.getpid(),
+        "version": VERSION,
+        "hosts": [str(host) for host in settings.hosts],
+        "data_root": str(settings.data_root),
+        "started": time.time(),
+    }
+
+
+def tell_ready(descriptor: int | None) -> None:
+    if descriptor is not None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(descriptor, b"\n")
+        os.close(descriptor)
