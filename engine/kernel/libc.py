@@ -40,6 +40,7 @@ _COMMON = {
 _OLDER = {
     "x86_64": {
         "bpf": 321,
+        "rt_sigaction": 13,
         "pivot_root": 155,
         "keyctl": 250,
         "capset": 126,
@@ -51,6 +52,7 @@ _OLDER = {
     },
     "aarch64": {
         "bpf": 280,
+        "rt_sigaction": 134,
         "pivot_root": 41,
         "keyctl": 219,
         "capset": 91,

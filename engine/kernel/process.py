@@ -76,14 +76,12 @@ def default_signals() -> None:
 
     Python ignores SIGPIPE and SIGXFSZ and catches SIGINT; ignored signals stay so over execve.
     """
+    default = bytes(32)  # struct sigaction: SIG_DFL, no flags, nothing blocked
     for number in range(1, signal.NSIG):
         if number not in (signal.SIGKILL, signal.SIGSTOP):
-            try:
-                signal.signal(number, signal.SIG_DFL)
-            except (OSError, ValueError) as error:
-                # 32 and 33 belong to the C library's threads.
-                if isinstance(error, OSError) and error.errno != errno.EINVAL:
-                    raise
+            # Not by signal.signal: the C library keeps 32 and 33 for its threads, and its
+            # posix_spawn leaves them ignored.
+            system_call("rt_sigaction", number, default, None, 8)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

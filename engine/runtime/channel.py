@@ -1,0 +1,77 @@
+"""How daemon, spawner, shim and init talk: one JSON document a message on a SEQPACKET socket,
+descriptors beside it. What may be long (a launch request) travels in a sealed memory file."""
+
+import array
+import fcntl
+import json
+import os
+import socket
+from typing import NamedTuple
+
+LONGEST = 65536  # bytes of a message
+_MOST_DESCRIPTORS = 16
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+class Message(NamedTuple):
+    body: dict[str, object]
+    descriptors: tuple[int, ...]  # the receiver's to close
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def encode(body: dict[str, object]) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
+def send(
+    connection: socket.socket, body: dict[str, object], descriptors: tuple[int, ...] = ()
+) -> None:
+    send_encoded(connection, encode(body), descriptors)
+
+
+def send_encoded(connection: socket.socket, body: bytes, descriptors: tuple[int, ...] = ()) -> None:
+    """Raises BlockingIOError if a non-blocking connection is full, BrokenPipeError if closed."""
+    beside = []
+    if descriptors:
+        beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+    connection.sendmsg([body], beside, socket.MSG_NOSIGNAL)
+
+
+def receive(connection: socket.socket) -> Message | None:
+    """The next message, None at the end (also when the other side died)."""
+    room = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
+    try:
+        body, beside, _, _ = connection.recvmsg(LONGEST, room, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        return None
+    descriptors = array.array("i")
+    for level, kind, content in beside:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(content[: len(content) - len(content) % 4])
+    if not body:
+        return None
+    return Message(json.loads(body), tuple(descriptors))
+
+
+def write_document(content: bytes) -> int:
+    """A sealed memory file with `content`; the caller closes it."""
+    descriptor = os.memfd_create("document", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def read_document(descriptor: int) -> bytes:
+    """The content of a memory file, which is then closed."""
+    with open(descriptor, "rb", buffering=0) as stream:
+        stream.seek(0)
+        return stream.read()

@@ -1,0 +1,125 @@
+"""In the child: walk the steps and become the payload, or say why not and end.
+
+Runs between clone3 and execve in a fork of the shim; imports nothing more, raises nothing.
+"""
+
+import os
+import signal
+from collections.abc import Sequence
+from typing import NoReturn
+
+from engine.kernel import process
+from engine.kernel.libc import KernelError
+from engine.runtime import channel, payload
+from engine.runtime.steps import Place, Refused, Step
+
+
+def become(steps: Sequence[Step], place: Place, stdio: tuple[int, int, int] | None) -> NoReturn:
+    """Never returns: either this process is another program afterwards, or it is no more."""
+    code = 1
+    try:
+        os.setsid()
+        os.umask(0)  # modes are given in full until the payload's own umask is set
+        if stdio is not None:
+            for number, descriptor in enumerate(stdio):
+                os.dup2(descriptor, number)
+        for step in steps:
+            _run(step, place)
+    except Refused as refused:
+        code = refused.code
+        _report(place, str(refused), code)
+    except BaseException as error:  # noqa: BLE001 - the end of this process; the text is its log
+        _report(place, f"{type(error).__name__}: {error}", code)
+    finally:
+        os._exit(code)
+
+
+def _run(step: Step, place: Place) -> None:
+    try:
+        step.run(place)
+    except KernelError as error:
+        raise Refused(f"cannot {step.describe()}: {error}") from None
+    except OSError as error:
+        about = f"{error.filename}: " if error.filename else ""
+        raise Refused(f"cannot {step.describe()}: {about}{error.strerror}") from None
+
+
+def _report(place: Place, text: str, code: int) -> None:
+    try:
+        channel.send(place.supervisor, {"state": "refused", "text": text[:4096], "code": code})
+    except OSError:
+        # The shim is gone; nobody is left to be told.
+        return
+
+
+class Supervise(Step):
+    """`docker run --init`: stay PID 1, hand signals on, reap; a child becomes the payload.
+
+    What stays is a copy of the sealed interpreter that has lost what the payload has lost:
+    user, capabilities, descriptors. It is not dumpable, so nothing of the host is seen in it.
+    """
+
+    def describe(self) -> str:
+        return "stay as the container's init"
+
+    def run(self, place: Place) -> None:
+        every = signal.valid_signals()
+        signal.pthread_sigmask(signal.SIG_BLOCK, every)
+        # Not clone3: the seccomp filter, loaded by now, answers it with ENOSYS.
+        child = os.fork()
+        if child == 0:
+            if os.isatty(0):
+                _lead_terminal()
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            return
+        place.supervisor.close()
+        os._exit(_reap_until(child))
+
+
+def _lead_terminal() -> None:
+    """A process group of its own in the foreground, so that Ctrl-C reaches the payload once."""
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpid())
+
+
+def _reap_until(child: int) -> int:
+    every = signal.valid_signals()
+    while True:
+        number = signal.sigwaitinfo(every).si_signo
+        if number != signal.SIGCHLD:
+            try:
+                os.kill(child, number)
+            except ProcessLookupError:
+                continue  # it is dead; its SIGCHLD comes next
+            continue
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return 1
+            if pid == 0:
+                break
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+
+
+def with_reaper(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps with Supervise before the last one, which executes."""
+    last = steps[-1]
+    if not isinstance(last, payload.Execute):
+        raise AssertionError(f"the last step is to {last.describe()}")
+    return (*steps[:-1], Supervise(), last)
+
+
+def start(
+    steps: Sequence[Step],
+    place: Place,
+    stdio: tuple[int, int, int] | None,
+    flags: int,
+) -> process.Child:
+    """A child in new namespaces that walks the steps."""
+    child = process.clone3(flags)
+    if child.pid == 0:
+        become(steps, place, stdio)
+    return child

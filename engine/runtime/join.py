@@ -1,0 +1,65 @@
+"""Another process in a running container: join its cgroup and namespaces, then walk the steps.
+
+Two forks: only a child can be in the PID namespace that its parent joined. The first child ends
+at once and the second is the shim's (CLONE_PARENT), which so can reap it and read its exit code.
+"""
+
+import os
+from collections.abc import Sequence
+
+from engine.kernel import mount, namespaces, process
+from engine.runtime import channel, init
+from engine.runtime.steps import Place, SetOomScore, Step
+
+_ALL = (
+    namespaces.CLONE_NEWNS
+    | namespaces.CLONE_NEWPID
+    | namespaces.CLONE_NEWNET
+    | namespaces.CLONE_NEWIPC
+    | namespaces.CLONE_NEWUTS
+    | namespaces.CLONE_NEWCGROUP
+)
+
+
+def start(
+    steps: Sequence[Step],
+    place: Place,
+    stdio: tuple[int, int, int] | None,
+    *,
+    container: int,
+    oom_score: int,
+) -> process.Child:
+    """Start the walk inside the container whose first process is behind the pidfd `container`.
+
+    The joiner, whose pidfd is returned, tells the rest through the place's supervisor:
+    {"state": "joined", "pid": …} and the pidfd of the process itself, or "refused".
+    """
+    joiner = process.clone3()
+    if joiner.pid == 0:
+        _join(steps, place, stdio, container, oom_score)
+    return joiner
+
+
+def _join(
+    steps: Sequence[Step],
+    place: Place,
+    stdio: tuple[int, int, int] | None,
+    container: int,
+    oom_score: int,
+) -> None:
+    try:
+        # By the host's /proc, while it is still the one at /proc.
+        SetOomScore(oom_score).run(place)
+        place.cgroup.enter()
+        namespaces.setns(container, _ALL)
+        os.chdir("/")
+        child = process.clone3(reparent=True)
+        if child.pid == 0:
+            place.root = mount.open_by_name("/", os.O_PATH | os.O_DIRECTORY)
+            init.become(steps, place, stdio)
+        channel.send(place.supervisor, {"state": "joined", "pid": child.pid}, (child.pidfd,))
+    except OSError as error:
+        text = f"cannot join the container: {error}"
+        channel.send(place.supervisor, {"state": "refused", "text": text, "code": 128})
+    finally:
+        os._exit(0)

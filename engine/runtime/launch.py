@@ -1,0 +1,663 @@
+"""The daemon's side of the runtime: start the spawner, launch containers, talk to their shims."""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import sysconfig
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+from engine.errors import Failure
+from engine.kernel import privileges, procfs
+from engine.oci.rootfs import Rootfs
+from engine.runtime import channel, shim
+from engine.runtime.cgroup_tree import Cgroup, detect
+
+log = logging.getLogger(__name__)
+
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+_MFD_EXEC = 0x10
+_KILLED = 137
+
+
+class StartFailed(Failure):
+    """A container or exec whose process can't be started. `exit_code` is what clients report:
+    127 not found, 126 not executable, 128 the rest."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Lost(Failure):
+    """The shim is gone and so is what it kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogTarget:
+    """Where the shim writes the container's json-file log."""
+
+    path: str  # "" = no log
+    max_size: int  # bytes, 0 = unlimited
+    max_file: int  # at least 1; older ones are path.1, path.2, …
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRequest:
+    container_id: str
+    spec: Mapping[str, object]  # an OCI runtime spec without linux.seccomp
+    seccomp: bytes  # compiled BPF, b"" = unconfined
+    user: str  # "", name, uid, each with :group or :gid; found in the container's own files
+    groups: tuple[str, ...]
+    rootfs: Rootfs
+    exec_dir: str  # exists, 0700
+    log: LogTarget
+    open_stdin: bool
+    stdin_once: bool
+    init: bool
+    own_network: bool  # a network namespace of its own was asked for
+    dns: bool  # bind sockets for DNS in it
+
+
+@dataclass(frozen=True, slots=True)
+class ExecRequest:
+    process: Mapping[str, object]  # the OCI process object
+    user: str
+    groups: tuple[str, ...]
+    seccomp: bytes
+    attach_stdin: bool
+    attach_stdout: bool
+    attach_stderr: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    code: int  # 128 + signal for a killed process
+    signal: int | None
+    oom_killed: bool
+    finished_at: int  # nanoseconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSockets:
+    """Made inside the container's network namespace; the receiver closes them."""
+
+    namespace: int
+    route: int
+    netfilter: int
+    dns_udp: int  # -1 without DNS
+    dns_tcp: int
+
+    def close(self) -> None:
+        for descriptor in (
+            self.namespace,
+            self.route,
+            self.netfilter,
+            self.dns_udp,
+            self.dns_tcp,
+        ):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+# --- the spawner ------------------------------------------------------------------------------
+
+
+class Spawner:
+    """Forks shims. One a daemon; it is started again when it died."""
+
+    def __init__(self, interpreter: int, last_capability: int) -> None:
+        self._interpreter = interpreter
+        self._last_capability = last_capability
+        self._connection: socket.socket | None = None
+        self._pid = 0
+        self._lock = asyncio.Lock()
+
+    @classmethod
+    async def start(cls) -> "Spawner":
+        spawner = cls(_sealed_interpreter(), privileges.last_capability())
+        try:
+            async with spawner._lock:
+                await spawner._spawn()
+        except BaseException:
+            os.close(spawner._interpreter)
+            raise
+        return spawner
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    async def launch(self, request: LaunchRequest) -> "Shim":
+        """Returns when the container's namespaces exist. Raises StartFailed."""
+        document = channel.write_document(json.dumps(self._body(request)).encode())
+        try:
+            for attempt in (1, 2):
+                try:
+                    return await self._launch(request, document)
+                except Lost:
+                    # The spawner died before it forked, so nothing was done.
+                    if attempt == 2:
+                        raise
+        finally:
+            os.close(document)
+        raise AssertionError("unreachable")
+
+    async def close(self) -> None:
+        """The spawner goes; shims and containers stay."""
+        async with self._lock:
+            self._end()
+            os.close(self._interpreter)
+
+    async def _launch(self, request: LaunchRequest, document: int) -> "Shim":
+        ours, theirs = channel.pair()
+        try:
+            async with self._lock:
+                await self._send(document, theirs.fileno())
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        handle = Shim(ours, request.container_id, request.exec_dir)
+        try:
+            await handle._launched()
+        except BaseException:
+            handle._close()
+            raise
+        return handle
+
+    async def _send(self, document: int, connection: int) -> None:
+        for _ in range(2):
+            if self._connection is None:
+                await self._spawn()
+            assert self._connection is not None
+            try:
+                await _when_writable(
+                    self._connection, channel.encode({"launch": True}), (document, connection)
+                )
+                return
+            except OSError as error:
+                log.warning("the spawner %d is gone (%s): starting another", self._pid, error)
+                self._end()
+        raise Failure("cannot start a container: the spawner ends again and again")
+
+    async def _spawn(self) -> None:
+        ours, theirs = channel.pair()
+        try:
+            os.set_inheritable(theirs.fileno(), True)
+            self._pid = os.posix_spawn(
+                f"/proc/self/fd/{self._interpreter}",
+                _command(),
+                _environment(),
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, 2, 1),
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
+                ],
+                setsid=True,
+                setsigmask=(),
+                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM),
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        self._connection = ours
+        ready = await _receive(ours)
+        if ready is None:
+            self._end()
+            raise Failure(f"cannot start {sys._base_executable}: it ended at once")  # type: ignore[attr-defined]
+
+    def _end(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        if self._pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
+            self._pid = 0
+
+    def _body(self, request: LaunchRequest) -> dict[str, object]:
+        return {
+            "container_id": request.container_id,
+            "spec": request.spec,
+            "seccomp": request.seccomp.hex(),
+            "user": request.user,
+            "groups": request.groups,
+            "rootfs": asdict(request.rootfs),
+            "exec_dir": request.exec_dir,
+            "log": asdict(request.log),
+            "open_stdin": request.open_stdin,
+            "stdin_once": request.stdin_once,
+            "init": request.init,
+            "own_network": request.own_network,
+            "dns": request.dns,
+            "last_capability": self._last_capability,
+        }
+
+
+def _sealed_interpreter() -> int:
+    """A memory copy of the real interpreter that nobody can write: what /proc/PID/exe shows of a
+    process that enters a container leads to this, never to the host's file (CVE-2019-5736)."""
+    source = sys._base_executable  # type: ignore[attr-defined]
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        descriptor = os.memfd_create("pycompose", flags | _MFD_EXEC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # before Linux 6.3 there is no such flag
+            raise
+        descriptor = os.memfd_create("pycompose", flags)
+    try:
+        with open(os.path.realpath(source), "rb") as program:
+            size = os.fstat(program.fileno()).st_size
+            copied = 0
+            while copied < size:
+                copied += os.sendfile(descriptor, program.fileno(), copied, size - copied)
+        os.fchmod(descriptor, 0o500)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _command() -> list[str]:
+    """argv[0] tells the interpreter where its library is; the blanks at the end are room for
+    the names that shims give themselves."""
+    package_root = str(Path(__file__).resolve().parents[2])
+    program = (
+        f"import sys; sys.path.append({package_root!r}); "
+        "from engine.runtime.spawner import main; main()"
+    )
+    return [
+        sys._base_executable,  # type: ignore[attr-defined]
+        *("-I", "-S", "-E", "-B", "-X", "utf8", "-c", program + " " * 64),
+    ]
+
+
+def _environment() -> dict[str, str]:
+    if not sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        return {}
+    # A run path relative to the program ($ORIGIN) means nothing in a memory file.
+    return {"LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR"))}
+
+
+# --- a shim -----------------------------------------------------------------------------------
+
+
+class Shim:
+    """The daemon's handle on one container's shim."""
+
+    def __init__(self, connection: socket.socket, container_id: str, exec_dir: str) -> None:
+        loop = asyncio.get_running_loop()
+        self.container_id = container_id
+        self.pid = 0
+        self.shim_pid = 0
+        self.started = False  # whether `go` was answered, by this or an earlier daemon
+        self.sockets: NetworkSockets | None = None
+        self.exited: asyncio.Future[ExitStatus] = loop.create_future()
+        self.ran_out_of_memory = asyncio.Event()
+        self._exec_dir = exec_dir
+        self._connection = connection
+        self._greeting: asyncio.Future[channel.Message] = loop.create_future()
+        self._replies: dict[int, asyncio.Future[channel.Message]] = {}
+        self._execs: dict[str, ExecProcess] = {}
+        self._number = 0
+        self._closed = False
+        self._released = False
+        connection.setblocking(False)
+        loop.add_reader(connection.fileno(), self._on_readable)
+
+    @classmethod
+    async def adopt(cls, exec_dir: str) -> "Shim | ExitStatus | None":
+        """What became of a container while no daemon was there: it runs (or its end was just
+        told), it ended, or its shim was killed: then what was left of it is killed too."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            folder = os.open(exec_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            connection.close()
+            return None
+        try:
+            connection.connect(f"/proc/self/fd/{folder}/{shim.SOCKET}")
+        except (FileNotFoundError, ConnectionRefusedError):
+            connection.close()
+        else:
+            handle = cls(connection, "", exec_dir)
+            try:
+                await handle._launched()
+            except Lost:
+                handle._close()  # it ended while we were talking: its record says how
+            else:
+                return handle
+        finally:
+            os.close(folder)
+        recorded = read_exit(exec_dir)
+        await _clear_remains(exec_dir)
+        return recorded
+
+    async def go(self) -> None:
+        """The network is ready: execute the payload. Raises StartFailed; then nothing stays."""
+        try:
+            await self._call("go")
+        except StartFailed as error:
+            self._released = True
+            self._close()
+            raise StartFailed(_start_text(str(error)), error.exit_code) from None
+        self.started = True
+
+    async def kill(self, number: int) -> None:
+        """A signal to the container's first process."""
+        await self._call("kill", signal=number)
+
+    async def kill_all(self) -> None:
+        """SIGKILL to every process of the container."""
+        await self._call("kill_all")
+
+    async def pause(self) -> None:
+        await self._call("freeze", frozen=True)
+
+    async def resume(self) -> None:
+        await self._call("freeze", frozen=False)
+
+    async def resize(self, height: int, width: int) -> None:
+        await self._call("resize", height=height, width=width)
+
+    async def attach(
+        self, *, stdin: bool, stdout: bool, stderr: bool
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The container's streams from now on, framed (raw for a terminal). `write_eof` ends
+        its input if it asked for that."""
+        message = await self._call("attach", stdin=stdin, stdout=stdout, stderr=stderr)
+        return await _open_stream(message.descriptors[0])
+
+    async def exec(self, request: ExecRequest) -> "ExecProcess":
+        """Run another process inside. Raises StartFailed."""
+        self._number += 1
+        key = f"{os.getpid()}-{time.monotonic_ns()}-{self._number}"
+        body = {
+            "key": key,
+            "process": request.process,
+            "user": request.user,
+            "groups": request.groups,
+            "seccomp": request.seccomp.hex(),
+            "stdin": request.attach_stdin,
+            "stdout": request.attach_stdout,
+            "stderr": request.attach_stderr,
+        }
+        document = channel.write_document(json.dumps(body).encode())
+        handle = ExecProcess(self, key)
+        self._execs[key] = handle
+        try:
+            message = await self._call("exec", descriptors=(document,))
+        except BaseException as error:
+            self._execs.pop(key, None)
+            if isinstance(error, StartFailed):
+                raise StartFailed(_exec_text(str(error)), error.exit_code) from None
+            raise
+        finally:
+            os.close(document)
+        handle.pid = cast(int, message.body["pid"])
+        if message.descriptors:
+            handle.reader, handle.writer = await _open_stream(message.descriptors[0])
+        return handle
+
+    async def network_sockets(self) -> NetworkSockets:
+        """New descriptors for the container's network namespace; the caller closes them."""
+        return _sockets((await self._call("sockets")).descriptors)
+
+    async def release(self) -> None:
+        """After the exit was recorded: root file system, cgroup and shim are gone on return."""
+        if self._closed:
+            await _clear_remains(self._exec_dir)
+            return
+        self._released = True
+        try:
+            await self._call("release")
+        except Lost:
+            await _clear_remains(self._exec_dir)
+        self._close()
+
+    def disconnect(self) -> None:
+        """Let go of the shim; it and the container go on. For a daemon that stops."""
+        self._released = True
+        self._close()
+
+    # --- talking --------------------------------------------------------------------------
+
+    async def _launched(self) -> None:
+        message = await self._greeting
+        body = message.body
+        if body["event"] == "failed":
+            code = cast(int, body["code"])
+            self._released = True
+            raise StartFailed(_start_text(cast(str, body["error"])), code)
+        self.container_id = cast(str, body["container_id"])
+        self.pid, self.shim_pid = cast(int, body["pid"]), cast(int, body["shim"])
+        self.started = bool(body["started"])
+        if message.descriptors:
+            self.sockets = _sockets(message.descriptors)
+        if body["exit"] is not None:
+            self._set_exit(cast("Mapping[str, object]", body["exit"]))
+
+    async def _call(
+        self, call: str, *, descriptors: tuple[int, ...] = (), **arguments: object
+    ) -> channel.Message:
+        if self._closed:
+            raise Lost("the container's shim is gone")
+        self._number += 1
+        number = self._number
+        reply: asyncio.Future[channel.Message] = asyncio.get_running_loop().create_future()
+        self._replies[number] = reply
+        try:
+            encoded = channel.encode({"id": number, "call": call, **arguments})
+            try:
+                await _when_writable(self._connection, encoded, descriptors)
+            except OSError as error:
+                raise Lost(f"the container's shim is gone: {error}") from None
+            message = await reply
+        finally:
+            self._replies.pop(number, None)
+        if "error" in message.body:
+            text, code = cast(str, message.body["error"]), cast(int, message.body["code"])
+            raise StartFailed(text, code) if code else Failure(text)
+        return message
+
+    def _on_readable(self) -> None:
+        # All that is there: an exit must be known before the end of a stream is.
+        while not self._closed:
+            try:
+                message = channel.receive(self._connection)
+            except BlockingIOError:
+                return
+            except OSError:
+                message = None
+            if message is None:
+                self._lost()
+                return
+            self._take(message)
+
+    def _take(self, message: channel.Message) -> None:
+        match message.body.get("event"):
+            case None:
+                reply = self._replies.get(cast(int, message.body["id"]))
+                if reply is not None and not reply.done():
+                    reply.set_result(message)
+                    return
+                for descriptor in message.descriptors:
+                    os.close(descriptor)  # whoever asked was cancelled
+            case "exited":
+                self._set_exit(message.body)
+            case "exec_exited":
+                handle = self._execs.pop(cast(str, message.body["exec"]), None)
+                if handle is not None and not handle.exited.done():
+                    handle.exited.set_result(_status(message.body))
+            case "oom":
+                self.ran_out_of_memory.set()
+            case _:
+                if not self._greeting.done():
+                    self._greeting.set_result(message)
+
+    def _set_exit(self, body: Mapping[str, object]) -> None:
+        if not self.exited.done():
+            self.exited.set_result(_status(body))
+
+    def _lost(self) -> None:
+        """The shim closed the connection. If it did not say that the container ended, it was
+        killed; what is left of the container is killed then, for nobody keeps it any more."""
+        self._close()
+        if self._released or self.exited.done() or not self.pid:
+            return
+        recorded = read_exit(self._exec_dir)
+        if recorded is None:
+            log.error("the shim of container %s was killed", self.container_id)
+            with contextlib.suppress(OSError, Failure):
+                _kill_remains(self._exec_dir)
+            recorded = ExitStatus(_KILLED, signal.SIGKILL, False, time.time_ns())
+        self.exited.set_result(recorded)
+
+    def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        asyncio.get_running_loop().remove_reader(self._connection.fileno())
+        self._connection.close()
+        gone = Lost("the container's shim is gone")
+        for waiting in (self._greeting, *self._replies.values()):
+            if not waiting.done():
+                waiting.set_exception(gone)
+                waiting.exception()  # nobody need be waiting
+        killed = ExitStatus(_KILLED, signal.SIGKILL, False, time.time_ns())
+        for handle in self._execs.values():
+            if not handle.exited.done() and not self._released:
+                handle.exited.set_result(killed)
+        self._execs.clear()
+
+    def _forget_exec(self, key: str) -> None:
+        self._execs.pop(key, None)
+
+
+class ExecProcess:
+    """A process in a running container. `reader` and `writer` are there if it was attached."""
+
+    def __init__(self, owner: Shim, key: str) -> None:
+        self.pid = 0
+        self.exited: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
+        self.reader: asyncio.StreamReader | None = None
+        self.writer: asyncio.StreamWriter | None = None
+        self._owner = owner
+        self._key = key
+
+    async def resize(self, height: int, width: int) -> None:
+        await self._owner._call("resize", exec=self._key, height=height, width=width)
+
+
+def read_exit(exec_dir: str) -> ExitStatus | None:
+    """The recorded end of a container, if there is one."""
+    try:
+        document = json.loads(Path(exec_dir, shim.EXIT).read_bytes())
+    except FileNotFoundError:
+        return None
+    return _status(document)
+
+
+def _kill_remains(exec_dir: str) -> Cgroup | None:
+    """Kill what a killed shim left running; its cgroup, if there was one."""
+    try:
+        record = json.loads(Path(exec_dir, shim.RECORD).read_bytes())
+    except FileNotFoundError:
+        return None
+    group = Cgroup(detect(), record["cgroup"])
+    with contextlib.suppress(FileNotFoundError):
+        group.kill()
+    if procfs.start_time(record["pid"]) == record["pid_start"]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(record["pid"], signal.SIGKILL)
+    return group
+
+
+async def _clear_remains(exec_dir: str) -> None:
+    group = _kill_remains(exec_dir)
+    if group is not None:
+        # Waits until the killed are gone.
+        await asyncio.to_thread(group.remove)
+    for name in (shim.SOCKET, shim.RECORD):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(exec_dir, name))
+
+
+def _status(body: Mapping[str, object]) -> ExitStatus:
+    return ExitStatus(
+        code=cast(int, body["code"]),
+        signal=cast("int | None", body["signal"]),
+        oom_killed=bool(body["oom_killed"]),
+        finished_at=cast(int, body["finished_at"]),
+    )
+
+
+def _sockets(descriptors: tuple[int, ...]) -> NetworkSockets:
+    udp, tcp = descriptors[3:5] if len(descriptors) == 5 else (-1, -1)
+    return NetworkSockets(descriptors[0], descriptors[1], descriptors[2], udp, tcp)
+
+
+def _start_text(reason: str) -> str:
+    return f"failed to create task for container: unable to start container process: {reason}"
+
+
+def _exec_text(reason: str) -> str:
+    return f"OCI runtime exec failed: exec failed: unable to start container process: {reason}"
+
+
+async def _open_stream(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(sock=socket.socket(fileno=descriptor))
+
+
+async def _receive(connection: socket.socket) -> channel.Message | None:
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            return channel.receive(connection)
+        except BlockingIOError:
+            readable = loop.create_future()
+            loop.add_reader(connection.fileno(), _wake, readable)
+            try:
+                await readable
+            finally:
+                loop.remove_reader(connection.fileno())
+
+
+async def _when_writable(
+    connection: socket.socket, body: bytes, descriptors: tuple[int, ...]
+) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            channel.send_encoded(connection, body, descriptors)
+            return
+        except BlockingIOError:
+            writable = loop.create_future()
+            loop.add_writer(connection.fileno(), _wake, writable)
+            try:
+                await writable
+            finally:
+                loop.remove_writer(connection.fileno())
+
+
+def _wake(waiting: "asyncio.Future[None]") -> None:
+    if not waiting.done():
+        waiting.set_result(None)

@@ -1,0 +1,462 @@
+"""From an OCI runtime spec to the steps of a container's first process, in the order that works.
+
+Pure. The order, and why:
+  cgroup first, so that nothing of the container runs or allocates outside of its limits;
+  binds are taken while the host's mounts are still there, then all is cut off from the host;
+  the mounts in list order (runtime-spec, config.md "Mounts"), then devices, sysctls, then what is
+  read-only and last what is masked; the root is switched when nothing of the host is needed;
+  descriptors are closed before any path of the container is walked with the root's rights;
+  seccomp goes before the capabilities that loading it needs are dropped, unless new privileges
+  are forbidden anyway: then it is last and need not allow what the steps before it call.
+"""
+
+import posixpath
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.kernel import mount, namespaces
+from engine.oci.rootfs import Rootfs
+from engine.runtime import capabilities, devices, payload, steps
+from engine.runtime.steps import Step
+
+
+class SpecError(Exception):
+    """The runtime spec asks for what is wrong or not supported; `str()` says where."""
+
+
+NAMESPACES = {
+    "mount": namespaces.CLONE_NEWNS,
+    "pid": namespaces.CLONE_NEWPID,
+    "network": namespaces.CLONE_NEWNET,
+    "ipc": namespaces.CLONE_NEWIPC,
+    "uts": namespaces.CLONE_NEWUTS,
+    "cgroup": namespaces.CLONE_NEWCGROUP,
+}
+
+_PROPAGATION = {
+    "private": mount.MS_PRIVATE,
+    "slave": mount.MS_SLAVE,
+    "shared": mount.MS_SHARED,
+    "unbindable": mount.MS_UNBINDABLE,
+}
+
+# Option -> (attribute, whether it is set); the same words with an `r` in front are recursive.
+_ATTRIBUTES = {
+    "ro": (mount.MOUNT_ATTR_RDONLY, True),
+    "rw": (mount.MOUNT_ATTR_RDONLY, False),
+    "nosuid": (mount.MOUNT_ATTR_NOSUID, True),
+    "suid": (mount.MOUNT_ATTR_NOSUID, False),
+    "nodev": (mount.MOUNT_ATTR_NODEV, True),
+    "dev": (mount.MOUNT_ATTR_NODEV, False),
+    "noexec": (mount.MOUNT_ATTR_NOEXEC, True),
+    "exec": (mount.MOUNT_ATTR_NOEXEC, False),
+    "nodiratime": (mount.MOUNT_ATTR_NODIRATIME, True),
+    "diratime": (mount.MOUNT_ATTR_NODIRATIME, False),
+    "nosymfollow": (mount.MOUNT_ATTR_NOSYMFOLLOW, True),
+    "symfollow": (mount.MOUNT_ATTR_NOSYMFOLLOW, False),
+    "noatime": (mount.MOUNT_ATTR_NOATIME, True),
+    "atime": (mount.MOUNT_ATTR_NOATIME, False),
+    "strictatime": (mount.MOUNT_ATTR_STRICTATIME, True),
+    "nostrictatime": (mount.MOUNT_ATTR_STRICTATIME, False),
+    "relatime": (mount.MOUNT_ATTR_ATIME, False),
+    "norelatime": (mount.MOUNT_ATTR_STRICTATIME, True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """A mount's option words, sorted by what they act on."""
+
+    set_attributes: int
+    clear: int
+    recursive_set: int
+    recursive_clear: int
+    propagation: int
+    propagation_recursive: bool
+    bind: bool
+    recursive_bind: bool
+    rest: tuple[tuple[str, str | None], ...]  # for the file system itself
+
+
+@dataclass(frozen=True, slots=True)
+class Enclosure:
+    """What the supervisor sets up around the first process, and the steps in it."""
+
+    new_namespaces: int  # for clone3
+    joined_pid: str  # a PID namespace to be in, which only a child can be; "" = none
+    steps: tuple[Step, ...]
+
+
+def container_sequence(
+    spec: Mapping[str, object],
+    *,
+    container_id: str,
+    rootfs: Rootfs,
+    hook: str,
+    user: str,
+    groups: tuple[str, ...],
+    seccomp: bytes,
+    last_capability: int,
+) -> Enclosure:
+    """Raises SpecError for what is wrong in `spec` or can't be done."""
+    _only(spec, "spec", _KNOWN)
+    linux = _mapping(spec, "linux")
+    _only(linux, "linux", _KNOWN_LINUX)
+    process = _mapping(spec, "process")
+    new, joined = _namespaces(linux)
+    mounts = [_mount(entry, index) for index, entry in enumerate(_mappings(spec, "mounts"))]
+    take: list[Step] = []
+    attach: list[Step] = []
+    for index, (entry, options) in enumerate(mounts):
+        _plan_mount(index, entry, options, take, attach)
+    own_dev = not any(
+        options.bind and posixpath.normpath(_text(entry, "destination")) == "/dev"
+        for entry, options in mounts
+    )
+    before: list[Step] = [steps.EnterCgroup()]
+    if new & namespaces.CLONE_NEWCGROUP:
+        before.append(steps.NewCgroupNamespace())
+    before += [
+        steps.JoinNamespace(NAMESPACES[kind], path)
+        for kind, path in joined.items()
+        if kind != "pid"
+    ]
+    hiding: list[Step] = [
+        steps.SetSysctl(_sysctl(name), _plain_text(value, f"linux.sysctl.{name}"))
+        for name, value in _mapping(linux, "sysctl").items()
+    ]
+    hiding += [steps.ProtectPath(path) for path in _texts(linux, "readonlyPaths")]
+    hiding += [steps.MaskPath(path) for path in _texts(linux, "maskedPaths")]
+    terminal = _terminal(process, console=True)
+    world: list[Step] = [
+        *before,
+        steps.TakeNull(),
+        *take,
+        steps.MakePrivate(),
+        steps.MountRoot(rootfs, hook),
+        *attach,
+        *(_devices(linux) if own_dev else ()),
+        *terminal,
+        *hiding,
+        steps.SetOomScore(_number(process, "oomScoreAdj", 0)),
+        steps.SwitchRoot(rootfs.read_only or _flag(_mapping(spec, "root"), "readonly")),
+    ]
+    host, domain = _text(spec, "hostname"), _text(spec, "domainname")
+    if host or domain:
+        world.append(steps.SetHostname(host, domain))
+    world += [steps.JoinKeyring(f"_ses.{container_id}"), steps.AwaitGo()]
+    last = payload_sequence(
+        process, user=user, groups=groups, seccomp=seccomp, last_capability=last_capability
+    )
+    return Enclosure(new & ~namespaces.CLONE_NEWCGROUP, joined.get("pid", ""), (*world, *last))
+
+
+def exec_sequence(
+    process: Mapping[str, object],
+    *,
+    container_id: str,
+    user: str,
+    groups: tuple[str, ...],
+    seccomp: bytes,
+    last_capability: int,
+) -> tuple[Step, ...]:
+    """The steps of a process that already stands in a container's namespaces and cgroup."""
+    return (  # its oom_score_adj is set before it gets there
+        *_terminal(process, console=False),
+        steps.JoinKeyring(f"_ses.{container_id}"),
+        *payload_sequence(
+            process, user=user, groups=groups, seccomp=seccomp, last_capability=last_capability
+        ),
+    )
+
+
+def payload_sequence(
+    process: Mapping[str, object],
+    *,
+    user: str,
+    groups: tuple[str, ...],
+    seccomp: bytes,
+    last_capability: int,
+) -> tuple[Step, ...]:
+    _only(process, "process", _KNOWN_PROCESS)
+    arguments = _texts(process, "args")
+    if not arguments or not arguments[0]:
+        raise SpecError("process.args is empty: there is no command to run")
+    directory = _text(process, "cwd") or "/"
+    if not directory.startswith("/"):
+        raise SpecError(f"process.cwd {directory!r} is not an absolute path")
+    sets = _mapping(process, "capabilities")
+    bounding, effective, permitted, inheritable, ambient = (
+        capability_bits(_texts(sets, name))
+        for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
+    )
+    forbids = _flag(process, "noNewPrivileges")
+    limits = [_limit(entry) for entry in _mappings(process, "rlimits")]
+    filters = [payload.LoadSeccomp(seccomp)] if seccomp else []
+    return (
+        *limits,
+        steps.Forget(),
+        payload.FindUser(user, groups),
+        payload.MakeDirectory(directory),
+        *(() if forbids else filters),
+        payload.LimitBoundingSet(bounding, last_capability),
+        payload.BecomeUser(effective, permitted, inheritable, ambient, last_capability, directory),
+        *((payload.ForbidNewPrivileges(), *filters) if forbids else ()),
+        payload.Execute(arguments, _environment(process)),
+    )
+
+
+# --- parts of the spec ------------------------------------------------------------------------
+
+
+def _namespaces(linux: Mapping[str, object]) -> tuple[int, dict[str, str]]:
+    new = 0
+    joined: dict[str, str] = {}
+    for entry in _mappings(linux, "namespaces"):
+        kind, path = _text(entry, "type"), _text(entry, "path")
+        if kind not in NAMESPACES:
+            raise SpecError(f"linux.namespaces: {kind!r} namespaces are not supported")
+        if path:
+            joined[kind] = path
+        else:
+            new |= NAMESPACES[kind]
+    if "mount" in joined or not new & namespaces.CLONE_NEWNS:
+        raise SpecError("linux.namespaces: a container needs a new mount namespace")
+    return new, joined
+
+
+def _mount(entry: Mapping[str, object], index: int) -> tuple[Mapping[str, object], MountOptions]:
+    _only(entry, f"mounts[{index}]", frozenset(("destination", "type", "source", "options")))
+    destination = _text(entry, "destination")
+    if not destination.startswith("/") or posixpath.normpath(destination) in ("/", "//"):
+        raise SpecError(f"invalid mount destination {destination!r}")
+    return entry, mount_options(_texts(entry, "options"))
+
+
+def mount_options(words: Sequence[str]) -> MountOptions:
+    chosen = {False: [0, 0], True: [0, 0]}
+    propagation, propagation_recursive = 0, False
+    bind = recursive_bind = False
+    rest: list[tuple[str, str | None]] = []
+    for word in words:
+        recursive = word not in _ATTRIBUTES and word.startswith("r")
+        plain = word[1:] if recursive else word
+        if word in ("bind", "rbind"):
+            bind, recursive_bind = True, recursive_bind or word == "rbind"
+        elif plain in _PROPAGATION:
+            propagation, propagation_recursive = _PROPAGATION[plain], recursive
+        elif plain in _ATTRIBUTES:
+            attribute, is_set = _ATTRIBUTES[plain]
+            taken = chosen[recursive]
+            if attribute & mount.MOUNT_ATTR_ATIME:
+                # One of four, not bits of their own.
+                taken[0] &= ~mount.MOUNT_ATTR_ATIME
+                taken[1] |= mount.MOUNT_ATTR_ATIME
+            if is_set:
+                taken[0] |= attribute
+                taken[1] &= ~(attribute & ~mount.MOUNT_ATTR_ATIME)
+            else:
+                taken[0] &= ~attribute
+                taken[1] |= attribute & ~mount.MOUNT_ATTR_ATIME
+        elif word != "defaults":
+            key, equals, value = word.partition("=")
+            rest.append((key, value if equals else None))
+    return MountOptions(
+        chosen[False][0],
+        chosen[False][1],
+        chosen[True][0],
+        chosen[True][1],
+        propagation,
+        propagation_recursive,
+        bind,
+        recursive_bind,
+        tuple(rest),
+    )
+
+
+def _plan_mount(
+    index: int,
+    entry: Mapping[str, object],
+    options: MountOptions,
+    take: list[Step],
+    attach: list[Step],
+) -> None:
+    target, kind = _text(entry, "destination"), _text(entry, "type")
+    source = _text(entry, "source")
+    attributes = options.set_attributes | options.recursive_set
+    if options.bind or kind in ("bind", "rbind"):
+        if options.rest:
+            raise SpecError(f"mount {target}: a bind has no option {options.rest[0][0]!r}")
+        if not source.startswith("/"):
+            raise SpecError(f"mount {target}: bind source {source!r} is not an absolute path")
+        take.append(steps.TakeTree(index, source, options.recursive_bind))
+        attach.append(
+            steps.AttachTree(
+                index,
+                target,
+                options.set_attributes,
+                options.clear,
+                options.recursive_set,
+                options.recursive_clear,
+                options.propagation or mount.MS_PRIVATE,
+                options.propagation_recursive or not options.propagation,
+            )
+        )
+    elif kind == "cgroup":
+        if options.rest:
+            raise SpecError(f"mount {target}: cgroup has no option {options.rest[0][0]!r}")
+        attach.append(steps.MountCgroups(target, attributes))
+    elif not kind:
+        raise SpecError(f"mount {target}: it has no type")
+    else:
+        attach.append(
+            steps.MountFilesystem(
+                target, kind, source or kind, options.rest, attributes, options.propagation
+            )
+        )
+
+
+def _devices(linux: Mapping[str, object]) -> tuple[Step, ...]:
+    nodes = {
+        node.path: steps.MakeDevice(
+            node.path, node.kind, node.major, node.minor, node.mode, node.uid, node.gid
+        )
+        for node in devices.DEFAULT_NODES
+    }
+    for entry in _mappings(linux, "devices"):
+        path, kind = _text(entry, "path"), _text(entry, "type")
+        if kind not in ("b", "c", "u", "p") or not path.startswith("/") or ".." in path.split("/"):
+            raise SpecError(f"linux.devices: {path!r} of type {kind!r} can't be made")
+        nodes[posixpath.normpath(path)] = steps.MakeDevice(
+            posixpath.normpath(path),
+            kind,
+            _number(entry, "major", 0),
+            _number(entry, "minor", 0),
+            _number(entry, "fileMode", 0o666) & 0o7777,
+            _number(entry, "uid", 0),
+            _number(entry, "gid", 0),
+        )
+    links = [steps.MakeLink(path, leads_to) for path, leads_to in devices.LINKS]
+    return (*nodes.values(), *links)
+
+
+def _terminal(process: Mapping[str, object], *, console: bool) -> tuple[Step, ...]:
+    if not _flag(process, "terminal"):
+        return ()
+    size = _mapping(process, "consoleSize")
+    return (
+        steps.OpenTerminal(_number(size, "height", 0), _number(size, "width", 0), console=console),
+    )
+
+
+def _limit(entry: Mapping[str, object]) -> steps.SetLimit:
+    name = _text(entry, "type")
+    kind: object = getattr(resource, name, None) if name.startswith("RLIMIT_") else None
+    if not isinstance(kind, int):
+        raise SpecError(f"process.rlimits: unknown limit {name!r}")
+    soft, hard = _number(entry, "soft", 0), _number(entry, "hard", 0)
+    # 2^64 - 1 is how the spec writes "no limit".
+    return steps.SetLimit(kind, name, *(-1 if limit >= 2**63 else limit for limit in (soft, hard)))
+
+
+def _environment(process: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for line in _texts(process, "env"):
+        name, equals, value = line.partition("=")
+        if not equals or not name or "\0" in line:
+            raise SpecError(f"process.env: {line!r} is not NAME=value")
+        found[name] = value
+    return tuple(found.items())
+
+
+def _sysctl(name: str) -> str:
+    if not name or "/" in name or ".." in name or name.startswith("."):
+        raise SpecError(f"linux.sysctl: invalid name {name!r}")
+    return name
+
+
+def capability_bits(names: Sequence[str]) -> int:
+    bits = 0
+    for name in names:
+        if name not in capabilities.NAMES:
+            raise SpecError(f"process.capabilities: unknown capability {name!r}")
+        bits |= 1 << capabilities.NAMES.index(name)
+    return bits
+
+
+# --- reading ----------------------------------------------------------------------------------
+
+_KNOWN = frozenset(
+    ("ociVersion", "process", "root", "hostname", "domainname", "mounts", "linux", "annotations")
+)
+_KNOWN_PROCESS = frozenset(
+    (
+        *("terminal", "consoleSize", "user", "args", "env", "cwd", "capabilities", "rlimits"),
+        *("noNewPrivileges", "oomScoreAdj"),
+    )
+)
+_KNOWN_LINUX = frozenset(
+    ("namespaces", "devices", "cgroupsPath", "resources", "sysctl", "maskedPaths", "readonlyPaths")
+)
+
+
+def _only(found: Mapping[str, object], where: str, known: frozenset[str]) -> None:
+    """Refuse what would be left out silently. Empty values ask for nothing."""
+    for key, value in found.items():
+        if key not in known and value:
+            raise SpecError(f"{where}: {key!r} is not supported")
+
+
+def _mapping(found: Mapping[str, object], key: str) -> Mapping[str, object]:
+    value = found.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise SpecError(f"{key} must be an object, not {type(value).__name__}")
+    return value
+
+
+def _mappings(found: Mapping[str, object], key: str) -> list[Mapping[str, object]]:
+    value = found.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list | tuple) or not all(isinstance(one, Mapping) for one in value):
+        raise SpecError(f"{key} must be a list of objects")
+    return list(value)
+
+
+def _texts(found: Mapping[str, object], key: str) -> tuple[str, ...]:
+    value = found.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        raise SpecError(f"{key} must be a list of strings")
+    return tuple(_plain_text(one, key) for one in value)
+
+
+def _text(found: Mapping[str, object], key: str) -> str:
+    value = found.get(key)
+    return "" if value is None else _plain_text(value, key)
+
+
+def _plain_text(value: object, where: str) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise SpecError(f"{where} must be a string without NUL, not {value!r}")
+    return value
+
+
+def _number(found: Mapping[str, object], key: str, default: int) -> int:
+    value = found.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise SpecError(f"{key} must be an integer, not {value!r}")
+    return value
+
+
+def _flag(found: Mapping[str, object], key: str) -> bool:
+    value = found.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise SpecError(f"{key} must be true or false, not {value!r}")
+    return bool(value)

@@ -1,0 +1,67 @@
+"""The process that forks every shim: small, single threaded, everything imported beforehand.
+
+The daemon starts it as a fresh interpreter from a sealed memory file (`launch`), so what is seen
+of it inside a container is a file that nobody can write. It forks on request and does nothing
+else; shims in their own sessions outlive it, and it ends when the daemon's socket does.
+"""
+
+import codecs
+import gc
+import os
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+from engine.kernel import privileges, process, procfs
+from engine.runtime import channel, shim
+
+# The daemon's socket, where `launch` puts it.
+CONNECTION = 3
+
+
+def main() -> NoReturn:
+    connection = socket.socket(fileno=CONNECTION)
+    connection.set_inheritable(False)
+    _harden()
+    channel.send(connection, {"ready": os.getpid()})
+    while True:
+        message = channel.receive(connection)
+        if message is None:
+            os._exit(0)
+        document, shim_end = message.descriptors
+        shim_connection = socket.socket(fileno=shim_end)
+        try:
+            child = process.clone3()
+            if child.pid == 0:
+                connection.close()
+                shim.main(shim_connection, document)
+            os.close(child.pidfd)
+        except OSError as error:
+            channel.send(shim_connection, {"event": "failed", "error": str(error), "code": 128})
+        finally:
+            shim_connection.close()
+            os.close(document)
+
+
+def _harden() -> None:
+    os.chdir("/")
+    os.umask(0o077)
+    # Nobody in a container looks into a process that enters it, nor at the engine's memory.
+    privileges.set_dumpable(False)
+    process.close_range(CONNECTION + 1)
+    # Shims are reaped by nobody: the kernel drops them. They set this back.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    procfs.set_command_line("pycompose-spawner")
+    privileges.set_name("pycompose-spawn")
+    for name in ("ascii", "latin-1", "utf-8"):
+        codecs.lookup(name)  # a codec is a module, too
+    # From now on nothing can be imported: not from a container's files, after its root is ours.
+    sys.path.clear()
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
+    sys.path_importer_cache.clear()
+    gc.disable()
+    gc.collect()
+    gc.freeze()

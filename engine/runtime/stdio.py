@@ -1,0 +1,289 @@
+"""A process's input and outputs (pipes or the master of a pty), its log, and who is attached.
+
+Clients are stream sockets. Each gets every byte, framed as Docker's stdcopy (raw for a terminal).
+A client that does not read holds the process up, as Docker's does, instead of losing bytes or
+growing this process; once the process is dead what is left in the pipes is read regardless.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Callable
+
+from engine.runtime.log_writer import LogWriter
+from engine.runtime.poller import GONE, READABLE, WRITABLE, Poller
+
+STDOUT, STDERR = 1, 2
+_CHUNK = 65536
+_MOST_PENDING = 512 * 1024  # bytes one client may be behind
+_LAST_WORDS = 2.0  # seconds that others may still write after the process itself is dead
+
+
+class Client:
+    def __init__(self, connection: socket.socket, *, wants: frozenset[int], stdin: bool) -> None:
+        self.connection = connection
+        self.descriptor = connection.fileno()
+        self.wants = wants
+        self.stdin = stdin  # still may send input
+        self.pending = bytearray()
+
+
+class Stdio:
+    def __init__(
+        self,
+        poller: Poller,
+        *,
+        log: LogWriter | None,
+        close_input_after_client: bool,
+        when_drained: Callable[[], None],
+    ) -> None:
+        self._poller = poller
+        self._log = log
+        self._close_input_after_client = close_input_after_client
+        self._when_drained = when_drained
+        self._outputs: dict[int, int] = {}  # descriptor -> STDOUT or STDERR
+        self._input = -1
+        self._terminal = False
+        self._clients: list[Client] = []
+        self._unread = b""  # input that the process did not take yet
+        self._input_ends = False
+        self._held = False
+        self.ending = False
+        self.drained = False
+
+    # --- wiring ---------------------------------------------------------------------------
+
+    def use_pipes(self, stdin: int, outputs: dict[int, int]) -> None:
+        """Our ends of the pipes; `stdin` is -1 if the process has none."""
+        self._input = stdin
+        for descriptor, stream in outputs.items():
+            os.set_blocking(descriptor, False)
+            self._outputs[descriptor] = stream
+        if stdin >= 0:
+            os.set_blocking(stdin, False)
+        self._watch_outputs()
+        self._feed_input()
+
+    def use_terminal(self, master: int) -> None:
+        os.set_blocking(master, False)
+        self._terminal = True
+        self._close_input_after_client = False
+        self._input = master
+        self._outputs[master] = STDOUT
+        self._watch_outputs()
+        self._feed_input()
+
+    @property
+    def terminal(self) -> int | None:
+        return self._input if self._terminal and self._input >= 0 else None
+
+    @property
+    def has_clients(self) -> bool:
+        return bool(self._clients)
+
+    def attach(self, connection: socket.socket, *, wants: frozenset[int], stdin: bool) -> None:
+        connection.setblocking(False)
+        client = Client(connection, wants=wants, stdin=stdin)
+        self._clients.append(client)
+        if self.drained:
+            self._drop(client)
+        else:
+            self._watch_client(client)
+
+    def finish(self) -> None:
+        """The process is dead: read what it left; `when_drained` follows, at once or soon."""
+        self.ending = True
+        self._held = False
+        for descriptor in list(self._outputs):
+            while descriptor in self._outputs and self._read_output(descriptor):
+                pass
+        if self._outputs:
+            self._watch_outputs()
+            self._poller.at(self, _LAST_WORDS, self._end)
+        else:
+            self._end()
+
+    def close_clients(self) -> None:
+        """Each as soon as it has all its bytes."""
+        for client in list(self._clients):
+            if not client.pending:
+                self._drop(client)
+
+    # --- outputs --------------------------------------------------------------------------
+
+    def _watch_outputs(self) -> None:
+        for descriptor in self._outputs:
+            if self._held:
+                # Not at all, rather than for no events: the end of a pipe is always told.
+                self._poller.forget(descriptor)
+                if self._terminal:
+                    self._feed_input()
+            else:
+                self._watch_output(descriptor)
+
+    def _watch_output(self, descriptor: int) -> None:
+        events = READABLE
+        if self._terminal and self._unread:
+            events |= WRITABLE
+        self._poller.watch(descriptor, events, lambda found: self._on_output(descriptor, found))
+
+    def _on_output(self, descriptor: int, events: int) -> None:
+        if events & WRITABLE:
+            self._feed_input()
+        if events & (READABLE | GONE) and descriptor in self._outputs:
+            self._read_output(descriptor)
+            if self.ending and not self._outputs:
+                self._end()
+
+    def _read_output(self, descriptor: int) -> bool:
+        """Whether there may be more at once."""
+        try:
+            chunk = os.read(descriptor, _CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:  # EIO: the last process let go of the terminal
+            chunk = b""
+        if not chunk:
+            self._close_output(descriptor)
+            return False
+        stream = self._outputs[descriptor]
+        if self._log is not None:
+            self._log.write(stream, chunk)
+        for client in [client for client in self._clients if stream in client.wants]:
+            if not self._terminal:
+                client.pending += struct.pack(">BxxxL", stream, len(chunk))
+            client.pending += chunk
+            self._flush(client)
+        return True
+
+    def _close_output(self, descriptor: int) -> None:
+        self._poller.forget(descriptor)
+        del self._outputs[descriptor]
+        if descriptor == self._input:
+            self._input = -1
+        os.close(descriptor)
+
+    def _hold_or_resume(self) -> None:
+        held = not self.ending and any(
+            len(client.pending) > _MOST_PENDING for client in self._clients
+        )
+        if held != self._held:
+            self._held = held
+            self._watch_outputs()
+
+    def _end(self) -> None:
+        if self.drained:
+            return
+        self.drained = True
+        self._poller.cancel(self)
+        for descriptor in list(self._outputs):
+            self._close_output(descriptor)
+        self._close_input()
+        if self._log is not None:
+            self._log.finish()
+        self._when_drained()
+
+    # --- clients --------------------------------------------------------------------------
+
+    def _watch_client(self, client: Client) -> None:
+        events = 0
+        if client.stdin and not self._unread:
+            events |= READABLE
+        if client.pending:
+            events |= WRITABLE
+        self._poller.watch(client.descriptor, events, lambda found: self._on_client(client, found))
+
+    def _on_client(self, client: Client, events: int) -> None:
+        if events & READABLE and client.stdin:
+            self._read_client(client)
+        elif events & GONE:
+            self._drop(client)
+            return
+        if events & WRITABLE and client in self._clients:
+            self._flush(client)
+
+    def _flush(self, client: Client) -> None:
+        try:
+            while client.pending:
+                sent = client.connection.send(client.pending, socket.MSG_NOSIGNAL)
+                del client.pending[:sent]
+        except BlockingIOError:
+            pass  # the rest follows when it reads
+        except OSError:
+            self._drop(client)
+            return
+        if self.drained and not client.pending:
+            self._drop(client)
+            return
+        self._watch_client(client)
+        self._hold_or_resume()
+
+    def _drop(self, client: Client) -> None:
+        self._clients.remove(client)
+        self._poller.forget(client.descriptor)
+        client.connection.close()
+        if client.stdin:
+            client.stdin = False
+            self._client_input_ended()
+        self._hold_or_resume()
+
+    # --- input ----------------------------------------------------------------------------
+
+    def _read_client(self, client: Client) -> None:
+        try:
+            chunk = client.connection.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._drop(client)
+            return
+        if chunk:
+            if self._input >= 0:
+                self._unread += chunk
+                self._feed_input()
+            return
+        client.stdin = False
+        self._watch_client(client)
+        self._client_input_ended()
+
+    def _client_input_ended(self) -> None:
+        if self._close_input_after_client and not any(client.stdin for client in self._clients):
+            self._input_ends = True
+            self._feed_input()
+
+    def _feed_input(self) -> None:
+        """Pass on what clients sent; while the process does not take it they wait."""
+        if self._input < 0:
+            self._unread = b""
+            return
+        had = bool(self._unread)
+        try:
+            while self._unread:
+                self._unread = self._unread[os.write(self._input, self._unread) :]
+        except BlockingIOError:
+            pass  # goes on when the pipe has room
+        except OSError:
+            # The process closed its input: what comes is thrown away, as a pipe does.
+            self._unread = b""
+            if not self._terminal:
+                self._close_input()
+        if self._terminal:
+            if self._input in self._outputs and not self._held:
+                self._watch_output(self._input)
+        elif self._input >= 0:
+            if self._unread:
+                self._poller.watch(self._input, WRITABLE, lambda _: self._feed_input())
+            else:
+                self._poller.forget(self._input)
+                if self._input_ends:
+                    self._close_input()
+        if had or self._unread:
+            for client in self._clients:
+                self._watch_client(client)
+
+    def _close_input(self) -> None:
+        descriptor, self._input = self._input, -1
+        self._unread = b""
+        if descriptor >= 0 and descriptor not in self._outputs:
+            self._poller.forget(descriptor)
+            os.close(descriptor)

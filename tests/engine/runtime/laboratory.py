@@ -1,0 +1,239 @@
+"""Containers straight from a LaunchRequest: an overlay on the machine's own `/`, the OCI spec
+that an ordinary Docker container would have, and the least to run a command and see its output."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from engine.ids import new_id
+from engine.oci.rootfs import Rootfs
+from engine.runtime import capabilities, devices
+from engine.runtime.launch import ExecRequest, ExitStatus, LaunchRequest, LogTarget, Shim, Spawner
+
+PREFIX = "pycompose-test-runtime"
+
+MASKED = (
+    *("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys"),
+    *("/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list"),
+    *("/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware"),
+)
+READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+MOUNTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    ("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
+    ("/dev", "tmpfs", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),
+    (
+        "/dev/pts",
+        "devpts",
+        "devpts",
+        ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+    ),
+    ("/sys", "sysfs", "sysfs", ("nosuid", "noexec", "nodev", "ro")),
+    ("/sys/fs/cgroup", "cgroup", "cgroup", ("ro", "nosuid", "noexec", "nodev")),
+    ("/dev/mqueue", "mqueue", "mqueue", ("nosuid", "noexec", "nodev")),
+    ("/dev/shm", "tmpfs", "shm", ("nosuid", "noexec", "nodev", "mode=1777", "size=67108864")),
+)
+
+
+def spec(
+    *arguments: str,
+    container_id: str,
+    env: tuple[str, ...] = (),
+    cwd: str = "/",
+    terminal: bool = False,
+    mounts: tuple[dict[str, object], ...] = (),
+    resources: dict[str, object] | None = None,
+    namespaces: dict[str, str] | None = None,
+    sysctl: dict[str, str] | None = None,
+    no_new_privileges: bool = False,
+    capability_names: tuple[str, ...] = capabilities.DEFAULT,
+    rlimits: tuple[dict[str, object], ...] = (),
+    read_only: bool = False,
+) -> dict[str, object]:
+    kinds = {"mount": "", "pid": "", "network": "", "ipc": "", "uts": ""} | (namespaces or {})
+    names = list(capability_names)
+    return {
+        "ociVersion": "1.2.0",
+        "hostname": container_id[:12],
+        "root": {"path": "rootfs", "readonly": read_only},
+        "process": {
+            "terminal": terminal,
+            "args": list(arguments),
+            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *env],
+            "cwd": cwd,
+            "capabilities": {"bounding": names, "effective": names, "permitted": names},
+            "noNewPrivileges": no_new_privileges,
+            "rlimits": list(rlimits),
+            "oomScoreAdj": 0,
+        },
+        "mounts": [
+            *(
+                {"destination": target, "type": kind, "source": source, "options": list(options)}
+                for target, kind, source, options in MOUNTS
+            ),
+            *mounts,
+        ],
+        "linux": {
+            "cgroupsPath": f"/{PREFIX}/{container_id}",
+            "namespaces": [
+                {"type": kind} | ({"path": path} if path else {})
+                for kind, path in kinds.items()
+                if path != "host"
+            ],
+            "resources": {"devices": [rule.to_oci() for rule in devices.DEFAULT_RULES]}
+            | (resources or {}),
+            "maskedPaths": list(MASKED),
+            "readonlyPaths": list(READ_ONLY),
+            "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"} | (sysctl or {}),
+        },
+    }
+
+
+@dataclass
+class Ran:
+    status: ExitStatus
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass
+class Laboratory:
+    spawner: Spawner
+    folder: Path
+    shims: list[Shim] = field(default_factory=list)
+
+    def request(self, *arguments: str, user: str = "", **changes: object) -> LaunchRequest:
+        container_id = new_id()
+        own = {name: changes.pop(name) for name in list(changes) if name in _REQUEST_FIELDS}
+        place = self.folder / container_id
+        for name in ("upper", "work", "exec"):
+            (place / name).mkdir(parents=True)
+        (place / "exec").chmod(0o700)
+        built = spec(*arguments, container_id=container_id, **changes)  # type: ignore[arg-type]
+        request = LaunchRequest(
+            container_id=container_id,
+            spec=built,
+            seccomp=b"",
+            user=user,
+            groups=(),
+            rootfs=Rootfs(("/",), str(place / "upper"), str(place / "work"), False),
+            exec_dir=str(place / "exec"),
+            log=LogTarget(str(place / "json.log"), 0, 1),
+            open_stdin=False,
+            stdin_once=False,
+            init=False,
+            own_network=True,
+            dns=False,
+        )
+        return replace(request, **own)  # type: ignore[arg-type]
+
+    async def launch(self, request: LaunchRequest) -> Shim:
+        shim = await self.spawner.launch(request)
+        self.shims.append(shim)
+        return shim
+
+    async def start(self, *arguments: str, **changes: object) -> Shim:
+        shim = await self.launch(self.request(*arguments, **changes))  # type: ignore[arg-type]
+        await shim.go()
+        return shim
+
+    async def run(self, *arguments: str, **changes: object) -> Ran:
+        """Start, wait for the end, and give back the output."""
+        return await self.run_request(self.request(*arguments, **changes))  # type: ignore[arg-type]
+
+    async def run_request(self, request: LaunchRequest) -> Ran:
+        shim = await self.launch(request)
+        reader, writer = await shim.attach(stdin=False, stdout=True, stderr=True)
+        await shim.go()
+        output = await reader.read()
+        writer.close()
+        status = await shim.exited
+        await shim.release()
+        terminal = bool(request.spec["process"]["terminal"])  # type: ignore[index]
+        return Ran(status, *((output, b"") if terminal else unframe(output)))
+
+    async def close(self) -> None:
+        for shim in self.shims:
+            with contextlib.suppress(Exception):
+                await shim.kill_all()
+            if not shim.exited.done():
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(asyncio.shield(shim.exited), 5)
+            with contextlib.suppress(Exception):
+                await shim.release()
+            shim.disconnect()
+        await self.spawner.close()
+
+
+_REQUEST_FIELDS = frozenset(
+    (
+        *("seccomp", "groups", "rootfs", "log", "open_stdin", "stdin_once"),
+        *("init", "own_network", "dns"),
+    )
+)
+
+
+@contextlib.asynccontextmanager
+async def laboratory() -> AsyncIterator[Laboratory]:
+    # Not in /tmp: an overlay can't have its upper directory on another overlay or a tmpfs of
+    # some kinds, and /var/tmp is on a disk everywhere.
+    folder = Path(tempfile.mkdtemp(prefix="pycompose-runtime-", dir="/var/tmp"))
+    made = Laboratory(await Spawner.start(), folder)
+    try:
+        yield made
+    finally:
+        await made.close()
+        shutil.rmtree(folder)
+
+
+def unframe(stream: bytes) -> tuple[bytes, bytes]:
+    """stdout and stderr of what stdcopy frames hold."""
+    streams = {1: bytearray(), 2: bytearray()}
+    at = 0
+    while at < len(stream):
+        length = int.from_bytes(stream[at + 4 : at + 8], "big")
+        streams[stream[at]] += stream[at + 8 : at + 8 + length]
+        at += 8 + length
+    return bytes(streams[1]), bytes(streams[2])
+
+
+def read_log(path: str) -> bytes:
+    """The bytes that a json-file log holds, of both streams in order."""
+    with open(path, "rb") as stream:
+        records = [json.loads(line)["log"] for line in stream]
+    return "".join(records).encode("utf-8", "surrogateescape")
+
+
+def exec_request(*arguments: str, user: str = "", **changes: object) -> ExecRequest:
+    terminal = bool(changes.pop("terminal", False))
+    process = spec(*arguments, container_id="0" * 64, terminal=terminal)["process"]
+    request = ExecRequest(
+        process=process,  # type: ignore[arg-type]
+        user=user,
+        groups=(),
+        seccomp=b"",
+        attach_stdin=False,
+        attach_stdout=True,
+        attach_stderr=not terminal,
+    )
+    return replace(request, **changes)  # type: ignore[arg-type]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+SIGKILL = signal.SIGKILL
