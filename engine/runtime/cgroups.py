@@ -364,9 +364,7 @@ def _items(value: object, key: str) -> list[Mapping[str, object]]:
     return list(value)
 
 
-def _devices(
-    block: Mapping[str, object], key: str
-) -> list[tuple[str, Mapping[str, object]]]:
+def _devices(block: Mapping[str, object], key: str) -> list[tuple[str, Mapping[str, object]]]:
     return [
         (f"{_number(entry, 'major') or 0}:{_number(entry, 'minor') or 0}", entry)
         for entry in _items(block.get(key) or (), key)
