@@ -48,6 +48,8 @@ def daemon(
         _serve(settings, ready_fd, log_level)
     except EngineError as error:
         fail(str(error))
+    except OSError as error:  # the kernel or the disk refused while the parts were built
+        fail(f"cannot start: {error}")
 
 
 def _serve(settings: object, ready_fd: int | None, log_level: str) -> None:

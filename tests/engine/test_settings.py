@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from engine.errors import InvalidRequest
+from engine.settings import (
+    VERSION,
+    Settings,
+    TcpAddress,
+    UnixAddress,
+    default_places,
+    make_settings,
+    parse_address,
+)
+from tests.host import ROOT
+
+
+def settings(**changes: object) -> Settings:
+    given: dict[str, object] = {
+        "hosts": (), "data_root": "", "exec_root": "", "insecure_tcp": False, "uid": 0,
+        "environment": {},
+    }  # fmt: skip
+    return make_settings(**(given | changes))  # type: ignore[arg-type]
+
+
+def test_the_version_is_the_packages() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == VERSION
+
+
+def test_root_lives_in_the_machines_folders() -> None:
+    assert settings() == Settings(
+        Path("/var/lib/pycompose"),
+        Path("/run/pycompose"),
+        (UnixAddress(Path("/run/pycompose/engine.sock")),),
+    )
+
+
+def test_a_user_lives_in_its_own_folders() -> None:
+    places = default_places(1000, {"HOME": "/home/a"})
+    assert places.data_root == Path("/home/a/.local/share/pycompose")
+    assert places.host == UnixAddress(Path("/run/user/1000/pycompose/engine.sock"))
+    named = default_places(1000, {"XDG_DATA_HOME": "/d", "XDG_RUNTIME_DIR": "/r"})
+    assert (named.data_root, named.exec_root) == (Path("/d/pycompose"), Path("/r/pycompose"))
+
+
+def test_the_socket_follows_the_exec_root() -> None:
+    assert settings(exec_root="/x").hosts == (UnixAddress(Path("/x/engine.sock")),)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("unix:///a/b.sock", UnixAddress(Path("/a/b.sock"))),
+        ("tcp://127.0.0.1:2375", TcpAddress("127.0.0.1", 2375)),
+        ("tcp://localhost:2375/", TcpAddress("127.0.0.1", 2375)),
+        ("tcp://[::1]:2375", TcpAddress("::1", 2375)),
+    ],
+)
+def test_addresses_are_read(text: str, address: object) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "x", "unix://relative", "unix:///a/../b", "unix:///" + "x" * 200, "fd://", "tcp://x:1",
+        "tcp://127.0.0.1", "tcp://127.0.0.1:0", "tcp://127.0.0.1:65536", "tcp://127.0.0.1:-1",
+        "http://127.0.0.1:80",
+    ],
+)  # fmt: skip
+def test_an_address_that_cannot_be_one_is_quoted(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="cannot"):
+        parse_address(text)
+
+
+@pytest.mark.parametrize("host", ["tcp://0.0.0.0:2375", "tcp://192.168.1.1:2375", "tcp://[::]:1"])
+def test_no_network_reaches_the_api_unless_it_is_spelled_out(host: str) -> None:
+    """isolation 54"""
+    with pytest.raises(InvalidRequest, match=r"root on this machine.*--insecure-tcp"):
+        settings(hosts=(host,))
+    assert settings(hosts=(host,), insecure_tcp=True).hosts == (parse_address(host),)
+
+
+def test_loopback_needs_no_further_word() -> None:
+    assert settings(hosts=("tcp://127.0.0.1:2375",)).hosts
+
+
+def test_one_address_twice_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="twice"):
+        settings(hosts=("unix:///a", "unix:///a"))
