@@ -1,0 +1,189 @@
+"""One frozen class an Engine API call (or one wait). Values only: `apply/perform.py` does them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from compose.model.service import Condition, Hook
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """A container that is there already."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A container that a CreateContainer of the same plan makes."""
+
+    slot: str
+
+
+ContainerRef = Existing | Planned
+
+
+@dataclass(frozen=True, slots=True)
+class FileCopy:
+    """A file to be put into a container before its first start."""
+
+    path: str
+    content: bytes = field(repr=False)
+    uid: int
+    gid: int
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """`field` of HostConfig is to name another container: NetworkMode, PidMode, VolumesFrom..."""
+
+    field: str
+    container: ContainerRef
+    suffix: str = ""  # ":ro" of volumes_from
+
+
+@dataclass(frozen=True, slots=True)
+class PullImage:
+    reference: str
+    platform: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateNetwork:
+    name: str
+    body: Mapping[str, object] = field(repr=False, default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveNetwork:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectNetwork:
+    network: str
+    container: ContainerRef
+    endpoint: Mapping[str, object] = field(repr=False, default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DisconnectNetwork:
+    network: str
+    container: ContainerRef
+
+
+@dataclass(frozen=True, slots=True)
+class CreateVolume:
+    name: str
+    body: Mapping[str, object] = field(repr=False, default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveVolume:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveImage:
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateContainer:
+    """`endpoints`: network name -> settings, the first is the primary one."""
+
+    slot: str
+    service: str
+    name: str
+    body: Mapping[str, object] = field(repr=False, default_factory=dict)
+    endpoints: Mapping[str, Mapping[str, object]] = field(repr=False, default_factory=dict)
+    files: tuple[FileCopy, ...] = ()
+    shares: tuple[Share, ...] = ()
+    platform: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StartContainer:
+    container: ContainerRef
+    post_start: tuple[Hook, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UnpauseContainer:
+    container: ContainerRef
+
+
+@dataclass(frozen=True, slots=True)
+class PauseContainer:
+    container: ContainerRef
+
+
+@dataclass(frozen=True, slots=True)
+class StopContainer:
+    """`timeout`: seconds until SIGKILL; None: as the container was made."""
+
+    container: ContainerRef
+    timeout: int | None = None
+    pre_stop: tuple[Hook, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KillContainer:
+    container: ContainerRef
+    signal: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenameContainer:
+    container: ContainerRef
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveContainer:
+    """`volumes`: its anonymous ones too. `force`: kill it first."""
+
+    container: ContainerRef
+    volumes: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitCondition:
+    """Wait until all (healthy, started) or one (completed) of a service's containers are so."""
+
+    service: str
+    condition: Condition
+    containers: tuple[ContainerRef, ...]
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Nothing to do: what can be made beforehand has been made, what runs is touched from here."""
+
+
+Action = (
+    PullImage
+    | CreateNetwork
+    | RemoveNetwork
+    | ConnectNetwork
+    | DisconnectNetwork
+    | CreateVolume
+    | RemoveVolume
+    | RemoveImage
+    | CreateContainer
+    | StartContainer
+    | UnpauseContainer
+    | PauseContainer
+    | StopContainer
+    | KillContainer
+    | RenameContainer
+    | RemoveContainer
+    | AwaitCondition
+    | Checkpoint
+)

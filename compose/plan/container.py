@@ -1,0 +1,533 @@
+"""pure: Service -> what the engine is told to create. One function a group of attributes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from compose.model.deploy import Deploy, DeviceRequest, Resource
+from compose.model.fingerprint import service_hash
+from compose.model.health import HealthCheck
+from compose.model.mount import FileReference, Mount, MountType
+from compose.model.project import Project
+from compose.model.resources import FileObject
+from compose.model.service import Attachment, BlkioConfig, Service
+from compose.model.units import seconds
+from compose.plan import names
+from compose.plan.actions import ContainerRef, CreateContainer, FileCopy, Share
+
+Body = dict[str, object]
+DEFAULT_FILE_MODE = 0o444
+VERSION = "0.1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """Which container of a service is to be made, and what of the surroundings it needs."""
+
+    number: int
+    name: str  # the final one
+    created_as: str  # the one that it is created under
+    image_id: str
+    record: str
+    image_volumes: tuple[str, ...]  # targets of the image's VOLUME lines
+    inherited: Mapping[str, str]  # target -> anonymous volume to carry over
+    replaces: str  # name of the container that it takes the place of; "" if none
+    seccomp_profiles: Mapping[str, str]  # file -> JSON
+    parents: Callable[[str], ContainerRef]  # service -> container whose namespaces are shared
+
+
+def make_creation(project: Project, service: Service, replica: Replica) -> CreateContainer:
+    endpoints = make_endpoints(project, service, replica.name)
+    shares = make_shares(service, replica.parents)
+    body = _process(project, service)
+    body |= {"Labels": make_labels(project, service, replica)}
+    body["HostConfig"] = {
+        **_resources(service),
+        **_security(project, service, replica.seccomp_profiles),
+        **_devices(service),
+        **_networking(service, tuple(endpoints)),
+        **_mounts(project, service, replica),
+        **_running(service),
+    }
+    exposed, _ = _ports(service)
+    if exposed:
+        body["ExposedPorts"] = exposed
+    return CreateContainer(
+        slot=names.slot(service.name, replica.number),
+        service=service.name,
+        name=replica.created_as,
+        body=body,
+        endpoints=endpoints,
+        files=make_files(project, service),
+        shares=shares,
+        platform=service.platform,
+    )
+
+
+def make_labels(project: Project, service: Service, replica: Replica) -> dict[str, str]:
+    labels = {
+        **service.labels,
+        **project_labels(project),
+        names.SERVICE: service.name,
+        names.NUMBER: str(replica.number),
+        names.ONE_OFF: "False",
+        names.CONFIG_HASH: service_hash(service),
+        names.IMAGE: replica.image_id,
+        names.DEPENDS_ON: names.write_dependencies(service.depends_on),
+        names.SERVICE_RECORD: replica.record,
+    }
+    if replica.replaces:
+        labels[names.REPLACES] = replica.replaces
+    return labels
+
+
+def project_labels(project: Project) -> dict[str, str]:
+    labels = {
+        names.PROJECT: project.name,
+        names.WORKING_DIR: str(project.working_dir),
+        names.CONFIG_FILES: ",".join(str(path) for path in project.files),
+        names.VERSION: VERSION,
+    }
+    if project.environment_files:
+        labels[names.ENVIRONMENT_FILE] = ",".join(str(path) for path in project.environment_files)
+    return labels
+
+
+def _process(project: Project, service: Service) -> Body:
+    body: Body = {
+        "Image": names.image_name(project.name, service.name, service.image),
+        "Env": [
+            name if value is None else f"{name}={value}"
+            for name, value in service.environment.items()
+        ],
+        "Tty": service.tty,
+        "OpenStdin": service.stdin_open,
+        "AttachStdout": True,
+        "AttachStderr": True,
+    }
+    if service.command is not None:
+        body["Cmd"] = list(service.command)
+    if service.entrypoint is not None:
+        # [""] is how the API spells "no entrypoint"; an empty list means the image's.
+        body["Entrypoint"] = list(service.entrypoint) or [""]
+    if service.healthcheck is not None:
+        body["Healthcheck"] = make_healthcheck(service.healthcheck)
+    if service.stop_grace_period is not None:
+        body["StopTimeout"] = math.ceil(seconds(service.stop_grace_period))
+    return body | _filled(
+        Hostname=service.hostname,
+        Domainname=service.domainname,
+        User=service.user,
+        WorkingDir=service.working_dir,
+        StopSignal=service.stop_signal,
+        MacAddress=service.mac_address,
+    )
+
+
+def make_healthcheck(check: HealthCheck) -> Body:
+    if check.is_disabled:
+        return {"Test": ["NONE"]}
+    return _filled(
+        Test=list(check.test),
+        Interval=check.interval,
+        Timeout=check.timeout,
+        StartPeriod=check.start_period,
+        StartInterval=check.start_interval,
+        Retries=check.retries,
+    )
+
+
+def _resources(service: Service) -> Body:
+    deploy = service.deploy or Deploy()
+    limits, reserved = deploy.limits or Resource(), deploy.reservations or Resource()
+    cpus = service.cpus or limits.cpus or 0
+    return _filled(
+        NanoCpus=round(cpus * 1e9),
+        CpuPeriod=service.cpu_period,
+        CpuQuota=service.cpu_quota,
+        CpuShares=service.cpu_shares,
+        CpuRealtimePeriod=service.cpu_rt_period,
+        CpuRealtimeRuntime=service.cpu_rt_runtime,
+        CpuCount=service.cpu_count,
+        CpuPercent=round(service.cpu_percent),
+        CpusetCpus=service.cpuset,
+        Memory=service.mem_limit or limits.memory,
+        MemoryReservation=service.mem_reservation or reserved.memory,
+        MemorySwap=service.memswap_limit,
+        PidsLimit=service.pids_limit or limits.pids,
+        ShmSize=service.shm_size,
+        CgroupParent=service.cgroup_parent,
+        OomKillDisable=service.oom_kill_disable,
+        OomScoreAdj=service.oom_score_adj,
+        StorageOpt=dict(service.storage_opt),
+        Ulimits=[
+            {"Name": name, "Soft": limit.soft, "Hard": limit.hard}
+            for name, limit in sorted(service.ulimits.items())
+        ],
+        **_block_io(service.blkio_config),
+        **(
+            {}
+            if service.mem_swappiness is None
+            else {"MemorySwappiness": int(service.mem_swappiness)}
+        ),
+    )
+
+
+def _block_io(config: BlkioConfig | None) -> Body:
+    if config is None:
+        return {}
+    throttles = {
+        "BlkioDeviceReadBps": config.device_read_bps,
+        "BlkioDeviceReadIOps": config.device_read_iops,
+        "BlkioDeviceWriteBps": config.device_write_bps,
+        "BlkioDeviceWriteIOps": config.device_write_iops,
+    }
+    return {
+        "BlkioWeight": config.weight,
+        "BlkioWeightDevice": [
+            {"Path": device.path, "Weight": device.weight} for device in config.weight_device
+        ],
+        **{
+            name: [{"Path": device.path, "Rate": device.rate} for device in devices]
+            for name, devices in throttles.items()
+        },
+    }
+
+
+def _security(project: Project, service: Service, profiles: Mapping[str, str]) -> Body:
+    body = _filled(
+        Privileged=service.privileged,
+        ReadonlyRootfs=service.read_only,
+        CapAdd=list(service.cap_add),
+        CapDrop=list(service.cap_drop),
+        GroupAdd=list(service.group_add),
+        Sysctls=dict(service.sysctls),
+        UsernsMode=service.userns_mode,
+        CgroupnsMode=service.cgroup,
+        Isolation=service.isolation,
+    )
+    options: list[str] = []
+    for option in service.security_opt:
+        if option in ("systempaths=unconfined", "systempaths:unconfined"):
+            body |= {"MaskedPaths": [], "ReadonlyPaths": []}
+        elif path := seccomp_file(project, option):
+            options.append(f"seccomp={profiles.get(path, '')}")
+        else:
+            options.append(option)
+    return body | _filled(SecurityOpt=options)
+
+
+def seccomp_file(project: Project, option: str) -> str:
+    """The absolute path of the profile that a security option names; "" if it names none."""
+    name, separator, value = option.replace("seccomp:", "seccomp=", 1).partition("=")
+    if name != "seccomp" or not separator or value in ("unconfined", "builtin"):
+        return ""
+    return str(project.working_dir / value)
+
+
+def _devices(service: Service) -> Body:
+    deploy = service.deploy or Deploy()
+    reserved = deploy.reservations or Resource()
+    requests = [_device_request(request) for request in reserved.devices]
+    requests += [_device_request(request, "gpu") for request in service.gpus]
+    cdi = [device.source for device in service.devices if not device.target]
+    if cdi:
+        requests.append({"Driver": "cdi", "DeviceIDs": cdi})
+    return _filled(
+        Devices=[
+            {
+                "PathOnHost": device.source,
+                "PathInContainer": device.target,
+                "CgroupPermissions": device.permissions,
+            }
+            for device in service.devices
+            if device.target
+        ],
+        DeviceCgroupRules=list(service.device_cgroup_rules),
+        DeviceRequests=requests,
+    )
+
+
+def _device_request(request: DeviceRequest, extra: str = "") -> Body:
+    capabilities = list(request.capabilities)
+    if extra and extra not in capabilities:
+        capabilities.append(extra)
+    count = request.count
+    if count is None and not request.device_ids:
+        count = -1
+    return _filled(
+        Driver=request.driver,
+        Count=count,
+        DeviceIDs=list(request.device_ids),
+        Capabilities=[capabilities],
+        Options=dict(request.options),
+    )
+
+
+def _networking(service: Service, networks: tuple[str, ...]) -> Body:
+    _, bindings = _ports(service)
+    mode = service.network_mode
+    if mode.startswith("service:"):
+        mode = ""  # a Share says whose
+    elif not mode:
+        mode = networks[0] if networks else "none"
+    return _filled(
+        NetworkMode=mode,
+        PortBindings=bindings,
+        Dns=list(service.dns),
+        DnsSearch=list(service.dns_search),
+        DnsOptions=list(service.dns_opt),
+        ExtraHosts=[
+            f"{host}:{address}"
+            for host, addresses in service.extra_hosts.items()
+            for address in addresses
+        ],
+        Links=list(service.external_links) if mode in ("bridge", "default") else [],
+        PidMode="" if service.pid.startswith("service:") else service.pid,
+        IpcMode="" if service.ipc.startswith("service:") else service.ipc,
+        UTSMode="" if service.uts.startswith("service:") else service.uts,
+    )
+
+
+def _ports(service: Service) -> tuple[Body, Body]:
+    """ExposedPorts, PortBindings."""
+    exposed: Body = {}
+    bindings: dict[str, list[object]] = {}
+    for text in service.expose:
+        ports, _, protocol = text.partition("/")
+        first, _, last = ports.partition("-")
+        for port in range(int(first), int(last or first) + 1):
+            exposed[f"{port}/{protocol or 'tcp'}"] = {}
+    for published in service.ports:
+        exposed[published.inside] = {}
+        bindings.setdefault(published.inside, []).append(
+            {"HostIp": published.host_ip, "HostPort": published.published}
+        )
+    return exposed, dict(bindings)
+
+
+def make_endpoints(
+    project: Project, service: Service, container: str
+) -> dict[str, Mapping[str, object]]:
+    """Engine's network name -> endpoint settings; the first is the primary network."""
+    if service.network_mode:
+        return {}
+    return {
+        project.networks[key].name: make_endpoint(project, service, key, container)
+        for key in service.networks_by_priority()
+    }
+
+
+def make_endpoint(project: Project, service: Service, network: str, container: str) -> Body:
+    attachment = service.networks.get(network) or Attachment()
+    options: dict[str, str] = dict(attachment.driver_opts)
+    if attachment.interface_name:
+        options["com.docker.network.endpoint.ifname"] = attachment.interface_name
+    return _filled(
+        Aliases=list(dict.fromkeys([container, service.name, *attachment.aliases])),
+        IPAMConfig=_filled(
+            IPv4Address=attachment.ipv4_address,
+            IPv6Address=attachment.ipv6_address,
+            LinkLocalIPs=list(attachment.link_local_ips),
+        ),
+        MacAddress=attachment.mac_address,
+        DriverOpts=options,
+        GwPriority=attachment.gw_priority,
+        Links=_links(project, service),
+    )
+
+
+def _links(project: Project, service: Service) -> list[str]:
+    """Only renaming ones: a service's own name is known on all of its networks anyway."""
+    links = list(service.external_links)
+    for link in service.links:
+        target, _, alias = link.partition(":")
+        if alias and alias != target and target in project.services:
+            final = project.services[target].container_name
+            name = final or names.container_name(project.name, target, 1)
+            links.append(f"{name}:{alias}")
+    return links
+
+
+def make_shares(service: Service, parents: Callable[[str], ContainerRef]) -> tuple[Share, ...]:
+    modes = {
+        "NetworkMode": service.network_mode,
+        "PidMode": service.pid,
+        "IpcMode": service.ipc,
+        "UTSMode": service.uts,
+    }
+    shares = [
+        Share(name, parents(mode.removeprefix("service:")))
+        for name, mode in modes.items()
+        if mode.startswith("service:")
+    ]
+    for source in service.volumes_from:
+        if not source.startswith("container:"):
+            other, _, access = source.partition(":")
+            shares.append(Share("VolumesFrom", parents(other), f":{access}" if access else ""))
+    return tuple(shares)
+
+
+def shared_services(service: Service) -> frozenset[str]:
+    """Services whose containers this one's are made from: they are recreated together."""
+    modes = (service.network_mode, service.pid, service.ipc, service.uts)
+    found = {mode.removeprefix("service:") for mode in modes if mode.startswith("service:")}
+    found |= {
+        source.partition(":")[0]
+        for source in service.volumes_from
+        if not source.startswith("container:")
+    }
+    return frozenset(found)
+
+
+def _mounts(project: Project, service: Service, replica: Replica) -> Body:
+    binds: list[str] = []
+    mounts: list[Body] = []
+    for mount in service.volumes:
+        if _as_bind_text(mount):
+            binds.append(_bind_text(mount))
+        else:
+            mounts.append(_mount(project, mount, replica.inherited))
+    targets = {mount.target for mount in service.volumes}
+    mounts += [
+        {"Type": "volume", "Source": volume, "Target": target}
+        for target, volume in replica.inherited.items()
+        if target in replica.image_volumes and target not in targets
+    ]
+    for reference, source, target in _file_references(project, service):
+        if not is_copied(reference, source, service):
+            mounts.append(
+                {"Type": "bind", "Source": source.file, "Target": target, "ReadOnly": True}
+            )
+    tmpfs = {path: options for path, _, options in (e.partition(":") for e in service.tmpfs)}
+    outside = [
+        source.removeprefix("container:")
+        for source in service.volumes_from
+        if source.startswith("container:")
+    ]
+    return _filled(Binds=binds, Mounts=mounts, Tmpfs=tmpfs, VolumesFrom=outside)
+
+
+def _as_bind_text(mount: Mount) -> bool:
+    """Whether the older `source:target:mode` form is meant: it makes missing sources, and is the
+    only one that relabels."""
+    if mount.type is not MountType.BIND or ":" in mount.source + mount.target:
+        return False
+    options = mount.bind
+    return options is None or bool(options.create_host_path or options.selinux)
+
+
+def _bind_text(mount: Mount) -> str:
+    options = mount.bind
+    modes = ["ro" if mount.read_only else "rw"]
+    if options is not None:
+        modes += [mode for mode in (options.selinux, options.propagation) if mode]
+    return f"{mount.source}:{mount.target}:{','.join(modes)}"
+
+
+def _mount(project: Project, mount: Mount, inherited: Mapping[str, str]) -> Body:
+    source = mount.source
+    if mount.type is MountType.VOLUME:
+        volume = project.volumes.get(source)
+        source = volume.name if volume else inherited.get(mount.target, "")
+    elif mount.type is MountType.IMAGE and source in project.services:
+        source = names.image_name(project.name, source, project.services[source].image)
+    body: Body = {"Type": str(mount.type), "Target": mount.target}
+    body |= _filled(Source=source, ReadOnly=mount.read_only, Consistency=mount.consistency)
+    if mount.bind is not None and mount.type is MountType.BIND:
+        body |= _filled(
+            BindOptions=_filled(
+                Propagation=mount.bind.propagation,
+                CreateMountpoint=mount.bind.create_host_path,
+                NonRecursive=mount.bind.recursive == "disabled",
+                ReadOnlyNonRecursive=mount.bind.recursive == "writable",
+                ReadOnlyForceRecursive=mount.bind.recursive == "readonly",
+            )
+        )
+    if mount.volume is not None:
+        body |= _filled(
+            VolumeOptions=_filled(
+                NoCopy=mount.volume.nocopy,
+                Subpath=mount.volume.subpath,
+                Labels=dict(mount.volume.labels),
+            )
+        )
+    if mount.tmpfs is not None:
+        body |= _filled(TmpfsOptions=_filled(SizeBytes=mount.tmpfs.size, Mode=mount.tmpfs.mode))
+    if mount.image is not None:
+        body |= _filled(ImageOptions=_filled(Subpath=mount.image.subpath))
+    return body
+
+
+def _file_references(
+    project: Project, service: Service
+) -> list[tuple[FileReference, FileObject, str]]:
+    """Configs and secrets of a service: reference, what it names, where it lands."""
+    found: list[tuple[FileReference, FileObject, str]] = []
+    for reference in service.configs:
+        if reference.source in project.configs:
+            found.append((reference, project.configs[reference.source], reference.config_path()))
+    for reference in service.secrets:
+        if reference.source in project.secrets:
+            found.append((reference, project.secrets[reference.source], reference.secret_path()))
+    return found
+
+
+def is_copied(reference: FileReference, source: FileObject, service: Service) -> bool:
+    """Whether its content is put into the container; else the file is bound.
+
+    An owner or a mode can only be given to a copy, and no copy can be put into a root file system
+    that is read-only.
+    """
+    if not source.file:
+        return True
+    asks = bool(reference.uid or reference.gid or reference.mode is not None)
+    return asks and source.content is not None and not service.read_only
+
+
+def make_files(project: Project, service: Service) -> tuple[FileCopy, ...]:
+    return tuple(
+        FileCopy(
+            path=target,
+            content=source.content or b"",
+            uid=int(reference.uid or 0),
+            gid=int(reference.gid or 0),
+            mode=DEFAULT_FILE_MODE if reference.mode is None else reference.mode,
+        )
+        for reference, source, target in _file_references(project, service)
+        if is_copied(reference, source, service)
+    )
+
+
+def _running(service: Service) -> Body:
+    body = _filled(
+        RestartPolicy=make_restart_policy(service),
+        Runtime=service.runtime,
+        Annotations=dict(service.annotations),
+    )
+    if service.init is not None:
+        body["Init"] = service.init
+    if service.logging is not None:
+        body["LogConfig"] = {
+            "Type": service.logging.driver,
+            "Config": dict(service.logging.options),
+        }
+    return body
+
+
+def make_restart_policy(service: Service) -> Body:
+    policy = service.deploy.restart_policy if service.deploy else None
+    if policy is not None and policy.condition:
+        name = {"none": "no", "any": "always"}.get(policy.condition, policy.condition)
+        return {"Name": name} | _filled(MaximumRetryCount=policy.max_attempts)
+    name, _, attempts = service.restart.partition(":")
+    if not name:
+        return {}
+    return {"Name": name} | _filled(MaximumRetryCount=int(attempts or 0))
+
+
+def _filled(**fields: object) -> Body:
+    """What is empty, zero or false is the engine's default, so it isn't sent."""
+    return {name: value for name, value in fields.items() if value}

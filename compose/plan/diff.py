@@ -1,0 +1,69 @@
+"""pure: which fields of two JSON documents differ, and how to say so in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Place = tuple[str | int, ...]
+
+# Values of these may be secrets: a change is told, the values are not.
+PRIVATE = frozenset({"environment", "labels", "annotations", "command", "entrypoint", "options",
+                     "driver_opts", "args", "content"})  # fmt: skip
+LONGEST = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """`old` or `new` is ABSENT where the field isn't there."""
+
+    place: Place
+    old: object
+    new: object
+
+
+class Absent:
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT = Absent()
+
+
+def differences(old: object, new: object, place: Place = ()) -> list[Difference]:
+    """The deepest fields that differ, maps by key. Lists are compared as wholes."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        found: list[Difference] = []
+        for key in sorted({*old, *new}):
+            if old.get(key, ABSENT) != new.get(key, ABSENT):
+                found += differences(old.get(key, ABSENT), new.get(key, ABSENT), (*place, key))
+        return found
+    return [Difference(place, old, new)] if old != new else []
+
+
+def in_words(difference: Difference) -> str:
+    """`image busybox:1 -> busybox:2`, `environment.A changed`, `networks.back added`."""
+    name = ".".join(str(step) for step in difference.place)
+    if difference.old is ABSENT:
+        return f"{name} added"
+    if difference.new is ABSENT:
+        return f"{name} removed"
+    old, new = difference.old, difference.new
+    plain = isinstance(old, (str, int, float)) and isinstance(new, (str, int, float))
+    if not plain or PRIVATE.intersection(str(step) for step in difference.place):
+        return f"{name} changed"
+    text = f"{name} {_short(old)} -> {_short(new)}"
+    return text if len(text) <= LONGEST + len(name) else f"{name} changed"
+
+
+def summary(found: list[Difference]) -> str:
+    """All of them in one line, the rest counted when there are many."""
+    words = [in_words(difference) for difference in found[:3]]
+    more = len(found) - len(words)
+    return ", ".join(words) + (f", and {more} more" if more else "")
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    # Digests are known by their first digits.
+    return text[:19] if text.startswith("sha256:") else text or '""'

@@ -1,0 +1,46 @@
+"""pure: which images to get before anything else happens."""
+
+from __future__ import annotations
+
+from compose.model.project import Project
+from compose.model.service import Service
+from compose.model.units import parse_duration, seconds
+from compose.plan import names
+from compose.plan.observed import Observed, ObservedImage
+from compose.plan.options import PlanOptions
+
+REFRESH = {"daily": "24h", "weekly": "168h"}
+
+
+def image_of(project: Project, service: Service) -> str:
+    return names.image_name(project.name, service.name, service.image)
+
+
+def is_directory(reference: str) -> bool:
+    """`rootfs:/path` is a directory of the engine's machine: nothing to pull."""
+    return reference.startswith("rootfs:")
+
+
+def pull_cause(project: Project, service: Service, observed: Observed, options: PlanOptions) -> str:
+    """Why its image has to be pulled; empty if it needn't."""
+    reference = image_of(project, service)
+    if is_directory(reference) or reference in options.pulled:
+        return ""
+    image = observed.images.get(reference)
+    policy = options.pull or service.pull_policy or "missing"
+    if policy == "never" or (policy == "build" and service.build):
+        return ""
+    if image is None:
+        return "" if service.build else "missing"
+    if policy == "always":
+        return "pull policy always" if not service.build else ""
+    return _age_cause(policy, image, observed.now)
+
+
+def _age_cause(policy: str, image: ObservedImage, now: int) -> str:
+    text = REFRESH.get(policy, policy.removeprefix("every_"))
+    if policy not in REFRESH and not policy.startswith("every_"):
+        return ""
+    if not image.tagged_at or now - image.tagged_at < seconds(parse_duration(text)):
+        return ""
+    return f"pull policy {policy}"

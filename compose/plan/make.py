@@ -1,0 +1,577 @@
+"""pure: Project + Observed -> Plan. The order of things is decided here, and nowhere else.
+
+Before the checkpoint only what is new is made: if that fails, all of it is taken back and what ran
+is as it was. After it containers are stopped, replaced and started, dependencies first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from compose.errors import ProjectError
+from compose.graph import dependency_order
+from compose.model.mount import MountType
+from compose.model.project import Project
+from compose.model.service import Condition, Dependency, Service
+from compose.plan import names
+from compose.plan.actions import (
+    AwaitCondition,
+    Checkpoint,
+    ConnectNetwork,
+    ContainerRef,
+    CreateNetwork,
+    CreateVolume,
+    DisconnectNetwork,
+    Existing,
+    Planned,
+    PullImage,
+    RemoveContainer,
+    RemoveNetwork,
+    RenameContainer,
+    StartContainer,
+    StopContainer,
+    UnpauseContainer,
+)
+from compose.plan.container import Replica, make_creation, make_endpoint
+from compose.plan.images import image_of, pull_cause
+from compose.plan.networks import NetworkDecision, decide_network, network_body
+from compose.plan.observed import Observed, ObservedContainer
+from compose.plan.options import PlanOptions
+from compose.plan.plan import Plan, PlanBuilder, Verb
+from compose.plan.preflight import orphans_note, preflight
+from compose.plan.services import (
+    Create,
+    Keep,
+    Recreate,
+    Remove,
+    ServiceDecision,
+    decide_service,
+    final_name,
+    jobs,
+)
+from compose.plan.volumes import is_missing, volume_body
+from compose.position import Position
+
+CHECKPOINT = "checkpoint"
+HostPort = tuple[int, str]
+WORDS = {
+    Condition.STARTED: "started",
+    Condition.HEALTHY: "healthy",
+    Condition.COMPLETED: "completed",
+}
+
+
+def make_plan(project: Project, observed: Observed, options: PlanOptions) -> Plan:
+    """What brings the engine to what the files declare. Raises ProjectError with all that is in
+    the way, before anything has been done."""
+    planner = Planner(project, observed, options)
+    planner.decide()
+    problems = preflight(project, observed, options, planner.decided.values())
+    problems += project.unmet
+    if problems:
+        raise ProjectError(*problems)
+    planner.plan_images()
+    planner.plan_networks()
+    planner.plan_volumes()
+    planner.plan_orphans()
+    planner.plan_services()
+    return planner.finish()
+
+
+def dependency_edges(services: Mapping[str, Service]) -> dict[str, list[str]]:
+    return {
+        name: [needed for needed in service.depends_on if needed in services]
+        for name, service in services.items()
+    }
+
+
+@dataclass(slots=True)
+class Planner:
+    """Makes one plan. Each method adds the steps of one kind of thing."""
+
+    project: Project
+    observed: Observed
+    options: PlanOptions
+    builder: PlanBuilder = field(init=False)
+    order: tuple[str, ...] = field(init=False)
+    own: dict[str, list[ObservedContainer]] = field(init=False)
+    networks: dict[str, NetworkDecision] = field(init=False)
+    decided: dict[str, ServiceDecision] = field(default_factory=dict)
+    followers: dict[str, list[str]] = field(default_factory=dict)  # restarted with a service
+    restarting: dict[str, str] = field(default_factory=dict)  # service -> why all of it restarts
+    refs: dict[str, list[ContainerRef]] = field(default_factory=dict)
+    starts: dict[str, list[str]] = field(default_factory=dict)  # service -> keys of its starts
+    pulls: dict[str, str] = field(default_factory=dict)  # image -> key
+    made: list[str] = field(default_factory=list)  # keys that the checkpoint waits for
+    freed: dict[HostPort, list[str]] = field(default_factory=dict)  # port -> what frees it
+    publishers: dict[HostPort, set[str]] = field(default_factory=dict)  # port -> services
+
+    def __post_init__(self) -> None:
+        self.builder = PlanBuilder(self.project.name)
+        self.order = dependency_order(dependency_edges(self.project.services))
+        self.own = {}
+        for container in self.observed.containers:
+            if not container.one_off and container.state != "removing":
+                self.own.setdefault(container.service, []).append(container)
+        for name, service in self.project.services.items():
+            for port in service.ports:
+                for host_port in port.host_ports:
+                    self.publishers.setdefault((host_port, port.protocol), set()).add(name)
+        self.networks = {
+            key: decide_network(self.project, network, self.observed)
+            for key, network in self.project.networks.items()
+        }
+
+    # --- decisions, dependencies first
+
+    def decide(self) -> None:
+        completing = jobs(self.project)
+        replaced: set[str] = set()
+        disturbed: set[str] = set()
+        rebuilt = {key for key, d in self.networks.items() if d.cause and d.exists}
+        for name in self.order:
+            service = self.project.services[name]
+            if self.options.no_deps and not self.options.names(name):
+                continue
+            decision = decide_service(
+                self.project, service, self.observed, self.own.get(name, ()), self.options,
+                frozenset(replaced), completes=name in completing,
+            )  # fmt: skip
+            self.decided[name] = decision
+            if decision.is_replaced:
+                replaced.add(name)
+                disturbed.add(name)
+            for needed, dependency in service.depends_on.items():
+                if dependency.restart and needed in disturbed:
+                    self.followers.setdefault(needed, []).append(name)
+                    self.restarting.setdefault(name, f"restarts with {needed}")
+            if changed := rebuilt.intersection(service.networks):
+                self.restarting.setdefault(name, f"network {min(changed)} is recreated")
+            if name in self.restarting and self._runs(name):
+                disturbed.add(name)
+            self.refs[name] = [
+                Existing(d.container.id, d.rename or d.container.name)
+                if isinstance(d, Keep)
+                else Planned(_slot(name, d))
+                for d in decision.decisions
+                if not isinstance(d, Remove)
+            ]
+
+    def _runs(self, service: str) -> bool:
+        return any(container.is_running for container in self.own.get(service, ()))
+
+    # --- images, networks, volumes
+
+    def plan_images(self) -> None:
+        for name in self.decided:
+            service = self.project.services[name]
+            reference = image_of(self.project, service)
+            if reference in self.pulls:
+                continue
+            if cause := pull_cause(self.project, service, self.observed, self.options):
+                change = self.builder.change(
+                    Verb.PULL, f"image {reference}", cause, self._at(name, "image")
+                )
+                self.pulls[reference] = self.builder.step(
+                    f"pull {reference}", PullImage(reference, service.platform), change
+                )
+
+    def plan_networks(self) -> None:
+        for key, decision in self.networks.items():
+            if not decision.cause:
+                continue
+            name = decision.network.name
+            verb = Verb.RECREATE if decision.exists else Verb.CREATE
+            change = self.builder.change(
+                verb, f"network {key}", decision.cause, self.project.at("networks", key)
+            )
+            after: list[str] = []
+            if decision.exists:
+                leaving = [
+                    self._leave(change, container, key)
+                    for container in self.observed.containers
+                    if name in container.networks
+                ]
+                remove = f"remove network {key}"
+                self.builder.step(remove, RemoveNetwork(name), change, after=[CHECKPOINT, *leaving])
+                after = [remove]
+            step = self.builder.step(
+                f"create network {key}",
+                CreateNetwork(name, network_body(self.project, decision.network)),
+                change,
+                after=after,
+                undo=None if decision.exists else RemoveNetwork(name),
+                until=CHECKPOINT,
+            )
+            if not decision.exists:
+                self.made.append(step)
+
+    def _leave(self, change: int, container: ObservedContainer, network: str) -> str:
+        """Take a container off a network that goes; its service's own steps stop it before."""
+        name = self.project.networks[network].name
+        return self.builder.step(
+            f"disconnect {container.name} from {network}",
+            DisconnectNetwork(name, Existing(container.id, container.name)),
+            change,
+            after=[CHECKPOINT, _stop_key(container)],
+        )
+
+    def plan_volumes(self) -> None:
+        for key, volume in self.project.volumes.items():
+            if is_missing(volume, self.observed):
+                change = self.builder.change(
+                    Verb.CREATE, f"volume {key}", "missing", self.project.at("volumes", key)
+                )
+                self.made.append(
+                    self.builder.step(
+                        f"create volume {key}",
+                        CreateVolume(volume.name, volume_body(self.project, volume)),
+                        change,
+                    )
+                )
+
+    # --- services
+
+    def plan_services(self) -> None:
+        for decision in self.decided.values():
+            for each in decision.decisions:
+                if isinstance(each, Remove):
+                    self._plan_removal(each.container, each.cause)
+                elif isinstance(each, Recreate):
+                    self._free_ports(each.container, _stop_key(each.container))
+        for name, decision in self.decided.items():
+            self.starts[name] = []
+            for each in decision.decisions:
+                match each:
+                    case Keep():
+                        self._plan_kept(name, each)
+                    case Create():
+                        self._plan_creation(decision, each)
+                    case Recreate():
+                        self._plan_replacement(decision, each)
+
+    def _plan_removal(self, container: ObservedContainer, cause: str) -> None:
+        subject = _subject(container)
+        change = self.builder.change(Verb.REMOVE, subject, cause)
+        stop = self._stop(change, container) if container.is_running else CHECKPOINT
+        remove = self.builder.step(
+            f"remove {container.name}",
+            RemoveContainer(Existing(container.id, container.name), volumes=True),
+            change,
+            after=[CHECKPOINT, stop],
+        )
+        self._free_ports(container, remove)
+
+    def _free_ports(self, container: ObservedContainer, key: str) -> None:
+        for port in container.ports:
+            self.freed.setdefault((port.port, port.protocol), []).append(key)
+
+    def _plan_kept(self, name: str, kept: Keep) -> None:
+        container = kept.container
+        ref = Existing(container.id, container.name)
+        subject = names.slot(name, container.number)
+        rename: list[str] = []
+        if kept.rename:
+            change = self.builder.change(
+                Verb.RENAME, subject, f"an interrupted change left it as {container.name}"
+            )
+            # Whoever has the name now is a left-over, and is removed before.
+            rename = [
+                self.builder.step(
+                    f"rename {subject}", RenameContainer(ref, kept.rename), change,
+                    after=[CHECKPOINT, f"remove {kept.rename}"],
+                )
+            ]  # fmt: skip
+        if kept.start_cause == "is paused":
+            change = self.builder.change(Verb.UNPAUSE, subject, kept.start_cause)
+            key = f"unpause {subject}"
+            self.builder.step(key, UnpauseContainer(ref), change, after=[CHECKPOINT])
+            self.starts[name].append(key)
+            return
+        restart = self.restarting.get(name, "") if container.is_running else ""
+        if self.options.no_start:
+            restart = ""
+        if not (restart or (kept.start_cause and not self.options.no_start)):
+            self._reconnect(name, container, None)
+            return
+        verb = Verb.RESTART if restart else Verb.START
+        change = self.builder.change(verb, subject, restart or kept.start_cause)
+        if restart:
+            self._stop(change, container, undo=StartContainer(ref), until=f"start {subject}")
+        connected = self._reconnect(name, container, change)
+        self._start(name, ref, subject, change, after=[_stop_key(container), *connected, *rename])
+
+    def _reconnect(self, name: str, container: ObservedContainer, change: int | None) -> list[str]:
+        """Put a kept container back onto networks that are made anew."""
+        service = self.project.services[name]
+        keys: list[str] = []
+        for key in service.networks:
+            decision = self.networks[key]
+            if decision.cause and decision.exists:
+                final = final_name(self.project, service, container.number)
+                keys.append(
+                    self.builder.step(
+                        f"connect {container.name} to {key}",
+                        ConnectNetwork(
+                            decision.network.name,
+                            Existing(container.id, container.name),
+                            make_endpoint(self.project, service, key, final),
+                        ),
+                        change,
+                        after=[f"create network {key}"],
+                    )
+                )
+        return keys
+
+    def _plan_creation(self, decision: ServiceDecision, creation: Create) -> None:
+        service = decision.service
+        subject = names.slot(service.name, creation.number)
+        name = final_name(self.project, service, creation.number)
+        change = self.builder.change(
+            Verb.CREATE, subject, creation.cause, self.project.at("services", service.name)
+        )
+        self._create(decision, change, creation.number, created_as=name, old=None)
+        if not self.options.no_start:
+            self._start(
+                service.name, Planned(subject), subject, change, after=[f"create {subject}"]
+            )
+
+    def _plan_replacement(self, decision: ServiceDecision, recreation: Recreate) -> None:
+        """New beside old, old stopped and set aside, new started, old removed: until the new one
+        runs, the old one can be put back."""
+        service, old = decision.service, recreation.container
+        subject = names.slot(service.name, old.number)
+        name = final_name(self.project, service, old.number)
+        old_ref, new_ref = Existing(old.id, old.name), Planned(subject)
+        started = f"start {subject}" if not self.options.no_start else f"rename {subject}"
+        interim = names.temporary_name(old.id, name)
+        change = self.builder.change(
+            Verb.RECREATE, subject, recreation.cause, self._at(service.name, *recreation.place)
+        )
+        self._create(decision, change, old.number, created_as=interim, old=old)
+        stopped = [CHECKPOINT]
+        if old.is_running:
+            # It may serve until those that its successor waits for are ready, unless somebody
+            # needs its ports or it is to restart with them.
+            early = service.name in self.restarting or self._is_wanted(old)
+            waits = [] if early else self._conditions(service.name)
+            undo = StartContainer(old_ref)
+            stopped = [self._stop(change, old, undo=undo, until=started, after=waits)]
+        created = f"create {subject}"
+        aside = self.builder.step(
+            f"set aside {subject}",
+            RenameContainer(old_ref, names.outgoing_name(old.id, name)),
+            change,
+            after=[created, *stopped],
+            undo=RenameContainer(old_ref, old.name),
+            until=started,
+        )
+        renamed = self.builder.step(
+            f"rename {subject}",
+            RenameContainer(new_ref, name),
+            change,
+            # Another container has the name only if an interrupted change left it there.
+            after=[aside, *([f"remove {name}"] if old.name != name else [])],
+            undo=RenameContainer(new_ref, interim),
+            until=started,
+        )
+        if not self.options.no_start:
+            self._start(service.name, new_ref, subject, change, after=[renamed])
+        self.builder.step(
+            f"remove {old.name}",
+            RemoveContainer(old_ref, volumes=self.options.renew_anonymous_volumes),
+            change,
+            after=[started],
+        )
+
+    def _create(
+        self,
+        decision: ServiceDecision,
+        change: int,
+        number: int,
+        *,
+        created_as: str,
+        old: ObservedContainer | None,
+    ) -> None:
+        service = decision.service
+        slot = names.slot(service.name, number)
+        image = self.observed.images.get(image_of(self.project, service))
+        replica = Replica(
+            number=number,
+            name=final_name(self.project, service, number),
+            created_as=created_as,
+            image_id=decision.image_id,
+            record=decision.record,
+            image_volumes=image.volumes if image else (),
+            inherited=self._anonymous_volumes(service, old) if old else {},
+            replaces=old.name if old else "",
+            seccomp_profiles=self.observed.profiles,
+            parents=lambda parent: self.refs[parent][0],
+        )
+        action = make_creation(self.project, service, replica)
+        after = [f"create network {key}" for key in service.networks]
+        after += [f"create volume {mount.source}" for mount in service.volumes]
+        after += [f"create {share.container.slot}" for share in action.shares
+                  if isinstance(share.container, Planned)]  # fmt: skip
+        if (pull := self.pulls.get(image_of(self.project, service))) is not None:
+            after.append(pull)
+        key = self.builder.step(
+            f"create {slot}",
+            action,
+            change,
+            after=after,
+            undo=RemoveContainer(Planned(slot), volumes=old is None, force=True),
+            until=CHECKPOINT if self.options.no_start and old is None else f"start {slot}",
+        )
+        # On a network that is made anew it can only be created once the old one has gone.
+        if not any(
+            self.networks[name].cause and self.networks[name].exists for name in service.networks
+        ):
+            self.made.append(key)
+
+    def _anonymous_volumes(self, service: Service, old: ObservedContainer) -> dict[str, str]:
+        if self.options.renew_anonymous_volumes:
+            return {}
+        named = {
+            mount.target
+            for mount in service.volumes
+            if mount.type is not MountType.VOLUME or mount.source
+        }
+        return {
+            mount.target: mount.name
+            for mount in old.mounts
+            if mount.kind == "volume" and mount.name and mount.target not in named
+        }
+
+    def _start(
+        self, name: str, ref: ContainerRef, subject: str, change: int, *, after: Iterable[str]
+    ) -> None:
+        service = self.project.services[name]
+        released = [
+            key
+            for port in service.ports
+            for host_port in port.host_ports
+            for key in self.freed.get((host_port, port.protocol), ())
+        ]
+        key = self.builder.step(
+            f"start {subject}",
+            StartContainer(ref, service.post_start),
+            change,
+            after=[CHECKPOINT, *after, *released, *self._conditions(name)],
+        )
+        self.starts[name].append(key)
+
+    def _stop(
+        self,
+        change: int,
+        container: ObservedContainer,
+        *,
+        undo: StartContainer | None = None,
+        until: str = "",
+        after: Iterable[str] = (),
+    ) -> str:
+        """Followers stop first."""
+        service = self.project.services.get(container.service)
+        before = [
+            _stop_key(other)
+            for follower in self.followers.get(container.service, ())
+            for other in self.own.get(follower, ())
+        ]
+        return self.builder.step(
+            _stop_key(container),
+            StopContainer(
+                Existing(container.id, container.name),
+                self.options.timeout,
+                service.pre_stop if service else (),
+            ),
+            change,
+            after=[CHECKPOINT, *before, *after],
+            undo=undo,
+            until=until,
+        )
+
+    def _is_wanted(self, container: ObservedContainer) -> bool:
+        """Whether another service is to have one of its ports."""
+        return any(
+            self.publishers.get((port.port, port.protocol), set()) - {container.service}
+            for port in container.ports
+        )
+
+    def _conditions(self, name: str) -> list[str]:
+        """Keys that a start of this service waits for."""
+        keys: list[str] = []
+        for needed, dependency in self.project.services[name].depends_on.items():
+            if needed not in self.decided:
+                continue
+            if dependency.condition is Condition.STARTED and dependency.required:
+                keys += self.starts.get(needed, ())
+            elif key := self._await(needed, dependency):
+                keys.append(key)
+        return keys
+
+    def _await(self, needed: str, dependency: Dependency) -> str:
+        """The key of the step that waits for a condition, "" if it is met already."""
+        refs = tuple(self.refs[needed])
+        starts = self.starts.get(needed, [])
+        if not refs or self.options.no_start:
+            return ""
+        word = WORDS[dependency.condition]
+        key = f"await {needed} {word}"
+        if not dependency.required:
+            key += " (optional)"
+        if key in self.builder.steps:
+            return key
+        if not starts and self._is_met(needed, dependency.condition):
+            return ""
+        return self.builder.step(
+            key,
+            AwaitCondition(needed, dependency.condition, refs, dependency.required),
+            after=[CHECKPOINT, *starts],
+        )
+
+    def _is_met(self, needed: str, condition: Condition) -> bool:
+        kept = [d.container for d in self.decided[needed].decisions if isinstance(d, Keep)]
+        if condition is Condition.STARTED:
+            return True
+        if condition is Condition.HEALTHY:
+            return all(c.state == "running" and c.health == "healthy" for c in kept)
+        return any(c.state == "exited" and c.exit_code == 0 for c in kept)
+
+    # --- the rest
+
+    def plan_orphans(self) -> None:
+        known = self.project.services.keys() | self.project.disabled
+        orphans = [
+            container
+            for container in self.observed.containers
+            if container.service not in known and not container.one_off
+        ]
+        if self.options.remove_orphans:
+            for container in orphans:
+                self._plan_removal(container, "its service is no longer in the files")
+        elif orphans and not self.options.ignore_orphans:
+            self.builder.notes.append(orphans_note(orphans))
+
+    def finish(self) -> Plan:
+        if self.builder.steps:
+            self.builder.step(CHECKPOINT, Checkpoint(), after=[*self.pulls.values(), *self.made])
+        return self.builder.finish()
+
+    def _at(self, service: str, *place: str | int) -> Position | None:
+        return self.project.at("services", service, *place)
+
+
+def _slot(service: str, decision: Create | Recreate) -> str:
+    number = decision.number if isinstance(decision, Create) else decision.container.number
+    return names.slot(service, number)
+
+
+def _stop_key(container: ObservedContainer) -> str:
+    return f"stop {container.name}"
+
+
+def _subject(container: ObservedContainer) -> str:
+    if container.one_off or not container.number:
+        return f"container {container.name}"
+    return names.slot(container.service, container.number)

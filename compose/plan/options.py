@@ -1,0 +1,36 @@
+"""frozen: what the user asks of a plan besides what the files say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    services: frozenset[str] = frozenset()  # named by the user; empty: all
+    force_recreate: bool = False
+    no_recreate: bool = False
+    always_recreate_deps: bool = False
+    renew_anonymous_volumes: bool = False
+    no_deps: bool = False
+    no_start: bool = False
+    remove_orphans: bool = False
+    ignore_orphans: bool = False
+    scale: Mapping[str, int] = field(default_factory=dict)
+    timeout: int | None = None  # seconds for each container to stop; None: its own
+    pull: str = ""  # always, missing, never: instead of each service's pull_policy
+    pulled: frozenset[str] = frozenset()  # images that have been pulled a moment ago
+
+    def names(self, service: str) -> bool:
+        """Whether the user means this service, and not only needs it for another one."""
+        return not self.services or service in self.services
+
+
+@dataclass(frozen=True, slots=True)
+class DownOptions:
+    services: frozenset[str] = frozenset()
+    volumes: bool = False
+    remove_orphans: bool = False
+    images: str = ""  # local, all
+    timeout: int | None = None

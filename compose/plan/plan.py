@@ -1,0 +1,175 @@
+"""A Plan: what changes and why (for people), and the steps that do it (for `apply`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from compose.errors import Problem
+from compose.plan.actions import Action
+from compose.position import Position
+
+
+class Verb(StrEnum):
+    PULL = "pull"
+    CREATE = "create"
+    RECREATE = "recreate"
+    START = "start"
+    UNPAUSE = "unpause"
+    PAUSE = "pause"
+    RESTART = "restart"
+    RENAME = "rename"
+    STOP = "stop"
+    KILL = "kill"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of the plan: `recreate web.1   image busybox:1 -> busybox:2   compose.yaml:3:12`."""
+
+    verb: Verb
+    subject: str  # "web.1", "network front", "volume data", "image busybox:1"
+    cause: str
+    at: Position | None = None
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One action. Its `undo` is due if the plan fails before the step `until` is done."""
+
+    key: str  # unique: "start web.1"
+    action: Action
+    change: int | None = None  # index of the change that it belongs to
+    after: tuple[str, ...] = ()  # keys of steps that have to be done first
+    undo: Action | None = None
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`steps` are in an order in which each comes after what it waits for."""
+
+    project: str
+    changes: tuple[Change, ...] = ()
+    steps: tuple[Step, ...] = ()
+    notes: tuple[Problem, ...] = ()  # what the user should know, though nothing is done about it
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.changes
+
+    def waits_for(self) -> dict[int, tuple[str, ...]]:
+        """Change -> what it comes after, as words: subjects of changes, `db healthy`."""
+        owner = {step.key: step for step in self.steps}
+        found: dict[int, dict[str, None]] = {}
+        for step in self.steps:
+            if step.change is None:
+                continue
+            words = found.setdefault(step.change, {})
+            for key in step.after:
+                before = owner[key]
+                if before.change is None:
+                    # Conditions have no line of their own; the checkpoint says nothing to people.
+                    if key.startswith("await "):
+                        words[key.removeprefix("await ")] = None
+                elif before.change != step.change:
+                    words[self.changes[before.change].subject] = None
+        return {change: tuple(words) for change, words in found.items()}
+
+    def to_document(self) -> dict[str, object]:
+        """For `--format json` and the history: no contents of files, no environment."""
+        waits = self.waits_for()
+        return {
+            "project": self.project,
+            "changes": [
+                {
+                    "verb": str(change.verb),
+                    "subject": change.subject,
+                    "cause": change.cause,
+                    "at": str(change.at) if change.at else None,
+                    "after": list(waits.get(index, ())),
+                }
+                for index, change in enumerate(self.changes)
+            ],
+            "steps": [
+                {"key": step.key, "action": type(step.action).__name__, "after": list(step.after)}
+                for step in self.steps
+            ],
+            "notes": [str(note) for note in self.notes],
+        }
+
+
+@dataclass(slots=True)
+class PlanBuilder:
+    """Collects changes and steps while a plan is made."""
+
+    project: str
+    changes: list[Change] = field(default_factory=list)
+    steps: dict[str, Step] = field(default_factory=dict)
+    notes: list[Problem] = field(default_factory=list)
+
+    def change(self, verb: Verb, subject: str, cause: str, at: Position | None = None) -> int:
+        self.changes.append(Change(verb, subject, cause, at))
+        return len(self.changes) - 1
+
+    def step(
+        self,
+        key: str,
+        action: Action,
+        change: int | None = None,
+        *,
+        after: Iterable[str] = (),
+        undo: Action | None = None,
+        until: str = "",
+    ) -> str:
+        if key in self.steps:
+            raise ValueError(f"the plan has two steps called {key!r}")
+        self.steps[key] = Step(key, action, change, tuple(dict.fromkeys(after)), undo, until)
+        return key
+
+    def finish(self) -> Plan:
+        """The steps in order; what is named in `after` but was not needed is left out."""
+        known = self.steps
+        ordered = _in_order(
+            {
+                key: tuple(name for name in step.after if name in known)
+                for key, step in known.items()
+            }
+        )
+        steps = tuple(
+            _with_after(known[key], tuple(name for name in known[key].after if name in known))
+            for key in ordered
+        )
+        return Plan(self.project, tuple(self.changes), steps, tuple(self.notes))
+
+
+def _with_after(step: Step, after: tuple[str, ...]) -> Step:
+    if after == step.after:
+        return step
+    return Step(step.key, step.action, step.change, after, step.undo, step.until)
+
+
+def _in_order(after: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Depth first, in the order of planning: no recursion, since chains may be thousands long."""
+    ordered: dict[str, None] = {}
+    open_: set[str] = set()
+    for start in after:
+        stack = [start]
+        while stack:
+            key = stack[-1]
+            waiting = [name for name in after[key] if name not in ordered]
+            if not waiting or key in ordered:
+                stack.pop()
+                open_.discard(key)
+                ordered.setdefault(key)
+                continue
+            if key in open_:
+                raise ValueError(f"the plan's steps wait for each other around {key!r}")
+            open_.add(key)
+            stack.extend(reversed(waiting))
+    return list(ordered)

@@ -1,0 +1,333 @@
+"""pure: all that can be known to go wrong, before the first change: everything at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from compose.errors import Problem
+from compose.model.mount import MountType
+from compose.model.port import Port
+from compose.model.project import Project
+from compose.model.resources import FileObject
+from compose.model.service import Condition, Service
+from compose.plan.container import is_copied, seccomp_file
+from compose.plan.images import image_of, is_directory, pull_cause
+from compose.plan.networks import changed_network
+from compose.plan.observed import Observed, ObservedContainer, ObservedPort
+from compose.plan.options import PlanOptions
+from compose.plan.services import Create, Keep, Recreate, ServiceDecision, final_name
+from compose.plan.volumes import changed_volume
+
+ANY_ADDRESS = ("", "0.0.0.0", "::")
+
+
+def preflight(
+    project: Project,
+    observed: Observed,
+    options: PlanOptions,
+    decided: Iterable[ServiceDecision],
+) -> list[Problem]:
+    problems: list[Problem] = []
+    decisions = tuple(decided)
+    problems += _networks(project, observed)
+    problems += _volumes(project, observed)
+    for decision in decisions:
+        service = decision.service
+        problems += _unsupported(project, service)
+        if any(isinstance(each, (Create, Recreate)) for each in decision.decisions):
+            problems += _image(project, service, observed, options)
+            problems += _files(project, service)
+            problems += _mounts(project, service, observed)
+        problems += _names(project, decision, observed)
+        problems += _health_conditions(project, service, observed)
+    problems += _ports(project, observed, options, decisions)
+    return problems
+
+
+def _unsupported(project: Project, service: Service) -> list[Problem]:
+    wanted = {
+        "provider": service.provider is not None,
+        "models": bool(service.models),
+        "use_api_socket": service.use_api_socket,
+        "credential_spec": service.credential_spec is not None,
+        "pre_start": bool(service.pre_start),
+    }
+    return [
+        project.problem(f"{key} is not supported", "services", service.name, key)
+        for key, present in wanted.items()
+        if present
+    ]
+
+
+def _image(
+    project: Project, service: Service, observed: Observed, options: PlanOptions
+) -> list[Problem]:
+    reference = image_of(project, service)
+    if reference in observed.images or pull_cause(project, service, observed, options):
+        return []
+    if service.build is not None:
+        return [
+            project.problem(
+                f"cannot build image {reference}: building isn't supported yet",
+                "services", service.name, "build",
+                hint="build and load it with another tool, then run this again",
+            )
+        ]  # fmt: skip
+    if is_directory(reference):
+        return [
+            project.problem(
+                f"cannot use {reference} as an image: the engine has no such directory",
+                "services", service.name, "image",
+                hint="rootfs: names a directory on the machine of pycompose's own engine",
+            )
+        ]  # fmt: skip
+    hint = "pull_policy or --pull says not to pull it"
+    return [
+        project.problem(
+            f"image {reference} is not on the engine", "services", service.name, "image", hint=hint
+        )
+    ]
+
+
+def _files(project: Project, service: Service) -> list[Problem]:
+    problems: list[Problem] = []
+    kinds: tuple[tuple[str, dict[str, FileObject]], ...] = (
+        ("configs", dict(project.configs)),
+        ("secrets", dict(project.secrets)),
+    )
+    for kind, objects in kinds:
+        references = service.configs if kind == "configs" else service.secrets
+        for index, reference in enumerate(references):
+            source = objects.get(reference.source)
+            if source is None:
+                continue
+            place = ("services", service.name, kind, index)
+            if source.external or source.driver:
+                problems.append(
+                    project.problem(
+                        f"cannot get {kind[:-1]} {reference.source}: it is external, and only"
+                        " Swarm keeps such",
+                        *place,
+                        hint="give it a file, or an environment variable",
+                    )
+                )
+            elif is_copied(reference, source, service) and service.read_only:
+                problems.append(
+                    project.problem(
+                        f"cannot put {kind[:-1]} {reference.source} into a container that is"
+                        " read_only",
+                        *place,
+                        hint=f"keep it in a file: {kind}.{reference.source}.file",
+                    )
+                )
+            for name, identity in (("uid", reference.uid), ("gid", reference.gid)):
+                if identity and not identity.isdigit():
+                    problems.append(
+                        project.problem(
+                            f"{name} {identity!r} is not a number", *place, name,
+                            hint="names are known only inside of the container",
+                        )
+                    )  # fmt: skip
+    return problems
+
+
+def _mounts(project: Project, service: Service, observed: Observed) -> list[Problem]:
+    problems = []
+    for index, mount in enumerate(service.volumes):
+        made = mount.bind is None or mount.bind.create_host_path
+        if mount.type is MountType.BIND and not made and mount.source in observed.missing_paths:
+            problems.append(
+                project.problem(
+                    f"cannot mount {mount.source}: no such file or directory",
+                    "services", service.name, "volumes", index,
+                    hint="make it, or set bind.create_host_path: true",
+                )
+            )  # fmt: skip
+    for index, option in enumerate(service.security_opt):
+        path = seccomp_file(project, option)
+        if path and path not in observed.profiles:
+            problems.append(
+                project.problem(
+                    f"cannot read the seccomp profile {path}",
+                    "services", service.name, "security_opt", index,
+                )
+            )  # fmt: skip
+    return problems
+
+
+def _names(project: Project, decision: ServiceDecision, observed: Observed) -> list[Problem]:
+    foreign = {container.name: container for container in observed.foreign}
+    own = {container.name: container for container in observed.containers}
+    problems = []
+    for each in decision.decisions:
+        if not isinstance(each, Create):
+            continue
+        service = decision.service
+        name = final_name(project, service, each.number)
+        if (other := foreign.get(name)) is not None:
+            owner = f"project {other.project}" if other.project else "no project"
+            problems.append(
+                project.problem(
+                    f"container name {name} is taken by container {other.id[:12]} of {owner}",
+                    "services", service.name, "container_name",
+                    hint=f"remove or rename that one, or give service {service.name} another name",
+                )
+            )  # fmt: skip
+        elif name in own and own[name].service != service.name:
+            problems.append(
+                project.problem(
+                    f"container name {name} is taken by service {own[name].service}",
+                    "services", service.name, "container_name",
+                )
+            )  # fmt: skip
+    return problems
+
+
+def _health_conditions(project: Project, service: Service, observed: Observed) -> list[Problem]:
+    problems = []
+    for needed, dependency in service.depends_on.items():
+        target = project.services.get(needed)
+        if target is None or dependency.condition is not Condition.HEALTHY:
+            continue
+        image = observed.images.get(image_of(project, target))
+        check = target.healthcheck
+        if check is not None and check.is_disabled:
+            has_check = False
+        elif check is not None and check.test:
+            has_check = True
+        else:
+            has_check = image is None or image.has_healthcheck
+        if not has_check:
+            problems.append(
+                project.problem(
+                    f"{service.name} waits until {needed} is healthy, but {needed} has no"
+                    " healthcheck",
+                    "services", service.name, "depends_on", needed,
+                    hint=f"add services.{needed}.healthcheck, or use condition: service_started",
+                )
+            )  # fmt: skip
+    return problems
+
+
+def _networks(project: Project, observed: Observed) -> list[Problem]:
+    problems = []
+    for key, network in project.networks.items():
+        found = observed.networks.get(network.name)
+        if network.external and found is None:
+            problems.append(
+                project.problem(
+                    f"external network {network.name} doesn't exist", "networks", key,
+                    hint=f"make it, or drop external: true so that {project.name} makes it",
+                )
+            )  # fmt: skip
+        elif found is not None and not network.external and found.project not in ("", project.name):
+            problems.append(
+                project.problem(
+                    f"network {network.name} belongs to project {found.project}", "networks", key,
+                    hint="give it another name, or say external: true to share it",
+                )
+            )  # fmt: skip
+        elif found is not None and found.project == project.name:
+            users = [c.name for c in observed.foreign if network.name in c.networks]
+            if users and changed_network(network, found):
+                problems.append(
+                    project.problem(
+                        f"cannot recreate network {network.name}, which changed:"
+                        f" {', '.join(users)} of other projects use it", "networks", key,
+                        hint="disconnect them first",
+                    )
+                )  # fmt: skip
+    return problems
+
+
+def _volumes(project: Project, observed: Observed) -> list[Problem]:
+    problems = []
+    for key, volume in project.volumes.items():
+        found = observed.volumes.get(volume.name)
+        if volume.external:
+            if found is None:
+                problems.append(
+                    project.problem(
+                        f"external volume {volume.name} doesn't exist", "volumes", key,
+                        hint=f"make it, or drop external: true so that {project.name} makes it",
+                    )
+                )  # fmt: skip
+        elif found is not None and (cause := changed_volume(volume, found)):
+            problems.append(
+                project.problem(
+                    f"cannot change volume {volume.name} ({cause}): that would destroy its data",
+                    "volumes", key,
+                    hint="give the new one another name, or remove the old one with down --volumes",
+                )
+            )  # fmt: skip
+    return problems
+
+
+def _ports(
+    project: Project,
+    observed: Observed,
+    options: PlanOptions,
+    decided: Sequence[ServiceDecision],
+) -> list[Problem]:
+    """Fixed host ports that two want, or that one has who keeps it."""
+    holders: list[tuple[ObservedPort, str]] = [
+        (port, f"container {container.name}")
+        for container in observed.foreign
+        for port in container.ports
+    ]
+    known = {decision.service.name for decision in decided}
+    holders += [
+        (port, f"container {container.name}")
+        for container in observed.containers
+        if container.service not in known and container.is_running
+        # An orphan that goes gives back its port before anything starts.
+        if container.service in project.services or not options.remove_orphans
+        for port in container.ports
+    ]
+    problems: list[Problem] = []
+    for decision in decided:
+        service = decision.service
+        staying = [d for d in decision.decisions if isinstance(d, (Keep, Create, Recreate))]
+        starting = [d for d in staying if not isinstance(d, Keep) or d.start_cause]
+        for index, port in enumerate(service.ports):
+            if len(port.host_ports) != 1 or not staying:
+                continue
+            wanted = ObservedPort(port.host_ip, port.host_ports[0], port.protocol)
+            place = ("services", service.name, "ports", index)
+            if len(staying) > 1:
+                problems.append(
+                    project.problem(
+                        f"cannot publish port {wanted.port} for {len(staying)} containers",
+                        *place,
+                        hint="let the engine choose, or give a range: "
+                        f'"{wanted.port}-{wanted.port + len(staying) - 1}:{port.target}"',
+                    )
+                )
+                continue
+            holder = next((who for held, who in holders if _clash(held, wanted)), "")
+            if holder and starting:
+                problems.append(_taken(project, port, holder, place))
+            holders.append((wanted, f"service {service.name}"))
+    return problems
+
+
+def _taken(project: Project, port: Port, holder: str, place: tuple[str | int, ...]) -> Problem:
+    return project.problem(
+        f"cannot publish port {port.published}/{port.protocol}: {holder} has it",
+        *place,
+        hint="publish another port, or stop the other one",
+    )
+
+
+def _clash(one: ObservedPort, other: ObservedPort) -> bool:
+    if (one.port, one.protocol) != (other.port, other.protocol):
+        return False
+    return one.ip == other.ip or one.ip in ANY_ADDRESS or other.ip in ANY_ADDRESS
+
+
+def orphans_note(orphans: Sequence[ObservedContainer]) -> Problem:
+    listed = ", ".join(sorted(container.name for container in orphans))
+    return Problem(
+        f"containers of services that are no longer in the files: {listed}",
+        hint="--remove-orphans removes them",
+    )

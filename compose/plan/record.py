@@ -1,0 +1,85 @@
+"""pure: what a container, network or volume was made from, kept as JSON in a label.
+
+"Has it changed?" is answered by comparing records field by field, so a cause can be given in words,
+contents of configs and secrets count, and a new version of this program recreates nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+from compose.model.document import Document
+from compose.model.mount import FileReference
+from compose.model.project import Project
+from compose.model.resources import FileObject, Network, Volume
+from compose.model.service import Service
+from compose.plan.diff import Difference, differences
+
+# They decide how many containers there are, when and from which image, not what one is like.
+NOT_SHAPING = ("attach", "build", "depends_on", "develop", "profiles", "pull_policy",
+               "pull_refresh_after", "scale")  # fmt: skip
+NOT_SHAPING_IN_DEPLOY = ("replicas", "update_config", "rollback_config", "placement", "mode",
+                         "endpoint_mode")  # fmt: skip
+
+
+def service_record(project: Project, service: Service, image_id: str) -> Document:
+    document = service.to_document()
+    for key in NOT_SHAPING:
+        document.pop(key, None)
+    deploy = document.pop("deploy", None)
+    if isinstance(deploy, dict):
+        kept = {key: deploy[key] for key in deploy if key not in NOT_SHAPING_IN_DEPLOY}
+        if any(kept.values()):
+            document["deploy"] = kept
+    record: Document = {"service": document, "image_id": image_id}
+    if configs := _digests(service.configs, project.configs):
+        record["configs"] = configs
+    if secrets := _digests(service.secrets, project.secrets):
+        record["secrets"] = secrets
+    return record
+
+
+def network_record(network: Network) -> Document:
+    return network.to_document()
+
+
+def volume_record(volume: Volume) -> Document:
+    return volume.to_document()
+
+
+def write_record(record: Document) -> str:
+    return json.dumps(record, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+
+
+def parse_record(label: str) -> Mapping[str, object] | None:
+    """None: there is none, or it isn't one that we can read."""
+    if not label:
+        return None
+    try:
+        record = json.loads(label)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def record_differences(old: Mapping[str, object], new: Document) -> list[Difference]:
+    """Places as in the files: fields of the service stand first, without their prefix."""
+    return [
+        Difference(
+            difference.place[1:] if difference.place[:1] == ("service",) else difference.place,
+            difference.old,
+            difference.new,
+        )
+        for difference in differences(old, new)
+    ]
+
+
+def _digests(
+    references: Iterable[FileReference], objects: Mapping[str, FileObject]
+) -> dict[str, str]:
+    return {
+        reference.source: objects[reference.source].digest
+        for reference in references
+        if reference.source in objects and objects[reference.source].digest
+    }

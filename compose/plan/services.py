@@ -1,0 +1,265 @@
+"""pure: the rules of services: which containers stay, start, come, are replaced or go, and why.
+
+Decisions only. `make.py` turns them into ordered steps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from compose.model.document import Document
+from compose.model.fingerprint import service_hash
+from compose.model.mount import MountType
+from compose.model.project import Project
+from compose.model.service import Condition, Service
+from compose.plan import names
+from compose.plan.container import shared_services
+from compose.plan.diff import Place, summary
+from compose.plan.images import image_of
+from compose.plan.observed import Observed, ObservedContainer
+from compose.plan.options import PlanOptions
+from compose.plan.record import parse_record, record_differences, service_record, write_record
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """It is as wanted. `start_cause`: it doesn't run, and why it should; `rename`: its name."""
+
+    container: ObservedContainer
+    start_cause: str = ""
+    rename: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    number: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recreate:
+    container: ObservedContainer
+    cause: str
+    place: Place = ()  # below the service: where the cause stands in the files
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    container: ObservedContainer
+    cause: str
+
+
+Decision = Keep | Create | Recreate | Remove
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceDecision:
+    """All that happens to one service's containers."""
+
+    service: Service
+    record: str
+    image_id: str
+    decisions: tuple[Decision, ...]
+
+    @property
+    def is_replaced(self) -> bool:
+        return any(isinstance(decision, Recreate) for decision in self.decisions)
+
+
+def decide_service(
+    project: Project,
+    service: Service,
+    observed: Observed,
+    own: Iterable[ObservedContainer],
+    options: PlanOptions,
+    replaced: frozenset[str],
+    *,
+    completes: bool,
+) -> ServiceDecision:
+    """`own`: the service's containers; `replaced`: services that are replaced by this plan;
+    `completes`: it is a job, see `jobs`."""
+    image = observed.images.get(image_of(project, service))
+    image_id = image.id if image else ""
+    record = service_record(project, service, image_id)
+    wanted = options.scale.get(service.name, service.replicas)
+    best, leftovers = _one_a_number(project, service, own, record, options)
+    causes = {
+        container.number: divergence(
+            project, service, container, record, observed, options, replaced
+        )
+        for container in best
+    }
+    surplus = _surplus(best, causes, wanted)
+    staying = [container for container in best if container not in surplus]
+    decisions: list[Decision] = [
+        Remove(container, "left over by an interrupted change") for container in leftovers
+    ]
+    scaled = f"scaled from {len(best)} to {wanted}"
+    decisions += [Remove(container, scaled) for container in surplus]
+    for container in staying:
+        cause, place = causes[container.number]
+        if cause:
+            decisions.append(Recreate(container, cause, place))
+        else:
+            decisions.append(_keep(project, service, container, completes=completes))
+    taken = {container.number for container in staying}
+    cause = scaled if best else "missing"
+    for number in _free_numbers(taken, wanted - len(staying)):
+        decisions.append(Create(number, cause))
+    return ServiceDecision(service, write_record(record), image_id, tuple(decisions))
+
+
+def final_name(project: Project, service: Service, number: int) -> str:
+    return service.container_name or names.container_name(project.name, service.name, number)
+
+
+def divergence(
+    project: Project,
+    service: Service,
+    container: ObservedContainer,
+    record: Document,
+    observed: Observed,
+    options: PlanOptions,
+    replaced: frozenset[str],
+) -> tuple[str, Place]:
+    """Why this container has to be replaced, and where that stands; ("", ()) if it needn't."""
+    named = options.names(service.name)
+    if named and options.force_recreate:
+        return "asked for", ()
+    if options.always_recreate_deps and not named:
+        return "asked for", ()
+    if options.renew_anonymous_volumes and named:
+        return "new anonymous volumes are asked for", ()
+    if container.state == "dead":
+        return "is dead", ()
+    if options.no_recreate:
+        return "", ()
+    if parents := sorted(shared_services(service) & replaced):
+        return f"made from {parents[0]}, which is recreated", ()
+    cause, place = _changed(service, container, record)
+    if cause:
+        return cause, place
+    return _detached(project, service, container, observed), ()
+
+
+def _changed(service: Service, container: ObservedContainer, record: Document) -> tuple[str, Place]:
+    old = parse_record(container.record)
+    if old is not None:
+        if not record["image_id"]:  # not pulled yet: planned again afterwards
+            record = record | {"image_id": old.get("image_id", "")}
+        found = record_differences(old, record)
+        if any(difference.place == ("image",) for difference in found):
+            # The new name says it; that its digest is another one needs no words.
+            found = [difference for difference in found if difference.place != ("image_id",)]
+        return (summary(found), found[0].place) if found else ("", ())
+    if container.config_hash != service_hash(service):
+        return "its configuration changed", ()
+    if record["image_id"] and container.image_id not in ("", record["image_id"]):
+        return "its image changed", ("image",)
+    return "", ()
+
+
+def _detached(
+    project: Project, service: Service, container: ObservedContainer, observed: Observed
+) -> str:
+    if container.is_running and not service.network_mode:
+        for key in service.networks:
+            network = observed.networks.get(project.networks[key].name)
+            if network is not None and network.id not in container.networks.values():
+                return f"not connected to network {key}"
+    mounted = {mount.target: mount.name for mount in container.mounts}
+    for mount in service.volumes:
+        if mount.type is MountType.VOLUME and mount.source in project.volumes:
+            name = project.volumes[mount.source].name
+            if mounted.get(mount.target, name) != name:
+                return f"volume {name} isn't mounted"
+    return ""
+
+
+def _one_a_number(
+    project: Project,
+    service: Service,
+    own: Iterable[ObservedContainer],
+    record: Document,
+    options: PlanOptions,
+) -> tuple[list[ObservedContainer], list[ObservedContainer]]:
+    """An interrupted replacement leaves two of one number: the better one, and the rest."""
+    by_number: dict[int, list[ObservedContainer]] = {}
+    for container in own:
+        by_number.setdefault(container.number, []).append(container)
+
+    def merit(container: ObservedContainer) -> tuple[bool, bool, int]:
+        unchanged = not _changed(service, container, record)[0]
+        return container.is_running, unchanged, container.created
+
+    best, rest = [], []
+    for _, candidates in sorted(by_number.items()):
+        first, *others = sorted(candidates, key=merit, reverse=True)
+        best.append(first)
+        rest += others
+    return best, rest
+
+
+def _surplus(
+    best: list[ObservedContainer], causes: Mapping[int, tuple[str, Place]], wanted: int
+) -> list[ObservedContainer]:
+    """Those that would be replaced anyway go first, then the highest numbers."""
+    if len(best) <= wanted:
+        return []
+    ranked = sorted(best, key=lambda c: (bool(causes[c.number][0]), c.number), reverse=True)
+    return ranked[: len(best) - wanted]
+
+
+def _keep(
+    project: Project, service: Service, container: ObservedContainer, *, completes: bool
+) -> Keep:
+    final = final_name(project, service, container.number)
+    rename = final if container.name != final and _is_interim(container.name, final) else ""
+    match container.state:
+        case "running" | "restarting":
+            cause = ""
+        case "paused":
+            cause = "is paused"
+        case "created":
+            cause = "was never started"
+        case _ if container.exit_code == 0 and completes:
+            cause = ""
+        case _:
+            code = container.exit_code
+            cause = "is stopped" if code is None else f"exited with code {code}"
+    return Keep(container, cause, rename)
+
+
+def jobs(project: Project) -> frozenset[str]:
+    """Services whose exit with code 0 is their goal, so that nothing is left to do after it.
+
+    A server that was stopped exits with 0 as well: only a service whose completion somebody waits
+    for, or whose mode says so, is known to be a job. Others are started again by `up`.
+    """
+    return frozenset(
+        name
+        for service in project.services.values()
+        for name, dependency in service.depends_on.items()
+        if dependency.condition is Condition.COMPLETED
+    ) | frozenset(
+        service.name
+        for service in project.services.values()
+        if service.deploy is not None and service.deploy.mode.endswith("-job")
+    )
+
+
+def _is_interim(name: str, final: str) -> bool:
+    pattern = rf"[0-9a-f]{{12}}_{re.escape(final)}|{re.escape(final)}_[0-9a-f]{{12}}"
+    return re.fullmatch(pattern, name) is not None
+
+
+def _free_numbers(taken: set[int], count: int) -> list[int]:
+    found: list[int] = []
+    number = 1
+    while len(found) < count:
+        if number not in taken:
+            found.append(number)
+        number += 1
+    return found
