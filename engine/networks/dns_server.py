@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from engine.networks.container_files import parse_resolver_config
 from engine.networks.dns_message import (
@@ -240,8 +241,8 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._tasks = tasks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # In Python 3.11 the class of it is no subclass yet.
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         # Beyond the limit queries are dropped, as a busy network would: clients ask again.

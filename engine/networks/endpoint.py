@@ -64,7 +64,7 @@ def configure(
             link.set_up(endpoint.ifname, index),
             link.add_address(index, endpoint.ipv4_address, endpoint.ipv4_prefix),
         ]
-        if endpoint is way_out:
+        if endpoint == way_out:
             messages.append(link.default_route(index, endpoint.gateway))
         inside.request(*messages)
 

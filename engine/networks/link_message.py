@@ -1,4 +1,4 @@
-"""Pure: the rtnetlink requests that place one container on one bridge."""
+"""Pure: rtnetlink requests for bridges, and for a container's place on one."""
 
 import socket
 import struct
@@ -21,7 +21,7 @@ RTM_NEWADDR = 20
 RTM_NEWROUTE, RTM_DELROUTE = 24, 25
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER = 1, 3, 4, 10
-IFLA_LINKINFO, IFLA_AF_SPEC, IFLA_NET_NS_FD = 18, 26, 28
+IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_NET_NS_FD = 18, 20, 26, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE = 8, 1
 IFLA_BRPORT_ISOLATED = 33
@@ -48,6 +48,20 @@ def hardware_address(mac_address: str) -> bytes:
 def packed_address(address: str) -> tuple[int, bytes]:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return family, socket.inet_pton(family, address)
+
+
+def create_bridge(ifname: str, mac_address: str, mtu: int) -> Message:
+    """A given hardware address stays when ports come and go; neighbours remember it."""
+    body = link_header() + text(IFLA_IFNAME, ifname)
+    body += attribute(IFLA_ADDRESS, hardware_address(mac_address))
+    body += host_u32(IFLA_MTU, mtu) if mtu else b""
+    body += nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "bridge"))
+    return Message(RTM_NEWLINK, CREATE | EXCL, body, f"create the bridge {ifname}")
+
+
+def set_alias(ifname: str, index: int, alias: str) -> Message:
+    body = link_header(index) + attribute(IFLA_IFALIAS, alias.encode())
+    return Message(RTM_NEWLINK, 0, body, f"mark {ifname} as the engine's")
 
 
 def create_veth(
@@ -110,6 +124,11 @@ def master_of(reply: Reply) -> int:
     """Index of the bridge a link belongs to, 0 = none."""
     found = dict(attributes(reply.body[LINK.size :])).get(IFLA_MASTER)
     return 0 if found is None else int(struct.unpack("=I", found)[0])
+
+
+def alias_of(reply: Reply) -> str:
+    found = dict(attributes(reply.body[LINK.size :])).get(IFLA_IFALIAS, b"")
+    return found.rstrip(b"\0").decode(errors="replace")
 
 
 def set_master(ifname: str, index: int, bridge_index: int) -> Message:

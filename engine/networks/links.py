@@ -1,9 +1,12 @@
-"""Bridges: made, found and removed, by pyroute2. Blocking (RTNL): called in the networks' thread.
+"""Bridges and the host's network settings. Blocking (RTNL): called in the networks' thread.
 
-Our bridges carry `pycompose-<tag>` as their alias, so that a daemon knows its own again.
+Our bridges carry `pycompose-<tag>` as their alias, so that a daemon knows its own again. They are
+made and removed with packed messages: importing pyroute2 takes longer than a whole `up`. What is
+rare is pyroute2's: looking for leftovers, forgetting tracked connections.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -11,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import Failure
+from engine.networks import link_message as link
 from engine.networks.ipam import Route, mac_of, parse_routes
+from engine.networks.netlink import Reply
+from engine.networks.netlink_socket import NetlinkError, NetlinkSocket
 
 # Of the calling thread's network namespace; /proc/net would be the main thread's.
 ROUTES = Path("/proc/thread-self/net/route")
+DEVICES = Path("/proc/thread-self/net/dev")
 SYSCTL = Path("/proc/sys/net")
 FORWARDING = SYSCTL / "ipv4/ip_forward"
 
@@ -26,6 +33,7 @@ class Bridge:
     prefix: int
     mtu: int  # 0 = the kernel's default
     alias: str
+    generated: bool  # the name holds an id of ours, so it can't be someone else's
 
 
 @contextlib.contextmanager
@@ -44,55 +52,49 @@ def host_routes() -> tuple[Route, ...]:
     return parse_routes(ROUTES.read_text())
 
 
-def create_bridge(bridge: Bridge) -> int:
+def find_link(route: NetlinkSocket, name: str) -> Reply | None:
+    try:
+        (found,) = route.request(link.get_link(name))
+    except NetlinkError as error:
+        if error.errno == errno.ENODEV:
+            return None
+        raise
+    return found
+
+
+def create_bridge(route: NetlinkSocket, bridge: Bridge) -> int:
     """Its index, up and ready for containers; what exists under this name is completed.
     Raises Failure when the name belongs to someone else's interface."""
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    try:
-        with IPRoute() as route:
-            known = route.link_lookup(ifname=bridge.name)
-            if known:
-                link = route.get_links(known[0])[0]
-                if link.get("ifalias") != bridge.alias:
-                    raise Failure(
-                        f"cannot create bridge {bridge.name}: the interface exists already"
-                    )
-                index: int = known[0]
-            else:
-                # A given hardware address stays when ports come and go; neighbours remember it.
-                size = {"mtu": bridge.mtu} if bridge.mtu else {}
-                address = mac_of(bridge.address)
-                route.link("add", ifname=bridge.name, kind="bridge", address=address, **size)
-                index = route.link_lookup(ifname=bridge.name)[0]
-                route.link("set", index=index, ifalias=bridge.alias)
-            _keep_to_ipv4(bridge.name)
-            route.addr("replace", index=index, address=bridge.address, prefixlen=bridge.prefix)
-            route.link("set", index=index, state="up")
-            return index
-    except NetlinkError as error:
-        raise Failure(f"cannot create bridge {bridge.name}: {error}") from error
+    found = find_link(route, bridge.name)
+    if found is None:
+        route.request(link.create_bridge(bridge.name, mac_of(bridge.address), bridge.mtu))
+        (found,) = route.request(link.get_link(bridge.name))
+    elif not bridge.generated and link.alias_of(found) != bridge.alias:
+        raise Failure(f"cannot create the bridge {bridge.name}: such an interface exists already")
+    index = link.index_of(found)
+    _set_up_protocols(bridge.name)
+    route.request(
+        link.set_alias(bridge.name, index, bridge.alias),
+        link.add_address(index, bridge.address, bridge.prefix),
+        link.set_up(bridge.name, index),
+    )
+    return index
 
 
-def _keep_to_ipv4(name: str) -> None:
+def _set_up_protocols(name: str) -> None:
     # A packet from this host's 127.0.0.1 may leave by this bridge: ports published on 127.0.0.1.
     (SYSCTL / "ipv4/conf" / name / "route_localnet").write_text("1")
     # IPv6 is off on IPv4 networks (CVE-2024-32473), router advertisements too (CVE-2020-13401).
-    for setting, value in (("disable_ipv6", "1"), ("accept_ra", "0")):
-        path = SYSCTL / "ipv6/conf" / name / setting
+    for setting, value in (("accept_ra", "0"), ("disable_ipv6", "1")):
         with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
-            path.write_text(value)
+            (SYSCTL / "ipv6/conf" / name / setting).write_text(value)
 
 
-def delete_links(names: list[str]) -> None:
-    """Those that are gone already are fine."""
-    from pyroute2 import IPRoute
-
-    with IPRoute() as route:
-        for name in names:
-            for index in route.link_lookup(ifname=name):
-                route.link("del", index=index)
+def delete_link(route: NetlinkSocket, name: str) -> None:
+    """What is gone already is fine."""
+    found = find_link(route, name)
+    if found is not None:
+        route.request(link.delete_link(name, link.index_of(found)))
 
 
 def bridges_called(alias: str) -> tuple[str, ...]:
@@ -101,14 +103,14 @@ def bridges_called(alias: str) -> tuple[str, ...]:
 
     with IPRoute() as route:
         return tuple(
-            str(link.get("ifname"))
-            for link in route.get_links(kind="bridge")
-            if link.get("ifalias") == alias
+            str(found.get("ifname"))
+            for found in route.get_links(kind="bridge")
+            if found.get("ifalias") == alias
         )
 
 
 def interfaces() -> tuple[str, ...]:
-    lines = Path("/proc/thread-self/net/dev").read_text().splitlines()[2:]
+    lines = DEVICES.read_text().splitlines()[2:]
     return tuple(line.split(":")[0].strip() for line in lines)
 
 

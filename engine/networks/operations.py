@@ -1,10 +1,37 @@
-"""Networks: create and remove them, and give containers their place. Owned by the event loop."""
+"""Networks: create and remove them, and give containers their place. Owned by the event loop.
 
-from collections.abc import Callable, Sequence
+What the kernel has to do (RTNL may make it wait) happens in one thread, in order; that thread
+decides nothing and changes nothing here.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import ipaddress
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
+from engine.errors import Conflict, Failure, Forbidden, InvalidRequest, NotFound
+from engine.ids import new_id, short_id
+from engine.networks import links
+from engine.networks.dns_server import NameService, View
+from engine.networks.endpoint import Place, gateway_endpoint
+from engine.networks.firewall_rules import PublishedPort, talks_within
+from engine.networks.host_network import HostNetwork, bridge_of
+from engine.networks.ipam import AddressSpace, choose_subnet, complete_pool, mac_of
 from engine.networks.model import (
+    OPTION_BRIDGE_NAME,
+    OPTION_DEFAULT_BRIDGE,
+    OPTION_HOST_BINDING,
+    OPTION_MTU,
+    PREDEFINED,
+    AddressPool,
     DnsOptions,
     Endpoint,
     EndpointRequest,
@@ -13,11 +40,27 @@ from engine.networks.model import (
     PortBinding,
     PortRequest,
 )
+from engine.networks.names import Directory
+from engine.networks.netlink_socket import ROUTE, NetlinkError, NetlinkSocket
+from engine.networks.ports import HostPorts
+from engine.networks.request import check_spec, checked_options
+from engine.networks.stored import network_document, parse_network
+from engine.records import read_record, sync_directory, write_record
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+TAG = re.compile(r"[a-z0-9]{1,8}")
+MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
+NO_DNS_OPTIONS = DnsOptions()
+FORWARDING_RECORD = "forwarding"  # there while this engine has turned forwarding on
 
 
 class NetworkSockets(Protocol):
-    """Descriptors of one container's network namespace; `join` and `adopt` own them from then on
-    (they close namespace, route and netfilter, and serve on the DNS sockets)."""
+    """Descriptors of one container's network namespace. Whoever gets them owns them: namespace,
+    route and netfilter are closed again, the DNS sockets (-1 = none) are served on."""
 
     @property
     def namespace(self) -> int: ...
@@ -32,6 +75,29 @@ class NetworkSockets(Protocol):
 
 
 class Networks:
+    def __init__(
+        self, root: Path, name: str, thread: ThreadPoolExecutor, host: HostNetwork
+    ) -> None:
+        self._root = root
+        self._tag = name
+        self._networks: dict[str, Network] = {}
+        self._spaces: dict[str, AddressSpace] = {}
+        self._bridges: dict[str, int] = {}  # network id -> index of the interface, where it is up
+        self._behind_firewall: frozenset[str] = frozenset()  # ids of the networks in its sets
+        self._allocated: dict[str, dict[str, Endpoint]] = {}  # container id -> network id -> place
+        self._joined: dict[str, dict[str, Endpoint]] = {}
+        self._ports: dict[str, tuple[PortBinding, ...]] = {}
+        self._published: dict[str, tuple[PublishedPort, ...]] = {}
+        self._dns: dict[str, DnsOptions] = {}
+        self._changing = asyncio.Lock()  # one network is created or removed at a time
+        self._host_ports = HostPorts()
+        self._directory = Directory()
+        self._names = NameService(self._directory, self._view)
+        self._thread = thread
+        self._host = host  # used in the thread only
+
+    # Open and close
+
     @classmethod
     async def open(cls, root: Path, *, name: str) -> "Networks":
         """Reads the stored networks and puts their bridges and rules back where they are missing.
@@ -39,35 +105,270 @@ class Networks:
         `name` is this daemon's tag (8 hex digits): bridges and the table carry it. Call `settle`
         once every living container has been given to `adopt`.
         """
-        ...
+        if not TAG.fullmatch(name):
+            raise ValueError(f"the tag of a daemon is up to 8 letters and digits, not {name!r}")
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        thread = ThreadPoolExecutor(1, "networks")
+        opened = thread.submit(HostNetwork, name, root / FORWARDING_RECORD)
+        networks = cls(root, name, thread, await asyncio.wrap_future(opened))
+        try:
+            await networks._restore()
+        except BaseException:
+            await networks.close()
+            raise
+        return networks
 
-    async def create(self, spec: NetworkSpec) -> Network: ...
+    async def _restore(self) -> None:
+        for path in sorted(self._root.glob("*.json")):
+            try:
+                network = parse_network(read_record(path))
+            except (ValueError, OSError) as error:
+                log.error("network record %s can't be read and is left alone: %s", path.name, error)
+                continue
+            self._keep(network)
+        for predefined in PREDEFINED:
+            if not any(network.name == predefined for network in self._networks.values()):
+                network = self._predefined(predefined)
+                self._write(network)
+                self._keep(network)
+        bridged = [network for network in self._networks.values() if network.bridge]
+        self._bridges = await self._run(self._host.restore, bridged)
+        self._behind_firewall = frozenset(self._bridges)
+
+    def _predefined(self, name: str) -> Network:
+        if name != "bridge":
+            driver = "null" if name == "none" else name
+            return Network(new_id(), name, driver, time.time_ns(), (), "")
+        taken = [*self._subnets(), *(route.network for route in links.host_routes())]
+        pool = complete_pool(AddressPool(choose_subnet(taken)))
+        bridge = f"pyc-{self._tag}"
+        options = {OPTION_DEFAULT_BRIDGE: "true", OPTION_BRIDGE_NAME: bridge}
+        return Network(new_id(), name, "bridge", time.time_ns(), (pool,), bridge, options=options)
+
+    async def settle(self) -> None:
+        """Everything that lives has been adopted: published ports nobody owns go."""
+        owned = {port for ports in self._published.values() for port in ports}
+        await self._run(self._host.keep_published, owned)
+
+    async def close(self) -> None:
+        """The daemon stops; containers live on with addresses and published ports."""
+        await self._names.close()
+        self._host_ports.close()
+        await self._run(self._host.close)
+        self._thread.shutdown()
+
+    async def retire(self) -> None:
+        """No container is left: bridges, the table and sysctls of ours go. `close` comes next."""
+        names = [network.bridge for network in self._networks.values() if network.bridge]
+        self._bridges.clear()
+        self._behind_firewall = frozenset()
+        await self._run(self._host.retire, names)
+
+    # Networks
+
     def get(self, reference: str) -> Network:
         """By id, name, or unique id prefix. Raises NotFound."""
-        ...
+        if found := self._networks.get(reference):
+            return found
+        for network in self._networks.values():
+            if network.name == reference:
+                return network
+        matching = [
+            n for key, n in self._networks.items() if reference and key.startswith(reference)
+        ]
+        if len(matching) > 1:
+            raise InvalidRequest(
+                f"network {reference} is ambiguous ({len(matching)} matches found)"
+            )
+        if not matching:
+            raise NotFound(f"network {reference} not found")
+        return matching[0]
 
-    def list(self) -> tuple[Network, ...]: ...
+    def list(self) -> tuple[Network, ...]:
+        return tuple(self._networks.values())
+
     def endpoints(self, network_id: str) -> tuple[Endpoint, ...]:
-        """Places taken in a network now: what its inspect shows under Containers."""
-        ...
+        """Places in use in a network: what its inspect shows under Containers."""
+        return tuple(places[network_id] for places in self._joined.values() if network_id in places)
+
+    async def create(self, spec: NetworkSpec) -> Network:
+        """Raises Conflict where the name is taken, Forbidden where the subnet is."""
+        check_spec(spec)
+        async with self._changing:
+            if any(network.name == spec.name for network in self._networks.values()):
+                raise Conflict(f"network with name {spec.name} already exists")
+            asked = spec.pools[0] if spec.pools else AddressPool()
+            network_id = new_id()
+            try:
+                network, index = await self._run(
+                    self._host.create,
+                    asked,
+                    self._subnets(),
+                    lambda pool: self._make(spec, network_id, pool),
+                )
+            except BaseException:
+                self._forget(network_id)
+                raise
+            self._keep(network)
+            self._bridges[network.id] = index
+            await self._wall()
+        log.info("network %s (%s) created: %s", network.name, network.id, network.pools[0].subnet)
+        return network
+
+    def _make(self, spec: NetworkSpec, network_id: str, pool: AddressPool) -> Network:
+        """The network, stored."""
+        options = checked_options(spec.options)
+        network = Network(
+            id=network_id,
+            name=spec.name,
+            driver="bridge",
+            created=time.time_ns(),
+            pools=(pool,),
+            bridge=options.get(OPTION_BRIDGE_NAME, f"br-{short_id(network_id)}"),
+            internal=spec.internal,
+            attachable=spec.attachable,
+            options=options,
+            labels=dict(spec.labels),
+        )
+        self._write(network)
+        return network
 
     async def remove(self, reference: str) -> Network:
         """Raises Forbidden for a predefined network or one with endpoints."""
-        ...
+        async with self._changing:
+            network = self.get(reference)
+            if network.predefined:
+                raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
+            if active := self._holders(network.id):
+                listed = ", ".join(
+                    f'name:"{each.container_name}" id:"{short_id(each.endpoint_id)}"'
+                    for each in active
+                )
+                raise Forbidden(
+                    f"error while removing network: network {network.name} has active endpoints"
+                    f" ({listed})"
+                )
+            # Nobody gets a place in it from here on.
+            del self._networks[network.id], self._spaces[network.id]
+            self._bridges.pop(network.id, None)
+            await self._wall()
+            await self._run(self._host.delete, [network.bridge])
+            self._forget(network.id)
+        log.info("network %s (%s) removed", network.name, network.id)
+        return network
 
     async def prune(self, wanted: Callable[[Network], bool]) -> tuple[Network, ...]:
         """Removes the unused networks of which `wanted` is true; returns them."""
-        ...
+        removed: list[Network] = []
+        for network in self.list():
+            if not network.predefined and not self._holders(network.id) and wanted(network):
+                with contextlib.suppress(NotFound, Forbidden):  # changed while others were removed
+                    removed.append(await self.remove(network.id))
+        return tuple(removed)
+
+    def _holders(self, network_id: str) -> tuple[Endpoint, ...]:
+        return tuple(each[network_id] for each in self._allocated.values() if network_id in each)
+
+    # Places of containers
 
     def allocate(self, network: Network, request: EndpointRequest) -> Endpoint:
-        """A place in `network`, held until `leave` or `disconnect`."""
-        ...
+        """A place in `network`, held until `leave` or `disconnect`. Raises Forbidden where the
+        container has one or the address is taken, Failure where no address is left."""
+        places = self._allocated.get(request.container_id, {})
+        if network.id not in self._networks:
+            raise NotFound(f"network {network.name} not found")
+        if network.id in places:
+            raise Forbidden(
+                f"endpoint with name {request.container_name} already exists in network"
+                f" {network.name}"
+            )
+        if request.ipv6_address:
+            raise InvalidRequest(f"network {network.name} has no IPv6: {request.ipv6_address}")
+        endpoint_id = new_id()
+        if network.driver != "bridge":
+            endpoint = Endpoint(
+                endpoint_id, network.id, network.name, request.container_id, request.container_name
+            )
+        else:
+            endpoint = self._place_in_bridge(network, request, endpoint_id, places)
+        self._allocated.setdefault(request.container_id, {})[network.id] = endpoint
+        return endpoint
+
+    def _place_in_bridge(
+        self,
+        network: Network,
+        request: EndpointRequest,
+        endpoint_id: str,
+        places: dict[str, Endpoint],
+    ) -> Endpoint:
+        if request.mac_address and not MAC.fullmatch(request.mac_address):
+            raise InvalidRequest(f"invalid MAC address {request.mac_address!r}")
+        network = self._with_bridge(network)
+        ifname = request.ifname or _next_ifname(places.values())
+        if any(each.ifname == ifname for each in places.values()):
+            raise InvalidRequest(f"the container has an interface {ifname} already")
+        space = self._spaces[network.id]
+        if address := request.ipv4_address:
+            if network.predefined:
+                raise InvalidRequest(
+                    "user specified IP address is supported on user defined networks only"
+                )
+            self._spaces[network.id] = space.take(address)
+        else:
+            given = space.give()
+            if given is None:
+                raise Failure(
+                    "no available IPv4 addresses on this network's address pools:"
+                    f" {network.name} ({network.id})"
+                )
+            self._spaces[network.id], address = given
+        return Endpoint(
+            endpoint_id=endpoint_id,
+            network_id=network.id,
+            network_name=network.name,
+            container_id=request.container_id,
+            container_name=request.container_name,
+            ifname=ifname,
+            host_ifname=f"veth{endpoint_id[:10]}",
+            mac_address=request.mac_address.lower() or mac_of(address),
+            ipv4_address=address,
+            ipv4_prefix=space.subnet.prefixlen,
+            gateway="" if network.internal else network.pools[0].gateway,
+            dns_names=_dns_names(request),
+            links=dict(request.links),
+            gateway_priority=request.gateway_priority,
+        )
+
+    def _with_bridge(self, network: Network) -> Network:
+        """The default network gets its bridge with its first container, and another subnet if
+        its own was taken meanwhile. A few packed messages: it may be done here and now."""
+        if network.id in self._bridges:
+            return network
+        with links.namespace_lock(), NetlinkSocket.open(ROUTE) as route:
+            occupied = [each.network for each in links.host_routes()]
+            subnet = ipaddress.IPv4Network(network.pools[0].subnet)
+            if network.predefined and any(subnet.overlaps(other) for other in occupied):
+                taken = [*self._subnets(), *occupied]
+                pools = (complete_pool(AddressPool(choose_subnet(taken))),)
+                network = dataclasses.replace(network, pools=pools)
+                self._write(network)
+                self._keep(network)
+            try:
+                index = links.create_bridge(route, bridge_of(network, self._tag))
+            except NetlinkError as error:
+                raise Failure(str(error)) from error
+        self._bridges[network.id] = index
+        return network
 
     def reserve_ports(
         self, container_id: str, wanted: Sequence[PortRequest], *, network: Network | None = None
     ) -> tuple[PortBinding, ...]:
         """All of `wanted` or none; held until `leave`. `network` gives the default host address."""
-        ...
+        default = network.options.get(OPTION_HOST_BINDING, "") if network else ""
+        requests = [
+            each if each.host_ip else dataclasses.replace(each, host_ip=default) for each in wanted
+        ]
+        return self._host_ports.reserve(container_id, requests)
 
     async def join(
         self,
@@ -76,8 +377,18 @@ class Networks:
         sockets: NetworkSockets,
         ports: Sequence[PortBinding],
         *,
-        dns: DnsOptions = DnsOptions(),  # noqa: B008
-    ) -> None: ...
+        dns: DnsOptions = NO_DNS_OPTIONS,
+    ) -> None:
+        """The container's network is ready when this returns: links, routes, names, ports."""
+        with _Owned(sockets) as owned:
+            linked = [each for each in endpoints if each.ifname]
+            await self._wall()
+            places = [self._place(each) for each in linked]
+            published = self._targets(container_id, linked, ports)
+            way_out = gateway_endpoint(linked)
+            await self._run(self._host.join, places, owned, way_out, published)
+            self._remember(container_id, endpoints, ports, published, dns)
+            await self._serve_names(container_id, owned)
 
     async def adopt(
         self,
@@ -86,29 +397,236 @@ class Networks:
         sockets: NetworkSockets,
         ports: Sequence[PortBinding],
         *,
-        dns: DnsOptions = DnsOptions(),  # noqa: B008
+        dns: DnsOptions = NO_DNS_OPTIONS,
     ) -> None:
         """After a restart of the daemon: takes the container's place over, puts back what is
         missing."""
+        with _Owned(sockets) as owned:
+            known = [each for each in endpoints if each.network_id in self._networks]
+            for lost in set(endpoints_ids(endpoints)) - set(endpoints_ids(known)):
+                log.error("container %s: the network of endpoint %s is gone", container_id, lost)
+            linked = [each for each in known if each.ifname]
+            for endpoint in linked:
+                space = self._spaces[endpoint.network_id]
+                try:
+                    self._with_bridge(self._networks[endpoint.network_id])
+                    self._spaces[endpoint.network_id] = space.take(endpoint.ipv4_address)
+                except (Forbidden, InvalidRequest, Failure) as error:
+                    log.error("container %s: %s: %s", container_id, endpoint.ipv4_address, error)
+            self._allocated[container_id] = {each.network_id: each for each in known}
+            for complaint in self._host_ports.hold_again(container_id, ports):
+                log.warning("container %s: cannot hold port %s", container_id, complaint)
+            await self._wall()
+            places = [self._place(each) for each in linked if each.network_id in self._bridges]
+            published = self._targets(container_id, linked, ports)
+            await self._run(
+                self._host.join_again, places, owned, gateway_endpoint(linked), published
+            )
+            self._remember(container_id, known, ports, published, dns)
+            await self._serve_names(container_id, owned)
 
-    async def settle(self) -> None:
-        """Everything that lives has been adopted: published ports nobody owns go."""
+    async def connect(self, container_id: str, endpoint: Endpoint, sockets: NetworkSockets) -> None:
+        """One more network for a container that runs."""
+        with _Owned(sockets) as owned:
+            await self._wall()
+            before = self._joined.get(container_id, {})
+            after = {**before, endpoint.network_id: endpoint}
+            ports = self._ports.get(container_id, ())
+            dns = self._dns.get(container_id, NO_DNS_OPTIONS)
+            published = self._targets(container_id, after.values(), ports)
+            way_out = gateway_endpoint(after.values())
+            places = [self._place(endpoint)] if endpoint.ifname else []
+            await self._run(self._host.join, places, owned, way_out, published)
+            self._remember(container_id, after.values(), ports, published, dns)
+            await self._serve_names(container_id, owned)
+
+    async def disconnect(self, container_id: str, network_id: str, sockets: NetworkSockets) -> None:
+        """Raises Failure where the container isn't connected."""
+        with _Owned(sockets) as owned:
+            before = self._joined.get(container_id, {})
+            gone = before.get(network_id)
+            if gone is None:
+                name = self.get(network_id).name
+                raise Failure(f"container {container_id} is not connected to network {name}")
+            after = {key: value for key, value in before.items() if key != network_id}
+            old = self._published.get(container_id, ())
+            new = self._targets(container_id, after.values(), self._ports.get(container_id, ()))
+            lost = [port for port in old if port not in new]
+            self._directory.remove(gone)
+            await self._run(self._host.disconnect, gone, owned, after, new, lost)
+            self._joined[container_id] = after
+            self._published[container_id] = new
+            self._release(container_id, gone)
+
+    async def leave(self, container_id: str) -> None:
+        """The container is down: its addresses, ports and names are free. Idempotent.
+
+        Its links go with its namespace; deleting them would take 10 ms and more each."""
+        for endpoint in self._joined.pop(container_id, {}).values():
+            self._directory.remove(endpoint)
+        self._dns.pop(container_id, None)
+        await self._names.stop(container_id)
+        published = self._published.pop(container_id, ())
+        try:
+            if published:
+                await self._run(self._host.unpublish, published)
+        finally:
+            self._ports.pop(container_id, None)
+            self._host_ports.release(container_id)
+            for endpoint in list(self._allocated.get(container_id, {}).values()):
+                self._release(container_id, endpoint)
 
     async def rename(self, container_id: str, name: str) -> tuple[Endpoint, ...]:
-        """The container's endpoints under its new name; names resolve to it at once."""
-        ...
+        """The container's endpoints under its new name; it is found by that name at once."""
+        places = self._allocated.get(container_id, {})
+        for network_id, old in list(places.items()):
+            names = tuple(name if each == old.container_name else each for each in old.dns_names)
+            places[network_id] = dataclasses.replace(old, container_name=name, dns_names=names)
+            if network_id in self._joined.get(container_id, {}):
+                self._directory.remove(old)
+                self._directory.add(places[network_id])
+                self._joined[container_id][network_id] = places[network_id]
+        return tuple(places.values())
 
-    async def connect(
-        self, container_id: str, endpoint: Endpoint, sockets: NetworkSockets
-    ) -> None: ...
-    async def disconnect(
-        self, container_id: str, network_id: str, sockets: NetworkSockets
-    ) -> None: ...
-    async def leave(self, container_id: str) -> None:
-        """The container is down: its addresses, ports and names are free. Idempotent."""
+    # Parts
 
-    async def close(self) -> None:
-        """The daemon stops; containers live on with addresses and published ports."""
+    def _remember(
+        self,
+        container_id: str,
+        endpoints: Iterable[Endpoint],
+        ports: Sequence[PortBinding],
+        published: tuple[PublishedPort, ...],
+        dns: DnsOptions,
+    ) -> None:
+        self._joined[container_id] = {each.network_id: each for each in endpoints}
+        self._ports[container_id] = tuple(ports)
+        self._published[container_id] = published
+        self._dns[container_id] = dns
+        for endpoint in self._joined[container_id].values():
+            self._directory.add(endpoint)
 
-    async def retire(self) -> None:
-        """No container is left: bridges, the table and sysctls of ours go."""
+    def _release(self, container_id: str, endpoint: Endpoint) -> None:
+        places = self._allocated.get(container_id, {})
+        places.pop(endpoint.network_id, None)
+        if not places:
+            self._allocated.pop(container_id, None)
+        space = self._spaces.get(endpoint.network_id)
+        if space is not None and endpoint.ipv4_address:
+            self._spaces[endpoint.network_id] = space.release(endpoint.ipv4_address)
+
+    def _place(self, endpoint: Endpoint) -> Place:
+        network = self._networks[endpoint.network_id]
+        return Place(
+            endpoint,
+            bridge_index=self._bridges[network.id],
+            mtu=int(network.options.get(OPTION_MTU, "0")),
+            isolated=not talks_within(network),
+        )
+
+    def _targets(
+        self, container_id: str, endpoints: Iterable[Endpoint], ports: Sequence[PortBinding]
+    ) -> tuple[PublishedPort, ...]:
+        """Where the published ports lead: the container's address in the network of its gateway."""
+        target = gateway_endpoint(endpoints)
+        if target is None:
+            if ports:
+                log.warning("container %s: internal networks publish no ports", container_id)
+            return ()
+        return tuple(
+            PublishedPort(
+                each.protocol,
+                each.host_ip,
+                each.host_port,
+                target.ipv4_address,
+                each.container_port,
+            )
+            for each in ports
+        )
+
+    async def _serve_names(self, container_id: str, sockets: "_Owned") -> None:
+        if sockets.dns_udp >= 0 and not self._names.serves(container_id):
+            await self._names.serve(container_id, *sockets.hand_over_dns())
+
+    def _view(self, container_id: str) -> View | None:
+        places = self._joined.get(container_id)
+        if places is None:
+            return None
+        named = [e for e in places.values() if self._networks[e.network_id].serves_names]
+        return View(
+            endpoints=tuple(named),
+            servers=self._dns.get(container_id, NO_DNS_OPTIONS).servers,
+            forwards=any(endpoint.gateway for endpoint in places.values()),
+        )
+
+    async def _wall(self) -> None:
+        """The firewall knows every bridge that is up."""
+        present = frozenset(self._bridges)
+        if present != self._behind_firewall:
+            walled = [self._networks[each] for each in present]
+            await self._run(self._host.wall, walled)
+            self._behind_firewall = present
+
+    def _subnets(self) -> tuple[ipaddress.IPv4Network, ...]:
+        return tuple(space.subnet for space in self._spaces.values())
+
+    def _keep(self, network: Network) -> None:
+        self._networks[network.id] = network
+        if network.pools:
+            self._spaces[network.id] = AddressSpace.of(network.pools[0])
+
+    def _write(self, network: Network) -> None:
+        write_record(self._root / f"{network.id}.json", network_document(network))
+
+    def _forget(self, network_id: str) -> None:
+        (self._root / f"{network_id}.json").unlink(missing_ok=True)
+        sync_directory(self._root)
+
+    async def _run(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """`function`'s result, from the networks' thread."""
+        call = self._thread.submit(function, *arguments, **named)
+        try:
+            return await asyncio.wrap_future(call)
+        except NetlinkError as error:
+            raise Failure(str(error)) from error
+
+
+class _Owned:
+    """A container's descriptors while something is done with them; all are closed in the end but
+    those that were handed over."""
+
+    def __init__(self, sockets: NetworkSockets) -> None:
+        self.namespace = sockets.namespace
+        self.route = NetlinkSocket.adopt(sockets.route)
+        self.netfilter = NetlinkSocket.adopt(sockets.netfilter)
+        self.dns_udp = sockets.dns_udp
+        self.dns_tcp = sockets.dns_tcp
+
+    def hand_over_dns(self) -> tuple[int, int]:
+        handed = (self.dns_udp, self.dns_tcp)
+        self.dns_udp = self.dns_tcp = -1
+        return handed
+
+    def __enter__(self) -> "_Owned":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.route.close()
+        self.netfilter.close()
+        for descriptor in (self.namespace, self.dns_udp, self.dns_tcp):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def endpoints_ids(endpoints: Iterable[Endpoint]) -> Iterable[str]:
+    return (endpoint.endpoint_id for endpoint in endpoints)
+
+
+def _next_ifname(places: Iterable[Endpoint]) -> str:
+    used = {place.ifname for place in places}
+    return next(name for number in range(len(used) + 1) if (name := f"eth{number}") not in used)
+
+
+def _dns_names(request: EndpointRequest) -> tuple[str, ...]:
+    """In Docker's order: name, aliases, short id, hostname; each once."""
+    names = (request.container_name, *request.aliases, short_id(request.container_id))
+    return tuple(dict.fromkeys(name for name in (*names, request.hostname) if name))

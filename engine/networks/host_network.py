@@ -1,0 +1,238 @@
+"""The host's side of networks: bridges, the firewall, forwarding, and containers' links.
+
+Blocking, decides little: all of it runs in the one thread of `Networks`, in order.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Protocol
+
+from engine.errors import Failure
+from engine.networks import links
+from engine.networks.endpoint import (
+    Place,
+    attach,
+    configure,
+    detach,
+    gateway_endpoint,
+    redirect_names,
+    repair,
+    route_by,
+)
+from engine.networks.firewall import Firewall
+from engine.networks.firewall_rules import PublishedPort, make_table, table_name
+from engine.networks.ipam import choose_subnet, complete_pool, refuse_overlap
+from engine.networks.model import (
+    OPTION_BRIDGE_NAME,
+    OPTION_MTU,
+    AddressPool,
+    Endpoint,
+    Network,
+)
+from engine.networks.netlink_socket import ROUTE, NetlinkSocket
+from engine.records import read_record, sync_directory, write_record
+
+log = logging.getLogger(__name__)
+
+
+class ContainerSockets(Protocol):
+    """What is needed of a container's descriptors to set up its side."""
+
+    @property
+    def namespace(self) -> int: ...
+    @property
+    def route(self) -> NetlinkSocket: ...
+    @property
+    def netfilter(self) -> NetlinkSocket: ...
+    @property
+    def dns_udp(self) -> int: ...
+    @property
+    def dns_tcp(self) -> int: ...
+
+
+def bridge_of(network: Network, tag: str) -> links.Bridge:
+    pool = network.pools[0]
+    return links.Bridge(
+        name=network.bridge,
+        address=pool.gateway,
+        prefix=IPv4Network(pool.subnet).prefixlen,
+        mtu=int(network.options.get(OPTION_MTU, "0")),
+        alias=table_name(tag),
+        generated=network.predefined or OPTION_BRIDGE_NAME not in network.options,
+    )
+
+
+class HostNetwork:
+    def __init__(self, tag: str, forwarding_record: Path) -> None:
+        self._tag = tag
+        self._forwarding_record = forwarding_record  # there while we have forwarding turned on
+        self._guarded = self._read_guarded()
+        self._route = NetlinkSocket.open(ROUTE)
+        self._firewall = Firewall(tag)
+
+    def close(self) -> None:
+        self._route.close()
+        self._firewall.close()
+
+    # Bridges
+
+    def restore(self, networks: Sequence[Network]) -> dict[str, int]:
+        """Indexes of the bridges, by network id: of user networks, and of the default one where
+        it was in use. Ports published before a crash stay so."""
+        known = links.interfaces()
+        names = {network.bridge for network in networks}
+        if any(each.startswith(("br-", "pyc-")) and each not in names for each in known):
+            # Killed in the middle of a removal, or the records were taken away.
+            for stray in set(links.bridges_called(table_name(self._tag))) - names:
+                log.info("removing bridge %s, which belongs to no network", stray)
+                links.delete_link(self._route, stray)
+        found = {}
+        for network in networks:
+            if network.predefined and network.bridge not in known:
+                continue
+            try:
+                found[network.id] = links.create_bridge(self._route, bridge_of(network, self._tag))
+            except (OSError, Failure) as error:
+                log.error("network %s has no bridge: %s", network.name, error)
+        published = self._firewall.published()
+        if found or self._firewall.present():
+            up = [network for network in networks if network.id in found]
+            self._load_firewall(up, published)
+        return found
+
+    def create(
+        self,
+        request: AddressPool,
+        own: Sequence[IPv4Network],
+        make: Callable[[AddressPool], Network],
+    ) -> tuple[Network, int]:
+        """The network that `make` made (and stored) for the subnet that `request` asks for or
+        that is free; a crash after that leaves a network whose bridge comes with the next start."""
+        with links.namespace_lock():
+            routes = links.host_routes()
+            if request.subnet:
+                pool = complete_pool(request)
+                direct = [route.network for route in routes if route.direct]
+                refuse_overlap(pool.subnet, [*own, *direct])
+            else:
+                taken = [*own, *(route.network for route in routes)]
+                pool = complete_pool(AddressPool(choose_subnet(taken)))
+            network = make(pool)
+            return network, links.create_bridge(self._route, bridge_of(network, self._tag))
+
+    def delete(self, bridges: Iterable[str]) -> None:
+        for name in bridges:
+            links.delete_link(self._route, name)
+
+    # Firewall
+
+    def wall(self, networks: Sequence[Network]) -> None:
+        """The firewall's sets hold the bridges of `networks`, and no others."""
+        if self._firewall.loaded is None:
+            self._load_firewall(networks, ())
+            return
+        self._firewall.update_sets(make_table(self._tag, networks, guarded=self._guarded))
+
+    def _load_firewall(
+        self, networks: Sequence[Network], published: Sequence[PublishedPort]
+    ) -> None:
+        self._switch_forwarding_on(networks)
+        self._firewall.load(make_table(self._tag, networks, published, self._guarded))
+        for chain in self._firewall.foreign_drops():
+            log.warning(
+                "the firewall chain %s of another program drops what is forwarded: containers may"
+                " not reach beyond this host, nor be reached, until it accepts their bridges",
+                chain,
+            )
+
+    def keep_published(self, owned: set[PublishedPort]) -> None:
+        """Those that nobody owns go."""
+        if self._firewall.loaded is not None:
+            left = [port for port in self._firewall.published() if port not in owned]
+            self._firewall.publish(gone=left)
+
+    def unpublish(self, ports: Sequence[PublishedPort]) -> None:
+        self._firewall.publish(gone=ports)
+
+    # Containers
+
+    def join(
+        self,
+        places: Sequence[Place],
+        sockets: ContainerSockets,
+        way_out: Endpoint | None,
+        published: Sequence[PublishedPort],
+    ) -> None:
+        for place in places:
+            attach(self._route, place, sockets.namespace)
+        configure(sockets.route, [place.endpoint for place in places], way_out=way_out)
+        self._serve(sockets, published)
+
+    def join_again(
+        self,
+        places: Sequence[Place],
+        sockets: ContainerSockets,
+        way_out: Endpoint | None,
+        published: Sequence[PublishedPort],
+    ) -> None:
+        """What is there stays as it is."""
+        made = [place.endpoint for place in places if repair(self._route, place, sockets.namespace)]
+        if made:
+            configure(sockets.route, made, way_out=way_out)
+        self._serve(sockets, published)
+
+    def _serve(self, sockets: ContainerSockets, published: Sequence[PublishedPort]) -> None:
+        if sockets.dns_udp >= 0:
+            redirect_names(sockets.netfilter, sockets.dns_udp, sockets.dns_tcp)
+        self._firewall.publish(published)
+
+    def disconnect(
+        self,
+        gone: Endpoint,
+        sockets: ContainerSockets,
+        after: Mapping[str, Endpoint],
+        published: Sequence[PublishedPort],
+        lost: Sequence[PublishedPort],
+    ) -> None:
+        if gone.host_ifname:
+            detach(self._route, gone.host_ifname)
+            route_by(sockets.route, gateway_endpoint(after.values()))
+        self._firewall.publish(published, gone=lost)
+
+    # Forwarding
+
+    def _switch_forwarding_on(self, networks: Sequence[Network]) -> None:
+        """This host becomes a router for its containers only: between the interfaces that it has
+        now, nothing is forwarded, as before."""
+        if links.forwarding():
+            return
+        ours = {network.bridge for network in networks}
+        guarded = sorted(set(links.interfaces()) - ours - {"lo"})
+        write_record(self._forwarding_record, guarded)
+        self._guarded = tuple(guarded)
+        links.set_forwarding(on=True)
+
+    def _read_guarded(self) -> tuple[str, ...]:
+        try:
+            document = read_record(self._forwarding_record)
+        except FileNotFoundError:
+            return ()
+        except ValueError as error:
+            log.error("%s can't be read: %s", self._forwarding_record, error)
+            return ()
+        return tuple(str(each) for each in document) if isinstance(document, list) else ()
+
+    def retire(self, bridges: Iterable[str]) -> None:
+        """Nothing of ours is left afterwards."""
+        self.delete(set(bridges) & set(links.interfaces()))
+        if self._firewall.present():
+            self._firewall.remove()
+        if self._forwarding_record.exists():
+            # Another daemon of this engine that came later counts on it.
+            if not self._firewall.others():
+                links.set_forwarding(on=False)
+            self._forwarding_record.unlink()
+            sync_directory(self._forwarding_record.parent)
+            self._guarded = ()
