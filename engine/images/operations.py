@@ -4,15 +4,77 @@ State is one immutable `Catalog`; a change makes the next one, writes it durably
 place. Work that blocks (unpacking, hashing, copying) runs in threads and sees no state.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import asyncio
+import contextlib
+import logging
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
-from engine.images.model import HistoryLine, Image, ImageUser, Loaded, Pruned, Removed
+from engine.errors import Failure, InvalidRequest, NotFound, Unsupported
+from engine.images.blobs import Blobs
+from engine.images.catalog import Catalog, catalog_json, parse_catalog
+from engine.images.changes import apply_changes
+from engine.images.export import ExportedImage, export_images
+from engine.images.feed import Feed, run_fed
+from engine.images.intake import Incoming, Intake
+from engine.images.layers import Layers, remove_directory
+from engine.images.masks import Masks
+from engine.images.model import (
+    ROOTFS_PREFIX,
+    HistoryLine,
+    Image,
+    ImageUser,
+    Loaded,
+    Pruned,
+    Removal,
+    Removed,
+)
+from engine.images.removal import RemovalPlan, plan_removal, refuse_used
+from engine.images.rootfs import Directories
+from engine.oci.digest import Digest, chain_id, is_digest
+from engine.oci.image_config import (
+    HistoryEntry,
+    ImageConfig,
+    ImageDocument,
+    parse_image_document,
+)
+from engine.oci.platform import Platform, platform_of
+from engine.oci.reference import Reference, parse_reference, parse_tag
+from engine.records import read_record, write_record
 
+log = logging.getLogger(__name__)
 Users = Callable[[str], Sequence[ImageUser]]  # image id -> the containers that need it
+Result = TypeVar("Result")
+
+_CATALOG = "catalog.json"
+_THREADS = 6
+_ID_PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 
 
 class Images:
+    def __init__(self, root: Path, private: Sequence[Path]) -> None:
+        self._root = root
+        self._temporary = root / "tmp"
+        self._empty = root / "empty"  # the lower layer of an image that has none
+        self._blobs = Blobs(root / "blobs")
+        self._layers = Layers(root / "layers", self._temporary)
+        self._platform = host_platform()
+        self._intake = Intake(self._blobs, self._layers, self._temporary, self._platform)
+        self._private = tuple(os.path.realpath(path) for path in (root.parent, *private))
+        self._masks = Masks(root, (root.parent, *private))
+        self._threads = ThreadPoolExecutor(_THREADS, "images")
+        self._catalog = Catalog()
+        self._documents: Mapping[Digest, ImageDocument] = {}
+        self._directories = Directories(root, self._platform, self._private)
+        self._changing = asyncio.Lock()
+        self._intakes = 0  # under way: what they bring is not garbage yet
+        self._sweep_due = False
+
     @classmethod
     async def open(cls, root: Path, *, private: Sequence[Path] = ()) -> "Images":
         """Reads the catalog and clears away what a crash left half made.
@@ -20,47 +82,132 @@ class Images:
         `private`: directories of the engine (data root, exec root, those of its sockets) that no
         `rootfs:` image may show. The parent of `root` is always one of them.
         """
-        ...
+        images = cls(root, private)
+        images._catalog, images._documents = await images._in_thread(images._recover)
+        return images
 
     async def close(self, *, containers_left: bool = True) -> None:
         """Without containers the masks of `rootfs:` images go as well."""
+        if not containers_left:
+            await self._in_thread(self._masks.retire)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def platform(self) -> Platform:
+        return self._platform
+
+    # ---- what there is
 
     def resolve(self, reference: str) -> Image:
         """By tag, digest, id, unique id prefix, or `rootfs:/path`. Raises NotFound."""
-        ...
+        if reference.startswith(ROOTFS_PREFIX):
+            return self._directories.use(reference)
+        directory = self._directories.find(reference)
+        if directory is not None:
+            return directory
+        image_id, _ = self._find(reference)
+        return self._image(image_id)
 
     def layers(self, image: Image) -> tuple[str, ...]:
         """Overlay lower directories, top first. Ask at each start, don't store them: the mask of
         a `rootfs:` image is made anew when the host has changed."""
-        ...
+        if image.rootfs_path:
+            try:
+                return self._masks.lowers(image.rootfs_path)
+            except OSError as error:
+                raise Failure(f"cannot use {image.name} as an image: {error}") from error
+        stack = [str(self._layers.path(diff_id)) for diff_id in reversed(self._stack(image))]
+        return tuple(stack) or (str(self._empty),)
 
     def list(self) -> tuple[Image, ...]:
         """All of them, newest first; a `rootfs:` image once it was used."""
-        ...
+        images = [self._image(image_id) for image_id in self._catalog.images]
+        images += self._directories.list()
+        return tuple(sorted(images, key=lambda image: (image.created, image.id), reverse=True))
 
     def history(self, image: Image) -> tuple[HistoryLine, ...]:
         """Newest first."""
-        ...
+        sizes = [self._catalog.layers[diff_id].size for diff_id in self._stack(image)]
+        entries = image.document.history or tuple(HistoryEntry() for _ in sizes)
+        lines: list[HistoryLine] = []
+        for entry in entries:
+            size = sizes.pop(0) if sizes and not entry.empty_layer else 0
+            lines.append(
+                HistoryLine(
+                    "<missing>", _seconds(entry.created), entry.created_by, (), size, entry.comment
+                )
+            )
+        if lines:
+            last = lines.pop()
+            lines.append(
+                HistoryLine(
+                    image.id, last.created, last.created_by, image.tags, last.size, last.comment
+                )
+            )
+        return tuple(reversed(lines))
 
     def layer_digests(self, image: Image) -> tuple[str, ...]:
         """Diff ids, bottom first (RootFS.Layers of an inspect)."""
-        ...
+        return image.document.diff_ids
 
-    async def tag(self, reference: str, repository: str, tag: str = "") -> Image: ...
+    def disk_usage(self) -> int:
+        """Bytes of all unpacked layers."""
+        return sum(layer.size for layer in self._catalog.layers.values())
+
+    # ---- names
+
+    async def tag(self, reference: str, repository: str, tag: str = "") -> Image:
+        """Gives the image one more name, and takes that from another that had it."""
+        image = self.resolve(reference)
+        if image.rootfs_path:
+            raise Unsupported(f"cannot tag {reference}: it is a directory, not a stored image")
+        name = _new_name(repository, tag)
+        now = _now()
+        await self._change(lambda catalog: catalog.with_name(str(name), image.id, now))
+        return self._image(image.id)
 
     async def remove(
         self, reference: str, *, force: bool = False, prune: bool = True, users: Users
     ) -> tuple[Removed, ...]:
-        """Raises Conflict in Docker's words while containers need it."""
-        ...
+        """Raises Conflict in Docker's words while containers need it.
+
+        `prune` is accepted for the API's sake: there are no untagged parents to leave behind.
+        """
+        directory = self._directories.find(reference)
+        if directory is not None:
+            refuse_used(directory, users(directory.id))
+            self._directories.forget(directory)
+            return (Removed(Removal.UNTAGGED, directory.name, directory.id),)
+        async with self._changing:
+            image_id, name = self._find(reference)
+            planned = plan_removal(self._catalog, image_id, name, force=force, users=users)
+            return await self._perform_removal(planned)
 
     async def prune(self, wanted: Callable[[Image], bool], *, users: Users) -> Pruned:
         """Removes the unused images of which `wanted` is true."""
-        ...
+        removed: list[Removed] = []
+        async with self._changing:
+            before = self.disk_usage()
+            for image_id in tuple(self._catalog.images):
+                if users(image_id) or not wanted(self._image(image_id)):
+                    continue
+                planned = plan_removal(self._catalog, image_id, None, force=True, users=users)
+                removed += await self._perform_removal(planned)
+            return Pruned(tuple(removed), before - self.disk_usage())
+
+    # ---- in and out
 
     async def load(self, archive: AsyncIterator[bytes]) -> tuple[Loaded, ...]:
         """A `docker save` archive or an OCI layout in a tar, plain or compressed."""
-        ...
+        known = self._catalog.layers
+        feed = Feed(archive)
+        async with self._taking_in():
+            incoming = await run_fed(self._threads, feed, lambda: self._intake.load(feed, known))
+            await self._enter(incoming)
+        return tuple(
+            Loaded(self._image(each.record.id), tuple(name.familiar for name in each.names))
+            for each in incoming
+        )
 
     async def import_(
         self,
@@ -70,14 +217,241 @@ class Images:
         *,
         changes: Sequence[str] = (),
         message: str = "",
+        platform: Platform | None = None,
     ) -> Image:
         """A flat root file system in a tar becomes an image of one layer."""
-        ...
+        names = (_new_name(repository, tag),) if repository else ()
+        now = _now()
+        document = ImageDocument(
+            platform=platform or self._platform,
+            config=apply_changes(ImageConfig(), changes),
+            diff_ids=(),
+            history=(HistoryEntry(created=now, comment=message or "Imported from -"),),
+            created=now,
+            comment=message or "Imported from -",
+        )
+        feed = Feed(archive)
+        async with self._taking_in():
+            made = await run_fed(self._threads, feed, lambda: self._intake.import_(feed, document))
+            await self._enter((Incoming(made.record, made.layers, made.document, names),))
+        return self._image(made.record.id)
 
     def save(self, references: Sequence[str]) -> AsyncIterator[bytes]:
         """A tar that `docker load` and OCI tools read. Refusals are raised by the call itself."""
-        ...
+        exported: dict[Digest, ExportedImage] = {}
+        for reference in references:
+            image = self.resolve(reference)
+            if image.rootfs_path:
+                raise Unsupported(f"cannot save {reference}: it is a directory, not layers")
+            known = exported.get(image.id)
+            names = self._names_to_save(reference, image.id)
+            if known is not None:
+                names = known.names + tuple(name for name in names if name not in known.names)
+            record = self._catalog.images[image.id]
+            layers = tuple(self._catalog.layers[diff_id] for diff_id in record.layers)
+            exported[image.id] = ExportedImage(image.id, layers, names)
+        return export_images(tuple(exported.values()), self._blobs, self._threads)
 
-    def disk_usage(self) -> int:
-        """Bytes of all unpacked layers."""
-        ...
+    # ---- inside
+
+    def _find(self, reference: str) -> tuple[Digest, Reference | None]:
+        """The id, and the name it was found by; None for an id or the beginning of one."""
+        full = f"sha256:{reference}" if len(reference) == 64 else reference
+        if is_digest(full) and Digest(full) in self._catalog.images:
+            return Digest(full), None
+        missing = reference
+        if not is_digest(full):
+            try:
+                name = parse_reference(reference).with_default_tag()
+            except InvalidRequest:
+                if not _ID_PREFIX.fullmatch(reference):
+                    raise
+            else:
+                missing = name.familiar
+                known = self._catalog.names.get(str(name))
+                if known is not None:
+                    return known, name
+        match = _ID_PREFIX.fullmatch(reference)
+        if match:
+            prefix = f"sha256:{match[1]}"
+            found = [image_id for image_id in self._catalog.images if image_id.startswith(prefix)]
+            if len(found) == 1:
+                return found[0], None
+        raise NotFound(f"No such image: {missing}")
+
+    def _image(self, image_id: Digest) -> Image:
+        record = self._catalog.images[image_id]
+        document = self._documents[image_id]
+        names = [parse_reference(name) for name in self._catalog.names_of(image_id)]
+        return Image(
+            id=image_id,
+            tags=tuple(name.familiar for name in names if name.tag),
+            digests=tuple(name.familiar for name in names if name.digest),
+            document=document,
+            created=document.created,
+            size=sum(self._catalog.layers[diff_id].size for diff_id in record.layers),
+            last_tagged=record.last_tagged,
+        )
+
+    def _stack(self, image: Image) -> tuple[Digest, ...]:
+        """Its layers, bottom first. overlayfs refuses a directory that comes twice: the upper
+        one hides the lower."""
+        stack: list[Digest] = []
+        for diff_id in reversed(image.document.diff_ids):
+            if diff_id not in stack:
+                stack.append(diff_id)
+        return tuple(reversed(stack))
+
+    def _names_to_save(self, reference: str, image_id: Digest) -> tuple[Reference, ...]:
+        _, found = self._find(reference)
+        return () if found is None or not found.tag else (found,)
+
+    async def _enter(self, incoming: Sequence[Incoming]) -> None:
+        """The acknowledgement: with this write the images are there, before it they are not."""
+        now = _now()
+        documents = {each.record.id: each.document for each in incoming}
+
+        def entered(catalog: Catalog) -> Catalog:
+            for each in incoming:
+                catalog = catalog.with_image(each.record, each.layers)
+                for name in each.names:
+                    catalog = catalog.with_name(str(name), each.record.id, now)
+            return catalog
+
+        self._documents = {**self._documents, **documents}
+        await self._change(entered)
+
+    async def _change(self, step: Callable[[Catalog], Catalog]) -> None:
+        async with self._changing:
+            await self._write(step(self._catalog))
+
+    async def _write(self, catalog: Catalog) -> None:
+        document = catalog_json(catalog)
+        try:
+            await self._in_thread(lambda: write_record(self._root / _CATALOG, document))
+        except OSError as error:
+            raise Failure(f"cannot record the images: {error}") from error
+        self._catalog = catalog
+
+    async def _perform_removal(self, planned: RemovalPlan) -> tuple[Removed, ...]:
+        """With `_changing` held."""
+        before = self._catalog
+        catalog = before.without_names(planned.names)
+        deleted = [each.image_id for each in planned.removed if each.what is Removal.DELETED]
+        for image_id in deleted:
+            catalog = catalog.without_image(image_id)
+        await self._write(catalog)
+        if not deleted:
+            return planned.removed
+        gone = [
+            Removed(Removal.DELETED, chain, image_id)
+            for image_id in deleted
+            for chain in _chains(before, image_id)
+            if chain not in {kept for other in catalog.images for kept in _chains(catalog, other)}
+        ]
+        self._documents = {
+            key: document for key, document in self._documents.items() if key in catalog.images
+        }
+        await self._sweep()
+        return (*planned.removed, *gone)
+
+    @contextlib.asynccontextmanager
+    async def _taking_in(self) -> AsyncIterator[None]:
+        """Parts that no catalog names yet are safe from the sweep while one of these is open."""
+        async with self._changing:  # a sweep under way comes to its end first
+            self._intakes += 1
+        try:
+            yield
+        except OSError as error:
+            self._sweep_due = True
+            raise Failure(f"cannot store the image: {error}") from error
+        except BaseException:
+            self._sweep_due = True
+            raise
+        finally:
+            self._intakes -= 1
+            if self._sweep_due and not self._intakes:
+                async with self._changing:
+                    await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Removes the layers and blobs that no image needs. With `_changing` held."""
+        if self._intakes:
+            self._sweep_due = True
+            return
+        self._sweep_due = False
+        catalog = self._catalog
+        try:
+            await self._in_thread(lambda: self._remove_garbage(catalog))
+        except OSError as error:
+            # The next one, or the next start, finds it again.
+            log.warning("cannot remove unused layers: %s", error)
+
+    def _remove_garbage(self, catalog: Catalog) -> None:
+        kept = catalog.blobs()
+        for digest in [each for each in self._blobs.digests() if each not in kept]:
+            self._blobs.remove(digest)
+        for diff_id in [each for each in self._layers.diff_ids() if each not in catalog.layers]:
+            self._layers.remove(diff_id)
+
+    def _recover(self) -> tuple[Catalog, Mapping[Digest, ImageDocument]]:
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._temporary.exists():
+            remove_directory(self._temporary)
+        self._temporary.mkdir(mode=0o700)
+        self._blobs.prepare()
+        self._layers.prepare()
+        self._empty.mkdir(mode=0o755, exist_ok=True)
+        self._directories.load()
+        try:
+            catalog = parse_catalog(read_record(self._root / _CATALOG))
+        except FileNotFoundError:
+            catalog = Catalog()
+        except (ValueError, InvalidRequest) as error:
+            raise Failure(f"cannot read {self._root / _CATALOG}: {error}") from error
+        documents: dict[Digest, ImageDocument] = {}
+        for image_id, record in catalog.images.items():
+            try:
+                documents[image_id] = parse_image_document(self._blobs.read(image_id))
+                missing = [each for each in record.layers if not self._layers.has(each)]
+                if missing:
+                    raise InvalidRequest(f"layer {missing[0]} is missing")
+            except (OSError, InvalidRequest) as error:
+                log.error("image %s is damaged and left out: %s", image_id, error)
+                documents.pop(image_id, None)
+                catalog = catalog.without_image(image_id)
+        self._remove_garbage(catalog)
+        return catalog, documents
+
+    async def _in_thread(self, job: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, job)
+
+
+def host_platform() -> Platform:
+    return platform_of("linux", os.uname().machine)
+
+
+def _new_name(repository: str, tag: str) -> Reference:
+    name = parse_reference(repository)
+    if name.digest:
+        raise InvalidRequest("refusing to create a tag with a digest reference")
+    if tag:
+        name = Reference(name.domain, name.path, parse_tag(tag))
+    return name.with_default_tag()
+
+
+def _chains(catalog: Catalog, image_id: Digest) -> tuple[Digest, ...]:
+    layers = catalog.images[image_id].layers
+    return tuple(chain_id(layers[:count]) for count in range(len(layers), 0, -1))
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _seconds(stamp: str) -> int:
+    """RFC 3339 as seconds; 0 where an image doesn't say, or says nonsense."""
+    try:
+        return int(datetime.fromisoformat(stamp).timestamp())
+    except (ValueError, OverflowError):
+        return 0

@@ -8,7 +8,6 @@ for an image that is made here.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from engine.errors import InvalidRequest
 from engine.oci.digest import Digest, parse_digest
@@ -26,7 +25,6 @@ from engine.oci.document import (
 )
 from engine.oci.platform import Platform, platform_of
 
-_NONE: Mapping[str, str] = MappingProxyType({})
 # Deeper stacks than any builder makes; overlayfs itself stops at 500.
 MAX_LAYERS = 500
 
@@ -50,7 +48,7 @@ class ImageConfig:
     working_dir: str = ""
     exposed_ports: tuple[str, ...] = ()  # "80/tcp"
     volumes: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default=_NONE)
+    labels: Mapping[str, str] = field(default_factory=dict)
     stop_signal: str = ""
     healthcheck: Healthcheck | None = None
     shell: tuple[str, ...] = ()
@@ -117,7 +115,7 @@ def parse_image_config(document: Mapping[str, object]) -> ImageConfig:
         working_dir=text_field(document, "WorkingDir"),
         exposed_ports=tuple(sorted(object_field(document, "ExposedPorts"))),
         volumes=tuple(sorted(object_field(document, "Volumes"))),
-        labels=MappingProxyType(text_map_field(document, "Labels")),
+        labels=text_map_field(document, "Labels"),
         stop_signal=text_field(document, "StopSignal"),
         healthcheck=_parse_healthcheck(document),
         shell=texts_field(document, "Shell"),

@@ -3,9 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
-_NONE: Mapping[str, str] = MappingProxyType({})
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 
@@ -16,8 +14,8 @@ class Volume:
     mountpoint: str  # <data-root>/volumes/<name>/_data
     created: str  # RFC 3339
     driver: str = "local"
-    labels: Mapping[str, str] = field(default=_NONE)
-    options: Mapping[str, str] = field(default=_NONE)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
     scope: str = "local"
 
     @property
@@ -27,11 +25,11 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class VolumeSource:
-    """What to mount where a container wants the volume: a bind of `path`, or a new tmpfs."""
+    """What a container mounts for a volume."""
 
-    kind: str  # "bind" or "tmpfs"
+    kind: str  # "bind": what lies on the host isn't mounted there by this engine
     path: str
-    options: tuple[str, ...]  # mount options: ("ro",), ("size=64m",)
+    options: tuple[str, ...] = ()  # "ro", "rbind"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,167 @@
+"""What comes in becomes layers and blobs on disk. Runs in threads; sees no state but what is given.
+
+Nothing here counts until the catalog says so: what a crash leaves is swept away at the next start.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engine.errors import InvalidRequest
+from engine.images.archive import ArchivedImage, read_archive, spool_archive
+from engine.images.blobs import Blobs, Written, write_temporary
+from engine.images.catalog import ImageRecord, LayerRecord
+from engine.images.compression import Source, decompressed
+from engine.images.layers import Layers, Staged, remove_directory
+from engine.oci.digest import Digest, digest_of
+from engine.oci.image_config import ImageDocument, image_document_json, parse_image_document
+from engine.oci.manifest import OCI_LAYER
+from engine.oci.platform import Platform
+from engine.oci.reference import Reference
+
+# OCI has no media types for the others.
+_MEDIA_TYPES = {"": OCI_LAYER, "gzip": f"{OCI_LAYER}+gzip", "zstd": f"{OCI_LAYER}+zstd"}
+_MAX_CONFIG = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """An image whose parts are on disk, durable."""
+
+    record: ImageRecord
+    layers: tuple[LayerRecord, ...]
+    document: ImageDocument
+    names: tuple[Reference, ...] = ()
+
+
+class Intake:
+    def __init__(self, blobs: Blobs, layers: Layers, temporary: Path, platform: Platform) -> None:
+        self._blobs = blobs
+        self._layers = layers
+        self._temporary = temporary
+        self._platform = platform
+
+    def load(self, archive: Source, known: Mapping[Digest, LayerRecord]) -> tuple[Incoming, ...]:
+        """All images of an archive, or none."""
+        with self._scratch("load") as folder:
+            images = read_archive(spool_archive(archive, folder), self._platform)
+            with self._staging() as staged:
+                incoming = tuple(self._archived(image, known, staged) for image in images)
+                self._layers.adopt(tuple(staged.values()))
+            for image in images:
+                parts = (
+                    image.config,
+                    *image.layers,
+                    *((image.manifest,) if image.manifest else ()),
+                )
+                for written in parts:
+                    if not self._blobs.has(written.digest):
+                        self._blobs.adopt(written)
+            self._blobs.sync()
+        return incoming
+
+    def import_(self, archive: Source, document: ImageDocument) -> Incoming:
+        """A flat tar as the one layer of an image with that document (its diff id is added)."""
+        with self._scratch("import") as folder:
+            written = write_temporary(archive, folder)
+            with self._staging() as staged:
+                with open(written.path, "rb", buffering=0) as blob:
+                    layer = self._layers.unpack(blob, expected=None)
+                staged[layer.diff_id] = layer
+                if layer.compression not in _MEDIA_TYPES:
+                    with open(written.path, "rb", buffering=0) as blob:
+                        written = write_temporary(decompressed(blob), folder)
+                    record = _layer_record(layer, written, OCI_LAYER)
+                else:
+                    record = _layer_record(layer, written, _MEDIA_TYPES[layer.compression])
+                self._layers.adopt((layer,))
+            self._blobs.adopt(written)
+            return self.made(document, (record,))
+
+    def made(self, document: ImageDocument, layers: Sequence[LayerRecord]) -> Incoming:
+        """An image made here out of layers that are in the store."""
+        diff_ids = tuple(layer.diff_id for layer in layers)
+        content = image_document_json(replace(document, diff_ids=diff_ids))
+        image_id = digest_of(content)
+        with self._scratch("config") as folder:
+            self._blobs.adopt(write_temporary(_Memory(content), folder))
+        self._blobs.sync()
+        document = parse_image_document(content)
+        return Incoming(ImageRecord(image_id, diff_ids), tuple(layers), document)
+
+    def _archived(
+        self,
+        image: ArchivedImage,
+        known: Mapping[Digest, LayerRecord],
+        staged: dict[Digest, Staged],
+    ) -> Incoming:
+        if image.config.size > _MAX_CONFIG:
+            raise InvalidRequest(f"invalid archive: a configuration of {image.config.size} bytes")
+        document = parse_image_document(image.config.path.read_bytes())
+        if len(document.diff_ids) != len(image.layers):
+            raise InvalidRequest(
+                f"invalid archive: the configuration has {len(document.diff_ids)} layers, "
+                f"the manifest {len(image.layers)}"
+            )
+        records: list[LayerRecord] = []
+        below: list[Path] = []
+        for diff_id, blob in zip(document.diff_ids, image.layers, strict=True):
+            records.append(self._layer(diff_id, blob, known, staged, below))
+            waiting = staged.get(diff_id)
+            below.insert(0, waiting.path if waiting else self._layers.path(diff_id))
+        manifest = image.manifest.digest if image.manifest else ""
+        record = ImageRecord(image.config.digest, document.diff_ids, manifest)
+        return Incoming(record, tuple(records), document, image.names)
+
+    def _layer(
+        self,
+        diff_id: Digest,
+        blob: Written,
+        known: Mapping[Digest, LayerRecord],
+        staged: dict[Digest, Staged],
+        below: Sequence[Path],
+    ) -> LayerRecord:
+        if diff_id in known and self._layers.has(diff_id):
+            return known[diff_id]
+        if diff_id not in staged:
+            with open(blob.path, "rb", buffering=0) as stream:
+                staged[diff_id] = self._layers.unpack(stream, expected=diff_id, below=below)
+        layer = staged[diff_id]
+        if layer.compression not in _MEDIA_TYPES:
+            raise InvalidRequest(f"unsupported compression of a layer: {layer.compression}")
+        return _layer_record(layer, blob, _MEDIA_TYPES[layer.compression])
+
+    @contextlib.contextmanager
+    def _scratch(self, what: str) -> Iterator[Path]:
+        folder = self._temporary / f"{what}-{secrets.token_hex(8)}"
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            remove_directory(folder)
+
+    @contextlib.contextmanager
+    def _staging(self) -> Iterator[dict[Digest, Staged]]:
+        """Layers in the making; those that didn't get their name go again."""
+        staged: dict[Digest, Staged] = {}
+        try:
+            yield staged
+        finally:
+            for layer in staged.values():
+                if layer.path.exists():
+                    remove_directory(layer.path)
+
+
+class _Memory:
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def read(self, size: int, /) -> bytes:
+        taken, self._content = self._content[:size], self._content[size:]
+        return taken
+
+
+def _layer_record(layer: Staged, blob: Written, media_type: str) -> LayerRecord:
+    return LayerRecord(layer.diff_id, blob.digest, blob.size, media_type, layer.size)

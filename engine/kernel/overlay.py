@@ -1,0 +1,127 @@
+"""An overlay that no path of the host leads to: for work on a root file system that is at rest."""
+
+import contextlib
+import ctypes
+import errno
+import os
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from engine.kernel.libc import KernelError, check, function
+from engine.kernel.mount import (
+    MNT_DETACH,
+    MS_PRIVATE,
+    make_filesystem,
+    mount_overlay_classic,
+    open_by_name,
+    set_propagation,
+    umount,
+)
+
+Result = TypeVar("Result")
+_CLONE_NEWNS = 0x00020000
+_PAGE = 4000  # bytes of options that mount(2) takes
+
+_unshare = function("unshare", ctypes.c_int)
+
+
+def on_overlay(
+    lowers: Sequence[str], upper: str, work: str, job: Callable[[int], Result], *, scratch: str
+) -> Result:
+    """The result of `job(root)`, `root` being a descriptor of the overlay's root directory.
+
+    `lowers` top first; without `upper` it is read-only. `scratch`: a folder for a mount point,
+    needed where the kernel can't mount overlays by descriptor (before Linux 6.7).
+    """
+    if not upper and len(lowers) == 1:
+        root = open_by_name(lowers[0], os.O_RDONLY | os.O_DIRECTORY)
+    else:
+        try:
+            root = make_filesystem("overlay", "overlay", _options(lowers, upper, work), 0)
+        except KernelError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return _in_own_namespace(lowers, upper, work, job, scratch)
+    try:
+        return job(root)
+    finally:
+        os.close(root)
+
+
+def _options(lowers: Sequence[str], upper: str, work: str) -> tuple[tuple[str, str | None], ...]:
+    options: list[tuple[str, str | None]] = [("lowerdir+", lower) for lower in lowers]
+    if upper:
+        options += [("upperdir", upper), ("workdir", work)]
+    return tuple(options)
+
+
+def _in_own_namespace(
+    lowers: Sequence[str], upper: str, work: str, job: Callable[[int], Result], scratch: str
+) -> Result:
+    """A thread may have a mount namespace of its own, which goes with it and its mounts."""
+    outcome: list[Result] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(_mounted(lowers, upper, work, job, scratch))
+        except BaseException as error:  # noqa: BLE001 - handed to the caller, whole
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="overlay")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+def _mounted(
+    lowers: Sequence[str], upper: str, work: str, job: Callable[[int], Result], scratch: str
+) -> Result:
+    check(_unshare(_CLONE_NEWNS), "unshare", "mount namespace")
+    set_propagation("/", MS_PRIVATE)
+    point = os.path.join(scratch, f"view-{secrets.token_hex(8)}")
+    os.mkdir(point, 0o700)
+    try:
+        target = open_by_name(point)
+        try:
+            mount_overlay_classic(target, _classic_options(lowers, upper, work), 0)
+        finally:
+            os.close(target)
+        try:
+            root = open_by_name(point, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                return job(root)
+            finally:
+                os.close(root)
+        finally:
+            umount(point, MNT_DETACH)
+    finally:
+        with contextlib.suppress(OSError):
+            os.rmdir(point)
+
+
+def _classic_options(lowers: Sequence[str], upper: str, work: str) -> str:
+    """Short enough for one page: the layers of a store by their names, from its folder."""
+    folder = os.path.dirname(lowers[-1])
+    os.chdir(folder)  # the thread's own: unshare gave it its own working directory
+    names = [
+        os.path.relpath(lower, folder) if _inside(lower, folder) else lower for lower in lowers
+    ]
+    options = "lowerdir=" + ":".join(_escape(name) for name in names)
+    if upper:
+        options += f",upperdir={_escape(upper)},workdir={_escape(work)}"
+    if len(options) > _PAGE:
+        raise KernelError("mount", f"overlay of {len(lowers)} layers", errno.E2BIG)
+    return options
+
+
+def _inside(path: str, folder: str) -> bool:
+    return folder != "/" and os.path.dirname(path) == folder
+
+
+def _escape(path: str) -> str:
+    return "".join("\\" + sign if sign in "\\:," else sign for sign in path)

@@ -1,0 +1,94 @@
+"""Whole directory trees of volumes: how large, and gone. By descriptors; no link is followed, and
+nothing of another file system is touched."""
+
+import os
+import stat
+from pathlib import Path
+
+from engine.errors import Failure
+from engine.volumes.copy_up import TEMPORARY
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove_tree(folder: Path, name: str) -> None:
+    """Remove the directory `name` of `folder`, however deep it is."""
+    above = os.open(folder, _DIRECTORY)
+    stack: list[tuple[str, int]] = []
+    try:
+        top = os.open(name, _DIRECTORY, dir_fd=above)
+        stack.append((name, top))
+        device = os.fstat(top).st_dev
+        while stack:
+            here = stack[-1][1]
+            below = _remove_files(here, device)
+            if below is not None:
+                stack.append((below, os.open(below, _DIRECTORY, dir_fd=here)))
+                continue
+            emptied, descriptor = stack.pop()
+            os.close(descriptor)
+            os.rmdir(emptied, dir_fd=stack[-1][1] if stack else above)
+    finally:
+        for _, descriptor in stack:
+            os.close(descriptor)
+        os.close(above)
+
+
+def _remove_files(folder: int, device: int) -> str | None:
+    """Unlinks all but directories; the name of one of those, if there is any."""
+    below = None
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                below = entry.name
+            else:
+                os.unlink(entry.name, dir_fd=folder)
+    if below is not None and os.lstat(below, dir_fd=folder).st_dev != device:
+        raise Failure(f"cannot remove {below!r}: something is mounted there")
+    return below
+
+
+def clear_temporary(folder: int) -> None:
+    """Removes the halves of files that an interrupted copy left in this tree."""
+    waiting = [os.dup(folder)]
+    try:
+        while waiting:
+            here = waiting.pop()
+            try:
+                _clear_folder(here, waiting)
+            finally:
+                os.close(here)
+    finally:
+        for descriptor in waiting:
+            os.close(descriptor)
+
+
+def _clear_folder(folder: int, waiting: list[int]) -> None:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(os.open(entry.name, _DIRECTORY, dir_fd=folder))
+            elif entry.name.startswith(TEMPORARY):
+                os.unlink(entry.name, dir_fd=folder)
+
+
+def tree_size(path: str) -> int:
+    """Bytes that the files of the tree occupy; one with several names counts once."""
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    waiting = [path]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # a container is at work there
+                    continue
+                if stat.S_ISDIR(found.st_mode):
+                    waiting.append(entry.path)
+                if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+                    if (found.st_dev, found.st_ino) in seen:
+                        continue
+                    seen.add((found.st_dev, found.st_ino))
+                total += found.st_blocks * 512
+    return total
