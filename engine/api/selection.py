@@ -26,6 +26,7 @@ PRUNE_FILTERS = frozenset({"label", "label!", "until"})
 _HEALTH = ("none", "starting", "healthy", "unhealthy")
 _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|ms|s|m|h))+", re.ASCII)
 _DURATION_PART = re.compile(r"([0-9.]+)(ns|us|ms|s|m|h)", re.ASCII)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T|$)", re.ASCII)
 _NANOSECONDS = {
     "ns": 1, "us": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9,
 }  # fmt: skip
@@ -160,6 +161,8 @@ def parse_until(text: str, now: int) -> int:
             raise InvalidRequest(f"invalid filter 'until={text}'") from None
         return now - sum(int(size * _NANOSECONDS[unit]) for size, unit in parts)
     try:
+        if not _DATE.match(text):  # fromisoformat takes much more than RFC 3339
+            raise ValueError(text)
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidRequest(f"invalid filter 'until={text}'") from None

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import pytest
+
+from engine.api.shown import (
+    container_json,
+    container_summary,
+    human_duration,
+    mount_json,
+    port_map,
+    status_text,
+    timestamp,
+)
+from engine.containers.model import (
+    Attachment,
+    ContainerConfig,
+    HealthState,
+    HostConfig,
+    MountPoint,
+    Record,
+    State,
+    Status,
+)
+from engine.networks.model import Endpoint, PortBinding
+
+SECOND = 10**9
+START = 1763772279079667626
+
+
+def record(**changes: object) -> Record:
+    given: dict[str, object] = {
+        "id": "a" * 64,
+        "name": "web",
+        "created": START,
+        "config": ContainerConfig(image="x", exposed_ports=("80/tcp", "53/udp")),
+        "host": HostConfig(),
+        "image_id": "sha256:" + "b" * 64,
+        "path": "sh",
+        "args": ("-c", "true"),
+    }
+    return Record(**(given | changes))  # type: ignore[arg-type]
+
+
+def test_times_have_nine_digits_and_a_zero_time_is_gos() -> None:
+    assert timestamp(START) == "2025-11-22T00:44:39.079667626Z"
+    assert timestamp(START // SECOND * SECOND) == "2025-11-22T00:44:39.000000000Z"
+    assert timestamp(0) == "0001-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "Less than a second"),
+        (1.9, "1 second"),
+        (2, "2 seconds"),
+        (59.9, "59 seconds"),
+        (60, "About a minute"),
+        (120, "2 minutes"),
+        (3599, "59 minutes"),
+        (3600, "About an hour"),
+        (5400, "2 hours"),
+        (3600 * 47, "47 hours"),
+        (3600 * 48, "2 days"),
+        (3600 * 24 * 14, "2 weeks"),
+        (3600 * 24 * 60, "2 months"),
+        (3600 * 24 * 365 * 2, "2 years"),
+    ],
+)
+def test_durations_are_said_as_docker_says_them(seconds: float, text: str) -> None:
+    assert human_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        (State(), "Created"),
+        (State(Status.RUNNING, started_at=START), "Up 9 seconds"),
+        (
+            State(Status.RUNNING, started_at=START, health=HealthState("healthy")),
+            "Up 9 seconds (healthy)",
+        ),
+        (
+            State(Status.RUNNING, started_at=START, health=HealthState("starting")),
+            "Up 9 seconds (health: starting)",
+        ),
+        (State(Status.PAUSED, started_at=START), "Up 9 seconds (Paused)"),
+        (
+            State(Status.EXITED, exit_code=137, finished_at=START),
+            "Exited (137) 9 seconds ago",
+        ),
+        (
+            State(Status.RESTARTING, exit_code=1, finished_at=START),
+            "Restarting (1) 9 seconds ago",
+        ),
+        (State(Status.REMOVING), "Removal In Progress"),
+        (State(Status.DEAD), "Dead"),
+    ],
+)
+def test_a_status_is_one_line(state: State, text: str) -> None:
+    assert status_text(state, START + 9 * SECOND) == text
+
+
+def test_ports_are_shown_while_it_runs() -> None:
+    bound = (PortBinding(80, "tcp", "0.0.0.0", 8080), PortBinding(80, "tcp", "::", 8080))
+    running = record(state=State(Status.RUNNING), ports=bound)
+    summary = container_summary(running, image="x", now=START)
+    assert summary["Ports"] == [
+        {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+        {"IP": "::", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+        {"PrivatePort": 53, "Type": "udp"},
+    ]
+    assert port_map(running.config.exposed_ports, bound) == {
+        "80/tcp": [
+            {"HostIp": "0.0.0.0", "HostPort": "8080"},
+            {"HostIp": "::", "HostPort": "8080"},
+        ],
+        "53/udp": None,
+    }
+    stopped = record(state=State(Status.EXITED), ports=bound)
+    assert container_summary(stopped, image="x", now=START)["Ports"] == []
+    settings = container_json(stopped)["NetworkSettings"]
+    assert isinstance(settings, dict)
+    assert settings["Ports"] == {}
+
+
+def test_a_summary_has_seconds_and_one_string_of_a_command() -> None:
+    summary = container_summary(record(), image="x", now=START)
+    assert summary["Created"] == START // SECOND
+    assert summary["Command"] == "sh -c true"
+    assert summary["Names"] == ["/web"]
+    assert summary["Labels"] == {}
+
+
+def test_the_fields_beside_networks_tell_of_the_default_bridge() -> None:
+    endpoint = Endpoint(
+        "e" * 64, "n" * 64, "bridge", "a" * 64, "web", ipv4_address="172.17.0.2", ipv4_prefix=16,
+        gateway="172.17.0.1", mac_address="02:42:ac:11:00:02",
+    )  # fmt: skip
+    shown = container_json(
+        record(
+            state=State(Status.RUNNING, pid=5),
+            attachments=(Attachment("bridge", network_id="n" * 64, endpoint=endpoint),),
+        )
+    )
+    settings = shown["NetworkSettings"]
+    assert isinstance(settings, dict)
+    assert settings["IPAddress"] == "172.17.0.2"
+    assert settings["Networks"]["bridge"]["NetworkID"] == "n" * 64
+
+
+def test_health_is_there_only_with_a_check() -> None:
+    assert "Health" not in container_json(record())["State"]  # type: ignore[operator]
+    shown = container_json(record(state=State(health=HealthState("starting"))))
+    assert shown["State"]["Health"] == {  # type: ignore[index]
+        "Status": "starting",
+        "FailingStreak": 0,
+        "Log": [],
+    }
+
+
+def test_a_volume_mount_is_shown_as_docker_shows_it() -> None:
+    mount = MountPoint("volume", "/d", "/data/v/_data", "v", "local")
+    assert mount_json(mount) == {
+        "Type": "volume",
+        "Name": "v",
+        "Source": "/data/v/_data",
+        "Destination": "/d",
+        "Driver": "local",
+        "Mode": "z",
+        "RW": True,
+        "Propagation": "",
+    }
