@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from engine.containers.model import (
     ContainerConfig,
     CreateRequest,
+    ExecConfig,
     HealthCheck,
     HostConfig,
     LogConfig,
@@ -468,3 +469,16 @@ def _log_warnings(log: LogConfig) -> Iterator[str]:
         elif option not in _READ_LOG_OPTIONS:
             raise InvalidRequest(f"unknown log opt '{option}' for {driver} log driver")
     log_limits(log)
+
+
+def check_exec(config: ExecConfig) -> None:
+    if not config.cmd or not config.cmd[0]:
+        raise InvalidRequest("No exec command specified")
+    for text in (*config.cmd, *config.env, config.user, config.working_dir):
+        if "\0" in text:
+            raise InvalidRequest(f"invalid value {text!r}: it holds a NUL character")
+    for variable in config.env:
+        if not variable or variable.startswith("="):
+            raise InvalidRequest(f"invalid environment variable: {variable}")
+    if config.working_dir and not config.working_dir.startswith("/"):
+        raise InvalidRequest(f"Cwd must be an absolute path: {config.working_dir!r}")

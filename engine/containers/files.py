@@ -24,8 +24,10 @@ def hosts_text(
     extra: Sequence[tuple[str, str]],
     *,
     gateway: str,
+    base: str = "",
 ) -> str:
-    """`extra`: (name, address); the address "host-gateway" stands for `gateway`."""
+    """`extra`: (name, address); the address "host-gateway" stands for `gateway`. `base` is the
+    host's file for a container in the host's network."""
     lines = [
         f"{gateway if address == 'host-gateway' else address}\t{name}\n" for name, address in extra
     ]
@@ -36,7 +38,7 @@ def hosts_text(
             for address in (endpoint.ipv4_address, endpoint.ipv6_address)
             if address
         ]
-    return _LOCAL + "".join(lines)
+    return (base or _LOCAL) + "".join(lines)
 
 
 def served_resolv_conf(host_text: str, wanted: DnsOptions) -> str:

@@ -36,7 +36,6 @@ TABLE: Mapping[tuple[Status, Change], Status] = {
     (Status.RESTARTING, Change.START): Status.RUNNING,
     (Status.RESTARTING, Change.FAIL_TO_START): Status.EXITED,
     (Status.RESTARTING, Change.GIVE_UP): Status.EXITED,
-    (Status.RESTARTING, Change.REMOVE): Status.REMOVING,
     (Status.EXITED, Change.START): Status.RUNNING,
     (Status.EXITED, Change.FAIL_TO_START): Status.EXITED,
     (Status.EXITED, Change.REMOVE): Status.REMOVING,
@@ -62,7 +61,7 @@ def refusal(record: Record, change: Change) -> str:
     status = record.state.status
     match change:
         case Change.REMOVE:
-            state = "paused" if status is Status.PAUSED else "running"
+            state = status.value
             return (
                 f'cannot remove container "{record.name}": container is {state}: '
                 f"stop the container before removing or force remove"

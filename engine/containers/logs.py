@@ -138,6 +138,8 @@ class LogFile:
     def read_lines(self) -> bytes:
         """Up to CHUNK bytes of whole lines; b"" if there is none yet."""
         size = CHUNK
+        if os.fstat(self.descriptor).st_size < self.offset:
+            self.offset = 0  # a log of one file is emptied when it is full
         while True:
             data = os.pread(self.descriptor, size, self.offset)
             end = data.rfind(b"\n") + 1

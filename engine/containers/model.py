@@ -244,6 +244,7 @@ class MountPoint:
     recursive: bool = True  # bind: rbind
     recursive_read_only: bool = True
     options: tuple[str, ...] = ()  # tmpfs: "size=..", "mode=.."
+    create_source: bool = False  # bind of HostConfig.Mounts: make a missing source
     from_mounts: bool = False  # asked for in HostConfig.Mounts (inspect says Mode "z" or "")
 
 

@@ -157,6 +157,7 @@ def mount_point(request: MountRequest) -> MountPoint:
                 propagation=request.propagation or "rprivate",
                 recursive=not request.non_recursive,
                 recursive_read_only=not request.read_only_non_recursive,
+                create_source=request.create_mountpoint,
                 from_mounts=True,
             )
         case "volume":

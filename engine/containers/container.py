@@ -1,0 +1,74 @@
+"""A container as the daemon holds it: its record, and what is alive of it."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+from engine.containers.model import ExecConfig, ExecInstance, Record, WaitResult
+from engine.containers.restart import Backoff
+from engine.containers.streams import ProcessStreams
+from engine.runtime.launch import ExecProcess, Shim
+
+
+@dataclass(slots=True)
+class Exec:
+    """An exec instance: made by create, run once, kept for a while for those who ask."""
+
+    id: str
+    container_id: str
+    config: ExecConfig
+    is_claimed: bool = False  # a start was asked for
+    process: ExecProcess | None = None
+    exit_code: int | None = None
+    settled: asyncio.Event = field(default_factory=asyncio.Event)  # it ended, and that is known
+    started: asyncio.Event = field(default_factory=asyncio.Event)  # or failed to
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.exit_code is None
+
+    def instance(self) -> ExecInstance:
+        return ExecInstance(
+            self.id,
+            self.container_id,
+            self.config,
+            running=self.is_running,
+            exit_code=self.exit_code,
+            pid=self.process.pid if self.process is not None and self.is_running else 0,
+            can_remove=False,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Container:
+    """Mutable, the only thing here that is. `lock` covers every change of status."""
+
+    record: Record
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    shim: Shim | None = None
+    run_ended: asyncio.Event = field(default_factory=asyncio.Event)  # of the current run
+    backoff: Backoff = field(default_factory=Backoff)
+    is_being_restarted: bool = False  # by hand: auto-remove has to wait
+    is_being_removed: bool = False
+    console_size: tuple[int, int] | None = None  # height, width: asked for before the start
+    waiting_clients: set[ProcessStreams] = field(default_factory=set)  # attached before the start
+    waiters: list[tuple[str, asyncio.Future[WaitResult]]] = field(default_factory=list)
+    execs: dict[str, Exec] = field(default_factory=dict)
+    restart_task: asyncio.Task[None] | None = None
+    health_task: asyncio.Task[None] | None = None
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    def shown(self) -> Record:
+        """The record with what only the living know."""
+        running = tuple(exec.id for exec in self.execs.values() if exec.is_running)
+        return replace(self.record, exec_ids=running) if running else self.record
+
+    def answer_waiters(self, conditions: tuple[str, ...]) -> None:
+        state = self.record.state
+        result = WaitResult(state.exit_code, state.error)
+        for condition, future in self.waiters:
+            if condition in conditions and not future.done():
+                future.set_result(result)
+        self.waiters = [(kind, future) for kind, future in self.waiters if not future.done()]

@@ -1,0 +1,252 @@
+"""A create request becomes a record: image and request merged, mounts decided, volumes made.
+
+Write-ahead: the folder and the names of the volumes first, config.json last. What a crash leaves
+before that is no container, and the next daemon clears it away.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from engine.containers import checks, health, mounts, spec, start
+from engine.containers.machine import has_apparmor, host_devices
+from engine.containers.model import (
+    Attachment,
+    ContainerConfig,
+    CreateRequest,
+    EndpointSettings,
+    HealthCheck,
+    HostConfig,
+    LogConfig,
+    MountPoint,
+    Record,
+)
+from engine.containers.parts import Parts
+from engine.errors import Forbidden, InvalidRequest, NotFound
+from engine.ids import new_id
+from engine.images.model import Image
+from engine.volumes.model import ANONYMOUS_LABEL
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+
+async def create_container(
+    parts: Parts, request: CreateRequest, name: str
+) -> tuple[Record, tuple[str, ...]]:
+    """The new container's record, on disk, and warnings."""
+    warnings = check(parts, request)
+    image = parts.images.resolve(request.config.image)
+    host = with_defaults(request.host)
+    container_id = new_id()
+    config = merged_config(request.config, image)
+    config = replace(config, hostname=_hostname(parts, request, container_id))
+    command = (*(config.entrypoint or ()), *(config.cmd or ()))
+    if not command or not command[0]:
+        raise InvalidRequest("no command specified")
+    points = _mounts(parts, request, image)
+    folder = parts.store.folder(container_id)
+    logged = host.log_config.driver != "none"
+    record = Record(
+        id=container_id,
+        name=name,
+        created=time.time_ns(),
+        config=config,
+        host=host,
+        image_id=image.id,
+        path=command[0],
+        args=command[1:],
+        mounts=points,
+        attachments=attachments(request),
+        log_path=str(folder / f"{container_id}-json.log") if logged else "",
+        hostname_path=str(folder / "hostname"),
+        hosts_path=str(folder / "hosts"),
+        resolv_conf_path=str(folder / "resolv.conf"),
+    )
+    # Everything that can be refused is refused before anything is made.
+    spec.capability_names(host, parts.machine)
+    start.seccomp_filter(host, parts.machine)
+    spec.resources(host, host_devices(host))
+    for point in points:
+        if point.type == "bind" and point.from_mounts:
+            start.require_source(point)
+    return await _make(parts, request, image, record), warnings
+
+
+async def _make(parts: Parts, request: CreateRequest, image: Image, record: Record) -> Record:
+    anonymous = [point.name for point in record.mounts if point.anonymous]
+    parts.store.begin(record.id, anonymous)
+    made: list[str] = []
+    try:
+        points = []
+        for point in record.mounts:
+            points.append(await _with_volume(parts, request, image, point, made))
+        record = replace(record, mounts=tuple(points))
+        await asyncio.to_thread(parts.store.commit, record)
+    except BaseException:
+        for volume in made:
+            await parts.volumes.remove(volume, force=True, users=lambda _: ())
+        parts.store.clear(record.id)
+        raise
+    return record
+
+
+async def _with_volume(
+    parts: Parts, request: CreateRequest, image: Image, point: MountPoint, made: list[str]
+) -> MountPoint:
+    """`made` gets the name of a volume that didn't exist before."""
+    if point.type != "volume":
+        return point
+    try:
+        volume = parts.volumes.get(point.name)
+    except NotFound:
+        wish = next(
+            (wish for wish in request.host.mounts if wish.target == point.destination), None
+        )
+        labels: Mapping[str, str] = dict(wish.volume_labels) if wish is not None else {}
+        if point.anonymous:
+            labels = {**labels, ANONYMOUS_LABEL: ""}
+        volume = await parts.volumes.create(
+            point.name,
+            driver=point.driver,
+            options=dict(wish.volume_driver_options) if wish is not None else {},
+            labels=labels,
+        )
+        made.append(volume.name)
+        parts.events.publish("volume", "create", volume.name, {"driver": volume.driver})
+    if not point.no_copy:
+        await parts.volumes.copy_up(volume, parts.images.layers(image), point.destination)
+    return replace(point, source=volume.mountpoint)
+
+
+def check(parts: Parts, request: CreateRequest) -> tuple[str, ...]:
+    warnings = [*checks.check_request(request, cpus=parts.machine.cpus)]
+    host = request.host
+    start.refuse_unsupported_modes(host)
+    options = checks.parse_security_options(host.security_opt)
+    if "apparmor" in options and not has_apparmor():
+        warnings.append("AppArmor is not supported by the kernel: its profile has no effect")
+    elif options.get("apparmor", "unconfined") != "unconfined":
+        raise InvalidRequest("cannot apply an AppArmor profile: only 'unconfined' is supported")
+    if host.network_mode == "host" and (host.port_bindings or host.publish_all_ports):
+        warnings.append("Published ports are discarded when using host network mode")
+    return tuple(warnings)
+
+
+# --- image and request ------------------------------------------------------------------------
+
+
+def merged_config(wanted: ContainerConfig, image: Image) -> ContainerConfig:
+    """What the request leaves open is the image's. An entrypoint of one's own also replaces the
+    image's command; ("",) or () as entrypoint means none."""
+    base = image.config
+    entrypoint, cmd = wanted.entrypoint, wanted.cmd
+    if entrypoint is None:
+        entrypoint = base.entrypoint or None
+        cmd = cmd or base.cmd or None
+    elif not any(entrypoint):
+        entrypoint = None
+    return replace(
+        wanted,
+        env=merged_env(base.env, wanted.env),
+        cmd=cmd,
+        entrypoint=entrypoint,
+        user=wanted.user or base.user,
+        working_dir=wanted.working_dir or base.working_dir,
+        exposed_ports=_union(base.exposed_ports, wanted.exposed_ports),
+        volumes=_union(base.volumes, wanted.volumes),
+        labels={**base.labels, **wanted.labels},
+        stop_signal=wanted.stop_signal or base.stop_signal,
+        healthcheck=health.merged_check(wanted.healthcheck, _image_check(image)),
+        shell=wanted.shell or base.shell or None,
+    )
+
+
+def merged_env(base: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    names = {entry.partition("=")[0] for entry in wanted}
+    kept = [entry for entry in base if entry.partition("=")[0] not in names]
+    return (*wanted, *kept)
+
+
+def _union(base: Sequence[Item], wanted: Sequence[Item]) -> tuple[Item, ...]:
+    return tuple(dict.fromkeys((*base, *wanted)))
+
+
+def _image_check(image: Image) -> HealthCheck | None:
+    check = image.config.healthcheck
+    if check is None:
+        return None
+    return HealthCheck(
+        check.test,
+        check.interval,
+        check.timeout,
+        check.start_period,
+        check.start_interval,
+        check.retries,
+    )
+
+
+def with_defaults(host: HostConfig) -> HostConfig:
+    """Docker shows these in inspect as if they had been asked for."""
+    log_config = host.log_config
+    return replace(
+        host,
+        network_mode=host.network_mode or "default",
+        memory_swap=host.memory_swap or 2 * host.memory,
+        shm_size=host.shm_size or spec.DEFAULT_SHM_SIZE,
+        ipc_mode=host.ipc_mode or "private",
+        restart_policy=replace(host.restart_policy, name=host.restart_policy.name or "no"),
+        log_config=LogConfig(log_config.driver or "json-file", log_config.options),
+    )
+
+
+def _hostname(parts: Parts, request: CreateRequest, container_id: str) -> str:
+    host = request.host
+    if request.config.hostname:
+        return request.config.hostname
+    if host.network_mode == "host" or host.uts_mode == "host":
+        return start.host_name()
+    return spec.default_hostname(container_id)
+
+
+def attachments(request: CreateRequest) -> tuple[Attachment, ...]:
+    """The networks to join: that of NetworkMode first."""
+    mode = request.host.network_mode or "default"
+    if mode.startswith("container:"):
+        return ()
+    if request.config.network_disabled:
+        return (Attachment("none"),)
+    first = "bridge" if mode == "default" else mode
+    wanted = {name: settings for name, settings in request.endpoints.items()}
+    settings = wanted.pop(first, None) or wanted.pop(mode, None) or EndpointSettings()
+    return (
+        Attachment(first, settings),
+        *(Attachment(name, settings) for name, settings in wanted.items()),
+    )
+
+
+def _mounts(parts: Parts, request: CreateRequest, image: Image) -> tuple[MountPoint, ...]:
+    inherited: list[MountPoint] = []
+    for reference in request.host.volumes_from:
+        name, _, mode = reference.partition(":")
+        inherited += mounts.inherit(parts.find(name).record.mounts, mode)
+    points = mounts.wanted_mounts(
+        request.config,
+        request.host,
+        image_volumes=image.config.volumes,
+        inherited=inherited,
+    )
+    return tuple(
+        replace(point, name=new_id()) if point.type == "volume" and not point.name else point
+        for point in points
+    )
+
+
+def already_connected(container_name: str, network_name: str) -> Forbidden:
+    return Forbidden(
+        f"endpoint with name {container_name} already exists in network {network_name}"
+    )

@@ -1,0 +1,103 @@
+"""What the work on containers needs: the neighbours, the store, and an owner for its tasks."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from engine.containers.container import Container
+from engine.containers.logs import LogWatch
+from engine.containers.model import Record
+from engine.containers.spec import Machine
+from engine.containers.store import Store
+from engine.events import EventLog
+from engine.images.operations import Images
+from engine.networks.operations import Networks
+from engine.runtime.cgroup_tree import Hierarchy
+from engine.runtime.launch import Spawner
+from engine.volumes.operations import Volumes
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Tasks:
+    """Owns what runs on its own: `work` is waited for at the end, `watches` are cancelled."""
+
+    work: set[asyncio.Task[object]] = field(default_factory=set)
+    watches: set[asyncio.Task[object]] = field(default_factory=set)
+    is_closing: bool = False
+
+    async def finish(self, coroutine: Coroutine[object, object, T]) -> T:
+        """The result; goes on to the end also if the caller is cancelled: a change of state is
+        never left half done because a client went away."""
+        task = asyncio.create_task(coroutine)
+        self._own(task, self.work)
+        return await asyncio.shield(task)
+
+    def start(self, coroutine: Coroutine[object, object, None], what: str) -> asyncio.Task[None]:
+        """Work that nobody waits for now."""
+        return self._begin(coroutine, what, self.work)
+
+    def watch(self, coroutine: Coroutine[object, object, None], what: str) -> asyncio.Task[None]:
+        """A loop that ends by being cancelled."""
+        return self._begin(coroutine, what, self.watches)
+
+    def _begin(
+        self,
+        coroutine: Coroutine[object, object, None],
+        what: str,
+        owner: set[asyncio.Task[object]],
+    ) -> asyncio.Task[None]:
+        async def outermost() -> None:
+            try:
+                await coroutine
+            except Exception:
+                log.exception("%s failed", what)
+
+        task = asyncio.create_task(outermost())
+        self._own(task, owner)
+        return task
+
+    def _own(self, task: "asyncio.Task[T]", owner: "set[asyncio.Task[object]]") -> None:
+        owned: asyncio.Task[object] = task
+        owner.add(owned)
+        owned.add_done_callback(owner.discard)
+
+    async def close(self) -> None:
+        self.is_closing = True
+        for task in self.watches:
+            task.cancel()
+        while pending := self.work | self.watches:
+            await asyncio.wait(pending)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    spawner: Spawner
+    images: Images
+    volumes: Volumes
+    networks: Networks
+    events: EventLog
+    store: Store
+    machine: Machine
+    hierarchy: Hierarchy
+    boot_id: str
+    exec_root: Path  # <exec-root>/containers
+    log_watch: LogWatch
+    find: Callable[[str], Container]  # by id, name or prefix; raises NotFound
+    forget: Callable[[Container], None]  # it is no longer among the containers
+    volume_users: Callable[[str], tuple[str, ...]]  # ids of those that mount a volume
+    tasks: Tasks = field(default_factory=Tasks)
+
+    def exec_dir(self, container_id: str) -> str:
+        return str(self.exec_root / container_id)
+
+    def publish(self, record: Record, action: str, **attributes: str) -> None:
+        """An event of a container, with the attributes that Docker gives all of them."""
+        common = {"image": record.config.image, "name": record.name, **record.config.labels}
+        self.events.publish("container", action, record.id, {**common, **attributes})

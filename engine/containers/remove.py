@@ -1,0 +1,62 @@
+"""A container goes: its record first, so that its name is free, then all that it had."""
+
+import asyncio
+import logging
+from dataclasses import replace
+
+from engine.containers import lifecycle, start
+from engine.containers.container import Container
+from engine.containers.lifecycle import Change
+from engine.containers.parts import Parts
+from engine.errors import EngineError, Failure
+
+log = logging.getLogger(__name__)
+
+
+async def remove_container(parts: Parts, container: Container, *, volumes: bool) -> None:
+    """Under the container's lock, when it is down. A crash in between is taken up by the next
+    daemon: the status on disk says so."""
+    lifecycle.demand(container.record, Change.REMOVE)
+    container.is_being_removed = True
+    record = container.record
+    container.record = replace(record, state=lifecycle.changed(record.state, Change.REMOVE))
+    try:
+        parts.store.save_state(container.record, durable=False)
+        await parts.networks.leave(record.id)
+        await asyncio.to_thread(_remove_files, parts, record.id)
+    except OSError as error:
+        state = lifecycle.changed(container.record.state, Change.FAIL_TO_REMOVE)
+        container.record = replace(container.record, state=state)
+        container.is_being_removed = False
+        raise Failure(f"cannot remove container {record.id}: {error}") from error
+    parts.forget(container)
+    for client in container.waiting_clients:
+        client.never_connects()
+    if volumes:
+        await _remove_volumes(parts, container)
+    parts.publish(record, "destroy")
+    # What `wait` answers is how it ended, not that it is going.
+    container.record = record
+    container.answer_waiters(("removed", "not-running", "next-exit"))
+    container.run_ended.set()
+    parts.log_watch.wake(str(parts.store.folder(record.id)))
+    log.info("container %s removed", record.id)
+
+
+def _remove_files(parts: Parts, container_id: str) -> None:
+    parts.store.forget(container_id)
+    parts.store.clear(container_id)
+    start.clear_exec_dir(parts.exec_dir(container_id))
+
+
+async def _remove_volumes(parts: Parts, container: Container) -> None:
+    for mount in container.record.mounts:
+        if mount.type != "volume" or not mount.anonymous:
+            continue
+        try:
+            await parts.volumes.remove(mount.name, force=True, users=parts.volume_users)
+        except EngineError as error:
+            # Another container uses it too (volumes from): it stays, as in Docker.
+            log.info("volume %s stays: %s", mount.name, error)
+        else:
+            parts.events.publish("volume", "destroy", mount.name, {"driver": mount.driver})

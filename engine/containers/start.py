@@ -1,0 +1,425 @@
+"""From a record to a running process: what it needs is gathered, launched, joined, let go.
+
+A failure at any point undoes everything: no address, port, process or mount stays.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from engine.containers import checks, files, spec
+from engine.containers.container import Container
+from engine.containers.machine import host_devices
+from engine.containers.model import Attachment, HostConfig, MountPoint, Record
+from engine.containers.parts import Parts
+from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound, Unsupported
+from engine.networks.model import (
+    DnsOptions,
+    Endpoint,
+    EndpointRequest,
+    Network,
+    PortBinding,
+    PortRequest,
+)
+from engine.oci.rootfs import Rootfs
+from engine.runtime import seccomp, seccomp_default, seccomp_profile
+from engine.runtime.launch import LaunchRequest, LogTarget, Lost, Shim, StartFailed
+
+log = logging.getLogger(__name__)
+
+NOT_STARTED = 128  # Docker's exit code for a start that failed before the command
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPlace:
+    """Where a container's network namespace comes from."""
+
+    path: str | None  # to join; "" = the host's, None = a new one
+    files_of: Record | None = None  # the container whose hosts and resolv.conf it shares
+
+    @property
+    def is_own(self) -> bool:
+        return self.path is None
+
+
+async def launch(parts: Parts, container: Container) -> Shim:
+    """The running container's shim; `container.record` then has its endpoints and ports.
+
+    Raises EngineError, and StartFailed for what the command itself is to blame for."""
+    record = container.record
+    place = network_place(parts, record)
+    pid_path = _pid_namespace(parts, record)
+    lowers = parts.images.layers(parts.images.resolve(record.image_id))
+    mounts = resolve_mounts(parts, record)
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(parts.networks.leave, record.id)
+        record = _allocate(parts, record, is_own=place.is_own)
+        write_files(parts, record, place)
+        around = spec.Surroundings(mounts, place.path, pid_path, host_devices(record.host))
+        request = _request(parts, container, record, place, around, lowers)
+        # Where a crash may come now, adoption finds in state.json what the process is to have.
+        parts.store.save_state(replace(record, boot_id=parts.boot_id), durable=False)
+        undo.callback(parts.store.save_state, container.record, durable=False)
+        os.makedirs(request.exec_dir, 0o700, exist_ok=True)
+        undo.callback(clear_exec_dir, request.exec_dir)
+        shim = await parts.spawner.launch(request)
+        undo.push_async_callback(abandon, shim)
+        if shim.sockets is not None:
+            await parts.networks.join(
+                record.id,
+                _endpoints(record),
+                shim.sockets,
+                record.ports,
+                dns=dns_options(record.host),
+            )
+        await _connect_clients(container, shim)
+        await shim.go()
+        undo.pop_all()
+    container.record = replace(record, boot_id=parts.boot_id)
+    return shim
+
+
+async def abandon(shim: Shim) -> None:
+    """Ends a container that is not to go on, and clears it away."""
+    try:
+        await shim.kill_all()
+    except Lost:
+        return  # a start that was refused has cleared itself away
+    await shim.exited
+    await shim.release()
+
+
+def clear_exec_dir(exec_dir: str) -> None:
+    """The shim's folder goes once its container's end is in our own record."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(exec_dir)
+
+
+def _endpoints(record: Record) -> tuple[Endpoint, ...]:
+    found = (attachment.endpoint for attachment in record.attachments)
+    return tuple(endpoint for endpoint in found if endpoint is not None)
+
+
+async def _connect_clients(container: Container, shim: Shim) -> None:
+    """Those who attached before the start: before the first instruction, so nothing is lost."""
+    container.run_ended = asyncio.Event()
+    for client in tuple(container.waiting_clients):
+        reader, writer = await shim.attach(
+            stdin=client.stdin, stdout=client.stdout, stderr=client.stderr
+        )
+        client.connect(reader, writer, container.run_ended)
+    container.waiting_clients.clear()
+
+
+# --- networks ---------------------------------------------------------------------------------
+
+
+def network_place(parts: Parts, record: Record) -> NetworkPlace:
+    mode = record.host.network_mode
+    if mode == "host":
+        return NetworkPlace("")
+    if not mode.startswith("container:"):
+        return NetworkPlace(None)
+    other = _running(parts, mode.removeprefix("container:"), "network")
+    if other.id == record.id:
+        raise InvalidRequest("cannot join own network namespace")
+    return NetworkPlace(f"/proc/{other.state.pid}/ns/net", other)
+
+
+def _pid_namespace(parts: Parts, record: Record) -> str | None:
+    mode = record.host.pid_mode
+    if mode == "host":
+        return ""
+    if not mode.startswith("container:"):
+        return None
+    other = _running(parts, mode.removeprefix("container:"), "PID namespace")
+    return f"/proc/{other.state.pid}/ns/pid"
+
+
+def _running(parts: Parts, reference: str, what: str) -> Record:
+    other = parts.find(reference).record
+    if not other.state.status.is_up:
+        raise Conflict(f"cannot join {what} of a non running container: {other.id}")
+    return other
+
+
+def _allocate(parts: Parts, record: Record, *, is_own: bool) -> Record:
+    attachments = tuple(attach(parts, record, wanted) for wanted in record.attachments)
+    if not is_own:
+        return replace(record, attachments=attachments, ports=())
+    wanted_ports = tuple(port_requests(record))
+    gateway = next(
+        (
+            parts.networks.get(found.network_id)
+            for found in attachments
+            if found.endpoint is not None and found.endpoint.ifname
+        ),
+        None,
+    )
+    ports: tuple[PortBinding, ...] = ()
+    if wanted_ports and gateway is not None:
+        ports = parts.networks.reserve_ports(record.id, wanted_ports, network=gateway)
+    return replace(record, attachments=attachments, ports=ports)
+
+
+def attach(parts: Parts, record: Record, wanted: Attachment) -> Attachment:
+    """The attachment with a place taken in its network."""
+    try:
+        network = _network(parts, wanted)
+    except NotFound as error:
+        raise NotFound(f"failed to set up container networking: {error}") from error
+    settings = wanted.settings
+    links = (*settings.links, *(record.host.links if not network.predefined else ()))
+    endpoint = parts.networks.allocate(
+        network,
+        EndpointRequest(
+            container_id=record.id,
+            container_name=record.name,
+            hostname=record.config.hostname,
+            aliases=settings.aliases,
+            ipv4_address=settings.ipv4_address,
+            ipv6_address=settings.ipv6_address,
+            mac_address=settings.mac_address or record.config.mac_address,
+            gateway_priority=settings.gateway_priority,
+            links={
+                alias: parts.find(name).record.name for alias, name in map(checks.parse_link, links)
+            },
+        ),
+    )
+    return replace(
+        wanted,
+        network=network.name,
+        network_id=network.id,
+        endpoint=endpoint,
+        dns_names=endpoint.dns_names,
+    )
+
+
+def _network(parts: Parts, wanted: Attachment) -> Network:
+    """A network that was removed and made anew under its name is followed, as Docker does."""
+    if wanted.network_id:
+        with contextlib.suppress(NotFound):
+            return parts.networks.get(wanted.network_id)
+    return parts.networks.get(wanted.network)
+
+
+def port_requests(record: Record) -> Iterator[PortRequest]:
+    bound = set()
+    for text, published in record.host.port_bindings.items():
+        port, protocol = checks.parse_port(text)
+        bound.add((port, protocol))
+        for wish in published:
+            low, _, high = wish.host_port.partition("-")
+            yield PortRequest(
+                port,
+                protocol,
+                host_ip=wish.host_ip.strip("[]"),
+                host_port=int(low or 0),
+                host_port_end=int(high or 0),
+            )
+    if record.host.publish_all_ports:
+        for text in record.config.exposed_ports:
+            if (exposed := checks.parse_port(text)) not in bound:
+                yield PortRequest(*exposed)
+
+
+def dns_options(host: HostConfig) -> DnsOptions:
+    return DnsOptions(host.dns, host.dns_options, host.dns_search)
+
+
+def write_files(parts: Parts, record: Record, place: NetworkPlace) -> None:
+    """In place, never by rename: a running container has these very files mounted."""
+    if place.files_of is not None:
+        return
+    wanted = dns_options(record.host)
+    shares_network = place.path == ""
+    host_resolv = _text("/etc/resolv.conf")
+    serves_names = any(
+        parts.networks.get(attachment.network_id).serves_names
+        for attachment in record.attachments
+        if attachment.network_id
+    )
+    if serves_names:
+        resolv = files.served_resolv_conf(host_resolv, wanted)
+    else:
+        resolv = files.copied_resolv_conf(host_resolv, wanted, shares_network=shares_network)
+    extra = [checks.parse_extra_host(entry) for entry in record.host.extra_hosts]
+    hosts = files.hosts_text(
+        record.config.hostname,
+        record.config.domainname,
+        _endpoints(record),
+        extra,
+        gateway=_host_gateway(parts),
+        base=_text("/etc/hosts") if shares_network else "",
+    )
+    for path, text in (
+        (record.resolv_conf_path, resolv),
+        (record.hosts_path, hosts),
+        (record.hostname_path, f"{record.config.hostname}\n"),
+    ):
+        _write_in_place(path, text)
+
+
+def _write_in_place(path: str, text: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o644), "w") as stream:
+        os.fchmod(stream.fileno(), 0o644)
+        stream.write(text)
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _host_gateway(parts: Parts) -> str:
+    """What "host-gateway" stands for: this machine, as the default bridge sees it."""
+    pools = parts.networks.get("bridge").pools
+    return pools[0].gateway if pools else ""
+
+
+def host_name() -> str:
+    return socket.gethostname()
+
+
+# --- mounts -----------------------------------------------------------------------------------
+
+
+def resolve_mounts(parts: Parts, record: Record) -> list[Mapping[str, object]]:
+    return [_resolve_mount(parts, mount) for mount in record.mounts]
+
+
+def _resolve_mount(parts: Parts, mount: MountPoint) -> Mapping[str, object]:
+    match mount.type:
+        case "bind":
+            require_source(mount)
+            return spec.bind_mount(mount, mount.source)
+        case "volume":
+            source = parts.volumes.source(parts.volumes.get(mount.name))
+            if source.kind == "tmpfs":
+                return spec.tmpfs_mount(
+                    mount.destination, source.options, read_only=mount.read_only
+                )
+            read_only = mount.read_only or "ro" in source.options
+            return spec.bind_mount(replace(mount, read_only=read_only), source.path)
+        case _:
+            return spec.tmpfs_mount(mount.destination, mount.options, read_only=mount.read_only)
+
+
+def require_source(mount: MountPoint) -> None:
+    """A missing source of `Mounts` is refused, one of `Binds` is made, as Docker does."""
+    if os.path.exists(mount.source):
+        return
+    if mount.from_mounts and not mount.create_source:
+        raise InvalidRequest(
+            f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
+        )
+    try:
+        os.makedirs(mount.source, 0o755, exist_ok=True)
+    except OSError as error:
+        raise InvalidRequest(
+            f"error while creating mount source path '{mount.source}': {error.strerror}"
+        ) from error
+
+
+# --- the request to the runtime ---------------------------------------------------------------
+
+
+def _request(
+    parts: Parts,
+    container: Container,
+    record: Record,
+    place: NetworkPlace,
+    around: spec.Surroundings,
+    lowers: tuple[str, ...],
+) -> LaunchRequest:
+    folder = parts.store.folder(record.id)
+    if place.files_of is not None:
+        other = place.files_of
+        record = replace(
+            record,
+            hosts_path=other.hosts_path,
+            resolv_conf_path=other.resolv_conf_path,
+            hostname_path=other.hostname_path,
+            config=replace(record.config, hostname=other.config.hostname),
+        )
+    if container.console_size is not None:
+        record = replace(record, host=replace(record.host, console_size=container.console_size))
+    max_size, max_file = checks.log_limits(record.host.log_config)
+    return LaunchRequest(
+        container_id=record.id,
+        spec=spec.make_spec(record, parts.machine, around),
+        seccomp=seccomp_filter(record.host, parts.machine),
+        user=record.config.user,
+        groups=record.host.group_add,
+        rootfs=Rootfs(
+            lowers,
+            str(folder / "rootfs/upper"),
+            str(folder / "rootfs/work"),
+            record.host.readonly_rootfs,
+        ),
+        exec_dir=parts.exec_dir(record.id),
+        log=LogTarget(record.log_path, max_size, max_file),
+        open_stdin=record.config.open_stdin,
+        stdin_once=record.config.stdin_once,
+        init=bool(record.host.init),
+        own_network=place.is_own,
+        dns=any(
+            parts.networks.get(attachment.network_id).serves_names
+            for attachment in record.attachments
+            if attachment.network_id
+        ),
+    )
+
+
+def seccomp_filter(
+    host: HostConfig, machine: spec.Machine, *, privileged: bool | None = None
+) -> bytes:
+    """b"" = unconfined. A profile that can't be read is an error, never "no filter"."""
+    wanted = checks.parse_security_options(host.security_opt).get("seccomp", "")
+    is_privileged = host.privileged if privileged is None else privileged
+    if wanted == "unconfined" or (is_privileged and not wanted):
+        return b""
+    names = spec.capability_names(replace(host, privileged=is_privileged), machine)
+    return _compiled(wanted, frozenset(names), machine.kernel)
+
+
+@lru_cache(maxsize=64)
+def _compiled(profile: str, capabilities: frozenset[str], kernel: tuple[int, int]) -> bytes:
+    if profile in ("", "builtin"):
+        chosen = seccomp_default.default_profile()
+    else:
+        chosen = seccomp_profile.parse_profile(profile)
+    return seccomp.compile_filter(chosen, capabilities, kernel=kernel)
+
+
+def start_error(error: Exception) -> tuple[int, EngineError]:
+    """(exit code to record, refusal for the client)"""
+    match error:
+        case StartFailed():
+            # The CLI makes 126 and 127 out of the text; Docker's status for both is 400.
+            kind = InvalidRequest if error.exit_code in (126, 127) else Failure
+            return error.exit_code, kind(str(error))
+        case EngineError():
+            return NOT_STARTED, error
+        case OSError():
+            return NOT_STARTED, Failure(f"cannot start container: {error}")
+        case _:
+            raise error
+
+
+def refuse_unsupported_modes(host: HostConfig) -> None:
+    if host.ipc_mode.startswith("container:"):
+        raise Unsupported(
+            "cannot share the IPC namespace of another container: its /dev/shm is private to it"
+        )

@@ -1,0 +1,386 @@
+"""What happens to a container on its own: exits, restarts, health, and a new daemon.
+
+Every change of status happens under the container's lock, is on disk before it is told, and is
+told in this order: record, events, waiters, followers.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, replace
+
+from engine.containers import execs, health, lifecycle, restart, start
+from engine.containers.container import Container
+from engine.containers.lifecycle import Change
+from engine.containers.model import HealthState, Record, State, Status
+from engine.containers.parts import Parts
+from engine.containers.remove import remove_container
+from engine.errors import EngineError, NotFound
+from engine.runtime.launch import ExitStatus, Shim
+
+log = logging.getLogger(__name__)
+
+LOST = 255  # exit code of a container whose end nobody saw: Docker's
+
+
+# --- start ------------------------------------------------------------------------------------
+
+
+async def start_container(parts: Parts, container: Container) -> None:
+    """Under the container's lock, from a status that allows it. Raises EngineError and then
+    leaves the reason in the state."""
+    lifecycle.demand(container.record, Change.START)
+    try:
+        shim = await start.launch(parts, container)
+    except Exception as error:
+        exit_code, refusal = start.start_error(error)
+        _record_failure(parts, container, exit_code, str(refusal))
+        raise refusal from error
+    _began(parts, container, shim, at=time.time_ns())
+    record = container.record
+    parts.store.save_state(record, durable=False)
+    for attachment in record.attachments:
+        network_event(parts, record, "connect", attachment.network_id)
+    for mount in record.mounts:
+        if mount.type == "volume":
+            parts.events.publish(
+                "volume",
+                "mount",
+                mount.name,
+                {
+                    "container": record.id,
+                    "destination": mount.destination,
+                    "driver": mount.driver,
+                    "propagation": mount.propagation,
+                    "read/write": "false" if mount.read_only else "true",
+                },
+            )
+    parts.publish(record, "start")
+    log.info("container %s started: pid %d", record.id, shim.pid)
+
+
+def _began(parts: Parts, container: Container, shim: Shim, *, at: int) -> None:
+    record = container.record
+    probe = health.probe_of(record.config)
+    first = HealthState("starting") if probe is not None else None
+    state = lifecycle.started(record.state, pid=shim.pid, at=at, health=first)
+    container.record = replace(record, state=state)
+    attend(parts, container, shim)
+
+
+def attend(parts: Parts, container: Container, shim: Shim) -> None:
+    """From now on its exit is seen and its health is probed."""
+    container.shim = shim
+    parts.tasks.watch(_await_exit(parts, container, shim), f"supervising {container.id}")
+    watch_health(parts, container)
+
+
+def _record_failure(parts: Parts, container: Container, exit_code: int, message: str) -> None:
+    state = lifecycle.failed_to_start(container.record.state, exit_code=exit_code, error=message)
+    container.record = replace(container.record, state=state)
+    for client in container.waiting_clients:
+        client.never_connects()
+    container.waiting_clients.clear()
+    try:
+        parts.store.save_state(container.record, durable=False)
+    except OSError as error:
+        log.error("cannot save the state of container %s: %s", container.id, error)
+    if container.record.host.auto_remove:
+        begin_removal(parts, container)
+
+
+def network_event(parts: Parts, record: Record, action: str, network_id: str) -> None:
+    if not network_id:
+        return
+    try:
+        network = parts.networks.get(network_id)
+    except NotFound:
+        return
+    attributes = {"container": record.id, "name": network.name, "type": network.driver}
+    parts.events.publish("network", action, network_id, attributes)
+
+
+# --- exit -------------------------------------------------------------------------------------
+
+
+async def _await_exit(parts: Parts, container: Container, shim: Shim) -> None:
+    # Shielded: the future is the shim's, and others wait for it too.
+    status = await asyncio.shield(shim.exited)
+    await parts.tasks.finish(_record_exit(parts, container, shim, status))
+
+
+async def _record_exit(parts: Parts, container: Container, shim: Shim, status: ExitStatus) -> None:
+    async with container.lock:
+        if container.shim is not shim:
+            return
+        await settle_exit(parts, container, status)
+        container.shim = None
+        container.run_ended.set()
+        await shim.release()
+        start.clear_exec_dir(parts.exec_dir(container.id))
+
+
+async def settle_exit(parts: Parts, container: Container, status: ExitStatus) -> None:
+    """The container is down: in the record, on disk, in events, for those who wait."""
+    stop_watching(container)
+    await execs.settle_all(container)
+    await parts.networks.leave(container.id)
+    record = container.record
+    state = record.state
+    again = None
+    if not parts.tasks.is_closing and not container.is_being_restarted:
+        again = restart.after_exit(
+            record.host.restart_policy,
+            container.backoff,
+            exit_code=status.code,
+            stopped_by_user=state.stopped_by_user,
+            ran_for=(status.finished_at - state.started_at) / 1e9,
+        )
+    ended = lifecycle.exited(
+        state,
+        exit_code=status.code,
+        at=status.finished_at,
+        oom_killed=status.oom_killed,
+        restarting=again is not None,
+    )
+    networks = [attachment.network_id for attachment in record.attachments]
+    container.record = replace(_disconnected(record), state=ended)
+    await save_durably(parts, container)
+    if status.oom_killed:
+        parts.publish(record, "oom")
+    ran_for = max(0, status.finished_at - state.started_at) // 1_000_000_000
+    parts.publish(record, "die", exitCode=str(status.code), execDuration=str(ran_for))
+    for network_id in networks:
+        network_event(parts, record, "disconnect", network_id)
+    for mount in record.mounts:
+        if mount.type == "volume":
+            attributes = {"container": record.id, "driver": mount.driver}
+            parts.events.publish("volume", "unmount", mount.name, attributes)
+    log.info("container %s exited: %d", record.id, status.code)
+    parts.log_watch.wake(str(parts.store.folder(record.id)))
+    if again is not None:
+        container.answer_waiters(("next-exit",))
+        _restart_later(parts, container, again)
+        return
+    container.answer_waiters(("next-exit", "not-running"))
+    if record.host.auto_remove and not container.is_being_restarted:
+        begin_removal(parts, container)
+
+
+def _disconnected(record: Record) -> Record:
+    attachments = tuple(replace(attachment, endpoint=None) for attachment in record.attachments)
+    return replace(record, attachments=attachments, ports=())
+
+
+async def save_durably(parts: Parts, container: Container) -> None:
+    """A full disk must not keep a container from ending: it is said, and the daemon goes on."""
+    record = container.record
+    try:
+        await asyncio.to_thread(parts.store.save_state, record, durable=True)
+    except OSError as error:
+        log.error("cannot save the state of container %s: %s", record.id, error)
+
+
+def begin_removal(parts: Parts, container: Container) -> None:
+    """--rm: by the daemon, with the anonymous volumes."""
+    parts.tasks.start(_remove_alone(parts, container), f"removing {container.id}")
+
+
+async def _remove_alone(parts: Parts, container: Container) -> None:
+    try:
+        async with container.lock:
+            if not container.is_being_removed and not container.record.state.status.is_up:
+                await remove_container(parts, container, volumes=True)
+    except EngineError as error:
+        log.error("cannot remove container %s: %s", container.id, error)
+
+
+# --- restart ----------------------------------------------------------------------------------
+
+
+def _restart_later(parts: Parts, container: Container, backoff: restart.Backoff) -> None:
+    container.backoff = backoff
+    container.restart_task = parts.tasks.watch(
+        _restart(parts, container, backoff.delay), f"restarting {container.id}"
+    )
+
+
+async def _restart(parts: Parts, container: Container, delay: float) -> None:
+    await asyncio.sleep(delay)
+    await parts.tasks.finish(_restart_now(parts, container))
+
+
+async def _restart_now(parts: Parts, container: Container) -> None:
+    async with container.lock:
+        if container.record.state.status is not Status.RESTARTING:
+            return
+        container.restart_task = None
+        container.record = replace(
+            container.record, restart_count=container.record.restart_count + 1
+        )
+        try:
+            await start_container(parts, container)
+        except EngineError as error:
+            log.error("cannot restart container %s: %s", container.id, error)
+            container.answer_waiters(("not-running",))
+            parts.log_watch.wake(str(parts.store.folder(container.id)))
+
+
+def give_up_restarting(parts: Parts, container: Container) -> None:
+    """A stop or kill of a container that waits for its next start. Under its lock."""
+    if container.restart_task is not None:
+        container.restart_task.cancel()
+        container.restart_task = None
+    state = lifecycle.changed(container.record.state, Change.GIVE_UP)
+    container.record = replace(container.record, state=replace(state, stopped_by_user=True))
+    parts.store.save_state(container.record, durable=False)
+    container.answer_waiters(("not-running",))
+    parts.log_watch.wake(str(parts.store.folder(container.id)))
+
+
+# --- health -----------------------------------------------------------------------------------
+
+
+def watch_health(parts: Parts, container: Container) -> None:
+    state = container.record.state
+    probe = health.probe_of(container.record.config)
+    if probe is None or state.health is None:
+        return
+
+    def report(found: HealthState) -> None:
+        _report_health(parts, container, found)
+
+    async def run(command: tuple[str, ...], timeout: float) -> tuple[int, str]:
+        return await execs.probe(parts, container, command, timeout)
+
+    loop = health.watch_health(
+        probe,
+        started_at=state.started_at,
+        health=state.health,
+        run=run,
+        report=report,
+    )
+    container.health_task = parts.tasks.watch(loop, f"health check of {container.id}")
+
+
+def _report_health(parts: Parts, container: Container, found: HealthState) -> None:
+    record = container.record
+    before = record.state.health
+    if before is None or not record.state.status.is_up:
+        return
+    container.record = replace(record, state=replace(record.state, health=found))
+    parts.store.save_state(container.record, durable=False)
+    if found.status != before.status:
+        parts.publish(record, f"health_status: {found.status}")
+
+
+def stop_watching(container: Container) -> None:
+    if container.health_task is not None:
+        container.health_task.cancel()
+        container.health_task = None
+
+
+# --- a new daemon -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What adoption learned of one container: it lives, or how it ended."""
+
+    shim: Shim | None = None
+    exit: ExitStatus | None = None
+
+
+async def adopt(parts: Parts, container: Container) -> None:
+    """What a container became while no daemon looked. Under no lock: nobody else is there yet."""
+    record = container.record
+    found = await Shim.adopt(parts.exec_dir(record.id))
+    if record.state.status is Status.REMOVING or record.state.status is Status.DEAD:
+        if isinstance(found, Shim):
+            await start.abandon(found)
+        await remove_container(parts, container, volumes=record.host.auto_remove)
+        return
+    if isinstance(found, Shim):
+        await _take_over(parts, container, found)
+    elif isinstance(found, ExitStatus):
+        await _catch_up(parts, container, found)
+    elif record.state.status.is_up:
+        now = ExitStatus(LOST, None, False, time.time_ns())
+        await _catch_up(parts, container, now)
+    elif record.state.status is Status.RESTARTING or _has_endpoints(record):
+        state = record.state
+        if state.status is Status.RESTARTING:
+            state = lifecycle.changed(state, Change.GIVE_UP)
+        container.record = replace(_disconnected(record), state=state)
+
+
+def _has_endpoints(record: Record) -> bool:
+    return any(attachment.endpoint is not None for attachment in record.attachments)
+
+
+async def _take_over(parts: Parts, container: Container, shim: Shim) -> None:
+    record = container.record
+    state = record.state
+    if not state.status.is_up:
+        # The daemon died between the start and the record of it.
+        first = HealthState("starting") if health.probe_of(record.config) is not None else None
+        if state.status is Status.RESTARTING:
+            state = lifecycle.changed(state, Change.GIVE_UP)
+        state = lifecycle.started(state, pid=shim.pid, at=time.time_ns(), health=first)
+    container.record = replace(record, state=replace(state, pid=shim.pid), boot_id=parts.boot_id)
+    if shim.sockets is not None:
+        endpoints = [
+            attachment.endpoint
+            for attachment in record.attachments
+            if attachment.endpoint is not None
+        ]
+        await parts.networks.adopt(
+            record.id,
+            endpoints,
+            shim.sockets,
+            record.ports,
+            dns=start.dns_options(record.host),
+        )
+    parts.store.save_state(container.record, durable=False)
+    attend(parts, container, shim)
+
+
+async def _catch_up(parts: Parts, container: Container, status: ExitStatus) -> None:
+    """It ended while no daemon was there; the restart policy goes on from here."""
+    record = container.record
+    if not record.state.status.is_up:
+        if record.state.finished_at >= status.finished_at:
+            return
+        # It was started, and the daemon died before the record of it.
+        state = State(Status.RUNNING, started_at=status.finished_at)
+        container.record = replace(record, state=state)
+    container.is_being_restarted = True  # whether it starts again is decided by `resume`
+    try:
+        await settle_exit(parts, container, status)
+        start.clear_exec_dir(parts.exec_dir(container.id))
+    finally:
+        container.is_being_restarted = False
+
+
+def resume(parts: Parts, container: Container) -> None:
+    """After all have been adopted: those whose policy says so start, --rm is caught up."""
+    record = container.record
+    state = record.state
+    if state.status.is_up or container.is_being_removed:
+        return
+    if restart.starts_with_daemon(
+        record.host.restart_policy, state, restart_count=record.restart_count
+    ):
+        parts.tasks.start(_start_with_daemon(parts, container), f"starting {record.id}")
+    elif record.host.auto_remove and state.status is Status.EXITED:
+        begin_removal(parts, container)
+
+
+async def _start_with_daemon(parts: Parts, container: Container) -> None:
+    async with container.lock:
+        if container.record.state.status.is_up or container.is_being_removed:
+            return
+        try:
+            await start_container(parts, container)
+        except EngineError as error:
+            log.error("cannot start container %s: %s", container.id, error)
