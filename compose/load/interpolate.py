@@ -60,7 +60,8 @@ class _Template:
 
     def _run(self, at: int, *, inside: bool, wanted: bool) -> tuple[str, int]:
         """From `at` to the end, or to the brace that closes what we are inside of."""
-        text, pieces = self._text, []
+        text = self._text
+        pieces: list[str] = []
         while at < len(text):
             letter = text[at]
             if inside and letter == "}":

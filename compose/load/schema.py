@@ -286,7 +286,7 @@ class _Date:
 
 
 def _misfits(node: Node, place: Place, definition: str) -> Iterator[_Misfit]:
-    """Problems of a part that was refused; large maps are narrowed down to their refused entries."""
+    """What is wrong in a refused part; large maps are narrowed down to their refused entries."""
     if definition == "" and isinstance(node, Map):
         schema = load_schema()
         narrow: dict[str, Node] = {}
@@ -541,14 +541,8 @@ def _type_hint(node: Node, types: list[str], here: Place) -> str:
 
 _DURATIONS = frozenset(
     [
-        "interval",
-        "timeout",
-        "start_period",
-        "start_interval",
-        "stop_grace_period",
-        "delay",
-        "monitor",
-        "window",
+        *("interval", "timeout", "start_period", "start_interval", "stop_grace_period"),
+        *("delay", "monitor", "window"),
     ]
 )
 

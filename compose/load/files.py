@@ -1,0 +1,199 @@
+"""Which files make the project, what its variables are, and what it is called."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from compose.errors import Problem, ProjectError
+from compose.load.dotenv import BadEnvFile, EnvFile, parse_env, parse_raw
+from compose.position import Position
+
+NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+OVERRIDES = (
+    "compose.override.yml",
+    "compose.override.yaml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+)
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """What the command line and the surroundings say about the project."""
+
+    directory: Path  # where the user is
+    environment: Mapping[str, str]
+    files: tuple[str, ...] = ()  # -f
+    project_directory: str = ""
+    project_name: str = ""
+    profiles: tuple[str, ...] = ()
+    env_files: tuple[str, ...] = ()  # --env-file
+    services: tuple[str, ...] = ()  # on the command line; empty: all
+    with_dependencies: bool = True  # of the selected services
+    all_resources: bool = False  # also networks, volumes, ... that no service uses
+    require_files: bool = True  # missing env files, configs, secrets are errors, not `unmet`
+    stdin: str = ""  # what `-f -` reads
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    files: tuple[Path, ...]  # absolute; Path("-") is standard input
+    directory: Path  # of the project
+    environment: Mapping[str, str]
+    env_files: tuple[Path, ...]  # those that were asked for
+    read: tuple[Path, ...]  # .env files that were read
+    warnings: tuple[Problem, ...]
+
+
+def find_files(request: LoadRequest) -> Found:
+    """Raises ProjectError when there is no project here."""
+    here = request.directory
+    warnings: list[Problem] = []
+    start = here / request.project_directory if request.project_directory else here
+    asked = request.env_files or _listed(request.environment.get("COMPOSE_ENV_FILES", ""), ",")
+    skip = request.environment.get("COMPOSE_DISABLE_ENV_FILE", "").lower() in ("1", "true")
+    environment = dict(request.environment)
+    read: list[Path] = []
+    if asked:
+        _take_in(environment, [(here / path).absolute() for path in asked], here, read)
+    elif not skip:
+        _take_in_default(environment, start, here, read)
+    files = _chosen(request, environment, start, warnings)
+    if request.project_directory:
+        directory = start
+    else:
+        directory = here if files[0] == Path(STDIN) else files[0].parent
+    if not asked and not skip and directory != start:
+        _take_in_default(environment, directory, here, read)
+    return Found(
+        files,
+        Path(os.path.abspath(directory)),
+        environment,
+        tuple((here / path).absolute() for path in asked),
+        tuple(read),
+        tuple(warnings),
+    )
+
+
+def _listed(text: str, separator: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(separator) if part.strip())
+
+
+def _chosen(
+    request: LoadRequest, environment: Mapping[str, str], start: Path, warnings: list[Problem]
+) -> tuple[Path, ...]:
+    separator = environment.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
+    listed = request.files or _listed(environment.get("COMPOSE_FILE", ""), separator)
+    if listed:
+        return tuple(_given(path, request.directory) for path in listed)
+    for folder in (Path(os.path.abspath(start)), *Path(os.path.abspath(start)).parents):
+        bases = [folder / name for name in NAMES if (folder / name).is_file()]
+        if bases:
+            overrides = [folder / name for name in OVERRIDES if (folder / name).is_file()]
+            for several in (bases, overrides):
+                if len(several) > 1:
+                    warnings.append(_several(several))
+            return (bases[0], *overrides[:1])
+    raise ProjectError(
+        Problem(
+            f"there is no Compose file in {start} or in a folder above it",
+            hint=f"create {NAMES[0]}, go to your project's folder, or name the file with -f; "
+            f"looked for {', '.join(NAMES)}",
+        )
+    )
+
+
+def _given(path: str, here: Path) -> Path:
+    if path == STDIN:
+        return Path(STDIN)
+    if re.match(r"(https?|git|ssh|oci)://|git@", path):
+        raise ProjectError(
+            Problem(
+                f"cannot read {path}: Compose files are read from this machine only",
+                hint="fetch it first, then name the file with -f",
+            )
+        )
+    return Path(os.path.abspath(here / path))
+
+
+def _several(files: list[Path]) -> Problem:
+    names = ", ".join(file.name for file in files)
+    return Problem(
+        f"{files[0].parent} holds several Compose files: {names}; {files[0].name} is used",
+        hint="remove the others, or choose with -f",
+    )
+
+
+# ---- variables ----
+
+
+def _take_in_default(
+    environment: dict[str, str], folder: Path, here: Path, read: list[Path]
+) -> None:
+    path = Path(os.path.abspath(folder / ".env"))
+    if path.is_file() and path not in read:
+        _take_in(environment, [path], here, read)
+
+
+def _take_in(environment: dict[str, str], paths: list[Path], here: Path, read: list[Path]) -> None:
+    """What the environment doesn't have yet; a later file wins over an earlier one."""
+    found: dict[str, str] = {}
+    for path in paths:
+        found |= read_env_file(path, label(path, here), {**found, **environment}).values()
+        read.append(path)
+    for name, value in found.items():
+        environment.setdefault(name, value)
+
+
+def read_env_file(
+    path: Path, shown: str, environment: Mapping[str, str], *, raw: bool = False
+) -> EnvFile:
+    """Raises ProjectError: not there, not readable, not in the grammar."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ProjectError(
+            Problem(f"env file {shown} not found", hint="create it, or correct the path")
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProjectError(Problem(f"cannot read env file {shown}: {reason(error)}")) from error
+    try:
+        return (parse_raw if raw else parse_env)(text, environment)
+    except BadEnvFile as error:
+        raise ProjectError(
+            *(
+                Problem(fault.what, at=Position(shown, fault.line, fault.column), hint=fault.hint)
+                for fault in error.faults
+            )
+        ) from error
+
+
+def reason(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start + 1} isn't UTF-8"
+    return (error.strerror or str(error)).lower()
+
+
+def label(path: Path, here: Path) -> str:
+    """A path as the user would type it."""
+    if path == Path(STDIN):
+        return "<stdin>"
+    shown = os.path.relpath(path, here)
+    return str(path) if shown.startswith("../../..") else shown
+
+
+# ---- the name ----
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+def normal_name(text: str) -> str:
+    """As Compose makes a name out of a folder's."""
+    return re.sub(r"[^a-z0-9_-]", "", text.lower()).lstrip("_-")
+
+
+def is_normal_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None
