@@ -158,11 +158,17 @@ class Networks:
         self._thread.shutdown()
 
     async def retire(self) -> None:
-        """No container is left: bridges, the table and sysctls of ours go. `close` comes next."""
+        """No container is left: bridges, the table and sysctls of ours go. `close` comes next.
+
+        The predefined networks are made anew at the next start: nobody refers to them any more.
+        """
         names = [network.bridge for network in self._networks.values() if network.bridge]
         self._bridges.clear()
         self._behind_firewall = frozenset()
         await self._run(self._host.retire, names)
+        for network in self._networks.values():
+            if network.predefined:
+                self._forget(network.id)
 
     # Networks
 
