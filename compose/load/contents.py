@@ -1,0 +1,138 @@
+"""What services take from other files: env_file, label_file, configs and secrets."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from compose.errors import Problem, ProjectError
+from compose.load.fields import Fields, absolute
+from compose.load.files import read_env_file, reason
+from compose.load.reader import Reader
+from compose.load.tree import Map, Scalar, Sequence, spelled
+from compose.model.project import Place, dotted
+from compose.model.resources import ConfigFile, Secret
+
+F = TypeVar("F", ConfigFile, Secret)
+
+
+class Contents:
+    """Reads each file once. What is missing is gathered: not every command minds."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._env: dict[tuple[Path, bool], Mapping[str, str]] = {}
+        self._told: set[Path] = set()
+        self.unmet: list[Problem] = []
+
+    def environment(self, fields: Fields) -> dict[str, str | None]:
+        """env_file, a later one over an earlier one, and `environment` over all."""
+        found: dict[str, str | None] = {}
+        for entry in fields.each("env_file"):
+            node = entry.scalar("path")
+            if node is None:
+                entry.required("path", "say which file")
+                continue
+            required = entry.optional_flag("required")
+            path = Path(absolute(spelled(node.value), node))
+            found |= self._variables(
+                path,
+                node,
+                entry.place,
+                required=required is not False,
+                raw=entry.text("format") == "raw",
+            )
+        return found | fields.variables("environment")
+
+    def labels(self, fields: Fields) -> dict[str, str]:
+        """label_file, and `labels` over it."""
+        found: dict[str, str] = {}
+        node = fields.node.entries.get("label_file")
+        for index, item in enumerate(node.items if isinstance(node, Sequence) else ()):
+            if isinstance(item, Scalar):
+                path = Path(absolute(spelled(item.value), item))
+                place = (*fields.place, "label_file", index)
+                found |= self._variables(path, item, place, required=True, raw=False)
+        return found | fields.pairs("labels")
+
+    def _variables(
+        self, path: Path, node: Scalar, place: Place, *, required: bool, raw: bool
+    ) -> Mapping[str, str]:
+        known = self._env.get((path, raw))
+        if known is not None:
+            return known
+        values: Mapping[str, str] = {}
+        shown = self._reader.shown(path)
+        if path.is_file():
+            self._reader.read[path] = None
+            try:
+                read = read_env_file(path, shown, node.source.environment, raw=raw)
+                values = read.values()
+            except ProjectError as error:
+                self._reader.problems.errors.extend(error.problems)
+        elif required:
+            kind = "is a folder, not a file" if path.is_dir() else "not found"
+            self._miss(
+                node,
+                place,
+                f"env file {shown} {kind}",
+                'create it, or write "required: false" beside its path',
+            )
+            return values
+        else:
+            self._reader.read[path] = None  # it may appear
+        self._env[path, raw] = values
+        return values
+
+    def filled(self, item: F, section: str, root: Map) -> F:
+        """The config or secret with what it holds, as far as that can be known here."""
+        place: Place = (section, item.key)
+        definitions = root.entries.get(section)
+        definition = definitions.entries.get(item.key) if isinstance(definitions, Map) else None
+        if item.external or not isinstance(definition, Map):
+            return item
+        if item.file:
+            return self._from_file(item, definition, place)
+        if item.environment:
+            node = definition.entries["environment"]
+            value = node.source.environment.get(item.environment)
+            if value is None:
+                self._miss(
+                    node,
+                    (*place, "environment"),
+                    f"the variable {item.environment} is not set",
+                    f"set it in the shell or in .env: {item.environment}=value",
+                )
+                return item
+            return _with_content(item, value.encode())
+        return _with_content(item, item.inline.encode()) if item.inline else item
+
+    def _from_file(self, item: F, definition: Map, place: Place) -> F:
+        path = Path(item.file)
+        node = definition.entries["file"]
+        self._reader.read[path] = None
+        try:
+            return _with_content(item, path.read_bytes())
+        except IsADirectoryError:
+            return item  # a folder is mounted as it is
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            self._miss(
+                node,
+                (*place, "file"),
+                f"cannot read {self._reader.shown(path)}: "
+                + ("there is no such file" if missing else reason(error)),
+                "create it, or correct the path" if missing else "",
+            )
+            return item
+
+    def _miss(self, node: object, place: Place, what: str, hint: str) -> None:
+        assert isinstance(node, Scalar)
+        problem = Problem(what, at=node.at, path=dotted(place), hint=hint)
+        self.unmet.append(problem)
+
+
+def _with_content(item: F, content: bytes) -> F:
+    digest = "sha256:" + hashlib.sha256(content).hexdigest()
+    return replace(item, content=content, digest=digest)
