@@ -13,6 +13,7 @@ from engine.kernel.libc import KernelError, system_call
 
 CLONE_PIDFD = 0x00001000
 CLONE_PARENT = 0x00008000
+CLONE_INTO_CGROUP = 0x200000000
 
 _TIOCGPTPEER = 0x5441
 _TIOCSPTLCK = 0x40045431
@@ -26,27 +27,30 @@ class Child(NamedTuple):
     pidfd: int
 
 
-def clone3(flags: int = 0, *, reparent: bool = False) -> Child:
-    """Fork with new namespaces in `flags`; with `reparent` the child is the caller's sibling.
+def clone3(flags: int = 0, *, reparent: bool = False, cgroup: int = -1) -> Child:
+    """Fork with new namespaces in `flags`; with `reparent` the child is the caller's sibling;
+    with `cgroup`, a descriptor in the unified tree, it is born in that group.
 
     Half the price of os.fork, which runs the interpreter's hooks for threads; there are none
     here. The caller must be single threaded.
     """
     pidfd = ctypes.c_int(-1)
     exit_signal = 0 if reparent else int(signal.SIGCHLD)
+    flags |= CLONE_PIDFD
+    if reparent:
+        flags |= CLONE_PARENT
+    if cgroup >= 0:
+        flags |= CLONE_INTO_CGROUP
     arguments = struct.pack(
         "=11Q",
-        flags | CLONE_PIDFD | (CLONE_PARENT if reparent else 0),
+        flags,
         ctypes.addressof(pidfd),
         0,
         0,
         exit_signal,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
+        *(0, 0, 0),  # no stack of its own, no thread-local storage
+        *(0, 0),  # pids as the kernel gives them
+        max(cgroup, 0),
     )
     pid = system_call("clone3", arguments, len(arguments))
     return Child(pid, pidfd.value if pid else -1)

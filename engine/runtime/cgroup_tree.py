@@ -169,9 +169,13 @@ class Cgroup:
                     os.rmdir(directory)
             raise
 
-    def enter(self) -> None:
-        """Move the calling process, of one thread, into the group."""
+    def enter(self, *, unified: bool = True) -> None:
+        """Move the calling process, of one thread, into the group. Without `unified` only in v1
+        hierarchies: a child of clone3 can be born into the other (`unified_fd`), while moving
+        there may wait 15 ms for a grace period."""
         for tree, directory in self._places():
+            if tree.unified and not unified:
+                continue
             # v1: a thread joins without waiting for a grace period, a process may wait 15 ms.
             _write(f"{directory}/{'cgroup.procs' if tree.unified else 'tasks'}", "0")
 
@@ -230,6 +234,12 @@ class Cgroup:
         if found is None:
             raise Unsupported(f"this machine has no cgroup controller {controller}")
         return found
+
+    def unified_fd(self) -> int:
+        """A descriptor of its folder in the unified tree, for clone3; the caller closes it. -1
+        where there is none."""
+        folder = self._unified()
+        return -1 if folder is None else os.open(folder, os.O_PATH | os.O_CLOEXEC)
 
     @property
     def mounts(self) -> tuple[tuple[str, str], ...]:

@@ -118,8 +118,13 @@ def start(
     stdio: tuple[int, int, int] | None,
     flags: int,
 ) -> process.Child:
-    """A child in new namespaces that walks the steps."""
-    child = process.clone3(flags)
+    """A child in new namespaces and in the container's cgroup that walks the steps."""
+    group = place.cgroup.unified_fd()
+    try:
+        child = process.clone3(flags, cgroup=group)
+    finally:
+        if group >= 0:
+            os.close(group)
     if child.pid == 0:
         become(steps, place, stdio)
     return child

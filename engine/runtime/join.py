@@ -34,7 +34,12 @@ def start(
     The joiner, whose pidfd is returned, tells the rest through the place's supervisor:
     {"state": "joined", "pid": …} and the pidfd of the process itself, or "refused".
     """
-    joiner = process.clone3()
+    group = place.cgroup.unified_fd()
+    try:
+        joiner = process.clone3(cgroup=group)
+    finally:
+        if group >= 0:
+            os.close(group)
     if joiner.pid == 0:
         _join(steps, place, stdio, container, oom_score)
     return joiner
@@ -50,7 +55,7 @@ def _join(
     try:
         # By the host's /proc, while it is still the one at /proc.
         SetOomScore(oom_score).run(place)
-        place.cgroup.enter()
+        place.cgroup.enter(unified=False)
         namespaces.setns(container, _ALL)
         os.chdir("/")
         child = process.clone3(reparent=True)

@@ -58,11 +58,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class EnterCgroup(Step):
+    """All of them but the unified one, which this process was born into."""
+
     def describe(self) -> str:
         return "enter the cgroup"
 
     def run(self, place: Place) -> None:
-        place.cgroup.enter()
+        place.cgroup.enter(unified=False)
 
 
 @dataclass(frozen=True, slots=True)
