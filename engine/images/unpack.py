@@ -98,8 +98,6 @@ class _Unpacker:
                 self._unpack(member)
             self._forget_folders()
             self._set_folder_times()
-        except KernelError as error:
-            raise Failure(f"cannot unpack: {error}") from error
         finally:
             self._forget_folders()
         return self._result
@@ -126,7 +124,7 @@ class _Unpacker:
             )
         if self._whiteouts:
             # The descriptor may be O_PATH; attributes need one that is open.
-            descriptor = openat2(self._root, ".", _DIRECTORY, resolve=RESOLVE_IN_ROOT)
+            descriptor = _openat2(self._root, ".", _DIRECTORY, resolve=RESOLVE_IN_ROOT)
             try:
                 self._set_attributes(descriptor, member)
             finally:
@@ -346,7 +344,7 @@ class _Unpacker:
         resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
         if len(os.fsencode(path)) < 4000:
             flags = os.O_RDONLY | os.O_DIRECTORY
-            descriptor = openat2(self._root, path, flags, resolve=resolve)
+            descriptor = _openat2(self._root, path, flags, resolve=resolve)
         else:
             descriptor = self._open_deep(parts)
         self._folders[parts] = descriptor
@@ -359,11 +357,11 @@ class _Unpacker:
         """Longer than PATH_MAX: step by step, and then without links."""
         above = self._folders.get(parts[:-1])
         if above is not None:
-            return openat2(above, parts[-1], _DIRECTORY, resolve=RESOLVE_NO_SYMLINKS)
-        descriptor = openat2(self._root, ".", _DIRECTORY, resolve=RESOLVE_IN_ROOT)
+            return _openat2(above, parts[-1], _DIRECTORY, resolve=RESOLVE_NO_SYMLINKS)
+        descriptor = _openat2(self._root, ".", _DIRECTORY, resolve=RESOLVE_IN_ROOT)
         for part in parts:
             try:
-                below = openat2(descriptor, part, _DIRECTORY, resolve=RESOLVE_NO_SYMLINKS)
+                below = _openat2(descriptor, part, _DIRECTORY, resolve=RESOLVE_NO_SYMLINKS)
             finally:
                 os.close(descriptor)
             descriptor = below
@@ -440,6 +438,14 @@ def _remove_files(folder: int, device: int) -> str | None:
     if below is not None and os.lstat(below, dir_fd=folder).st_dev != device:
         raise Failure(f"cannot remove {below!r}: something is mounted there")
     return below
+
+
+def _openat2(folder: int, path: str, flags: int, *, resolve: int) -> int:
+    """With the exceptions of os.open, which tell a missing name from a full disk."""
+    try:
+        return openat2(folder, path, flags, resolve=resolve)
+    except KernelError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), path) from None
 
 
 def _is_whiteout(found: os.stat_result) -> bool:
