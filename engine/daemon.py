@@ -79,7 +79,9 @@ async def build(settings: Settings, parts: AsyncExitStack) -> Server:
     async def close_networks() -> None:
         left = containers is None or bool(containers.list())
         await images.close(containers_left=left)
-        await (networks.close() if left else networks.retire())
+        if not left:
+            await networks.retire()
+        await networks.close()
 
     parts.push_async_callback(close_networks)
     containers = await Containers.open(

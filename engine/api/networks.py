@@ -18,6 +18,7 @@ from engine.networks.model import AddressPool, Endpoint, Network
 
 async def create(request: Request, engine: Engine) -> web.Response:
     network = await engine.networks.create(read_network(await request.document()))
+    tell(engine, "create", network)
     return reply(201, {"Id": network.id, "Warning": ""})
 
 
@@ -43,8 +44,14 @@ async def inspect(request: Request, engine: Engine) -> web.Response:
 
 
 async def remove(request: Request, engine: Engine) -> web.Response:
-    await engine.networks.remove(request["id"])
+    tell(engine, "destroy", await engine.networks.remove(request["id"]))
     return empty(204)
+
+
+def tell(engine: Engine, action: str, network: Network) -> None:
+    engine.events.publish(
+        "network", action, network.id, {"name": network.name, "type": network.driver}
+    )
 
 
 async def connect(request: Request, engine: Engine) -> web.Response:
@@ -70,6 +77,8 @@ async def prune(request: Request, engine: Engine) -> web.Response:
             and not engine.containers.network_users(network.id)
         )
     )
+    for network in removed:
+        tell(engine, "destroy", network)
     return reply(200, {"NetworksDeleted": [network.name for network in removed] or None})
 
 

@@ -73,7 +73,11 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/images/{name:.*}/get", images.save_one),
     Route("POST", "/images/{name:.*}/tag", images.tag),
     Route("DELETE", "/images/{name:.*}", images.remove),
+    Route("POST", "/images/{name:.*}/push", images.push),
     Route("GET", "/distribution/{name:.*}/json", images.distribution, since=(1, 30)),
+    Route("POST", "/build", images.build),
+    Route("POST", "/build/prune", images.prune_builds, since=(1, 31)),
+    Route("POST", "/commit", images.commit),
     #
     Route("GET", "/networks", networks.listing),
     Route("POST", "/networks/create", networks.create),

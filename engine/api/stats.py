@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from engine.api.answer import encode
 from engine.api.parts import Engine
 from engine.api.request import Request
 from engine.api.shown import NEVER, Document, timestamp
-from engine.api.streams import JSON, Stream
+from engine.api.streams import JSON, send_all
 from engine.containers.stats import Sample, Stats
 from engine.runtime.cgroup_tree import Counters, Throughput
 
 
 async def stats(request: Request, engine: Engine) -> web.StreamResponse:
     record = engine.containers.get(request["id"])
-    samples = await engine.containers.stats(
+    samples = engine.containers.stats(
         record.id,
         stream=request.query.flag("stream", True),
         one_shot=request.query.flag("one-shot"),
     )
-    stream = Stream(request, JSON)
-    with request.until_gone():
-        async with stream:
-            async for one in samples:
-                await stream.message(stats_json(record.id, record.name, one))
-    return stream.response
+    pieces = (encode(stats_json(record.id, record.name, one)) async for one in samples)
+    return await send_all(request, JSON, pieces)
 
 
 def stats_json(container_id: str, name: str, stats: Stats) -> Document:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable
 from types import TracebackType
 
 from aiohttp import web
@@ -70,10 +70,15 @@ async def send_all(
 ) -> web.StreamResponse:
     """The usual case: what `pieces` yields, for as long as the client listens."""
     stream = Stream(request, content_type)
-    with request.until_gone():
-        async with stream:
-            async for piece in pieces:
-                await stream.send(piece)
+    try:
+        with request.until_gone():
+            async with stream:
+                async for piece in pieces:
+                    await stream.send(piece)
+    finally:
+        # What it holds open goes now, not when the collector comes by.
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
     return stream.response
 
 

@@ -17,12 +17,15 @@ _PRUNE_FILTERS = (VOLUME_FILTERS - {"dangling", "driver", "name"}) | {"all", "la
 
 async def create(request: Request, engine: Engine) -> web.Response:
     body = Fields(await request.document())
+    known = {volume.name for volume in engine.volumes.list()}
     volume = await engine.volumes.create(
         body.text("Name"),
         driver=body.text("Driver") or "local",
         options=body.text_map("DriverOpts"),
         labels=body.text_map("Labels"),
     )
+    if volume.name not in known:
+        tell(engine, "create", volume.name)
     return reply(201, volume_json(volume))
 
 
@@ -47,7 +50,12 @@ async def remove(request: Request, engine: Engine) -> web.Response:
         force=request.query.flag("force"),
         users=engine.containers.volume_users,
     )
+    tell(engine, "destroy", request["name"])
     return empty(204)
+
+
+def tell(engine: Engine, action: str, name: str) -> None:
+    engine.events.publish("volume", action, name, {"driver": "local"})
 
 
 async def prune(request: Request, engine: Engine) -> web.Response:
