@@ -36,14 +36,22 @@ def on_overlay(
     needed where the kernel can't mount overlays by descriptor (before Linux 6.7).
     """
     if not upper and len(lowers) == 1:
-        root = open_by_name(lowers[0], os.O_RDONLY | os.O_DIRECTORY)
-    else:
-        try:
-            root = make_filesystem("overlay", "overlay", _options(lowers, upper, work), 0)
-        except KernelError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            return _in_own_namespace(lowers, upper, work, job, scratch)
+        return _on_directory(lowers[0], job)
+    try:
+        mount = make_filesystem("overlay", "overlay", _options(lowers, upper, work), 0)
+    except KernelError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return _in_own_namespace(lowers, upper, work, job, scratch)
+    try:
+        # The mount lives as long as its descriptor, which can't be read itself (O_PATH).
+        return _on_directory(f"/proc/self/fd/{mount}", job)
+    finally:
+        os.close(mount)
+
+
+def _on_directory(path: str, job: Callable[[int], Result]) -> Result:
+    root = open_by_name(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         return job(root)
     finally:
@@ -92,11 +100,7 @@ def _mounted(
         finally:
             os.close(target)
         try:
-            root = open_by_name(point, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                return job(root)
-            finally:
-                os.close(root)
+            return _on_directory(point, job)
         finally:
             umount(point, MNT_DETACH)
     finally:
