@@ -19,6 +19,7 @@ class ImageDetails:
     volumes: tuple[str, ...]  # paths of its VOLUME lines
     has_healthcheck: bool
     created: str
+    tagged: str  # when the engine last gave it a name; "" if it doesn't say
     size: int
     architecture: str
     labels: Mapping[str, str]
@@ -50,6 +51,7 @@ class Images:
             volumes=tuple(sorted(fields.child(config, "Volumes"))),
             has_healthcheck=bool(check) and check[0] != "NONE",
             created=fields.text(image, "Created", ""),
+            tagged=fields.text(fields.child(image, "Metadata"), "LastTagTime", ""),
             size=fields.number(image, "Size", 0),
             architecture=fields.text(image, "Architecture", ""),
             labels=fields.text_map(config, "Labels"),

@@ -154,7 +154,7 @@ class RemoveContainer:
 
 @dataclass(frozen=True, slots=True)
 class AwaitCondition:
-    """Wait until all (healthy, started) or one (completed) of a service's containers are so."""
+    """Wait until all of a service's containers are started, healthy, or ended with code 0."""
 
     service: str
     condition: Condition

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from compose.errors import Problem
 from compose.model.mount import MountType
@@ -13,7 +13,12 @@ from compose.model.service import Condition, Service
 from compose.plan.container import is_copied, seccomp_file
 from compose.plan.images import image_of, is_directory, pull_cause
 from compose.plan.networks import changed_network
-from compose.plan.observed import Observed, ObservedContainer, ObservedPort
+from compose.plan.observed import (
+    ForeignContainer,
+    Observed,
+    ObservedContainer,
+    ObservedPort,
+)
 from compose.plan.options import PlanOptions
 from compose.plan.services import Create, Keep, Recreate, ServiceDecision, final_name
 from compose.plan.volumes import changed_volume
@@ -29,6 +34,8 @@ def preflight(
 ) -> list[Problem]:
     problems: list[Problem] = []
     decisions = tuple(decided)
+    foreign = {container.name: container for container in observed.foreign}
+    own = {container.name: container for container in observed.containers}
     problems += _networks(project, observed)
     problems += _volumes(project, observed)
     for decision in decisions:
@@ -38,7 +45,7 @@ def preflight(
             problems += _image(project, service, observed, options)
             problems += _files(project, service)
             problems += _mounts(project, service, observed)
-        problems += _names(project, decision, observed)
+        problems += _names(project, decision, foreign, own)
         problems += _health_conditions(project, service, observed)
     problems += _ports(project, observed, options, decisions)
     return problems
@@ -155,10 +162,13 @@ def _mounts(project: Project, service: Service, observed: Observed) -> list[Prob
     return problems
 
 
-def _names(project: Project, decision: ServiceDecision, observed: Observed) -> list[Problem]:
-    foreign = {container.name: container for container in observed.foreign}
-    own = {container.name: container for container in observed.containers}
-    problems = []
+def _names(
+    project: Project,
+    decision: ServiceDecision,
+    foreign: Mapping[str, ForeignContainer],
+    own: Mapping[str, ObservedContainer],
+) -> list[Problem]:
+    problems: list[Problem] = []
     for each in decision.decisions:
         if not isinstance(each, Create):
             continue

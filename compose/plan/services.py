@@ -196,7 +196,9 @@ def _one_a_number(
 
     best, rest = [], []
     for _, candidates in sorted(by_number.items()):
-        first, *others = sorted(candidates, key=merit, reverse=True)
+        if len(candidates) > 1:
+            candidates.sort(key=merit, reverse=True)
+        first, *others = candidates
         best.append(first)
         rest += others
     return best, rest

@@ -1,0 +1,60 @@
+"""What applying a plan raises.
+
+ApplyError (compose/errors.py)
+├── StepsFailed    some steps failed; each with its reason, and what was skipped for it
+└── WaitFailed     a dependency or a --wait did not come to what was waited for
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compose.errors import ApplyError
+
+
+class WaitFailed(ApplyError):
+    """`what` in one sentence; `details` are lines of a log or of a probe."""
+
+    def __init__(self, what: str, *, details: Sequence[str] = (), hint: str = "") -> None:
+        lines = [what, *(f"  {line}" for line in details)]
+        if hint:
+            lines.append(f"  hint: {hint}")
+        super().__init__("\n".join(lines))
+        self.what = what
+        self.details = tuple(details)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A step that failed, as people call it (`start web.1`), and why."""
+
+    step: str
+    error: Exception
+    place: str = ""  # where the service is written
+
+    def __str__(self) -> str:
+        where = f"{self.place}: " if self.place else ""
+        return f"{where}cannot {self.step}: {self.error}"
+
+
+class StepsFailed(ApplyError):
+    def __init__(
+        self,
+        failures: Sequence[Failure],
+        *,
+        skipped: Sequence[str] = (),
+        undone: Sequence[str] = (),
+        undo_failures: Sequence[Failure] = (),
+    ) -> None:
+        lines = [str(failure) for failure in failures]
+        if skipped:
+            lines.append(f"not done because of that: {', '.join(skipped)}")
+        if undone:
+            lines.append(f"taken back: {', '.join(undone)}")
+        lines += [f"could not be taken back: {failure}" for failure in undo_failures]
+        super().__init__("\n".join(lines))
+        self.failures = tuple(failures)
+        self.skipped = tuple(skipped)
+        self.undone = tuple(undone)
+        self.undo_failures = tuple(undo_failures)

@@ -1,0 +1,189 @@
+"""Walks a plan: each step as soon as what it waits for is done, many at a time.
+
+A failed step stops only what needs it. At the end, what is half-way is taken back, also when the
+walk is cancelled; the steps say themselves until when they can be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from compose.apply.errors import Failure, StepsFailed
+from compose.apply.listener import (
+    Failed,
+    Finished,
+    Listener,
+    Note,
+    Planned,
+    Skipped,
+    Started,
+    Undone,
+)
+from compose.errors import ComposeError
+from compose.plan.actions import Action, AwaitCondition, Checkpoint, PullImage
+from compose.plan.plan import Plan, Step
+
+PARALLEL = 32
+
+
+class Performs(Protocol):
+    async def perform(self, action: Action) -> None: ...
+
+
+async def apply_plan(
+    plan: Plan, performer: Performs, listener: Listener, *, parallel: int = PARALLEL
+) -> None:
+    """Raises StepsFailed with everything that went wrong."""
+    listener(Planned(plan))
+    walk = _Walk(plan, performer, listener, asyncio.Semaphore(parallel))
+    try:
+        await walk.run()
+    finally:
+        # Not cut short by a cancellation: half-made things are worse than a second's delay.
+        await _to_its_end(walk.take_back())
+    if walk.failures:
+        raise StepsFailed(
+            list(walk.failures.values()),
+            skipped=_subjects(plan, walk.skipped),
+            undone=_subjects(plan, walk.undone),
+            undo_failures=walk.undo_failures,
+        )
+
+
+@dataclass(slots=True)
+class _Walk:
+    plan: Plan
+    performer: Performs
+    listener: Listener
+    limit: asyncio.Semaphore
+    done: dict[str, Step] = field(default_factory=dict)  # in the order of completion
+    failures: dict[str, Failure] = field(default_factory=dict)
+    skipped: list[Step] = field(default_factory=list)
+    undone: list[Step] = field(default_factory=list)
+    undo_failures: list[Failure] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)  # key -> why it is not done
+    waiting: dict[str, int] = field(default_factory=dict)
+    following: dict[str, list[Step]] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        for step in self.plan.steps:
+            self.waiting[step.key] = len(step.after)
+            for key in step.after:
+                self.following.setdefault(key, []).append(step)
+        async with asyncio.TaskGroup() as group:
+            for step in self.plan.steps:
+                if not step.after:
+                    group.create_task(self._run(group, step))
+
+    async def _run(self, group: asyncio.TaskGroup, step: Step) -> None:
+        blocked = next((self.reasons[key] for key in step.after if key in self.reasons), "")
+        if blocked and not _is_optional(step):
+            self._skip(step, blocked)
+        else:
+            await self._perform(step)
+        for following in self.following.get(step.key, ()):
+            self.waiting[following.key] -= 1
+            if not self.waiting[following.key]:
+                group.create_task(self._run(group, following))
+
+    def _skip(self, step: Step, because: str) -> None:
+        self.reasons[step.key] = because
+        self.skipped.append(step)
+        self.listener(Skipped(step, because))
+
+    async def _perform(self, step: Step) -> None:
+        # Who waits does no work: it must not keep others from doing theirs.
+        if isinstance(step.action, (AwaitCondition, Checkpoint)):
+            await self._attempt(step)
+            return
+        async with self.limit:
+            await self._attempt(step)
+
+    async def _attempt(self, step: Step) -> None:
+        self.listener(Started(step))
+        try:
+            await self._call(step)
+        except* ComposeError as group:
+            error = _first(group)
+            self._fail(step, error)
+        else:
+            self.done[step.key] = step
+            self.listener(Finished(step))
+
+    def _fail(self, step: Step, error: ComposeError) -> None:
+        if _is_optional(step):
+            self.done[step.key] = step
+            self.listener(Note(f"went on without it: {error}"))
+            return
+        self.failures[step.key] = Failure(step.key, error, self._place(step))
+        self.reasons[step.key] = step.key
+        self.listener(Failed(step, error))
+
+    async def _call(self, step: Step) -> None:
+        if isinstance(step.action, (AwaitCondition, PullImage)):
+            await self.performer.perform(step.action)
+            return
+        # Once it is on its way, an API call is seen to its end: else nobody would know whether
+        # the container was made.
+        call = asyncio.ensure_future(self.performer.perform(step.action))
+        try:
+            await asyncio.shield(call)
+        except asyncio.CancelledError:
+            await asyncio.wait([call])
+            if not call.cancelled() and call.exception() is None:
+                self.done[step.key] = step
+            raise
+
+    async def take_back(self) -> None:
+        """Undo what is half-way, the last done first. Goes on past failures."""
+        due = [step for step in self.done.values() if step.undo and step.until not in self.done]
+        for step in reversed(due):
+            assert step.undo is not None
+            try:
+                await self.performer.perform(step.undo)
+            except ComposeError as error:
+                self.undo_failures.append(Failure(f"take back: {step.key}", error))
+                self.listener(Failed(step, error))
+            else:
+                self.undone.append(step)
+                self.listener(Undone(step))
+
+    def _place(self, step: Step) -> str:
+        if step.change is None:
+            return ""
+        at = self.plan.changes[step.change].at
+        return str(at) if at else ""
+
+
+def _is_optional(step: Step) -> bool:
+    return isinstance(step.action, AwaitCondition) and not step.action.required
+
+
+def _first(group: BaseExceptionGroup[ComposeError]) -> ComposeError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, ComposeError)
+    return error
+
+
+def _subjects(plan: Plan, steps: Sequence[Step]) -> list[str]:
+    """The changes that steps belong to, as people call them, each once."""
+    found = {str(plan.changes[step.change]): None for step in steps if step.change is not None}
+    return list(found)
+
+
+async def _to_its_end(work: Coroutine[object, object, None]) -> None:
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError

@@ -1,0 +1,224 @@
+"""One action, one API call (creating a container: also what belongs to it). Decides nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from compose.apply.deliver import make_tar
+from compose.apply.errors import WaitFailed
+from compose.apply.listener import Listener, Note, Pulling
+from compose.apply.wait import await_condition
+from compose.apply.watch import ContainerWatch
+from compose.client.engine import Engine
+from compose.client.errors import ApiError, NotFound
+from compose.client.streams import outputs, read_blocks
+from compose.errors import ApplyError
+from compose.model.service import Hook
+from compose.plan.actions import (
+    Action,
+    AwaitCondition,
+    Checkpoint,
+    ConnectNetwork,
+    ContainerRef,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    DisconnectNetwork,
+    Existing,
+    KillContainer,
+    PauseContainer,
+    Planned,
+    PullImage,
+    RemoveContainer,
+    RemoveImage,
+    RemoveNetwork,
+    RemoveVolume,
+    RenameContainer,
+    StartContainer,
+    StopContainer,
+    UnpauseContainer,
+)
+
+# Since 1.44 a container may be created on several networks at once.
+SEVERAL_ENDPOINTS = (1, 44)
+
+
+@dataclass(slots=True)
+class Performer:
+    """Does the actions of one plan; remembers the ids of what it makes."""
+
+    engine: Engine
+    watch: ContainerWatch
+    listener: Listener
+    made: dict[str, str] = field(default_factory=dict)  # slot -> container id
+
+    async def perform(self, action: Action) -> None:
+        engine = self.engine
+        match action:
+            case PullImage():
+                async for progress in engine.images.pull(
+                    action.reference, platform=action.platform
+                ):
+                    self.listener(Pulling(action.reference, progress))
+            case CreateNetwork():
+                await engine.networks.create(action.body)
+            case RemoveNetwork():
+                with contextlib.suppress(NotFound):
+                    await engine.networks.remove(action.name)
+            case ConnectNetwork():
+                await engine.networks.connect(
+                    action.network, self.id_of(action.container), action.endpoint
+                )
+            case DisconnectNetwork():
+                await engine.networks.disconnect(
+                    action.network, self.id_of(action.container), force=True
+                )
+            case CreateVolume():
+                await engine.volumes.create(action.body)
+            case RemoveVolume():
+                with contextlib.suppress(NotFound):
+                    await engine.volumes.remove(action.name)
+            case RemoveImage():
+                with contextlib.suppress(NotFound):
+                    await engine.images.remove(action.reference)
+            case Checkpoint():
+                pass
+            case AwaitCondition():
+                containers = [self.id_of(ref) for ref in action.containers]
+                await await_condition(self.watch, action.service, action.condition, containers)
+            case CreateContainer():
+                await self._create(action)
+            case _:
+                await self._perform_on_container(action)
+
+    async def _perform_on_container(
+        self,
+        action: StartContainer
+        | UnpauseContainer
+        | PauseContainer
+        | StopContainer
+        | KillContainer
+        | RenameContainer
+        | RemoveContainer,
+    ) -> None:
+        containers, container = self.engine.containers, self.id_of(action.container)
+        match action:
+            case StartContainer():
+                await containers.start(container)
+                for hook in action.post_start:
+                    await self._run_hook(container, "post_start", hook)
+            case UnpauseContainer():
+                await containers.unpause(container)
+            case PauseContainer():
+                await containers.pause(container)
+            case StopContainer():
+                await self._stop(container, action)
+            case KillContainer():
+                await containers.kill(container, signal=action.signal)
+            case RenameContainer():
+                await containers.rename(container, action.name)
+            case RemoveContainer():
+                with contextlib.suppress(NotFound):
+                    await containers.remove(container, force=action.force, volumes=action.volumes)
+            case _:
+                assert_never(action)
+
+    def id_of(self, ref: ContainerRef) -> str:
+        match ref:
+            case Existing():
+                return ref.id
+            case Planned():
+                return self.made[ref.slot]
+            case _:
+                assert_never(ref)
+
+    async def _create(self, action: CreateContainer) -> None:
+        containers = self.engine.containers
+        first, later = self._endpoints(action)
+        body = {
+            **action.body,
+            "HostConfig": self._host_config(action),
+            "NetworkingConfig": {"EndpointsConfig": first},
+        }
+        container, warnings = await containers.create(action.name, body, platform=action.platform)
+        self.made[action.slot] = container
+        for warning in warnings:
+            self.listener(Note(f"{action.slot}: {warning}"))
+        try:
+            for network, endpoint in later.items():
+                await self.engine.networks.connect(network, container, endpoint)
+            if action.files:
+                tar = make_tar(action.files, modified=int(time.time()))
+                await containers.put_archive(container, "/", tar)
+        except BaseException:
+            # Half-made: the step failed, so nobody else would take it away.
+            with contextlib.suppress(ApiError):
+                await containers.remove(container, force=True, volumes=True)
+            raise
+
+    def _endpoints(
+        self, action: CreateContainer
+    ) -> tuple[Mapping[str, object], Mapping[str, Mapping[str, object]]]:
+        """What goes into the creation, and what has to be connected afterwards."""
+        if self.engine.api_version >= SEVERAL_ENDPOINTS or len(action.endpoints) <= 1:
+            return action.endpoints, {}
+        primary, *others = action.endpoints
+        return (
+            {primary: action.endpoints[primary]},
+            {name: action.endpoints[name] for name in others},
+        )
+
+    def _host_config(self, action: CreateContainer) -> dict[str, object]:
+        host_config = action.body["HostConfig"]
+        filled: dict[str, object] = dict(host_config) if isinstance(host_config, dict) else {}
+        for share in action.shares:
+            container = self.id_of(share.container) + share.suffix
+            if share.field == "VolumesFrom":
+                others = filled.get("VolumesFrom", [])
+                filled["VolumesFrom"] = [*(others if isinstance(others, list) else []), container]
+            else:
+                filled[share.field] = f"container:{container}"
+        return filled
+
+    async def _stop(self, container: str, action: StopContainer) -> None:
+        for hook in action.pre_stop:
+            try:
+                await self._run_hook(container, "pre_stop", hook)
+            except (ApplyError, ApiError) as error:
+                # What is to stop stops; that its farewell failed is worth a word.
+                self.listener(Note(str(error)))
+        try:
+            await self.engine.containers.stop(container, timeout=action.timeout)
+        except NotFound:
+            return
+
+    async def _run_hook(self, container: str, name: str, hook: Hook) -> None:
+        command: Sequence[str] = hook.command or ()
+        exec_id = await self.engine.containers.create_exec(
+            container,
+            command,
+            user=hook.user,
+            privileged=hook.privileged,
+            working_dir=hook.working_dir,
+            environment=[
+                key if value is None else f"{key}={value}"
+                for key, value in hook.environment.items()
+            ],
+        )
+        duplex = await self.engine.containers.start_exec(exec_id)
+        said = b""
+        try:
+            async for output in outputs(read_blocks(duplex), tty=False):
+                said = (said + output.text)[-4096:]
+        finally:
+            await duplex.close()
+        result = await self.engine.containers.inspect_exec(exec_id)
+        if result.exit_code:
+            raise WaitFailed(
+                f"{name} hook {' '.join(command)} ended with code {result.exit_code}",
+                details=said.decode("utf-8", "replace").splitlines()[-10:],
+            )

@@ -1,0 +1,315 @@
+"""Observe, plan, apply: what `up`, `down`, `watch` and the like share.
+
+Each function that changes something holds the project's lock, returns an Outcome, and raises
+ProjectError (nothing was touched), ApplyError (what failed, what was taken back), Busy or
+EngineError. Nothing is printed: reports go to the listener.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from compose.apply.errors import WaitFailed
+from compose.apply.executor import PARALLEL, apply_plan
+from compose.apply.listener import Listener, silent
+from compose.apply.lock import project_lock
+from compose.apply.perform import Performer
+from compose.apply.wait import await_ready, unready
+from compose.apply.watch import ContainerWatch, watch_containers
+from compose.client.engine import Engine
+from compose.client.locate import built_in_places
+from compose.model.project import Project
+from compose.observe import observe
+from compose.plan import life
+from compose.plan.actions import PullImage
+from compose.plan.make import make_plan
+from compose.plan.observed import Observed
+from compose.plan.options import DownOptions, PlanOptions
+from compose.plan.plan import Plan
+
+Confirm = Callable[[Plan], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """`wait_timeout`: seconds, None: for ever. `confirm`: asked before a plan that isn't empty."""
+
+    plan: PlanOptions = field(default_factory=PlanOptions)
+    wait: bool = False
+    wait_timeout: float | None = None
+    parallel: int = PARALLEL
+    confirm: Confirm | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`plan` as it was applied; `containers`: ids by service, as they are afterwards."""
+
+    plan: Plan
+    containers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    confirmed: bool = True
+
+
+async def plan_up(engine: Engine, project: Project, options: PlanOptions) -> Plan:
+    """What `up` would do. Changes nothing."""
+    return make_plan(project, await observe(engine, project.name, project), options)
+
+
+async def up(
+    engine: Engine, project: Project, options: UpOptions, listener: Listener = silent
+) -> Outcome:
+    """Make the engine's containers what the project declares."""
+    with changing(engine, project.name, "up"):
+        return await _up(engine, project, options, listener)
+
+
+async def _up(engine: Engine, project: Project, options: UpOptions, listener: Listener) -> Outcome:
+    plan = await plan_up(engine, project, options.plan)
+    if not plan.is_empty and options.confirm is not None and not await options.confirm(plan):
+        return Outcome(plan, confirmed=False)
+    async with watch_containers(engine, project.name) as watch:
+        if pulls := tuple(step for step in plan.steps if isinstance(step.action, PullImage)):
+            # What an image brings decides what is recreated: get them, then look again.
+            await _apply(engine, watch, replace(plan, steps=pulls), listener, options.parallel)
+            pulled = frozenset(
+                step.action.reference for step in pulls if isinstance(step.action, PullImage)
+            )
+            plan = await plan_up(engine, project, replace(options.plan, pulled=pulled))
+        if plan.steps:
+            await _apply(engine, watch, plan, listener, options.parallel)
+        containers = await _containers(engine, project)
+        if options.wait:
+            ids = [container for of_service in containers.values() for container in of_service]
+            await _wait_until_ready(watch, ids, options.wait_timeout)
+    return Outcome(plan, containers)
+
+
+async def create(
+    engine: Engine, project: Project, options: UpOptions, listener: Listener = silent
+) -> Outcome:
+    """`up` without starting anything."""
+    plan_options = replace(options.plan, no_start=True)
+    return await up(engine, project, replace(options, plan=plan_options), listener)
+
+
+async def down(
+    engine: Engine,
+    name: str,
+    project: Project | None,
+    options: DownOptions,
+    listener: Listener = silent,
+) -> Outcome:
+    """Remove what the project has on the engine. `project` None: by labels alone."""
+
+    def make(observed: Observed) -> Plan:
+        return life.make_down_plan(observed, name, project, options)
+
+    return await change(engine, name, "down", make, listener, project=project)
+
+
+async def stop(
+    engine: Engine,
+    name: str,
+    project: Project | None = None,
+    *,
+    services: Collection[str] = (),
+    timeout: int | None = None,
+    listener: Listener = silent,
+) -> Outcome:
+    def make(observed: Observed) -> Plan:
+        return life.make_stop_plan(observed, name, project, services=services, timeout=timeout)
+
+    return await change(engine, name, "stop", make, listener)
+
+
+async def start(
+    engine: Engine,
+    name: str,
+    project: Project | None = None,
+    *,
+    services: Collection[str] = (),
+    wait: bool = False,
+    wait_timeout: float | None = None,
+    listener: Listener = silent,
+) -> Outcome:
+    def make(observed: Observed) -> Plan:
+        return life.make_start_plan(observed, name, project, services=services)
+
+    return await change(
+        engine, name, "start", make, listener,
+        wait_for=services if wait else None, wait_timeout=wait_timeout,
+    )  # fmt: skip
+
+
+async def restart(
+    engine: Engine,
+    name: str,
+    project: Project | None = None,
+    *,
+    services: Collection[str] = (),
+    timeout: int | None = None,
+    no_deps: bool = False,
+    listener: Listener = silent,
+) -> Outcome:
+    def make(observed: Observed) -> Plan:
+        return life.make_restart_plan(
+            observed, name, project, services=services, timeout=timeout, no_deps=no_deps
+        )
+
+    return await change(engine, name, "restart", make, listener)
+
+
+async def kill(
+    engine: Engine,
+    name: str,
+    *,
+    services: Collection[str] = (),
+    signal: str = "SIGKILL",
+    listener: Listener = silent,
+) -> Outcome:
+    """Without the lock: it has to work while an `up` hangs."""
+    observed = await observe(engine, name)
+    plan = life.make_kill_plan(observed, name, services=services, signal=signal)
+    async with watch_containers(engine, name) as watch:
+        await _apply(engine, watch, plan, listener, PARALLEL)
+    return Outcome(plan)
+
+
+async def pause(
+    engine: Engine, name: str, *, services: Collection[str] = (), listener: Listener = silent
+) -> Outcome:
+    def make(observed: Observed) -> Plan:
+        return life.make_pause_plan(observed, name, services=services)
+
+    return await change(engine, name, "pause", make, listener)
+
+
+async def unpause(
+    engine: Engine, name: str, *, services: Collection[str] = (), listener: Listener = silent
+) -> Outcome:
+    def make(observed: Observed) -> Plan:
+        return life.make_unpause_plan(observed, name, services=services)
+
+    return await change(engine, name, "unpause", make, listener)
+
+
+async def remove(
+    engine: Engine,
+    name: str,
+    project: Project | None = None,
+    *,
+    services: Collection[str] = (),
+    stop_first: bool = False,
+    volumes: bool = False,
+    timeout: int | None = None,
+    listener: Listener = silent,
+) -> Outcome:
+    """`rm`."""
+
+    def make(observed: Observed) -> Plan:
+        return life.make_remove_plan(
+            observed, name, project,
+            services=services, stop=stop_first, volumes=volumes, timeout=timeout,
+        )  # fmt: skip
+
+    return await change(engine, name, "rm", make, listener)
+
+
+async def pull(
+    engine: Engine, project: Project, *, policy: str = "always", listener: Listener = silent
+) -> Outcome:
+    """The images of the project's services, all at once. `policy`: always or missing."""
+    observed = await observe(engine, project.name, project)
+    plan = life.make_pull_plan(project, observed, policy)
+    async with watch_containers(engine, project.name) as watch:
+        await _apply(engine, watch, plan, listener, PARALLEL)
+    return Outcome(plan)
+
+
+async def change(
+    engine: Engine,
+    name: str,
+    action: str,
+    make: Callable[[Observed], Plan],
+    listener: Listener = silent,
+    *,
+    project: Project | None = None,
+    wait_for: Collection[str] | None = None,
+    wait_timeout: float | None = None,
+) -> Outcome:
+    """Apply the plan that `make` draws up, under the project's lock. With `wait_for` (services;
+    empty: all), wait until their containers are ready."""
+    with changing(engine, name, action):
+        plan = make(await observe(engine, name, project))
+        async with watch_containers(engine, name) as watch:
+            await _apply(engine, watch, plan, listener, PARALLEL)
+            if wait_for is not None:
+                observed = await observe(engine, name)
+                ids = [
+                    container.id
+                    for container in observed.containers
+                    if not container.one_off and (not wait_for or container.service in wait_for)
+                ]
+                await _wait_until_ready(watch, ids, wait_timeout)
+    return Outcome(plan)
+
+
+@contextmanager
+def changing(engine: Engine, project: str, action: str) -> Iterator[None]:
+    """Holds the project's lock; raises Busy when another process has it."""
+    folder = lock_folder(os.environ)
+    with project_lock(folder, engine=str(engine.address), project=project, action=action):
+        yield
+
+
+def lock_folder(environment: Mapping[str, str]) -> Path:
+    return built_in_places(os.getuid(), environment).exec_root / "locks"
+
+
+async def _apply(
+    engine: Engine, watch: ContainerWatch, plan: Plan, listener: Listener, parallel: int
+) -> None:
+    await apply_plan(plan, Performer(engine, watch, listener), listener, parallel=parallel)
+
+
+async def _containers(engine: Engine, project: Project) -> dict[str, tuple[str, ...]]:
+    observed = await observe(engine, project.name)
+    found: dict[str, tuple[str, ...]] = {}
+    for container in observed.containers:
+        if container.service in project.services and not container.one_off:
+            found[container.service] = (*found.get(container.service, ()), container.id)
+    return found
+
+
+async def _wait_until_ready(
+    watch: ContainerWatch, containers: Collection[str], timeout: float | None
+) -> None:
+    try:
+        async with asyncio.timeout(timeout):
+            await _ready(watch, containers)
+    except TimeoutError:
+        late = ", ".join(await unready(watch, containers))
+        raise WaitFailed(
+            f"not ready after {timeout:g} s: {late}",
+            hint="look at their logs, or give more time with --wait-timeout",
+        ) from None
+
+
+async def _ready(watch: ContainerWatch, containers: Collection[str]) -> None:
+    try:
+        await await_ready(watch, containers)
+    except* WaitFailed as group:
+        raise _first(group) from None
+
+
+def _first(group: BaseExceptionGroup[WaitFailed]) -> WaitFailed:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, WaitFailed)
+    return error

@@ -1,0 +1,381 @@
+"""pure: plans for containers that are there: stop, start, restart, kill, pause, remove, down.
+
+The order comes from the labels, so all of this works without the project's files. Where the files
+are at hand they add what labels don't hold: hooks, and which services are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+from compose.errors import Problem
+from compose.graph import with_dependents
+from compose.model.project import Project
+from compose.model.service import Hook
+from compose.plan import names
+from compose.plan.actions import (
+    Action,
+    Existing,
+    KillContainer,
+    PauseContainer,
+    PullImage,
+    RemoveContainer,
+    RemoveImage,
+    RemoveNetwork,
+    RemoveVolume,
+    StartContainer,
+    StopContainer,
+    UnpauseContainer,
+)
+from compose.plan.images import image_of, is_directory
+from compose.plan.observed import Observed, ObservedContainer
+from compose.plan.options import DownOptions
+from compose.plan.plan import Plan, PlanBuilder, Verb
+
+STOPPABLE = ("running", "restarting", "paused")
+
+
+@dataclass(slots=True)
+class _Life:
+    """What the plans of this module share: the containers meant, and the order among them."""
+
+    name: str
+    containers: tuple[ObservedContainer, ...]
+    project: Project | None
+    builder: PlanBuilder = field(init=False)
+    by_service: dict[str, list[ObservedContainer]] = field(init=False)
+    needed_by: dict[str, set[str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.builder = PlanBuilder(self.name)
+        self.by_service = {}
+        self.needed_by = {}
+        for container in self.containers:
+            self.by_service.setdefault(container.service, []).append(container)
+            for needed in container.depends_on:
+                if needed != container.service:
+                    self.needed_by.setdefault(needed, set()).add(container.service)
+
+    def dependents(self, container: ObservedContainer) -> list[ObservedContainer]:
+        return [
+            other
+            for service in sorted(self.needed_by.get(container.service, ()))
+            for other in self.by_service.get(service, ())
+        ]
+
+    def needed(self, container: ObservedContainer) -> list[ObservedContainer]:
+        return [
+            other for service in container.depends_on for other in self.by_service.get(service, ())
+        ]
+
+    def pre_stop(self, container: ObservedContainer) -> tuple[Hook, ...]:
+        service = self.project.services.get(container.service) if self.project else None
+        return service.pre_stop if service else ()
+
+    def post_start(self, container: ObservedContainer) -> tuple[Hook, ...]:
+        service = self.project.services.get(container.service) if self.project else None
+        return service.post_start if service else ()
+
+    def stop(
+        self,
+        change: int,
+        container: ObservedContainer,
+        timeout: int | None,
+        *,
+        before: Collection[ObservedContainer],
+    ) -> str:
+        return self.builder.step(
+            f"stop {container.name}",
+            StopContainer(ref(container), timeout, self.pre_stop(container)),
+            change,
+            after=[f"stop {other.name}" for other in before],
+        )
+
+
+def ref(container: ObservedContainer) -> Existing:
+    return Existing(container.id, container.name)
+
+
+def subject(container: ObservedContainer) -> str:
+    if container.one_off or not container.number:
+        return f"container {container.name}"
+    return names.slot(container.service, container.number)
+
+
+def make_stop_plan(
+    observed: Observed,
+    name: str,
+    project: Project | None = None,
+    *,
+    services: Collection[str] = (),
+    timeout: int | None = None,
+) -> Plan:
+    """Dependents first."""
+    life = _Life(name, _meant(observed, services), project)
+    for container in life.containers:
+        if container.state in STOPPABLE:
+            change = life.builder.change(Verb.STOP, subject(container), "asked for")
+            life.stop(change, container, timeout, before=life.dependents(container))
+    return life.builder.finish()
+
+
+def make_start_plan(
+    observed: Observed,
+    name: str,
+    project: Project | None = None,
+    *,
+    services: Collection[str] = (),
+) -> Plan:
+    """What is needed first. Conditions aren't waited for: these containers have run before."""
+    life = _Life(name, _meant(observed, services), project)
+    for container in life.containers:
+        if container.state in ("created", "exited"):
+            change = life.builder.change(Verb.START, subject(container), "asked for")
+            life.builder.step(
+                f"start {container.name}",
+                StartContainer(ref(container), life.post_start(container)),
+                change,
+                after=[f"start {other.name}" for other in life.needed(container)],
+            )
+    return life.builder.finish()
+
+
+def make_restart_plan(
+    observed: Observed,
+    name: str,
+    project: Project | None = None,
+    *,
+    services: Collection[str] = (),
+    timeout: int | None = None,
+    no_deps: bool = False,
+) -> Plan:
+    """The services named, and those that depend on them with `restart: true`."""
+    meant = set(services)
+    if meant and not no_deps:
+        edges = _restart_edges(observed.containers)
+        meant = set(with_dependents(edges, meant))
+    life = _Life(name, _meant(observed, meant), project)
+    for container in life.containers:
+        asked = not services or container.service in services
+        cause = "asked for" if asked else "restarts with what it depends on"
+        change = life.builder.change(Verb.RESTART, subject(container), cause)
+        after = [f"start {other.name}" for other in life.needed(container)]
+        if container.state in STOPPABLE:
+            after.append(life.stop(change, container, timeout, before=life.dependents(container)))
+        life.builder.step(
+            f"start {container.name}",
+            StartContainer(ref(container), life.post_start(container)),
+            change,
+            after=after,
+        )
+    return life.builder.finish()
+
+
+def make_kill_plan(
+    observed: Observed, name: str, *, services: Collection[str] = (), signal: str = "SIGKILL"
+) -> Plan:
+    return _each(
+        observed, name, services, Verb.KILL, lambda c: KillContainer(ref(c), signal),
+        lambda c: c.state in STOPPABLE,
+    )  # fmt: skip
+
+
+def make_pause_plan(observed: Observed, name: str, *, services: Collection[str] = ()) -> Plan:
+    return _each(
+        observed, name, services, Verb.PAUSE, lambda c: PauseContainer(ref(c)),
+        lambda c: c.state == "running",
+    )  # fmt: skip
+
+
+def make_unpause_plan(observed: Observed, name: str, *, services: Collection[str] = ()) -> Plan:
+    return _each(
+        observed, name, services, Verb.UNPAUSE, lambda c: UnpauseContainer(ref(c)),
+        lambda c: c.state == "paused",
+    )  # fmt: skip
+
+
+def make_remove_plan(
+    observed: Observed,
+    name: str,
+    project: Project | None = None,
+    *,
+    services: Collection[str] = (),
+    stop: bool = False,
+    volumes: bool = False,
+    timeout: int | None = None,
+) -> Plan:
+    """`rm`: stopped containers, one-offs too; with `stop` all of them, stopped first."""
+    life = _Life(name, _meant(observed, services, one_offs=True), project)
+    for container in life.containers:
+        runs = container.state in STOPPABLE
+        if runs and not stop:
+            continue
+        change = life.builder.change(Verb.REMOVE, subject(container), "asked for")
+        after = []
+        if runs:
+            after = [life.stop(change, container, timeout, before=life.dependents(container))]
+        life.builder.step(
+            f"remove {container.name}", RemoveContainer(ref(container), volumes), change,
+            after=after,
+        )  # fmt: skip
+    return life.builder.finish()
+
+
+def make_down_plan(
+    observed: Observed, name: str, project: Project | None, options: DownOptions
+) -> Plan:
+    """Containers dependents first, then networks, then (if asked for) volumes and images.
+
+    Without files (`project` None) all that has the project's label goes.
+    """
+    meant = observed.containers
+    if options.services:
+        edges = {c.service: set(c.depends_on) for c in observed.containers}
+        wanted = with_dependents(edges, options.services)
+        meant = tuple(c for c in meant if c.service in wanted)
+    orphans: tuple[ObservedContainer, ...] = ()
+    if project is not None and not options.remove_orphans and not options.services:
+        known = project.services.keys() | project.disabled
+        orphans = tuple(c for c in meant if c.service not in known)
+        meant = tuple(c for c in meant if c.service in known)
+    life = _Life(name, meant, project)
+    removals = []
+    for container in life.containers:
+        change = life.builder.change(Verb.REMOVE, subject(container), "down")
+        after = []
+        if container.state in STOPPABLE:
+            after = [
+                life.stop(change, container, options.timeout, before=life.dependents(container))
+            ]
+        removals.append(
+            life.builder.step(
+                f"remove {container.name}",
+                RemoveContainer(ref(container), volumes=options.volumes),
+                change,
+                after=after,
+            )
+        )
+    if not options.services:
+        _remove_networks(life, observed, name, orphans, removals)
+        if options.volumes:
+            _remove_volumes(life, observed, name, removals)
+        if options.images and project is not None:
+            _remove_images(life, observed, project, options.images, removals)
+    if orphans:
+        listed = ", ".join(container.name for container in orphans)
+        life.builder.notes.append(
+            Problem(
+                f"containers of services that are not in the files stay: {listed}",
+                hint="--remove-orphans removes them",
+            )
+        )
+    return life.builder.finish()
+
+
+def make_pull_plan(project: Project, observed: Observed, policy: str) -> Plan:
+    """`policy`: always, or missing: only what isn't there yet."""
+    builder = PlanBuilder(project.name)
+    for name, service in project.services.items():
+        reference = image_of(project, service)
+        key = f"pull {reference}"
+        present = reference in observed.images
+        buildable = service.build is not None and not service.image
+        if is_directory(reference) or buildable or key in builder.steps:
+            continue
+        if policy == "missing" and present:
+            continue
+        cause = "asked for" if present else "missing"
+        at = project.at("services", name, "image")
+        change = builder.change(Verb.PULL, f"image {reference}", cause, at)
+        builder.step(key, PullImage(reference, service.platform), change)
+    return builder.finish()
+
+
+def _remove_networks(
+    life: _Life,
+    observed: Observed,
+    name: str,
+    staying: Iterable[ObservedContainer],
+    after: list[str],
+) -> None:
+    staying = tuple(staying)
+    for network in sorted(observed.networks.values(), key=lambda network: network.name):
+        if network.project != name:
+            continue
+        users = [c.name for c in staying if network.name in c.networks]
+        users += [c.name for c in observed.foreign if network.name in c.networks]
+        if users:
+            life.builder.notes.append(
+                Problem(f"network {network.name} stays: {', '.join(sorted(users))} use it")
+            )
+            continue
+        label = network.key or network.name
+        change = life.builder.change(Verb.REMOVE, f"network {label}", "down")
+        life.builder.step(
+            f"remove network {network.name}", RemoveNetwork(network.name), change, after=after
+        )
+
+
+def _remove_volumes(life: _Life, observed: Observed, name: str, after: list[str]) -> None:
+    external = set()
+    if life.project is not None:
+        external = {v.name for v in life.project.volumes.values() if v.external}
+    for volume in sorted(observed.volumes.values(), key=lambda volume: volume.name):
+        if volume.project == name and volume.name not in external:
+            label = volume.key or volume.name
+            change = life.builder.change(Verb.REMOVE, f"volume {label}", "--volumes")
+            life.builder.step(
+                f"remove volume {volume.name}", RemoveVolume(volume.name), change, after=after
+            )
+
+
+def _remove_images(
+    life: _Life, observed: Observed, project: Project, which: str, after: list[str]
+) -> None:
+    """`local`: those without a name of their own in the files; `all`: every one used."""
+    references = {
+        image_of(project, service)
+        for service in project.services.values()
+        if which == "all" or not service.image
+    }
+    for reference in sorted(references & observed.images.keys()):
+        if not is_directory(reference):
+            change = life.builder.change(Verb.REMOVE, f"image {reference}", f"--rmi {which}")
+            life.builder.step(
+                f"remove image {reference}", RemoveImage(reference), change, after=after
+            )
+
+
+def _each(
+    observed: Observed,
+    name: str,
+    services: Collection[str],
+    verb: Verb,
+    action: Callable[[ObservedContainer], Action],
+    applies: Callable[[ObservedContainer], bool],
+) -> Plan:
+    builder = PlanBuilder(name)
+    for container in _meant(observed, services):
+        if applies(container):
+            change = builder.change(verb, subject(container), "asked for")
+            builder.step(f"{verb} {container.name}", action(container), change)
+    return builder.finish()
+
+
+def _meant(
+    observed: Observed, services: Collection[str], *, one_offs: bool = False
+) -> tuple[ObservedContainer, ...]:
+    return tuple(
+        container
+        for container in observed.containers
+        if (not services or container.service in services) and (one_offs or not container.one_off)
+    )
+
+
+def _restart_edges(containers: Iterable[ObservedContainer]) -> dict[str, set[str]]:
+    edges: dict[str, set[str]] = {}
+    for container in containers:
+        followed = {name for name, restarts in container.depends_on.items() if restarts}
+        edges.setdefault(container.service, set()).update(followed)
+    return edges
