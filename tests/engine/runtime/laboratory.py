@@ -141,10 +141,13 @@ class Laboratory:
         self.shims.append(shim)
         return shim
 
-    async def start(self, *arguments: str, **changes: object) -> Shim:
-        shim = await self.launch(self.request(*arguments, **changes))  # type: ignore[arg-type]
+    async def start_request(self, request: LaunchRequest) -> Shim:
+        shim = await self.launch(request)
         await shim.go()
         return shim
+
+    async def start(self, *arguments: str, **changes: object) -> Shim:
+        return await self.start_request(self.request(*arguments, **changes))  # type: ignore[arg-type]
 
     async def run(self, *arguments: str, **changes: object) -> Ran:
         """Start, wait for the end, and give back the output."""

@@ -1,0 +1,495 @@
+"""Whole lives of containers, through the daemon's handle."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.runtime.launch import ExitStatus, LogTarget, Shim, StartFailed, read_exit
+from tests.engine.runtime.laboratory import (
+    PREFIX,
+    Laboratory,
+    exec_request,
+    is_running,
+    read_log,
+    unframe,
+)
+
+pytestmark = pytest.mark.kernel
+
+
+async def ended(pid: int) -> None:
+    """Returns when a process that may not be a child is no more."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    gone = loop.create_future()
+    loop.add_reader(descriptor, lambda: gone.done() or gone.set_result(None))
+    async with asyncio.timeout(10):
+        await gone
+    loop.remove_reader(descriptor)
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 0)])
+async def test_exit_code(lab: Laboratory, script: str, code: int) -> None:
+    # The first process of a PID namespace does not die by its own SIGKILL.
+    status = (await lab.run("sh", "-c", script)).status
+    assert (status.code, status.signal, status.oom_killed) == (code, None, False)
+
+
+@pytest.mark.parametrize("init", [False, True])
+async def test_killed_container_says_so(lab: Laboratory, init: bool) -> None:
+    shim = await lab.start("sleep", "100", init=init)
+    await shim.kill(signal.SIGKILL)
+    status = await shim.exited
+    assert (status.code, status.signal) == (137, signal.SIGKILL)
+    assert not status.oom_killed
+
+
+async def test_init_forwards_signals_and_reaps(lab: Laboratory) -> None:
+    script = "trap 'echo got; exit 5' TERM; (sleep 0.01 &) ; echo up; while :; do sleep 1; done"
+    shim = await lab.launch(lab.request("sh", "-c", script, init=True))
+    reader, writer = await shim.attach(stdin=False, stdout=True, stderr=True)
+    await shim.go()
+    assert (await reader.readexactly(11)).endswith(b"up\n")
+    await shim.kill(signal.SIGTERM)
+    assert b"got" in await reader.read()
+    writer.close()
+    assert (await shim.exited).code == 5
+
+
+async def test_init_reports_a_signalled_payload_as_shells_do(lab: Laboratory) -> None:
+    status = (await lab.run("sh", "-c", "kill -KILL $$", init=True)).status
+    assert status.code == 137
+
+
+async def test_output_of_both_streams_is_framed_and_logged(lab: Laboratory) -> None:
+    request = lab.request("sh", "-c", "echo out; echo err >&2")
+    ran = await lab.run_request(request)
+    assert (ran.stdout, ran.stderr) == (b"out\n", b"err\n")
+    log = Path(request.log.path).read_text()
+    assert '"log":"out\\n","stream":"stdout","time":"' in log
+    assert '"log":"err\\n","stream":"stderr"' in log
+
+
+async def test_every_attached_client_gets_all(lab: Laboratory) -> None:
+    shim = await lab.launch(lab.request("seq", "20000"))
+    streams = [await shim.attach(stdin=False, stdout=True, stderr=True) for _ in range(3)]
+    await shim.go()
+    outputs = await asyncio.gather(*(reader.read() for reader, _ in streams))
+    expected = b"".join(b"%d\n" % number for number in range(1, 20001))
+    assert [unframe(output)[0] for output in outputs] == [expected] * 3
+    for _, writer in streams:
+        writer.close()
+
+
+async def test_large_output_is_logged_to_the_last_byte(lab: Laboratory) -> None:
+    request = lab.request("sh", "-c", "yes 'a line with \"quotes\" and 0123456789' | head -c 100M")
+    shim = await lab.start_request(request)
+    await shim.exited
+    await shim.release()
+    line = b'a line with "quotes" and 0123456789\n'
+    size, ok = 0, True
+    expected = line * 4000
+    with open(request.log.path, "rb") as log:
+        start = b'{"log":"a line with \\"quotes\\" and 0123456789\\n","stream":"stdout","time":"'
+        for record in log:
+            if record.startswith(start):
+                size += len(line)
+            else:
+                ok = False
+                last = record
+    assert expected
+    assert not ok  # 100 MiB is no multiple of a line
+    size += len(last.split(b'"log":"')[1].split(b'","stream"')[0].replace(b'\\"', b'"'))
+    assert size == 100 << 20
+
+
+async def test_slow_client_holds_the_process_and_loses_nothing(lab: Laboratory) -> None:
+    shim = await lab.launch(lab.request("seq", "1000000"))
+    reader, writer = await shim.attach(stdin=False, stdout=True, stderr=False)
+    transport = writer.transport
+    assert isinstance(transport, asyncio.ReadTransport)
+    transport.pause_reading()
+    await shim.go()
+    await held(shim)
+    assert not shim.exited.done()
+    memory = Path(f"/proc/{shim.shim_pid}/status").read_text()
+    resident = int(memory.partition("RssAnon:")[2].split()[0])
+    assert resident < 12 * 1024  # kB: it does not gather what is not read
+    transport.resume_reading()
+    output = unframe(await reader.read())[0]
+    assert output == b"".join(b"%d\n" % number for number in range(1, 1000001))
+    assert (await shim.exited).code == 0
+    writer.close()
+
+
+async def held(shim: Shim) -> None:
+    """Returns when the container's first process waits for room in its pipe."""
+    async with asyncio.timeout(20):
+        while "pipe_write" not in Path(f"/proc/{shim.pid}/wchan").read_text():
+            await asyncio.sleep(0.01)
+
+
+async def test_input_reaches_the_process_and_ends_with_the_client(lab: Laboratory) -> None:
+    shim = await lab.launch(lab.request("cat", open_stdin=True, stdin_once=True))
+    reader, writer = await shim.attach(stdin=True, stdout=True, stderr=True)
+    await shim.go()
+    sent = os.urandom(300_000)
+    writer.write(sent)
+    writer.write_eof()
+    assert unframe(await reader.read())[0] == sent
+    assert (await shim.exited).code == 0
+    writer.close()
+
+
+async def test_input_stays_open_for_the_next_client_unless_once(lab: Laboratory) -> None:
+    shim = await lab.start("head", "-n", "2", open_stdin=True)
+    for line in (b"one\n", b"two\n"):
+        _, writer = await shim.attach(stdin=True, stdout=False, stderr=False)
+        writer.write(line)
+        writer.write_eof()
+        await writer.drain()
+        writer.close()
+    assert (await shim.exited).code == 0
+
+
+async def test_terminal(lab: Laboratory) -> None:
+    script = "tty; ls -l /dev/console | cut -c1; stty size; read line; echo got $line; stty size"
+    shim = await lab.launch(lab.request("sh", "-c", script, terminal=True, open_stdin=True))
+    reader, writer = await shim.attach(stdin=True, stdout=True, stderr=True)
+    await shim.go()
+    await shim.resize(31, 97)
+    output = b""
+    while output.count(b"\n") < 3:
+        output += await reader.read(100)
+    writer.write(b"hello\n")
+    output += await reader.read()
+    writer.close()
+    lines = output.replace(b"\r", b"").split(b"\n")
+    assert lines[0] == b"/dev/pts/0"
+    assert lines[1] == b"c"
+    assert b"got hello" in lines
+    assert lines[-2] == b"31 97"
+
+
+async def test_exec_joins_everything(lab: Laboratory) -> None:
+    shim = await lab.start("sleep", "100", env=("X=1",))
+    script = (
+        "for n in mnt pid net ipc uts cgroup; do"
+        " [ $(readlink /proc/self/ns/$n) = $(readlink /proc/1/ns/$n) ] || echo differs $n; done;"
+        " diff /proc/self/cgroup /proc/1/cgroup && ls /proc/self/fd && exit 3"
+    )
+    process = await shim.exec(exec_request("sh", "-c", script))
+    assert process.reader is not None
+    assert process.writer is not None
+    output = unframe(await process.reader.read())
+    # The exit code is known before the end of the stream is.
+    assert process.exited.done()
+    assert process.exited.result().code == 3
+    assert output == (b"0\n1\n2\n3\n", b"")
+    assert is_running(shim.pid)
+    process.writer.close()
+
+
+async def test_exec_with_terminal_and_input(lab: Laboratory) -> None:
+    shim = await lab.start("sleep", "100")
+    request = exec_request("sh", "-c", "tty; read x; echo $x", terminal=True, attach_stdin=True)
+    process = await shim.exec(request)
+    assert process.reader is not None
+    assert process.writer is not None
+    await process.resize(10, 20)
+    process.writer.write(b"word\n")
+    output = await process.reader.read()
+    assert b"/dev/pts/0" in output
+    assert output.count(b"word") == 2  # its echo and the answer
+    process.writer.close()
+
+
+async def test_exec_ends_with_the_container(lab: Laboratory) -> None:
+    shim = await lab.start("sleep", "100")
+    process = await shim.exec(exec_request("sleep", "100"))
+    await shim.kill(signal.SIGKILL)
+    assert (await process.exited).code == 137
+    assert process.writer is not None
+    process.writer.close()
+
+
+async def test_pause_and_resume(lab: Laboratory) -> None:
+    shim = await lab.start("sh", "-c", "while :; do :; done")
+    await shim.pause()
+    before = cpu_ticks(shim.pid)
+    assert cpu_ticks(shim.pid) == before
+    await shim.resume()
+    async with asyncio.timeout(10):
+        while cpu_ticks(shim.pid) == before:
+            await asyncio.sleep(0.01)
+
+
+def cpu_ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+async def test_out_of_memory_is_seen(lab: Laboratory) -> None:
+    hungry = "import sys; x = bytearray(200 << 20)"
+    limit = {"memory": {"limit": 32 << 20, "swap": 32 << 20}}
+    ran = await lab.run("/usr/bin/python3", "-c", hungry, resources=limit)
+    assert ran.status.code == 137
+    assert ran.status.oom_killed
+
+
+async def test_network_sockets_belong_to_the_container(lab: Laboratory) -> None:
+    shim = await lab.launch(lab.request("sleep", "100", dns=True))
+    assert shim.sockets is not None
+    assert os.fstat(shim.sockets.namespace).st_ino != os.stat("/proc/self/ns/net").st_ino
+    assert os.fstat(shim.sockets.namespace).st_ino == os.stat(f"/proc/{shim.pid}/ns/net").st_ino
+    await shim.go()
+    process = await shim.exec(exec_request("cat", "/proc/net/udp", "/proc/net/tcp"))
+    assert process.reader is not None
+    tables = unframe(await process.reader.read())[0]
+    assert tables.count(b"0B00007F:") == 2  # 127.0.0.11
+    again = await shim.network_sockets()
+    again.close()
+    shim.sockets.close()
+    assert process.writer is not None
+    process.writer.close()
+
+
+async def test_container_shares_the_namespaces_of_another(lab: Laboratory) -> None:
+    first = await lab.start("sleep", "100")
+    names = {kind: f"/proc/{first.pid}/ns/{file}" for kind, file in _FILES.items()}
+    ran = await lab.run(
+        "sh",
+        "-c",
+        "readlink /proc/self/ns/net /proc/self/ns/ipc /proc/self/ns/uts /proc/self/ns/pid",
+        namespaces=names,
+        own_network=False,
+        sysctl={},
+    )
+    expected = [
+        os.readlink(f"/proc/{first.pid}/ns/{name}") for name in ("net", "ipc", "uts", "pid")
+    ]
+    assert ran.stdout.decode().split() == expected
+
+
+_FILES = {"network": "net", "ipc": "ipc", "uts": "uts", "pid": "pid"}
+
+
+async def test_host_namespaces_are_shared_one_by_one(lab: Laboratory) -> None:
+    for kind, file in _FILES.items():
+        ran = await lab.run(
+            "readlink",
+            *(f"/proc/self/ns/{name}" for name in _FILES.values()),
+            namespaces={kind: "host"},
+            own_network=kind != "network",
+        )
+        seen = dict(zip(_FILES.values(), ran.stdout.decode().split(), strict=True))
+        own = {name: os.readlink(f"/proc/self/ns/{name}") for name in _FILES.values()}
+        assert [name for name in own if own[name] == seen[name]] == [file]
+
+
+# --- crashes ----------------------------------------------------------------------------------
+
+
+async def test_adoption_finds_the_running_container(lab: Laboratory) -> None:
+    request = lab.request("cat", open_stdin=True, stdin_once=True)
+    first = await lab.launch(request)
+    await first.go()
+    pid = first.pid
+    first.disconnect()
+    second = await Shim.adopt(request.exec_dir)
+    assert isinstance(second, Shim)
+    lab.shims.append(second)
+    assert (second.pid, second.container_id, second.started) == (pid, request.container_id, True)
+    reader, writer = await second.attach(stdin=True, stdout=True, stderr=True)
+    writer.write(b"still here")
+    writer.write_eof()
+    assert unframe(await reader.read())[0] == b"still here"
+    assert (await second.exited).code == 0
+    writer.close()
+
+
+async def test_end_that_nobody_saw_is_on_record(lab: Laboratory) -> None:
+    request = lab.request("sh", "-c", "read x; echo last words; exit 9", open_stdin=True)
+    shim = await lab.start_request(request)
+    _, writer = await shim.attach(stdin=True, stdout=False, stderr=False)
+    writer.write(b"\n")
+    shim_pid = shim.shim_pid
+    await writer.drain()
+    shim.disconnect()
+    writer.close()
+    await ended(shim_pid)
+    status = await Shim.adopt(request.exec_dir)
+    assert isinstance(status, ExitStatus)
+    assert status.code == 9
+    assert read_log(request.log.path) == b"last words\n"
+    assert leftovers(request.container_id) == []
+
+
+async def test_killed_daemon_loses_nothing(lab: Laboratory) -> None:
+    """A daemon of its own process, killed by SIGKILL while its container runs."""
+    request = lab.request("sh", "-c", "echo one; read x; echo two; exit 4", open_stdin=True)
+    reading, writing = os.pipe()
+    daemon = os.fork()
+    if daemon == 0:
+        await_daemon(request, writing)
+    os.close(writing)
+    os.set_blocking(reading, False)
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_reader(reading, lambda: ready.done() or ready.set_result(None))
+    async with asyncio.timeout(20):
+        await ready
+    loop.remove_reader(reading)
+    assert os.read(reading, 100) == b"started"
+    os.close(reading)
+    os.kill(daemon, signal.SIGKILL)
+    os.waitpid(daemon, 0)
+    shim = await Shim.adopt(request.exec_dir)
+    assert isinstance(shim, Shim)
+    lab.shims.append(shim)
+    _, writer = await shim.attach(stdin=True, stdout=False, stderr=False)
+    writer.write(b"\n")
+    assert (await shim.exited).code == 4
+    writer.close()
+    assert read_log(request.log.path) == b"one\ntwo\n"
+
+
+def await_daemon(request: object, writing: int) -> None:
+    """In a child: be a daemon that started one container, until killed."""
+    import subprocess
+    import sys
+
+    from engine.runtime.launch import LaunchRequest
+
+    assert isinstance(request, LaunchRequest)
+    program = (
+        "import asyncio, os, sys, pickle\n"
+        "from engine.runtime.launch import Spawner\n"
+        "async def main():\n"
+        "    spawner = await Spawner.start()\n"
+        "    shim = await spawner.launch(pickle.loads(bytes.fromhex(sys.argv[1])))\n"
+        "    await shim.go()\n"
+        f"    os.write({writing}, b'started')\n"
+        "    await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    import pickle
+
+    os.set_inheritable(writing, True)
+    os.execve(
+        sys.executable,
+        [sys.executable, "-c", program, pickle.dumps(request).hex()],
+        {"PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    raise AssertionError(subprocess)
+
+
+async def test_killed_shim_is_reported_and_leaves_nothing(lab: Laboratory) -> None:
+    request = lab.request("sh", "-c", "sleep 100 & sleep 100")
+    shim = await lab.start_request(request)
+    os.kill(shim.shim_pid, signal.SIGKILL)
+    assert (await shim.exited).code == 137
+    await ended(shim.pid)
+    await shim.release()
+    assert leftovers(request.container_id) == []
+
+
+async def test_shim_killed_unseen_is_cleaned_up_by_adoption(lab: Laboratory) -> None:
+    request = lab.request("sleep", "100")
+    shim = await lab.start_request(request)
+    pid, shim_pid = shim.pid, shim.shim_pid
+    shim.disconnect()
+    os.kill(shim_pid, signal.SIGKILL)
+    await ended(shim_pid)
+    assert await Shim.adopt(request.exec_dir) is None
+    await ended(pid)
+    assert leftovers(request.container_id) == []
+
+
+async def test_spawner_is_started_again(lab: Laboratory) -> None:
+    running = await lab.start("sleep", "100")
+    os.kill(lab.spawner.pid, signal.SIGKILL)
+    await ended(lab.spawner.pid)
+    assert (await lab.run("echo", "again")).stdout == b"again\n"
+    assert is_running(running.pid)
+
+
+async def test_start_that_nobody_finishes_is_undone(lab: Laboratory) -> None:
+    request = lab.request("sleep", "100")
+    shim = await lab.launch(request)
+    pid, shim_pid = shim.pid, shim.shim_pid
+    shim.disconnect()
+    await ended(shim_pid)
+    await ended(pid)
+    assert leftovers(request.container_id) == []
+    assert read_exit(request.exec_dir) is None
+
+
+async def test_failed_start_leaves_nothing(lab: Laboratory) -> None:
+    request = lab.request("nosuch")
+    shim = await lab.launch(request)
+    with pytest.raises(StartFailed):
+        await shim.go()
+    assert leftovers(request.container_id) == []
+    assert os.listdir(request.exec_dir) == []
+
+
+async def test_spec_that_is_wrong_is_refused_at_launch(lab: Laboratory) -> None:
+    request = lab.request("true", namespaces={"user": ""})
+    with pytest.raises(StartFailed, match="'user' namespaces are not supported"):
+        await lab.launch(request)
+    assert leftovers(request.container_id) == []
+
+
+async def test_released_container_leaves_nothing(lab: Laboratory) -> None:
+    request = lab.request("true")
+    shim = await lab.launch(request)
+    pid, shim_pid = shim.pid, shim.shim_pid
+    sockets = shim.sockets
+    assert sockets is not None
+    sockets.close()
+    await shim.go()
+    await shim.exited
+    await shim.release()
+    await ended(shim_pid)
+    await ended(pid)
+    assert leftovers(request.container_id) == []
+    assert os.listdir(request.exec_dir) == ["exit.json"]
+
+
+async def test_a_container_can_be_started_again_on_the_same_root(lab: Laboratory) -> None:
+    request = lab.request("sh", "-c", "cat /kept; echo more >> /kept")
+    outputs = [(await lab.run_request(request)).stdout for _ in range(3)]
+    assert outputs == [b"", b"more\n", b"more\nmore\n"]
+    assert (
+        read_log(request.log.path) == b"cat: /kept: No such file or directory\nmore\nmore\nmore\n"
+    )
+
+
+async def test_no_log_is_written_when_none_is_wanted(lab: Laboratory) -> None:
+    request = replace(lab.request("echo", "x"), log=LogTarget("", 0, 1))
+    assert (await lab.run_request(request)).stdout == b"x\n"
+
+
+def leftovers(container_id: str) -> list[str]:
+    """Cgroups and processes that still carry the container's id."""
+    groups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{PREFIX}/{container_id}")]
+    processes = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes()
+        except OSError:
+            continue
+        if container_id.encode() in words and b"pycompose-shim" in words:
+            processes.append(str(path))
+    return groups + processes
