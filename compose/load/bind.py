@@ -290,11 +290,12 @@ _EXPOSED = re.compile(r"(\d+)(-\d+)?(/(tcp|udp|sctp))?")
 
 def _expose(fields: Fields) -> tuple[str, ...]:
     ports = fields.texts("expose")
-    for port in ports:
+    for index, port in enumerate(ports):
         match = _EXPOSED.fullmatch(port)
         if match is None or not 1 <= int(match[1]) <= 65535:
-            fields.add(
+            fields.add_item(
                 "expose",
+                index,
                 f'"{port}" isn\'t a port of the container',
                 'write it as in "3000", "3000/udp" or "3000-3005"',
             )

@@ -38,6 +38,9 @@ def _check_service(service: Service, known: Known) -> Iterator[Problem]:
     project = known.project
     place: Place = ("services", service.name)
     if not service.image and service.build is None and service.provider is None:
+        if (*place, "image") in project.positions:
+            yield project.problem("the image is empty", *place, "image", hint="name an image")
+            return
         yield project.problem(
             "nothing says what the containers are made from",
             *place,

@@ -8,30 +8,22 @@ from compose.model.service import Attachment, Condition, Dependency, Service
 
 DEFAULT_NETWORK = "default"
 SERVICE_PREFIX = "service:"
+_NAMESPACES = ("network_mode", "ipc", "pid", "uts", "cgroup")
 
 
 def with_defaults(service: Service) -> Service:
     """The default network, implied dependencies, replicas as `scale` says."""
-    networks = service.networks
+    networks, deploy = service.networks, service.deploy
     if not networks and not service.network_mode and service.provider is None:
         networks = {DEFAULT_NETWORK: Attachment()}
-    deploy = service.deploy
     if deploy is not None and service.scale is not None and deploy.replicas is None:
         deploy = replace(deploy, replicas=service.scale)
-    depends_on = {
-        **{dependency.service: dependency for dependency in implied(service)},
-        **service.depends_on,
-    }
-    if (
-        networks is service.networks
-        and deploy is service.deploy
-        and len(depends_on) == len(service.depends_on)
-    ):
-        return service
+    implied = {dependency.service: dependency for dependency in implied_dependencies(service)}
+    depends_on = {**implied, **service.depends_on} if implied else service.depends_on
     return replace(service, networks=networks, deploy=deploy, depends_on=depends_on)
 
 
-def implied(service: Service) -> Iterator[Dependency]:
+def implied_dependencies(service: Service) -> Iterator[Dependency]:
     """Dependencies that other attributes bring along."""
     for link in service.links:
         yield Dependency(link.partition(":")[0], Condition.STARTED, restart=True)
@@ -44,7 +36,7 @@ def implied(service: Service) -> Iterator[Dependency]:
 
 def shared_namespaces(service: Service) -> Iterator[tuple[str, str]]:
     """Attribute and service of each `service:x`."""
-    for attribute in ("network_mode", "ipc", "pid", "uts", "cgroup"):
+    for attribute in _NAMESPACES:
         value: str = getattr(service, attribute)
         if value.startswith(SERVICE_PREFIX):
             yield attribute, value.removeprefix(SERVICE_PREFIX)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from compose.load.merge import merge_service
 from compose.load.nearest import nearest
-from compose.load.reader import Reader, Surroundings
+from compose.load.reader import Reader, Saying, Surroundings
 from compose.load.tree import Key, Map, Node, Scalar, spelled
+from compose.model.project import Place
 
 _Link = tuple[Path, str]  # a service of a file
 
@@ -74,13 +75,13 @@ class _Resolver:
         chain: tuple[tuple[_Link, Key], ...],
     ) -> Node | None:
         """The service that is extended, itself resolved; None after a problem."""
-        place = ("services", name, "extends")
+        place: Place = ("services", name, "extends")
         wanted, file = _text(extends, "service"), _text(extends, "file")
         problems = self._reader.problems
         if not wanted:
             problems.add(key, place, '"service" is missing', "say which service is extended")
             return None
-        target = self._other_file(extends, file, origin, key) if file else origin
+        target = self._other_file(extends, file, origin, place) if file else origin
         if target is None:
             return None
         steps = [link for link, _ in chain]
@@ -109,7 +110,7 @@ class _Resolver:
         )
         return None
 
-    def _other_file(self, extends: Map, file: str, origin: _Origin, key: Key) -> _Origin | None:
+    def _other_file(self, extends: Map, file: str, origin: _Origin, place: Place) -> _Origin | None:
         node = extends.entries["file"]
         # Paths of a project start at its folder, but a file further down may mean its own.
         path = Path(os.path.abspath(node.source.base / file))
@@ -119,20 +120,20 @@ class _Resolver:
         if path == origin.path:
             return origin
         if path not in self._origins:
-            self._origins[path] = self._open(path, origin.around, node, key)
+            self._origins[path] = self._open(path, origin.around, node, place)
         return self._origins[path]
 
-    def _open(self, path: Path, around: Surroundings, node: Node, key: Key) -> _Origin | None:
+    def _open(self, path: Path, around: Surroundings, node: Node, place: Place) -> _Origin | None:
         inner = Surroundings(path.parent, around.environment)
         where = Key(node.source, node.line, node.column)
-        documents = self._reader.parsed(path, inner, said_by=where)
+        documents = self._reader.parsed(path, inner, Saying(where, (*place, "file")))
         for document in documents:
             services = document.entries.get("services")
             if isinstance(services, Map):
                 return _Origin(path, services, inner, whole=False)
         if documents:
             self._reader.problems.add(
-                where, (), f"{self._reader.shown(path)} has no services to extend"
+                where, place, f"{self._reader.shown(path)} has no services to extend"
             )
         return None
 

@@ -39,6 +39,12 @@ class Fields:
         where = node if isinstance(node, Scalar) else self.node.keys.get(key, self.node)
         self.problems.add(where, (*self.place, key), what, hint)
 
+    def add_item(self, key: str, index: int, what: str, hint: str = "") -> None:
+        """A problem with one entry of a list."""
+        node = self._entries[key]
+        where = node.items[index] if isinstance(node, Sequence) else node
+        self.problems.add(where, (*self.place, key, index), what, hint)
+
     def scalar(self, key: str) -> Scalar | None:
         node = self._entries.get(key)
         return node if isinstance(node, Scalar) and node.value is not None else None

@@ -7,10 +7,10 @@ from pathlib import Path
 from compose.errors import ProjectError
 from compose.load.files import read_env_file
 from compose.load.merge import merge
-from compose.load.reader import Reader, Surroundings
+from compose.load.reader import Reader, Saying, Surroundings
 from compose.load.tree import Key, Map, Node, Scalar, Sequence, spelled
 
-Chain = tuple[tuple[Path, Key], ...]
+Chain = tuple[tuple[Path, Saying], ...]
 LoadFiles = Callable[[tuple[Path, ...], Surroundings, Chain], Map | None]
 
 
@@ -45,7 +45,6 @@ def _one(
     load: LoadFiles,
 ) -> Map | None:
     place = ("include", index)
-    key = Key(entry.source, entry.line, entry.column)
     files: list[Path] = []
     for node, text in _texts(entry, "path"):
         if "://" in text or text.startswith("git@"):
@@ -79,7 +78,8 @@ def _one(
     except ProjectError as error:
         reader.problems.errors.extend(error.problems)
         return None
-    return load(tuple(files), Surroundings(base, environment), (*chain, (path, key)))
+    saying = Saying(Key(entry.source, entry.line, entry.column), place)
+    return load(tuple(files), Surroundings(base, environment), (*chain, (path, saying)))
 
 
 def _environment(entry: Map, base: Path, around: Surroundings, reader: Reader) -> dict[str, str]:

@@ -56,7 +56,7 @@ def load_project(request: LoadRequest) -> Project:
     tree = _load_files(found.files, around, (), reader)
     root = without_resets(tree) if tree is not None else None
     if not isinstance(root, Map):
-        raise ProjectError(*problems.errors)
+        raise ProjectError(*(problems.errors or [_nothing(found, reader)]))
 
     # Then the typed model of all that is declared, before anything is left out.
     contents = Contents(reader)
@@ -102,11 +102,18 @@ def _load_files(
     tree: Map | None = None
     for path in paths:
         said_by = chain[-1][1] if chain else None
-        for document in reader.whole(path, around, said_by=said_by):
+        for document in reader.whole(path, around, said_by):
             taken = resolve_includes(document, path, around, chain, reader, load)
             resolved = resolve_extends(taken, path, around, tree, reader)
             tree = resolved if tree is None else merge(tree, resolved, reader.problems)
     return tree
+
+
+def _nothing(found: Found, reader: Reader) -> Problem:
+    return Problem(
+        f"{reader.shown(found.files[0])} holds nothing but comments",
+        hint='add "services:" with at least one service',
+    )
 
 
 def _no_services(root: Map, found: Found, reader: Reader) -> Problem:
@@ -211,11 +218,23 @@ def _declared(
 
 
 def _unless_told(new: Iterable[Problem], told: Iterable[Problem]) -> Iterator[Problem]:
-    """A value that couldn't be read is missing from the model; say so once, not twice."""
-    broken = [problem.path for problem in told]
+    """A value that couldn't be read is missing from the model: that isn't a second problem."""
+    broken = [problem for problem in told if problem.path]
     for problem in new:
-        if not any(path.startswith(problem.path) for path in broken if problem.path):
+        if not any(_explains(one, problem.path) for one in broken):
             yield problem
+
+
+_SOURCES = ("image", "build", "provider", "extends", "file", "environment", "content")
+
+
+def _explains(told: Problem, path: str) -> bool:
+    if told.path == path:
+        return True
+    inner = told.path.removeprefix(f"{path}.")
+    return inner != told.path and (
+        told.what.startswith("unknown key") or inner.partition(".")[0] in _SOURCES
+    )
 
 
 def _once_each(warnings: list[Problem]) -> tuple[Problem, ...]:

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from compose.errors import Problem
 from compose.load.canonical import canonical, canonical_service
 from compose.load.files import STDIN, label, reason
 from compose.load.interpolate import interpolate
 from compose.load.schema import check_file, check_service
 from compose.load.tree import Key, Map, Node, Problems, Source, parse
-from compose.model.project import Place
+from compose.model.project import Place, dotted
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,14 @@ class Surroundings:
 
     base: Path  # relative paths start here
     environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Saying:
+    """Where one file names another."""
+
+    key: Key
+    place: Place
 
 
 class Reader:
@@ -32,10 +41,10 @@ class Reader:
     def shown(self, path: Path) -> str:
         return label(path, self._here)
 
-    def whole(self, path: Path, around: Surroundings, *, said_by: Key | None = None) -> list[Map]:
+    def whole(self, path: Path, around: Surroundings, said_by: "Saying | None" = None) -> list[Map]:
         """Every document of the file, checked and in long syntax."""
         documents: list[Map] = []
-        for root in self.parsed(path, around, said_by=said_by):
+        for root in self.parsed(path, around, said_by):
             filled = interpolate(root, (), around.environment, self.problems)
             if isinstance(filled, Map):
                 checked = check_file(filled, self.problems)
@@ -47,13 +56,15 @@ class Reader:
         filled = interpolate(node, place, around.environment, self.problems)
         return canonical_service(check_service(filled, place, self.problems), place, self.problems)
 
-    def parsed(self, path: Path, around: Surroundings, *, said_by: Key | None = None) -> list[Map]:
+    def parsed(
+        self, path: Path, around: Surroundings, said_by: "Saying | None" = None
+    ) -> list[Map]:
         known = self._raw.get((path, around.base))
         if known is None:
             known = self._raw[path, around.base] = self._parse(path, around, said_by)
         return known
 
-    def _parse(self, path: Path, around: Surroundings, said_by: Key | None) -> list[Map]:
+    def _parse(self, path: Path, around: Surroundings, said_by: "Saying | None") -> list[Map]:
         source = Source(self.shown(path), path, around.base, around.environment)
         if path == Path(STDIN):
             return parse(self._stdin, source, self.problems)
@@ -62,13 +73,21 @@ class Reader:
         except (OSError, UnicodeDecodeError) as error:
             missing = isinstance(error, FileNotFoundError)
             what = "there is no such file" if missing else reason(error)
-            hint = "check the path; it is relative to " + self.shown(around.base)
-            self.problems.add(
-                said_by or Key(source, 1, 1),
-                (),
-                f"cannot read {source.label}: {what}",
-                hint if missing and said_by else "",
+            self.problems.errors.append(
+                Problem(
+                    f"cannot read {source.label}: {what}",
+                    at=said_by.key.at if said_by else None,
+                    path=dotted(said_by.place) if said_by else "",
+                    hint="create it, or correct the path" if missing else "",
+                )
             )
             return []
         self.read[path] = None
+        if not text.strip():
+            self._empty(source)
         return parse(text, source, self.problems)
+
+    def _empty(self, source: Source) -> None:
+        self.problems.add(
+            Key(source, 1, 1), (), "the file is empty", 'start with a line "services:"'
+        )

@@ -499,6 +499,9 @@ def _wrong_type(error: Any, node: Node, key: Any, here: Place) -> _Misfit:
     found = _kind(node)
     if here[:1] == ("services",) and len(here) == 2 and found == "empty":
         return _Misfit(at, here, "this service is empty", 'give it at least "image:" or "build:"')
+    if {"string", "boolean"} <= set(types) and not {"array", "object"} & set(types):
+        hint = _type_hint(node, types, here)
+        return _Misfit(at, here, f"must be a single value, not {found}", hint)
     words = [_TYPE_WORDS[name] for name in dict.fromkeys(types)]
     if "string" in types:
         # Numbers and truths among several types are only ways to write the same text.
@@ -522,12 +525,12 @@ def _types(schema: Any) -> Iterator[str]:
 
 def _type_hint(node: Node, types: list[str], here: Place) -> str:
     last = here[-1] if here else ""
-    if types == ["string"] and isinstance(node, Scalar):
+    if "string" in types and isinstance(node, Scalar):
         if last in _DURATIONS and isinstance(node.value, int | float):
             return f"add the unit: {node.text}s"
         if node.value is not None:
             return f'put it in quotes: "{node.text}"'
-    if "array" in types and "object" not in types and isinstance(node, Scalar):
+    if "array" in types and isinstance(node, Scalar) and node.value is not None:
         return f"write it as a list: [{json.dumps(spelled(node.value), ensure_ascii=False)}]"
     if "array" in types and isinstance(node, Map) and "object" not in types:
         return 'begin each entry with "- "'
