@@ -344,25 +344,23 @@ class Cgroup:
         raise Failure(f"cannot create cgroup {self.path}: its parents vanish again and again")
 
     def _make_in(self, tree: Tree, directory: str, parents: list[str]) -> None:
-        root = parents[0]
-        for parent in parents[1:]:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(parent)
-            if "cpuset" in tree.controllers and not tree.unified:
-                _inherit_cpuset(parent)
-        if tree.unified:
-            for parent in parents:
-                _enable(parent, tree.controllers, is_root=parent == root)
         try:
-            os.mkdir(directory)
-        except FileExistsError:
-            try:
-                _remove_tree(directory)
-            except OSError as error:
-                raise FileExistsError(errno.EEXIST, "cgroup is in use", directory) from error
-            os.mkdir(directory)
-        if "cpuset" in tree.controllers and not tree.unified:
-            _inherit_cpuset(directory)
+            _make_empty(directory)
+        except FileNotFoundError:
+            for parent in parents[1:]:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(parent)
+                    if "cpuset" in tree.controllers and not tree.unified:
+                        _inherit_cpuset(parent)
+            _make_empty(directory)
+        if not tree.unified:
+            if "cpuset" in tree.controllers:
+                _inherit_cpuset(directory)
+            return
+        # Others may have switched a controller off again while nobody used it.
+        if not set(_read(f"{directory}/cgroup.controllers").split()).issuperset(tree.controllers):
+            for parent in parents:
+                _enable(parent, tree.controllers, is_root=parent == parents[0])
 
     def _apply(self, planned: list[tuple[str, list[Setting]]]) -> None:
         for directory, settings in planned:
@@ -442,12 +440,27 @@ def _set(directory: str, setting: Setting) -> None:
             _set(directory, other)
 
 
+def _make_empty(directory: str) -> None:
+    """mkdir(2); what a crash left is replaced. FileExistsError if processes are in it."""
+    try:
+        os.mkdir(directory)
+        return
+    except FileExistsError:
+        if _pids_below(directory):
+            raise FileExistsError(errno.EEXIST, "processes are in the cgroup", directory) from None
+    _remove_tree(directory)
+    os.mkdir(directory)
+
+
 def _inherit_cpuset(directory: str) -> None:
     """A new v1 cpuset is empty and takes no process until it has processors and memory nodes."""
     parent = os.path.dirname(directory)
     for file in ("cpuset.cpus", "cpuset.mems"):
-        if not _read(f"{directory}/{file}").strip():
-            _write(f"{directory}/{file}", _read(f"{parent}/{file}").strip())
+        inherited = _read(f"{parent}/{file}").strip()
+        if not inherited:  # made by a neighbour a moment ago, who has not come that far
+            _inherit_cpuset(parent)
+            inherited = _read(f"{parent}/{file}").strip()
+        _write(f"{directory}/{file}", inherited)
 
 
 def _enable(directory: str, controllers: tuple[str, ...], *, is_root: bool) -> None:

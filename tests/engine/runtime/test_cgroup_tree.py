@@ -313,3 +313,24 @@ def test_path_cannot_leave_the_tree(hierarchy: Hierarchy) -> None:
     for path in ("", "/", "a/../../b", "./x"):
         with pytest.raises(InvalidRequest):
             Cgroup(hierarchy, path)
+
+
+def test_groups_come_and_go_side_by_side(hierarchy: Hierarchy) -> None:
+    """Whoever leaves last takes the parent along; whoever comes meanwhile makes it again."""
+    parent = f"pycompose-test-{uuid.uuid4().hex}"
+    children = []
+    for number in range(3):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                for _ in range(60):
+                    made = Cgroup(hierarchy, f"{parent}/{number}")
+                    made.create({"pids": {"limit": 7}, "cpu": {"cpus": "0"}})
+                    made.remove()
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert not any(os.path.exists(path) for path in folders(Cgroup(hierarchy, parent)))
