@@ -4,12 +4,14 @@ one. What is read ahead is one chunk, whatever the sender does."""
 import asyncio
 import concurrent.futures
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 from engine.errors import Failure
 
 Result = TypeVar("Result")
+_TRIP = 1 << 18
 
 
 class Feed:
@@ -63,3 +65,52 @@ async def run_fed(
         with contextlib.suppress(Exception):
             await running
         raise
+
+
+class Outlet:
+    """Chunks from a thread for the event loop; the thread waits while the reader is slow."""
+
+    def __init__(self, threads: concurrent.futures.Executor) -> None:
+        self._threads = threads
+        self._loop = asyncio.get_running_loop()
+        self._room = threading.Semaphore(4)
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue()
+        self._closed = False
+        self._gathered: list[bytes] = []
+        self._size = 0
+
+    def put(self, chunk: bytes) -> None:
+        """Small pieces travel together: each trip to the loop costs as much as 50 KB."""
+        self._gathered.append(chunk)
+        self._size += len(chunk)
+        if self._size >= _TRIP:
+            self._flush()
+
+    def _flush(self) -> None:
+        chunk, self._gathered, self._size = b"".join(self._gathered), [], 0
+        if chunk:
+            self._room.acquire()
+            if self._closed:
+                raise Failure("the transfer was cancelled")
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, chunk)
+
+    async def run(self, job: Callable[[Callable[[bytes], None]], None]) -> AsyncIterator[bytes]:
+        """What `job(put)` puts, as it comes. Raises what the job raises."""
+
+        def work() -> None:
+            job(self.put)
+            self._flush()
+
+        running = self._loop.run_in_executor(self._threads, work)
+        # Behind all chunks: those were put on the loop's list before.
+        running.add_done_callback(lambda _: self._queue.put_nowait(b""))
+        try:
+            while chunk := await self._queue.get():
+                self._room.release()
+                yield chunk
+            await running
+        finally:
+            self._closed = True
+            self._room.release()
+            with contextlib.suppress(Exception):  # who left doesn't want to hear it
+                await running

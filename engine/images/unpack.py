@@ -52,12 +52,12 @@ def unpack_archive(
     reader: TarReader,
     root: int,
     *,
+    below: str = "",
     check: Callable[[int, str, Member], None] | None = None,
-    extended: bool = True,
 ) -> Unpacked:
-    """An ordinary tar into an existing tree. `check(folder, name, member)` may refuse before
-    `name` in the folder of that descriptor is written."""
-    return _Unpacker(reader, root, whiteouts=False, check=check, extended=extended).run()
+    """An ordinary tar into an existing tree, at the path `below` of it. `check(folder, name,
+    member)` may refuse before `name` in the folder of that descriptor is written."""
+    return _Unpacker(reader, root, whiteouts=False, below=below, check=check).run()
 
 
 def split_name(name: str) -> tuple[str, ...]:
@@ -77,14 +77,14 @@ class _Unpacker:
         root: int,
         *,
         whiteouts: bool,
+        below: str = "",
         check: Callable[[int, str, Member], None] | None = None,
-        extended: bool = True,
     ) -> None:
         self._reader = reader
         self._root = root
         self._whiteouts = whiteouts
         self._check = check
-        self._extended = extended
+        self._below = below.strip("/")
         self._folders: OrderedDict[tuple[str, ...], int] = OrderedDict()
         self._times: dict[tuple[str, ...], int] = {}
         self._result = Unpacked()
@@ -242,8 +242,6 @@ class _Unpacker:
 
     def _kept_xattrs(self, member: Member) -> Iterator[tuple[str, bytes]]:
         """trusted.* steers overlayfs itself, system.* and the other security.* the host."""
-        if not self._extended:
-            return
         for key, value in member.xattrs.items():
             allowed = key == "security.capability" or (
                 key.startswith("user.") and not key.startswith("user.overlay.")
@@ -340,7 +338,7 @@ class _Unpacker:
         if cached is not None:
             self._folders.move_to_end(parts)
             return cached
-        path = "/".join(parts) or "."
+        path = self._path(parts)
         resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
         if len(os.fsencode(path)) < 4000:
             flags = os.O_RDONLY | os.O_DIRECTORY
@@ -353,12 +351,16 @@ class _Unpacker:
             os.close(self._folders.popitem(last=False)[1])
         return descriptor
 
+    def _path(self, parts: tuple[str, ...]) -> str:
+        return "/".join((self._below, *parts)).strip("/") or "."
+
     def _open_deep(self, parts: tuple[str, ...]) -> int:
         """Longer than PATH_MAX: step by step, and then without links."""
         above = self._folders.get(parts[:-1])
         if above is not None:
             return _openat2(above, parts[-1], _DIRECTORY, resolve=RESOLVE_NO_SYMLINKS)
-        descriptor = _openat2(self._root, ".", _DIRECTORY, resolve=RESOLVE_IN_ROOT)
+        resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+        descriptor = _openat2(self._root, self._path(()), _DIRECTORY, resolve=resolve)
         for part in parts:
             try:
                 below = _openat2(descriptor, part, _DIRECTORY, resolve=RESOLVE_NO_SYMLINKS)

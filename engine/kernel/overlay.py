@@ -5,17 +5,24 @@ import ctypes
 import errno
 import os
 import secrets
+import stat
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
-from engine.kernel.libc import KernelError, check, function
+from engine.kernel.libc import AT_FDCWD, KernelError, check, function
 from engine.kernel.mount import (
     MNT_DETACH,
+    MOUNT_ATTR_RDONLY,
     MS_PRIVATE,
+    clone_tree,
     make_filesystem,
     mount_overlay_classic,
+    mount_setattr,
+    move_mount,
     open_by_name,
+    open_in_root,
     set_propagation,
     umount,
 )
@@ -48,6 +55,71 @@ def on_overlay(
         return _on_directory(f"/proc/self/fd/{mount}", job)
     finally:
         os.close(mount)
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """What a container at rest would have mounted at `destination`, a path in its root."""
+
+    source: str
+    destination: str
+    read_only: bool = False
+
+
+def on_tree(
+    lowers: Sequence[str],
+    upper: str,
+    work: str,
+    binds: Sequence[Bind],
+    job: Callable[[int], Result],
+    *,
+    scratch: str,
+) -> Result:
+    """As `on_overlay`, with directories and files of the host mounted in it. Destinations
+    resolve inside the root; those that aren't there yet are made, as a start would."""
+
+    def bound(root: int) -> Result:
+        for bind in binds:
+            _attach(root, bind)
+        return job(root)
+
+    return _in_own_namespace(lowers, upper, work, bound, scratch)
+
+
+def _attach(root: int, bind: Bind) -> None:
+    tree = clone_tree(AT_FDCWD, bind.source, recursive=True)
+    try:
+        if bind.read_only:
+            mount_setattr(tree, set_attributes=MOUNT_ATTR_RDONLY, recursive=True, path=bind.source)
+        is_folder = stat.S_ISDIR(os.fstat(tree).st_mode)
+        target = _mount_point(root, bind.destination, is_folder=is_folder)
+        try:
+            move_mount(tree, target, path=bind.destination)
+        finally:
+            os.close(target)
+    finally:
+        os.close(tree)
+
+
+def _mount_point(root: int, path: str, *, is_folder: bool) -> int:
+    try:
+        return open_in_root(root, path)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    names = [name for name in path.split("/") if name]
+    for end in range(1, len(names) + 1):
+        folder = open_in_root(root, "/".join(names[: end - 1]) or ".", os.O_PATH | os.O_DIRECTORY)
+        try:
+            if end < len(names) or is_folder:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(names[end - 1], 0o755, dir_fd=folder)
+            else:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                os.close(os.open(names[-1], flags, 0o644, dir_fd=folder))
+        finally:
+            os.close(folder)
+    return open_in_root(root, path)
 
 
 def _on_directory(path: str, job: Callable[[int], Result]) -> Result:

@@ -1,0 +1,178 @@
+"""Writes a tree below a descriptor as a tar: the other direction of `unpack`, as careful.
+
+Directories are opened component by component without following links; a file that changes while it
+is read still fills exactly the room that its head announced.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from engine.images.tar_reader import Kind, Member
+from engine.images.tar_writer import END, member_head, padding
+from engine.kernel.libc import KernelError
+from engine.kernel.mount import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+
+Sink = Callable[[bytes], None]
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_CHUNK = 1 << 18
+_KINDS = {
+    stat.S_IFREG: Kind.FILE,
+    stat.S_IFLNK: Kind.SYMLINK,
+    stat.S_IFDIR: Kind.DIRECTORY,
+    stat.S_IFCHR: Kind.CHARACTER,
+    stat.S_IFBLK: Kind.BLOCK,
+    stat.S_IFIFO: Kind.FIFO,
+}
+
+
+@dataclass(slots=True)
+class _Packing:
+    sink: Sink
+    links: dict[tuple[int, int], str] = field(default_factory=dict)
+
+
+def pack_entry(folder: int, name: str, as_name: str, sink: Sink) -> None:
+    """The entry `name` of the folder of that descriptor, and all below it, under another name."""
+    packing = _Packing(sink)
+    found = os.lstat(name, dir_fd=folder)
+    if stat.S_ISDIR(found.st_mode):
+        descriptor = os.open(name, _DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            _pack_tree(packing, descriptor, as_name)
+        finally:
+            os.close(descriptor)
+    else:
+        _pack_one(packing, folder, name, as_name, found)
+    sink(END)
+
+
+def pack_tree(directory: int, as_name: str, sink: Sink) -> None:
+    """The directory itself as `as_name`, and all below it. With "" only what is below."""
+    _pack_tree(_Packing(sink), directory, as_name)
+    sink(END)
+
+
+def _pack_tree(packing: _Packing, top: int, as_name: str) -> None:
+    if as_name:
+        packing.sink(_head(as_name, Kind.DIRECTORY, os.fstat(top), xattrs=_xattrs(top)))
+    prefix = f"{as_name.rstrip('/')}/" if as_name else ""
+    waiting = [""]
+    while waiting:
+        path = waiting.pop()
+        folders = []
+        with _opened(top, path) as folder:
+            for name in sorted(os.listdir(folder)):
+                below = f"{path}/{name}" if path else name
+                try:
+                    found = os.lstat(name, dir_fd=folder)
+                except FileNotFoundError:  # a container is at work there
+                    continue
+                if _pack_one(packing, folder, name, prefix + below, found):
+                    folders.append(below)
+        waiting += reversed(folders)
+
+
+def _pack_one(
+    packing: _Packing, folder: int, name: str, as_name: str, found: os.stat_result
+) -> bool:
+    """True for a directory: its content is still to come."""
+    kind = _KINDS.get(stat.S_IFMT(found.st_mode))
+    if kind is None:
+        return False  # a socket: a tar has no word for it, and nobody listens to a copy
+    known = packing.links.get((found.st_dev, found.st_ino))
+    if known is not None:
+        packing.sink(_head(as_name, Kind.LINK, found, link=known))
+        return False
+    if found.st_nlink > 1 and kind is not Kind.DIRECTORY:
+        packing.links[found.st_dev, found.st_ino] = as_name
+    match kind:
+        case Kind.FILE:
+            _pack_file(packing.sink, folder, name, as_name)
+        case Kind.DIRECTORY:
+            with _opened(folder, name) as below:
+                packing.sink(_head(as_name, kind, os.fstat(below), xattrs=_xattrs(below)))
+            return True
+        case Kind.SYMLINK:
+            target = os.readlink(name, dir_fd=folder)
+            packing.sink(_head(as_name, kind, found, link=target))
+        case _:
+            packing.sink(_head(as_name, kind, found))
+    return False
+
+
+def _pack_file(sink: Sink, folder: int, name: str, as_name: str) -> None:
+    # Not blocking: a FIFO may have taken the name since.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(name, flags, dir_fd=folder)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            return
+        sink(_head(as_name, Kind.FILE, found, size=found.st_size, xattrs=_xattrs(descriptor)))
+        left = found.st_size
+        while left and (chunk := os.read(descriptor, min(left, _CHUNK))):
+            sink(chunk)
+            left -= len(chunk)
+        while left:
+            piece = min(left, _CHUNK)
+            sink(b"\0" * piece)
+            left -= piece
+        sink(padding(found.st_size))
+    finally:
+        os.close(descriptor)
+
+
+def _head(
+    name: str,
+    kind: Kind,
+    found: os.stat_result,
+    *,
+    link: str = "",
+    size: int = 0,
+    xattrs: dict[str, bytes] | None = None,
+) -> bytes:
+    is_node = kind in (Kind.CHARACTER, Kind.BLOCK)
+    device = (os.major(found.st_rdev), os.minor(found.st_rdev)) if is_node else (0, 0)
+    return member_head(
+        Member(
+            name=name,
+            kind=kind,
+            mode=stat.S_IMODE(found.st_mode),
+            uid=found.st_uid,
+            gid=found.st_gid,
+            size=size,
+            mtime=max(found.st_mtime_ns, 0),
+            link=link,
+            device=device,
+            xattrs=xattrs or {},
+        )
+    )
+
+
+def _xattrs(descriptor: int) -> dict[str, bytes]:
+    found = {}
+    for key in os.listxattr(descriptor):
+        if key == "security.capability" or key.startswith("user."):
+            with contextlib.suppress(OSError):  # removed since it was listed
+                found[key] = os.getxattr(descriptor, key)
+    return found
+
+
+@contextlib.contextmanager
+def _opened(root: int, path: str) -> Iterator[int]:
+    try:
+        descriptor = openat2(
+            root, path or ".", _DIRECTORY, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
+        )
+    except KernelError as error:
+        number = error.errno or errno.EIO
+        raise OSError(number, os.strerror(number), path) from None
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
