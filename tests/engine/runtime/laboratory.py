@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,15 @@ from pathlib import Path
 from engine.ids import new_id
 from engine.oci.rootfs import Rootfs
 from engine.runtime import capabilities, devices
-from engine.runtime.launch import ExecRequest, ExitStatus, LaunchRequest, LogTarget, Shim, Spawner
+from engine.runtime.launch import (
+    ExecRequest,
+    ExitStatus,
+    LaunchRequest,
+    LogTarget,
+    Lost,
+    Shim,
+    Spawner,
+)
 
 PREFIX = "pycompose-test-runtime"
 
@@ -89,8 +96,10 @@ def spec(
                 for kind, path in kinds.items()
                 if path != "host"
             ],
-            "resources": {"devices": [rule.to_oci() for rule in devices.DEFAULT_RULES]}
-            | (resources or {}),
+            "resources": {
+                "devices": [rule.to_oci() for rule in devices.DEFAULT_RULES],
+                **(resources or {}),
+            },
             "maskedPaths": list(MASKED),
             "readonlyPaths": list(READ_ONLY),
             "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"} | (sysctl or {}),
@@ -166,14 +175,15 @@ class Laboratory:
 
     async def close(self) -> None:
         for shim in self.shims:
-            with contextlib.suppress(Exception):
-                await shim.kill_all()
             if not shim.exited.done():
-                with contextlib.suppress(Exception):
-                    await asyncio.wait_for(asyncio.shield(shim.exited), 5)
-            with contextlib.suppress(Exception):
+                try:
+                    await shim.kill_all()
+                except Lost:
+                    continue  # the test let go of it
+                async with asyncio.timeout(10):
+                    await shim.exited
+            with contextlib.suppress(Lost, FileNotFoundError):
                 await shim.release()
-            shim.disconnect()
         await self.spawner.close()
 
 
@@ -237,6 +247,3 @@ def is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-SIGKILL = signal.SIGKILL
