@@ -7,12 +7,14 @@ import json
 import os
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from compose.client.address import UnixAddress
 from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
 from compose.client.errors import ApiError
 from compose.client.images import ImageDetails
+from compose.client.locate import built_in_places
 from compose.client.networks import NetworkDetails
 from compose.client.times import parse_time
 from compose.client.volumes import VolumeDetails
@@ -40,6 +42,7 @@ async def observe(engine: Engine, project_name: str, project: Project | None = N
         listing = group.create_task(engine.containers.list(all=True))
         networks = group.create_task(engine.networks.list())
         volumes = group.create_task(engine.volumes.list())
+        ours = group.create_task(engine.is_ours())
         images = {
             reference: group.create_task(_find_image(engine, reference)) for reference in references
         }
@@ -61,6 +64,7 @@ async def observe(engine: Engine, project_name: str, project: Project | None = N
         missing_paths=_missing_paths(engine, project) if project else frozenset(),
         profiles=_seccomp_profiles(project) if project else {},
         now=int(time.time()),
+        contents_folder=str(contents_folder()) if ours.result() else "",
     )
 
 
@@ -87,6 +91,12 @@ def observed_container(row: ContainerSummary) -> ObservedContainer:
         ports=_ports(row),
         created=row.created,
     )
+
+
+def contents_folder() -> Path:
+    """Beside the engine's own data, which no container may see."""
+    data_root = built_in_places(os.getuid(), os.environ).data_root
+    return data_root.with_name(data_root.name + "-contents")
 
 
 def _images(project: Project) -> set[str]:

@@ -1,15 +1,20 @@
-"""pure: files -> the tar that puts them into a container, owners and modes included."""
+"""Files with contents of ours: as a tar for a container, or on this machine to be bound."""
 
 from __future__ import annotations
 
 import io
+import os
+import shutil
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 
+from compose.errors import ApplyError
 from compose.plan.actions import FileCopy
 
 
 def make_tar(files: Iterable[FileCopy], *, modified: int) -> bytes:
-    """For PUT archive at `/`. `modified`: seconds since 1970."""
+    """For PUT archive at `/`, owners and modes included. `modified`: seconds since 1970."""
     import tarfile
 
     written = io.BytesIO()
@@ -20,3 +25,29 @@ def make_tar(files: Iterable[FileCopy], *, modified: int) -> bytes:
             entry.uid, entry.gid = file.uid, file.gid
             tar.addfile(entry, io.BytesIO(file.content))
     return written.getvalue()
+
+
+def write_content(file: FileCopy) -> None:
+    """Whole or not at all; only root can look into the folder, whatever the file's mode."""
+    path = Path(file.path)
+    if path.exists():
+        return  # its name is made of its content
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent)
+        with open(descriptor, "wb") as written:
+            written.write(file.content)
+            if (file.uid, file.gid) != (os.getuid(), os.getgid()):
+                os.fchown(descriptor, file.uid, file.gid)
+            os.fchmod(descriptor, file.mode)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise ApplyError(f"cannot write {path}: {error.strerror}") from error
+
+
+def remove_contents(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.parent.rmdir()
+    except OSError:
+        return  # it is missing, or holds files of other projects

@@ -6,9 +6,10 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import assert_never
 
-from compose.apply.deliver import make_tar
+from compose.apply.deliver import make_tar, remove_contents, write_content
 from compose.apply.errors import WaitFailed
 from compose.apply.listener import Listener, Note, Pulling
 from compose.apply.wait import await_condition
@@ -34,6 +35,7 @@ from compose.plan.actions import (
     Planned,
     PullImage,
     RemoveContainer,
+    RemoveContents,
     RemoveImage,
     RemoveNetwork,
     RemoveVolume,
@@ -85,6 +87,8 @@ class Performer:
             case RemoveImage():
                 with contextlib.suppress(NotFound):
                     await engine.images.remove(action.reference)
+            case RemoveContents():
+                remove_contents(Path(action.folder))
             case Checkpoint():
                 pass
             case AwaitCondition():
@@ -139,6 +143,8 @@ class Performer:
     async def _create(self, action: CreateContainer) -> None:
         containers = self.engine.containers
         first, later = self._endpoints(action)
+        for file in action.host_files:
+            write_content(file)
         body = {
             **action.body,
             "HostConfig": self._host_config(action),

@@ -28,7 +28,7 @@ ContainerRef = Existing | Planned
 
 @dataclass(frozen=True, slots=True)
 class FileCopy:
-    """A file to be put into a container before its first start."""
+    """A file with a content of ours: inside of a container, or on this machine."""
 
     path: str
     content: bytes = field(repr=False)
@@ -93,8 +93,18 @@ class RemoveImage:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveContents:
+    """A folder of files that were written for the project's containers."""
+
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
 class CreateContainer:
-    """`endpoints`: network name -> settings, the first is the primary one."""
+    """`endpoints`: network name -> settings, the first is the primary one.
+
+    `files` are copied into the container; `host_files` are written here, and bound by the body.
+    """
 
     slot: str
     service: str
@@ -102,6 +112,7 @@ class CreateContainer:
     body: Mapping[str, object] = field(repr=False, default_factory=dict)
     endpoints: Mapping[str, Mapping[str, object]] = field(repr=False, default_factory=dict)
     files: tuple[FileCopy, ...] = ()
+    host_files: tuple[FileCopy, ...] = ()
     shares: tuple[Share, ...] = ()
     platform: str = ""
 
@@ -176,6 +187,7 @@ Action = (
     | CreateVolume
     | RemoveVolume
     | RemoveImage
+    | RemoveContents
     | CreateContainer
     | StartContainer
     | UnpauseContainer

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compose.model.deploy import Deploy, DeviceRequest, Resource
 from compose.model.fingerprint import service_hash
@@ -36,6 +37,7 @@ class Replica:
     replaces: str  # name of the container that it takes the place of; "" if none
     seccomp_profiles: Mapping[str, str]  # file -> JSON
     parents: Callable[[str], ContainerRef]  # service -> container whose namespaces are shared
+    contents_folder: str  # where files for containers may be written; "": nowhere
 
 
 def make_creation(project: Project, service: Service, replica: Replica) -> CreateContainer:
@@ -60,7 +62,8 @@ def make_creation(project: Project, service: Service, replica: Replica) -> Creat
         name=replica.created_as,
         body=body,
         endpoints=endpoints,
-        files=make_files(project, service),
+        files=() if replica.contents_folder else make_files(project, service),
+        host_files=_host_files(project, service, replica.contents_folder),
         shares=shares,
         platform=service.platform,
     )
@@ -396,6 +399,16 @@ def _mounts(project: Project, service: Service, replica: Replica) -> Body:
         for target, volume in replica.inherited.items()
         if target in replica.image_volumes and target not in targets
     ]
+    if folder := replica.contents_folder:
+        mounts += [
+            {
+                "Type": "bind",
+                "Source": host_path(folder, project, file),
+                "Target": file.path,
+                "ReadOnly": True,
+            }
+            for file in make_files(project, service)
+        ]
     for reference, source, target in _file_references(project, service):
         if not is_copied(reference, source, service):
             mounts.append(
@@ -498,6 +511,25 @@ def make_files(project: Project, service: Service) -> tuple[FileCopy, ...]:
         )
         for reference, source, target in _file_references(project, service)
         if is_copied(reference, source, service)
+    )
+
+
+def host_path(folder: str, project: Project, file: FileCopy) -> str:
+    """Named after all that makes the file what it is, so that one of that name is never another."""
+    key = f"{file.uid}:{file.gid}:{file.mode:o}:".encode() + file.content
+    return f"{contents_of(folder, project.name)}/{hashlib.sha256(key).hexdigest()[:32]}"
+
+
+def contents_of(folder: str, project: str) -> str:
+    return f"{folder}/{project}"
+
+
+def _host_files(project: Project, service: Service, folder: str) -> tuple[FileCopy, ...]:
+    if not folder:
+        return ()
+    return tuple(
+        replace(file, path=host_path(folder, project, file))
+        for file in make_files(project, service)
     )
 
 

@@ -21,6 +21,7 @@ from compose.plan.actions import (
     PauseContainer,
     PullImage,
     RemoveContainer,
+    RemoveContents,
     RemoveImage,
     RemoveNetwork,
     RemoveVolume,
@@ -28,6 +29,7 @@ from compose.plan.actions import (
     StopContainer,
     UnpauseContainer,
 )
+from compose.plan.container import contents_of
 from compose.plan.images import image_of, is_directory
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import DownOptions
@@ -260,6 +262,10 @@ def make_down_plan(
         _remove_networks(life, observed, name, orphans, removals)
         if options.volumes:
             _remove_volumes(life, observed, name, removals)
+        if (folder := observed.contents_folder) and observed.containers and not orphans:
+            life.builder.step(
+                "remove contents", RemoveContents(contents_of(folder, name)), after=removals
+            )
         if options.images and project is not None:
             _remove_images(life, observed, project, options.images, removals)
     if orphans:

@@ -408,6 +408,7 @@ class Planner:
             replaces=old.name if old else "",
             seccomp_profiles=self.observed.profiles,
             parents=lambda parent: self.refs[parent][0],
+            contents_folder=self.observed.contents_folder,
         )
         action = make_creation(self.project, service, replica)
         after = [f"create network {key}" for key in service.networks]

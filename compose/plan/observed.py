@@ -97,3 +97,6 @@ class Observed:
     missing_paths: frozenset[str] = frozenset()  # bind sources that aren't there
     profiles: Mapping[str, str] = field(default_factory=dict)  # seccomp files -> JSON
     now: int = 0  # seconds since 1970
+    # Where contents of configs and secrets may be written so that the engine can bind them: ours
+    # runs on this machine. "": it may be elsewhere, they are copied into each container.
+    contents_folder: str = ""

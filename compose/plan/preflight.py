@@ -43,7 +43,7 @@ def preflight(
         problems += _unsupported(project, service)
         if any(isinstance(each, (Create, Recreate)) for each in decision.decisions):
             problems += _image(project, service, observed, options)
-            problems += _files(project, service)
+            problems += _files(project, service, observed)
             problems += _mounts(project, service, observed)
         problems += _names(project, decision, foreign, own)
         problems += _health_conditions(project, service, observed)
@@ -96,7 +96,7 @@ def _image(
     ]
 
 
-def _files(project: Project, service: Service) -> list[Problem]:
+def _files(project: Project, service: Service, observed: Observed) -> list[Problem]:
     problems: list[Problem] = []
     kinds: tuple[tuple[str, dict[str, FileObject]], ...] = (
         ("configs", dict(project.configs)),
@@ -118,7 +118,11 @@ def _files(project: Project, service: Service) -> list[Problem]:
                         hint="give it a file, or an environment variable",
                     )
                 )
-            elif is_copied(reference, source, service) and service.read_only:
+            elif (
+                is_copied(reference, source, service)
+                and service.read_only
+                and not observed.contents_folder
+            ):
                 problems.append(
                     project.problem(
                         f"cannot put {kind[:-1]} {reference.source} into a container that is"
