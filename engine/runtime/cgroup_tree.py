@@ -16,9 +16,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from engine.errors import Failure, InvalidRequest, Unsupported
-from engine.kernel import bpf
+from engine.kernel import bpf, inotify
 from engine.kernel.libc import KernelError
-from engine.kernel.watch import watch_file
 from engine.runtime import cgroups
 from engine.runtime.cgroups import Setting
 
@@ -270,7 +269,13 @@ class Cgroup:
             if "memory" not in tree.controllers:
                 continue
             if tree.unified:
-                return watch_file(f"{directory}/memory.events")
+                watch = inotify.inotify_init()
+                try:
+                    inotify.add_watch(watch, f"{directory}/memory.events", inotify.IN_MODIFY)
+                except BaseException:
+                    os.close(watch)
+                    raise
+                return watch
             event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             try:
                 control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
