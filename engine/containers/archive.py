@@ -1,4 +1,4 @@
-"""Files in and out of a container (docker cp): what a path there is, a tree as a tar, a tar unpacked.
+"""Files in and out of a container (docker cp): what a path is, a tree as a tar, a tar unpacked.
 
 All of it works below a descriptor of the container's root: /proc/PID/root of a running one, a view
 made for the purpose (engine/kernel/overlay.py) of one at rest. Links resolve inside that root,

@@ -57,22 +57,32 @@ class Renderer:
 
     def render(self, lines: bytes) -> bytes:
         query = self.query
-        if query.stdout and query.stderr and not (query.timestamps or self.since or self.until):
-            return self._render_all(lines)
-        return b"".join(self._render_chosen(lines))
+        plain = query.stdout and query.stderr
+        plain = plain and not (query.timestamps or self.since or self.until)
+        render = self._render_all if plain else self._render_chosen
+        before = frozenset(self._open_lines)
+        try:
+            return render(_entries(lines))
+        except (ValueError, KeyError, TypeError):
+            # One of the lines is damaged: it is left out.
+            self._open_lines = set(before)
+            return render(list(_readable(lines)))
 
-    def _render_all(self, lines: bytes) -> bytes:
+    def _render_all(self, entries: list[dict[str, str]]) -> bytes:
         pieces: list[bytes] = []
         append = pieces.append
-        for entry in _entries(lines):
+        for entry in entries:
             text = _bytes(entry["log"])
             if not self.tty:
                 append(_header(2 if entry["stream"] == "stderr" else 1, len(text)))
             append(text)
         return b"".join(pieces)
 
-    def _render_chosen(self, lines: bytes) -> Iterator[bytes]:
-        for entry in _entries(lines):
+    def _render_chosen(self, entries: list[dict[str, str]]) -> bytes:
+        return b"".join(self._chosen(entries))
+
+    def _chosen(self, entries: list[dict[str, str]]) -> Iterator[bytes]:
+        for entry in entries:
             stream, time_text = entry["stream"], _full(entry["time"])
             if self.until and time_text > self.until:
                 self.ended = True
@@ -94,13 +104,8 @@ class Renderer:
 
 
 def _entries(lines: bytes) -> list[dict[str, str]]:
-    """All lines in one go; one by one where one of them is damaged: that one is left out."""
-    try:
-        found: list[dict[str, str]] = json.loads(
-            b"[" + lines.rstrip(b"\n").replace(b"\n", b",") + b"]"
-        )
-    except ValueError:
-        return list(_readable(lines))
+    """All lines in one go. Raises ValueError if one is no JSON."""
+    found: list[dict[str, str]] = json.loads(b"[" + lines.rstrip(b"\n").replace(b"\n", b",") + b"]")
     return found
 
 
@@ -108,8 +113,9 @@ def _readable(lines: bytes) -> Iterator[dict[str, str]]:
     for line in lines.splitlines():
         with contextlib.suppress(ValueError):
             entry = json.loads(line)
-            if isinstance(entry, dict) and {"log", "stream", "time"} <= entry.keys():
-                yield entry
+            fields = entry if isinstance(entry, dict) else {}
+            if all(isinstance(fields.get(name), str) for name in ("log", "stream", "time")):
+                yield fields
 
 
 def _bytes(text: str) -> bytes:

@@ -106,6 +106,7 @@ class ProcessStreams:
         while piece := await self._read():
             yield piece
         await self._wait_unless_closed(self._settled)
+        await self.close()
 
     async def _read(self) -> bytes:
         if self._reader is None or self._closed.is_set():

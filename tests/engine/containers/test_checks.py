@@ -1,0 +1,153 @@
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.containers import checks
+from engine.containers.model import (
+    ContainerConfig,
+    CreateRequest,
+    EndpointSettings,
+    HealthCheck,
+    HostConfig,
+    LogConfig,
+    PublishedPort,
+    RestartPolicy,
+    Ulimit,
+)
+from engine.errors import EngineError, InvalidRequest, Unsupported
+
+REFUSED: list[tuple[ContainerConfig | HostConfig, str]] = [
+    (HostConfig(memory=6 * 1024 * 1024 - 1), "Minimum memory limit allowed is 6MB"),
+    (HostConfig(memory=-1), "Minimum memory limit"),
+    (HostConfig(memory_swap=1 << 30), "always set the Memory limit when using Memoryswap"),
+    (HostConfig(memory=1 << 30, memory_swap=1 << 29), "memoryswap limit should be larger"),
+    (HostConfig(memory=1 << 30, memory_reservation=1 << 31), "memory reservation limit"),
+    (HostConfig(memory_swappiness=101), "valid memory swappiness range is 0-100"),
+    (HostConfig(nano_cpus=5_000_000_000), "as there are only 4 CPUs available"),
+    (HostConfig(nano_cpus=1), "Range of CPUs"),
+    (HostConfig(nano_cpus=10**9, cpu_quota=5000), "Nano CPUs and CPU Quota cannot both be set"),
+    (HostConfig(cpu_period=999), "CPU cfs period"),
+    (HostConfig(cpu_quota=999), "CPU cfs quota"),
+    (HostConfig(cpuset_cpus="0-4"), "Requested CPUs are not available"),
+    (HostConfig(cpuset_cpus="1-0"), "Invalid value 1-0 for cpuset cpus"),
+    (HostConfig(cpuset_cpus="0-99999999999"), "Invalid value"),
+    (HostConfig(oom_score_adj=1001), r"range for oom score adj is \[-1000, 1000\]"),
+    (HostConfig(pids_limit=-2), "PIDs limit"),
+    (HostConfig(shm_size=-1), "SHM size can not be less than 0"),
+    (HostConfig(restart_policy=RestartPolicy("sometimes")), "unknown policy 'sometimes'"),
+    (HostConfig(restart_policy=RestartPolicy("always", 3)), "only be used with 'on-failure'"),
+    (
+        HostConfig(restart_policy=RestartPolicy("always"), auto_remove=True),
+        "can't create 'AutoRemove' container with restart policy",
+    ),
+    (HostConfig(ulimits=(Ulimit("odd", 1, 1),)), "invalid ulimit type: odd"),
+    (HostConfig(ulimits=(Ulimit("nofile", 2, 1),)), "soft limit must be less than or equal"),
+    (HostConfig(sysctls={"kernel.panic": "1"}), "sysctl 'kernel.panic' is not allowed"),
+    (HostConfig(sysctls={"net/../kernel": "1"}), "invalid sysctl name"),
+    (HostConfig(sysctls={"net.x": "1"}, network_mode="host"), "not allowed in host network"),
+    (HostConfig(sysctls={"fs.mqueue.x": "1"}, ipc_mode="host"), "not allowed in host ipc"),
+    (HostConfig(extra_hosts=("name",)), "bad format for add-host"),
+    (HostConfig(extra_hosts=("name:nowhere",)), "invalid IP address in add-host"),
+    (HostConfig(dns=("nowhere",)), "bad DNS server address"),
+    (HostConfig(security_opt=("odd=1",)), "invalid --security-opt"),
+    (HostConfig(pid_mode="odd"), "invalid PID mode: odd"),
+    (HostConfig(ipc_mode="container:"), "invalid IPC mode"),
+    (HostConfig(runtime="kata"), "unknown or invalid runtime name: kata"),
+    (HostConfig(log_config=LogConfig("json-file", {"odd": "1"})), "unknown log opt 'odd'"),
+    (HostConfig(log_config=LogConfig(options={"max-file": "3"})), "without max-size"),
+    (HostConfig(log_config=LogConfig(options={"max-size": "x"})), "invalid size: 'x'"),
+    (HostConfig(port_bindings={"80/odd": ()}), "invalid port specification"),
+    (HostConfig(port_bindings={"80": (PublishedPort("", "9-8"),)}), "invalid port specification"),
+    (HostConfig(port_bindings={"80": (PublishedPort("", "70000"),)}), "invalid port spec"),
+    (HostConfig(port_bindings={"80": (PublishedPort("here", "1"),)}), "invalid host IP address"),
+    (HostConfig(network_mode="container:x", dns=("1.1.1.1",)), "network mode"),
+    (ContainerConfig(working_dir="relative"), "needs to be an absolute path"),
+    (ContainerConfig(env=("=x",)), "invalid environment variable: =x"),
+    (ContainerConfig(stop_signal="NOSUCH"), "invalid signal: NOSUCH"),
+    (ContainerConfig(hostname="x" * 65), "invalid hostname"),
+    (ContainerConfig(hostname="a\nb"), "invalid hostname"),
+    (ContainerConfig(exposed_ports=("0/tcp",)), "invalid port specification"),
+    (ContainerConfig(cmd=("a\0b",)), "NUL"),
+    (ContainerConfig(cmd=("\udc80",)), "Unicode"),
+    (ContainerConfig(healthcheck=HealthCheck(interval=1)), "cannot be less than 1ms"),
+    (ContainerConfig(healthcheck=HealthCheck(retries=-1)), "cannot be negative"),
+    (ContainerConfig(healthcheck=HealthCheck(("ODD", "x"))), "unknown type 'ODD'"),
+    (ContainerConfig(mac_address="12:34"), "invalid MAC address"),
+]
+
+
+def check(part: ContainerConfig | HostConfig) -> tuple[str, ...]:
+    if isinstance(part, HostConfig):
+        return checks.check_request(CreateRequest(ContainerConfig(), part), cpus=4)
+    return checks.check_request(CreateRequest(part), cpus=4)
+
+
+@pytest.mark.parametrize(("part", "text"), REFUSED)
+def test_nonsense_is_refused_in_docker_s_words(
+    part: ContainerConfig | HostConfig, text: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=text):
+        check(part)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        HostConfig(device_requests=({"Driver": "nvidia"},)),
+        HostConfig(storage_opt={"size": "1g"}),
+        HostConfig(links=("db:db",)),
+        HostConfig(userns_mode="private"),
+        HostConfig(oom_kill_disable=True),
+        HostConfig(volume_driver="nfs"),
+        HostConfig(security_opt=("label=type:x",)),
+    ],
+)
+def test_what_this_engine_cannot_do_is_said(host: HostConfig) -> None:
+    with pytest.raises(Unsupported, match="cannot"):
+        check(host)
+
+
+def test_what_is_usual_passes() -> None:
+    host = HostConfig(
+        memory=1 << 30, nano_cpus=1_500_000_000, cpuset_cpus="0,2-3", pids_limit=-1,
+        ulimits=(Ulimit("nofile", -1, -1),), extra_hosts=("h:host-gateway", "v6=[::1]"),
+        sysctls={"net.core.somaxconn": "1024"}, security_opt=("no-new-privileges:true",),
+        port_bindings={"80/tcp": (PublishedPort("[::1]", "8000-8010"),), "53/udp": ()},
+        log_config=LogConfig("local", {}), restart_policy=RestartPolicy("on-failure", 3),
+    )  # fmt: skip
+    request = CreateRequest(ContainerConfig(), host, {"front": EndpointSettings(links=("a:b",))})
+    assert checks.check_request(request, cpus=4) == ()
+
+
+def test_what_changes_nothing_is_a_warning() -> None:
+    log = LogConfig(options={"max-size": "1m", "compress": "true", "tag": ""})
+    assert check(HostConfig(log_config=log)) == (
+        "log option 'compress' has no effect with this engine",
+    )
+
+
+def test_log_limits() -> None:
+    assert checks.log_limits(LogConfig()) == (0, 1)
+    assert checks.log_limits(LogConfig("local")) == (20 << 20, 5)
+    options = {"max-size": "10m", "max-file": "3"}
+    assert checks.log_limits(LogConfig(options=options)) == (10 << 20, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("15", 15), ("TERM", 15), ("sigkill", 9), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)],
+)
+def test_signals_by_name_and_number(text: str, number: int) -> None:
+    assert checks.parse_signal(text) == number
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_parsed_or_refused(text: str) -> None:
+    for parse in (
+        checks.parse_signal, checks.parse_size, checks.parse_port, checks.parse_extra_host,
+        checks.parse_link, lambda given: checks.parse_security_options((given,)),
+    ):  # fmt: skip
+        with contextlib.suppress(EngineError):
+            parse(text)

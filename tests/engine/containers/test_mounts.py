@@ -1,0 +1,89 @@
+import pytest
+
+from engine.containers.model import ContainerConfig, HostConfig, MountPoint, MountRequest
+from engine.containers.mounts import inherit, parse_bind, tmpfs_options, wanted_mounts
+from engine.errors import InvalidRequest, Unsupported
+
+
+def wanted(host: HostConfig, **config: object) -> list[tuple[str, str, str]]:
+    found = wanted_mounts(
+        ContainerConfig(**config),
+        host,
+        image_volumes=("/data",),
+        inherited=(),  # type: ignore[arg-type]
+    )
+    return [(mount.destination, mount.type, mount.source or mount.name) for mount in found]
+
+
+def test_what_lies_inside_comes_later() -> None:
+    host = HostConfig(binds=("/c:/a/b/c", "/x:/a-x", "/b:/a/b", "/a:/a"))
+    assert wanted(host) == [
+        ("/a", "bind", "/a"),
+        ("/a/b", "bind", "/b"),
+        ("/a/b/c", "bind", "/c"),
+        ("/a-x", "bind", "/x"),
+        ("/data", "volume", ""),
+    ]
+
+
+def test_a_volume_of_the_image_gives_way() -> None:
+    assert wanted(HostConfig(binds=("mine:/data",))) == [("/data", "volume", "mine")]
+    assert wanted(HostConfig(tmpfs={"/data/": ""})) == [("/data", "tmpfs", "")]
+
+
+def test_two_of_one_place_are_refused() -> None:
+    host = HostConfig(binds=("/a:/x",), mounts=(MountRequest("tmpfs", "/x/"),))
+    with pytest.raises(InvalidRequest, match="Duplicate mount point: /x"):
+        wanted(host)
+
+
+@pytest.mark.parametrize(
+    "bind",
+    ["", ":/x", "/a:", "/a:x", "/a:/", "/a:/proc", "/a:/proc/sys", "/a:/x/..", "/a:/x:huh",
+     "a:/x:shared", "/a:/x:ro:z", "x y:/x", "../up:/x"],
+)  # fmt: skip
+def test_nonsense_is_refused(bind: str) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_bind(bind)
+
+
+def test_bind_options() -> None:
+    assert parse_bind("/a/../b:/x:ro,rslave") == MountPoint(
+        "bind", "/x", source="/b", mode="ro,rslave", read_only=True, propagation="rslave"
+    )
+    named = parse_bind("data:/x:nocopy")
+    assert (named.type, named.name, named.no_copy, named.mode) == ("volume", "data", True, "nocopy")
+    assert parse_bind("/data").anonymous
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (MountRequest("bind", "/x"), InvalidRequest),
+        (MountRequest("bind", "/x", "relative"), InvalidRequest),
+        (MountRequest("bind", "/x", "/a", propagation="odd"), InvalidRequest),
+        (MountRequest("tmpfs", "/x", "/a"), InvalidRequest),
+        (MountRequest("odd", "/x"), InvalidRequest),
+        (MountRequest("volume", "x"), InvalidRequest),
+        (MountRequest("npipe", "/x"), Unsupported),
+        (MountRequest("volume", "/x", "v", volume_driver="nfs"), Unsupported),
+    ],
+)
+def test_mounts_that_can_not_be(request_: MountRequest, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        wanted(HostConfig(mounts=(request_,)))
+
+
+def test_tmpfs_options_are_a_list_of_known_ones() -> None:
+    assert tmpfs_options("size=64m,mode=1777,noexec") == ("size=64m", "mode=1777", "noexec")
+    for bad in ("size=x", "lowerdir=/", "mode=9", "remount"):
+        with pytest.raises(InvalidRequest, match="invalid tmpfs option"):
+            tmpfs_options(bad)
+
+
+def test_volumes_of_another_container_can_be_made_read_only() -> None:
+    mounts = (
+        MountPoint("volume", "/v", name="n", anonymous=True),
+        MountPoint("tmpfs", "/t"),
+    )
+    assert inherit(mounts, "ro") == (MountPoint("volume", "/v", name="n", read_only=True),)
