@@ -317,6 +317,8 @@ class Shim:
         self._greeting: asyncio.Future[channel.Message] = loop.create_future()
         self._replies: dict[int, asyncio.Future[channel.Message]] = {}
         self._execs: dict[str, ExecProcess] = {}
+        self._start_event: asyncio.Future[None] = loop.create_future()
+        self._went = False
         self._number = 0
         self._closed = False
         self._released = False
@@ -341,10 +343,10 @@ class Shim:
             handle = cls(connection, "", exec_dir)
             try:
                 await handle._launched()
+                if await handle._did_start():
+                    return handle
             except Lost:
                 handle._close()  # it ended while we were talking: its record says how
-            else:
-                return handle
         finally:
             os.close(folder)
         recorded = read_exit(exec_dir)
@@ -356,7 +358,6 @@ class Shim:
         try:
             await self._call("go")
         except StartFailed as error:
-            self._released = True
             self._close()
             raise StartFailed(_start_text(str(error)), error.exit_code) from None
         self.started = True
@@ -449,11 +450,22 @@ class Shim:
             raise StartFailed(_start_text(cast(str, body["error"])), code)
         self.container_id = cast(str, body["container_id"])
         self.pid, self.shim_pid = cast(int, body["pid"]), cast(int, body["shim"])
-        self.started = bool(body["started"])
+        self.started, self._went = bool(body["started"]), bool(body["went"])
         if message.descriptors:
             self.sockets = _sockets(message.descriptors)
         if body["exit"] is not None:
             self._set_exit(cast("Mapping[str, object]", body["exit"]))
+
+    async def _did_start(self) -> bool:
+        """Whether the payload runs or ran. A start that a dead daemon left half-way is undone."""
+        if self._went:
+            if not self.started:
+                await self._start_event
+            return True
+        await self.kill_all()
+        await self.exited
+        await self.release()
+        return False
 
     async def _call(
         self, call: str, *, descriptors: tuple[int, ...] = (), **arguments: object
@@ -495,6 +507,8 @@ class Shim:
     def _take(self, message: channel.Message) -> None:
         match message.body.get("event"):
             case None:
+                if message.body.get("over"):
+                    self._released = True  # it ends now, and has nothing more to tell
                 reply = self._replies.get(cast(int, message.body["id"]))
                 if reply is not None and not reply.done():
                     reply.set_result(message)
@@ -507,6 +521,10 @@ class Shim:
                 handle = self._execs.pop(cast(str, message.body["exec"]), None)
                 if handle is not None and not handle.exited.done():
                     handle.exited.set_result(_status(message.body))
+            case "started":
+                self.started = True
+                if not self._start_event.done():
+                    self._start_event.set_result(None)
             case "oom":
                 self.ran_out_of_memory.set()
             case _:
@@ -538,7 +556,7 @@ class Shim:
         asyncio.get_running_loop().remove_reader(self._connection.fileno())
         self._connection.close()
         gone = Lost("the container's shim is gone")
-        for waiting in (self._greeting, *self._replies.values()):
+        for waiting in (self._greeting, self._start_event, *self._replies.values()):
             if not waiting.done():
                 waiting.set_exception(gone)
                 waiting.exception()  # nobody need be waiting
@@ -547,9 +565,6 @@ class Shim:
             if not handle.exited.done() and not self._released:
                 handle.exited.set_result(killed)
         self._execs.clear()
-
-    def _forget_exec(self, key: str) -> None:
-        self._execs.pop(key, None)
 
 
 class ExecProcess:

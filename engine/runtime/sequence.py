@@ -140,7 +140,10 @@ def container_sequence(
         *terminal,
         *hiding,
         steps.SetOomScore(_number(process, "oomScoreAdj", 0)),
-        steps.SwitchRoot(rootfs.read_only or _flag(_mapping(spec, "root"), "readonly")),
+        steps.SwitchRoot(
+            rootfs.read_only or _flag(_mapping(spec, "root"), "readonly"),
+            _root_propagation(linux),
+        ),
     ]
     host, domain = _text(spec, "hostname"), _text(spec, "domainname")
     if host or domain:
@@ -224,6 +227,16 @@ def _namespaces(linux: Mapping[str, object]) -> tuple[int, dict[str, str]]:
     if "mount" in joined or not new & namespaces.CLONE_NEWNS:
         raise SpecError("linux.namespaces: a container needs a new mount namespace")
     return new, joined
+
+
+def _root_propagation(linux: Mapping[str, object]) -> int:
+    word = _text(linux, "rootfsPropagation")
+    if not word:
+        return 0
+    plain = word.removeprefix("r")
+    if plain not in _PROPAGATION:
+        raise SpecError(f"linux.rootfsPropagation: {word!r} is no propagation")
+    return _PROPAGATION[plain]
 
 
 def _mount(entry: Mapping[str, object], index: int) -> tuple[Mapping[str, object], MountOptions]:
@@ -397,7 +410,10 @@ _KNOWN_PROCESS = frozenset(
     )
 )
 _KNOWN_LINUX = frozenset(
-    ("namespaces", "devices", "cgroupsPath", "resources", "sysctl", "maskedPaths", "readonlyPaths")
+    (
+        *("namespaces", "devices", "cgroupsPath", "resources", "sysctl", "maskedPaths"),
+        *("readonlyPaths", "rootfsPropagation"),
+    )
 )
 
 

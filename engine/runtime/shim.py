@@ -252,6 +252,7 @@ class Shim:
             "container_id": self.container_id,
             "pid": self.pid,
             "shim": os.getpid(),
+            "went": self.went,
             "started": self.started,
             "own_network": self.network >= 0,
             "dns": bool(self.dns),
@@ -565,12 +566,15 @@ class Shim:
         self.go_reply = None
         if starting.failure is None:
             self.started = True
-            reply({"started": True}, ())
+            reply({}, ())
+            self.broadcast({"event": "started"})
             if self.status is not None:
                 self._after_exit()
             return
         failure = starting.failure
-        self.undo_before(lambda: reply({"error": str(failure), "code": failure.code}, ()))
+        self.undo_before(
+            lambda: reply({"error": str(failure), "code": failure.code, "over": True}, ())
+        )
 
     def on_exit(self) -> None:
         self.status = process.reap(self.pidfd)
@@ -583,6 +587,20 @@ class Shim:
             self.on_starting()
         if self.started:
             self._after_exit()
+        elif not self.went:
+            # Ended before it began: nothing to record, but whoever ended it waits to hear so.
+            self.exit = self._ending()
+            self.broadcast({"event": "exited", **self.exit})
+
+    def _ending(self) -> dict[str, object]:
+        assert self.status is not None
+        code, number = self.status
+        return {
+            "code": code,
+            "signal": number,
+            "oom_killed": code == 137 and self.cgroup.oom_kills() > 0,
+            "finished_at": time.time_ns(),
+        }
 
     def _after_exit(self) -> None:
         if self.exit is None and not self.stdio.ending:
@@ -590,15 +608,7 @@ class Shim:
 
     def on_drained(self) -> None:
         """All output is in the log: now the end is recorded, then told."""
-        assert self.status is not None
-        code, number = self.status
-        kills = self.cgroup.oom_kills()
-        self.exit = {
-            "code": code,
-            "signal": number,
-            "oom_killed": code == 137 and kills > 0,
-            "finished_at": time.time_ns(),
-        }
+        self.exit = self._ending()
         try:
             write_document(self.exec_dir, EXIT, self.exit, durable=True)
         except OSError as error:

@@ -170,7 +170,8 @@ class MountRoot(Step):
             options = tuple(("lowerdir+", name) for name in lowers) + common
             root = mount.make_filesystem("overlay", "overlay", options, 0)
         except KernelError as error:
-            if error.errno != errno.EINVAL or "lowerdir+" not in error.path:
+            # Before Linux 6.7 there is no "lowerdir+"; before 6.5 that is said only at the end.
+            if error.errno != errno.EINVAL:
                 raise
         else:
             mount.move_mount(root, hook, path=self.hook)
@@ -650,6 +651,7 @@ class SwitchRoot(Step):
     could be left again."""
 
     read_only: bool
+    propagation: int = 0  # of the container's root itself; 0 = private
 
     def describe(self) -> str:
         return "switch the root"
@@ -664,6 +666,8 @@ class SwitchRoot(Step):
         os.chdir("/")
         if self.read_only:
             mount.mount_setattr(place.root, set_attributes=mount.MOUNT_ATTR_RDONLY, path="/")
+        if self.propagation:
+            mount.mount_setattr(place.root, propagation=self.propagation, path="/")
 
 
 @dataclass(frozen=True, slots=True)

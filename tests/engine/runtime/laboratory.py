@@ -51,6 +51,9 @@ MOUNTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
 )
 
 
+_DEVICES: dict[str, object] = {"devices": [rule.to_oci() for rule in devices.DEFAULT_RULES]}
+
+
 def spec(
     *arguments: str,
     container_id: str,
@@ -96,10 +99,7 @@ def spec(
                 for kind, path in kinds.items()
                 if path != "host"
             ],
-            "resources": {
-                "devices": [rule.to_oci() for rule in devices.DEFAULT_RULES],
-                **(resources or {}),
-            },
+            "resources": {**_DEVICES, **(resources or {})},
             "maskedPaths": list(MASKED),
             "readonlyPaths": list(READ_ONLY),
             "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"} | (sysctl or {}),
@@ -165,9 +165,11 @@ class Laboratory:
     async def run_request(self, request: LaunchRequest) -> Ran:
         shim = await self.launch(request)
         reader, writer = await shim.attach(stdin=False, stdout=True, stderr=True)
-        await shim.go()
-        output = await reader.read()
-        writer.close()
+        try:
+            await shim.go()
+            output = await reader.read()
+        finally:
+            writer.close()
         status = await shim.exited
         await shim.release()
         terminal = bool(request.spec["process"]["terminal"])  # type: ignore[index]
@@ -175,6 +177,8 @@ class Laboratory:
 
     async def close(self) -> None:
         for shim in self.shims:
+            if shim.sockets is not None:
+                shim.sockets.close()
             if not shim.exited.done():
                 try:
                     await shim.kill_all()

@@ -33,12 +33,17 @@ async def ended(pid: int) -> None:
     except ProcessLookupError:
         return
     loop = asyncio.get_running_loop()
-    gone = loop.create_future()
-    loop.add_reader(descriptor, lambda: gone.done() or gone.set_result(None))
+    gone: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(descriptor, _wake, gone)
     async with asyncio.timeout(10):
         await gone
     loop.remove_reader(descriptor)
     os.close(descriptor)
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 0)])
@@ -260,7 +265,6 @@ async def test_network_sockets_belong_to_the_container(lab: Laboratory) -> None:
     assert tables.count(b"0B00007F:") == 2  # 127.0.0.11
     again = await shim.network_sockets()
     again.close()
-    shim.sockets.close()
     assert process.writer is not None
     process.writer.close()
 
@@ -414,6 +418,25 @@ async def test_start_that_nobody_finishes_is_undone(lab: Laboratory) -> None:
     assert read_exit(request.exec_dir) is None
 
 
+async def test_container_killed_before_it_began_ends(lab: Laboratory) -> None:
+    request = lab.request("sleep", "100")
+    shim = await lab.launch(request)
+    await shim.kill_all()
+    assert (await shim.exited).code == 137
+    await shim.release()
+    assert leftovers(request.container_id) == []
+    assert read_exit(request.exec_dir) is None
+
+
+async def test_adoption_undoes_a_start_that_was_left_half_way(lab: Laboratory) -> None:
+    request = lab.request("sleep", "100")
+    shim = await lab.launch(request)  # this daemon still holds on
+    assert await Shim.adopt(request.exec_dir) is None
+    await shim.exited
+    await ended(shim.pid)
+    assert leftovers(request.container_id) == []
+
+
 async def test_failed_start_leaves_nothing(lab: Laboratory) -> None:
     request = lab.request("nosuch")
     shim = await lab.launch(request)
@@ -434,9 +457,6 @@ async def test_released_container_leaves_nothing(lab: Laboratory) -> None:
     request = lab.request("true")
     shim = await lab.launch(request)
     pid, shim_pid = shim.pid, shim.shim_pid
-    sockets = shim.sockets
-    assert sockets is not None
-    sockets.close()
     await shim.go()
     await shim.exited
     await shim.release()
