@@ -322,7 +322,7 @@ class _Unpacker:
             except FileExistsError:
                 # A link to nowhere, or a whiteout of this same layer.
                 found = os.lstat(parts[end - 1], dir_fd=above)
-                if not _is_whiteout(found):
+                if not (self._whiteouts and _is_whiteout(found)):
                     raise InvalidRequest(
                         f"cannot unpack below {'/'.join(parts[:end])!r}: not a directory"
                     ) from None
@@ -378,11 +378,9 @@ class _Unpacker:
     def _set_folder_times(self) -> None:
         """Last, because each entry made in a folder changes its time."""
         for parts, mtime in self._times.items():
-            path = "/".join(parts) or "."
+            resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
             with contextlib.suppress(OSError):  # gone again, or a link by now: nothing to set
-                descriptor = openat2(
-                    self._root, path, _DIRECTORY, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS
-                )
+                descriptor = _openat2(self._root, self._path(parts), _DIRECTORY, resolve=resolve)
                 try:
                     os.utime(descriptor, ns=(mtime, mtime))
                 finally:

@@ -46,7 +46,10 @@ class Reference:
         if self.domain != DEFAULT_DOMAIN:
             return self.name
         rest = self.path.removeprefix("library/")
-        return rest if "/" not in rest else self.path
+        short = rest if "/" not in rest else self.path
+        first, slash, _ = short.partition("/")
+        # `a.b/c` alone would be repository c at host a.b.
+        return self.name if slash and _looks_like_host(first) else short
 
     @property
     def familiar(self) -> str:
@@ -104,10 +107,14 @@ def _split_domain(text: str) -> tuple[str, str]:
     """What stands before the first slash is a host if it looks like one: a dot, a port,
     `localhost`, or a capital letter (repository names have none)."""
     first, slash, rest = text.partition("/")
-    is_host = any(sign in first for sign in ".:") or first == "localhost" or first != first.lower()
-    domain, remainder = (first, rest) if slash and is_host else (DEFAULT_DOMAIN, text)
+    is_host = bool(slash) and _looks_like_host(first)
+    domain, remainder = (first, rest) if is_host else (DEFAULT_DOMAIN, text)
     if domain == "index.docker.io":
         domain = DEFAULT_DOMAIN
     if domain == DEFAULT_DOMAIN and "/" not in remainder:
         remainder = f"library/{remainder}"
     return domain, remainder
+
+
+def _looks_like_host(first: str) -> bool:
+    return any(sign in first for sign in ".:") or first == "localhost" or first != first.lower()
