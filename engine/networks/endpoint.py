@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from engine.networks import link_message as link
 from engine.networks.firewall_rules import name_service_table
@@ -16,6 +17,8 @@ from engine.networks.model import Endpoint
 from engine.networks.netlink import Message
 from engine.networks.netlink_socket import NetlinkError, NetlinkSocket
 from engine.networks.nft_message import replace_table, transaction
+
+BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Place:
     endpoint: Endpoint
     bridge_index: int
     mtu: int = 0
-    isolated: bool = False  # from the other containers of the network
+    isolated: bool = False  # from the other containers of the network (enable_icc: false)
 
 
 def gateway_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint | None:
@@ -48,9 +51,20 @@ def attach(host: NetlinkSocket, place: Place, namespace: int) -> None:
             mac_address=endpoint.mac_address,
         )
     )
-    if place.isolated:
-        index = _index(host, endpoint.host_ifname)
-        host.request(link.isolate_port(endpoint.host_ifname, index))
+    hairpin = bridges_are_filtered()
+    if place.isolated or hairpin:
+        name = endpoint.host_ifname
+        modes = link.set_port(name, _index(host, name), isolated=place.isolated, hairpin=hairpin)
+        host.request(modes)
+
+
+def bridges_are_filtered() -> bool:
+    """Whether br_netfilter is at work: then a container's packet to its own published port goes
+    back on the bridge instead of through the host's routing."""
+    try:
+        return BRIDGE_FILTER.read_text().strip() != "0"
+    except FileNotFoundError:
+        return False
 
 
 def configure(

@@ -16,12 +16,14 @@ from engine.networks.model import (
 
 
 class Type(Enum):
-    """Types of set keys: nft's name, its number (only for who lists the rules), bytes."""
+    """Types of set keys: nft's name, its number (only for who lists the rules), bytes,
+    whether it stands for an interval."""
 
-    ADDRESS = ("ipv4_addr", 7, 4)
-    PROTOCOL = ("inet_proto", 12, 1)
-    SERVICE = ("inet_service", 13, 2)
-    INTERFACE = ("ifname", 41, 16)
+    ADDRESS = ("ipv4_addr", 7, 4, False)
+    SUBNET = ("ipv4_addr", 7, 4, True)  # "172.18.0.0/16": all addresses in it
+    PROTOCOL = ("inet_proto", 12, 1, False)
+    SERVICE = ("inet_service", 13, 2, False)
+    INTERFACE = ("ifname", 41, 16, False)
 
     @property
     def label(self) -> str:
@@ -36,6 +38,10 @@ class Set:
     name: str
     key: tuple[Type, ...]
     elements: frozenset[Element] = frozenset()
+
+    @property
+    def is_interval(self) -> bool:
+        return any(kind.value[3] for kind in self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,13 @@ class InterfaceIn:
     direction: str
     set_name: str
     negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceIn:
+    """`ip saddr @set`, a set of subnets."""
+
+    set_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +141,7 @@ Statement = (
     InterfaceIs
     | InterfaceIn
     | InterfacesIn
+    | SourceIn
     | AddressIn
     | DestinationIsLocal
     | DestinationPort
@@ -200,6 +214,7 @@ def make_table(
         table_name(tag),
         sets=(
             Set("bridges", (Type.INTERFACE,), _names(bridged)),
+            Set("subnets", (Type.SUBNET,), frozenset((n.pools[0].subnet,) for n in bridged)),
             Set("internal", (Type.INTERFACE,), _names(n for n in bridged if n.internal)),
             Set("masqueraded", (Type.INTERFACE,), _names(n for n in bridged if masqueraded(n))),
             Set(
@@ -287,9 +302,10 @@ CHAINS = (
                 Masquerade(),
             ),
             # Hairpin: a container that uses a published port, perhaps its own. The answer has to
-            # come back this way instead of directly.
+            # come back this way instead of directly. By address, for where br_netfilter is at
+            # work the interface it came by is not known here.
             (
-                InterfaceIn(IIF, "bridges"),
+                SourceIn("subnets"),
                 InterfaceIn(OIF, "bridges"),
                 WasRedirected(),
                 Masquerade(),
@@ -354,6 +370,7 @@ def text(table: Table) -> str:
     lines = [f"table ip {table.name} {{"]
     for each in table.sets:
         lines += [f"\tset {each.name} {{", f"\t\ttype {_types(each.key)}"]
+        lines += ["\t\tflags interval"] if each.is_interval else []
         lines += _elements(_element(element) for element in each.elements)
     for each_map in table.maps:
         lines += [f"\tmap {each_map.name} {{"]
@@ -389,6 +406,8 @@ def statement_text(statement: Statement) -> str:
             return f'{direction} {"!= " if negated else ""}"{name}"'
         case InterfaceIn(direction, set_name, negated):
             return f"{direction} {'!= ' if negated else ''}@{set_name}"
+        case SourceIn(set_name):
+            return f"ip saddr @{set_name}"
         case InterfacesIn(set_name):
             return f"iifname . oifname @{set_name}"
         case AddressIn(side, network, 32):

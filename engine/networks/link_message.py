@@ -24,7 +24,7 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER = 1, 3, 4, 10
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_NET_NS_FD = 18, 20, 26, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE = 8, 1
-IFLA_BRPORT_ISOLATED = 33
+IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
 VETH_INFO_PEER = 1
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 IFA_F_NODAD = 0x02
@@ -103,12 +103,14 @@ def without_link_local(ifname: str, index: int) -> Message:
     return Message(RTM_NEWLINK, 0, body, f"keep IPv6 off {ifname}")
 
 
-def isolate_port(host_ifname: str, index: int) -> Message:
-    """Frames between isolated ports of one bridge are dropped: `enable_icc: false`."""
-    data = nested(IFLA_INFO_SLAVE_DATA, attribute(IFLA_BRPORT_ISOLATED, b"\1"))
+def set_port(host_ifname: str, index: int, *, isolated: bool, hairpin: bool) -> Message:
+    """Frames between isolated ports of one bridge are dropped; a hairpin port may get back what
+    it sent itself."""
+    modes = attribute(IFLA_BRPORT_MODE, bytes([hairpin]))
+    modes += attribute(IFLA_BRPORT_ISOLATED, bytes([isolated]))
+    data = nested(IFLA_INFO_SLAVE_DATA, modes)
     info = nested(IFLA_LINKINFO, text(IFLA_INFO_SLAVE_KIND, "bridge"), data)
-    body = link_header(index) + info
-    return Message(RTM_NEWLINK, 0, body, f"isolate the bridge port {host_ifname}")
+    return Message(RTM_NEWLINK, 0, link_header(index) + info, f"set up bridge port {host_ifname}")
 
 
 def get_link(ifname: str) -> Message:

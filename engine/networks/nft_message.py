@@ -23,6 +23,7 @@ from engine.networks.firewall_rules import (
     Masquerade,
     Rule,
     Set,
+    SourceIn,
     StateIn,
     Statement,
     Table,
@@ -47,7 +48,8 @@ BATCH_BEGIN, BATCH_END = 0x10, 0x11
 NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN, NEWRULE = 0, 1, 2, 3, 4, 6
 NEWSET, NEWSETELEM, GETSETELEM, DELSETELEM = 9, 12, 13, 14
 IPV4 = 2  # NFPROTO_IPV4
-SET_MAP = 8
+SET_INTERVAL, SET_MAP = 4, 8
+INTERVAL_END = 1
 
 # Registers of 16 bytes (1..4) overlay those of 4 bytes (8..23): register 8 starts register 1.
 VERDICT, FIRST, SECOND, THIRD, FIFTH = 0, 8, 9, 10, 12
@@ -105,7 +107,8 @@ def create_table(table: Table) -> list[Message]:
 
 def _new_set(table: str, number: int, each: Set | Map) -> Message:
     body = text(1, table) + text(2, each.name)
-    body += net_u32(3, SET_MAP if isinstance(each, Map) else 0)
+    flags = SET_MAP if isinstance(each, Map) else SET_INTERVAL if each.is_interval else 0
+    body += net_u32(3, flags)
     body += net_u32(4, _type_number(each.key)) + net_u32(5, _width(each.key))
     if isinstance(each, Map):
         body += net_u32(6, _type_number(each.value)) + net_u32(7, _width(each.value))
@@ -152,6 +155,8 @@ def _part(kind: Type, part: str | int) -> bytes:
     match kind:
         case Type.ADDRESS:
             return ipaddress.IPv4Address(part).packed
+        case Type.SUBNET:
+            return ipaddress.IPv4Network(part).network_address.packed
         case Type.PROTOCOL:
             return struct.pack("!B3x", PROTOCOL_NUMBERS[str(part)])
         case Type.SERVICE:
@@ -170,7 +175,7 @@ def unpack_element(types: Sequence[Type], packed: bytes) -> Element:
         part = packed[offset : offset + width]
         offset += width
         match kind:
-            case Type.ADDRESS:
+            case Type.ADDRESS | Type.SUBNET:
                 parts.append(socket.inet_ntoa(part))
             case Type.PROTOCOL:
                 parts.append(PROTOCOL_NAMES.get(part[0], str(part[0])))
@@ -186,17 +191,22 @@ def unpack_element(types: Sequence[Type], packed: bytes) -> Element:
 def add_elements(
     table: str, set_name: str, key: Sequence[Type], elements: Iterable[Element]
 ) -> list[Message]:
-    return _element_messages(
-        NEWSETELEM, table, set_name, (_value(1, pack_element(key, each)) for each in elements)
-    )
+    return _element_messages(NEWSETELEM, table, set_name, _pack_keys(key, elements))
 
 
 def delete_elements(
     table: str, set_name: str, key: Sequence[Type], elements: Iterable[Element]
 ) -> list[Message]:
-    return _element_messages(
-        DELSETELEM, table, set_name, (_value(1, pack_element(key, each)) for each in elements)
-    )
+    return _element_messages(DELSETELEM, table, set_name, _pack_keys(key, elements))
+
+
+def _pack_keys(key: Sequence[Type], elements: Iterable[Element]) -> Iterator[bytes]:
+    for element in elements:
+        yield _value(1, pack_element(key, element))
+        if key == (Type.SUBNET,):
+            # An interval is two elements: its first address, and the first one after it.
+            after = int(ipaddress.IPv4Network(element[0]).broadcast_address) + 1
+            yield _value(1, struct.pack("!I", after)) + net_u32(3, INTERVAL_END)
 
 
 def add_map_elements(table: str, each: Map, elements: Mapping[Element, Element]) -> list[Message]:
@@ -328,6 +338,8 @@ def _expressions(statement: Statement) -> list[bytes]:
         case InterfaceIn(direction, set_name, negated):
             loaded = _load_meta(_interface_key(direction), FIRST)
             return [loaded, _lookup(set_name, negated=negated)]
+        case SourceIn(set_name):
+            return [_load_payload(NETWORK_HEADER, 12, 4, FIRST), _lookup(set_name)]
         case InterfacesIn(set_name):
             pair = [_load_meta(META_IIFNAME, FIRST), _load_meta(META_OIFNAME, FIFTH)]
             return [*pair, _lookup(set_name)]
