@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,13 +25,15 @@ from compose.apply.watch import ContainerWatch, watch_containers
 from compose.client.engine import Engine
 from compose.client.locate import built_in_places
 from compose.model.project import Project
+from compose.model.service import Dependency
 from compose.observe import observe
 from compose.plan import life
-from compose.plan.actions import PullImage
+from compose.plan.actions import AwaitCondition, Existing, PullImage
 from compose.plan.make import make_plan
 from compose.plan.observed import Observed
 from compose.plan.options import DownOptions, PlanOptions
 from compose.plan.plan import Plan
+from compose.plan.run import RunOptions, make_one_off
 
 Confirm = Callable[[Plan], Awaitable[bool]]
 
@@ -218,6 +221,43 @@ async def remove(
         )  # fmt: skip
 
     return await change(engine, name, "rm", make, listener)
+
+
+async def make_run(
+    engine: Engine, project: Project, options: RunOptions, listener: Listener = silent
+) -> Existing:
+    """A created one-off container, with what the service needs made, running and ready."""
+    service = project.services[options.service]
+    needed = {} if options.no_deps else {
+        name: other for name, other in project.services.items() if name != service.name
+    }  # fmt: skip
+    # Without the service itself: its networks and volumes are made all the same.
+    around = replace(project, services=needed, disabled=project.disabled | {service.name})
+    alone = replace(project, services={service.name: service})
+    with changing(engine, project.name, "run"):
+        await _up(engine, around, UpOptions(PlanOptions(ignore_orphans=True)), listener)
+        async with watch_containers(engine, project.name) as watch:
+            pulls = life.make_pull_plan(
+                alone, await observe(engine, project.name, alone), "missing"
+            )
+            await _apply(engine, watch, pulls, listener, PARALLEL)
+            observed = await observe(engine, project.name, project)
+            performer = Performer(engine, watch, listener)
+            for dependency in service.depends_on.values():
+                if dependency.service in needed:
+                    await performer.perform(_condition(observed, dependency))
+            action = make_one_off(project, observed, options, secrets.token_hex(6))
+            await performer.perform(action)
+    return Existing(performer.made[action.slot], action.name)
+
+
+def _condition(observed: Observed, dependency: Dependency) -> AwaitCondition:
+    containers = tuple(
+        Existing(container.id, container.name)
+        for container in observed.containers
+        if container.service == dependency.service and not container.one_off
+    )
+    return AwaitCondition(dependency.service, dependency.condition, containers, dependency.required)
 
 
 async def pull(

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compose.errors import ProjectError
+
 if TYPE_CHECKING:
     from compose.client.engine import Engine
     from compose.load.pipeline import LoadRequest
@@ -30,7 +32,13 @@ class Context:
     environment: Mapping[str, str]
     directory: Path
 
-    def request(self, services: tuple[str, ...] = ()) -> LoadRequest:
+    def request(
+        self,
+        services: tuple[str, ...] = (),
+        *,
+        with_dependencies: bool = True,
+        require_files: bool = True,
+    ) -> LoadRequest:
         from compose.load.pipeline import LoadRequest
 
         return LoadRequest(
@@ -42,13 +50,25 @@ class Context:
             env_files=self.env_files,
             environment=self.environment,
             services=services,
+            with_dependencies=with_dependencies,
+            require_files=require_files,
+            stdin=sys.stdin.read() if "-" in self.files else "",
         )
 
-    def load(self, services: tuple[str, ...] = ()) -> Project:
+    def load(
+        self,
+        services: tuple[str, ...] = (),
+        *,
+        with_dependencies: bool = True,
+        require_files: bool = True,
+    ) -> Project:
         """The project of this folder, its warnings told. Raises ProjectError."""
         from compose.load.pipeline import load_project
 
-        project = load_project(self.request(services))
+        request = self.request(
+            services, with_dependencies=with_dependencies, require_files=require_files
+        )
+        project = load_project(request)
         for warning in project.warnings:
             self.say(f"warning: {warning}")
         return project
@@ -57,7 +77,13 @@ class Context:
         """Whether this folder, or one above it, holds a Compose file."""
         from compose.load.files import find_files
 
-        return bool(find_files(self.directory, self.environment))
+        try:
+            return bool(find_files(self.request()).files)
+        except ProjectError:
+            return False
+
+    def is_on(self, variable: str) -> bool:
+        return self.environment.get(variable, "").lower() in ("1", "true", "yes", "on")
 
     async def engine(self) -> Engine:
         """The engine that the options name; the built-in one is started where it isn't running."""

@@ -149,8 +149,9 @@ class Follower:
     async def _end(self, event: Event, container_name: str) -> None:
         """The log's stream ends by itself when its container has; then the exit is told."""
         task = self._tasks.pop(event.actor_id, None)
-        if task is not None:
-            await task
+        if task is None:
+            return  # not one that was followed
+        await task
         name = display_name(container_name, self.project)
         if self.say_exits:
             text = self.prefixer.line(name, f"exited with code {event.exit_code}")

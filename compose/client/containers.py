@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -171,12 +171,30 @@ class Containers:
 
     async def wait(self, container: str, *, condition: str = "not-running") -> int:
         """The exit code."""
+        async with self.waiting(container, condition=condition) as exit_code:
+            return await exit_code
+
+    @asynccontextmanager
+    async def waiting(
+        self, container: str, *, condition: str
+    ) -> AsyncIterator[Coroutine[object, object, int]]:
+        """Inside of the block the engine is waiting already; what is yielded gives the exit code
+        when awaited. For `next-exit` and `removed`, which have to be asked for before the start.
+        """
         async with self._transport.stream(
             "POST", f"/containers/{container}/wait", query={"condition": condition}
         ) as answer:
-            async for result in answer.objects():
-                return fields.number(fields.mapping(result, "a wait"), "StatusCode")
-        raise ConnectionResetError(f"the engine gave no exit code of {container}")
+
+            async def exit_code() -> int:
+                async for result in answer.objects():
+                    return fields.number(fields.mapping(result, "a wait"), "StatusCode")
+                raise ConnectionResetError(f"the engine gave no exit code of {container}")
+
+            code = exit_code()
+            try:
+                yield code
+            finally:
+                code.close()
 
     async def logs(
         self,

@@ -1,0 +1,64 @@
+"""`pycompose plan`: what `up` would change, and why. Touches nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated
+
+import typer
+
+from compose import converge
+from compose.cli.context import Context
+from compose.plan.options import PlanOptions
+from compose.plan.plan import Plan
+from compose.plan.text import text
+
+CHANGES = 2  # the exit code of --detailed-exitcode when there is something to do
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("plan")
+    def plan(
+        ctx: typer.Context,
+        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
+        format: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+        detailed_exitcode: Annotated[
+            bool, typer.Option("--detailed-exitcode", help="2 when something would change.")
+        ] = False,
+        remove_orphans: Annotated[bool, typer.Option("--remove-orphans")] = False,
+        force_recreate: Annotated[bool, typer.Option("--force-recreate")] = False,
+        no_deps: Annotated[bool, typer.Option("--no-deps")] = False,
+    ) -> int:
+        """Show what `up` would change, and why, without touching anything."""
+        if format not in ("text", "json"):
+            raise typer.BadParameter(f"--format: {format!r} is none of text, json")
+        context: Context = ctx.obj
+        project = context.load(tuple(services or ()))
+        options = PlanOptions(
+            services=frozenset(services or ()),
+            remove_orphans=remove_orphans or context.is_on("COMPOSE_REMOVE_ORPHANS"),
+            ignore_orphans=context.is_on("COMPOSE_IGNORE_ORPHANS"),
+            force_recreate=force_recreate,
+            no_deps=no_deps,
+        )
+
+        async def work() -> Plan:
+            return await converge.plan_up(await context.engine(), project, options)
+
+        made = asyncio.run(work())
+        show_plan(context, made, format)
+        return CHANGES if detailed_exitcode and not made.is_empty else 0
+
+
+def show_plan(context: Context, plan: Plan, format: str) -> int:
+    if format == "json":
+        print(json.dumps(plan.to_document(), indent=2))
+        return 0
+    for note in plan.notes:
+        context.say(f"warning: {note}")
+    if plan.is_empty:
+        context.say(f"{plan.project} is up to date: nothing would change")
+    else:
+        print(text(plan, positions=True), end="")
+    return 0

@@ -1,0 +1,278 @@
+"""What happens while a plan is applied, on standard error: a live table on a terminal, one line an
+event elsewhere, JSON lines on request, nothing but errors in CI.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from compose.apply.listener import (
+    Failed,
+    Finished,
+    Listener,
+    Note,
+    Planned,
+    Pulling,
+    Report,
+    Skipped,
+    Started,
+    Undone,
+    silent,
+)
+from compose.cli.context import Context
+from compose.plan.actions import AwaitCondition
+from compose.plan.plan import Plan, Step, Verb
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+PAST = {
+    Verb.PULL: "pulled",
+    Verb.CREATE: "created",
+    Verb.RECREATE: "recreated",
+    Verb.START: "started",
+    Verb.UNPAUSE: "unpaused",
+    Verb.PAUSE: "paused",
+    Verb.RESTART: "restarted",
+    Verb.RENAME: "renamed",
+    Verb.STOP: "stopped",
+    Verb.KILL: "killed",
+    Verb.REMOVE: "removed",
+}
+DOING = {
+    Verb.STOP: "stopping",
+    Verb.PULL: "pulling",
+    Verb.CREATE: "creating",
+    Verb.RECREATE: "recreating",
+    Verb.START: "starting",
+    Verb.UNPAUSE: "unpausing",
+    Verb.PAUSE: "pausing",
+    Verb.RESTART: "restarting",
+    Verb.RENAME: "renaming",
+    Verb.KILL: "killing",
+    Verb.REMOVE: "removing",
+}
+
+
+@dataclass(slots=True)
+class Row:
+    """One line of the table: a change of the plan, or something that is waited for."""
+
+    subject: str
+    doing: str
+    done: str
+    cause: str
+    left: set[str]  # keys of its steps that aren't finished
+    state: str = "waiting"  # waiting, working, done, failed, skipped
+    detail: str = ""
+    began: float = 0.0
+    ended: float = 0.0
+
+
+@dataclass(slots=True)
+class Board:
+    """Pure: reports in, rows out. `clock` gives seconds."""
+
+    clock: Callable[[], float] = time.monotonic
+    rows: dict[int | str, Row] = field(default_factory=dict)
+
+    def take(self, report: Report) -> Row | None:
+        """The row that the report changed, if it changed what a person would see."""
+        match report:
+            case Planned(plan):
+                self._add(plan)
+            case Started(step):
+                return self._begin(step)
+            case Finished(step):
+                return self._finish(step)
+            case Failed(step, error):
+                return self._end(step, "failed", str(error).splitlines()[0])
+            case Skipped(step, because):
+                return self._end(step, "skipped", because)
+            case Undone(step):
+                return self._end(step, "skipped", "taken back")
+            case Pulling(reference, progress):
+                return self._pull(reference, progress.status, progress.current, progress.total)
+            case Note():
+                return None
+        return None
+
+    def _add(self, plan: Plan) -> None:
+        start = sum(isinstance(key, int) for key in self.rows)
+        for index, change in enumerate(plan.changes):
+            left = {step.key for step in plan.steps if step.change == index}
+            self.rows[start + index] = Row(
+                change.subject, DOING[change.verb], PAST[change.verb], change.cause, left
+            )
+
+    def _row(self, step: Step) -> Row | None:
+        if step.change is not None:
+            return next((row for row in self.rows.values() if step.key in row.left), None)
+        if isinstance(step.action, AwaitCondition):
+            subject = step.key.removeprefix("await ")
+            return self.rows.setdefault(
+                step.key, Row(subject, "waiting for", "reached", "", {step.key})
+            )
+        return None
+
+    def _begin(self, step: Step) -> Row | None:
+        row = self._row(step)
+        if row is None or row.state != "waiting":
+            return None
+        row.state, row.began = "working", self.clock()
+        return row
+
+    def _finish(self, step: Step) -> Row | None:
+        row = self._row(step)
+        if row is None:
+            return None
+        row.left.discard(step.key)
+        if row.left or row.state == "failed":
+            return None
+        row.state, row.ended, row.detail = "done", self.clock(), ""
+        return row
+
+    def _end(self, step: Step, state: str, detail: str) -> Row | None:
+        row = self._row(step)
+        if row is None or row.state in ("failed", "skipped"):
+            return None
+        row.state, row.detail, row.ended = state, detail, self.clock()
+        return row
+
+    def _pull(self, reference: str, status: str, current: int, total: int) -> Row | None:
+        row = next((row for row in self.rows.values() if reference in row.subject), None)
+        if row is not None:
+            share = f" {100 * current // total} %" if total else ""
+            row.detail = f"{status}{share}"
+        return None
+
+
+def plain_line(row: Row) -> str:
+    words = {"working": row.doing, "done": row.done, "waiting": "waiting"}.get(row.state, row.state)
+    took = f" ({row.ended - row.began:.1f} s)" if row.state == "done" and row.began else ""
+    why = f": {row.detail}" if row.detail else ""
+    return f" {row.subject}  {words}{took}{why}"
+
+
+def json_line(row: Row) -> str:
+    document = {"id": row.subject, "status": row.state, "text": plain_line(row).strip()}
+    return json.dumps(document, separators=(",", ":"))
+
+
+class Screen(Protocol):
+    def __call__(self, report: Report, /) -> None: ...
+
+
+@contextmanager
+def progress(context: Context, *, quiet: bool = False) -> Iterator[Listener]:
+    """A listener that shows what is reported, as the options and the kind of output ask for."""
+    kind = "quiet" if quiet else chosen(context)
+    if kind == "quiet":
+        yield notes_only
+    elif kind == "tty":
+        with live_table() as listener:
+            yield listener
+    else:
+        yield line_by_line(json_line if kind == "json" else plain_line)
+
+
+def chosen(context: Context) -> str:
+    if context.progress != "auto":
+        return context.progress
+    if sys.stderr.isatty() and context.environment.get("TERM") != "dumb":
+        return "tty"
+    return "quiet" if context.environment.get("CI") else "plain"
+
+
+def notes_only(report: Report, /) -> None:
+    if isinstance(report, Note):
+        print(f"warning: {report.text}", file=sys.stderr, flush=True)
+    else:
+        silent(report)
+
+
+def line_by_line(write: Callable[[Row], str]) -> Listener:
+    board = Board()
+
+    def listen(report: Report, /) -> None:
+        notes_only(report)
+        if row := board.take(report):
+            print(write(row), file=sys.stderr, flush=True)
+
+    return listen
+
+
+@contextmanager
+def live_table() -> Iterator[Listener]:
+    """Rich is imported when there is something to show: a no-op `up` doesn't pay for it."""
+    board = Board()
+    live: Live | None = None
+
+    def listen(report: Report, /) -> None:
+        nonlocal live
+        board.take(report)
+        if live is None and board.rows:
+            live = open_live(lambda: draw(board))
+        if isinstance(report, Note):
+            if live is None:
+                notes_only(report)
+            else:
+                live.console.print(f"warning: {report.text}", markup=False, highlight=False)
+
+    try:
+        yield listen
+    finally:
+        if live is not None:
+            live.stop()
+
+
+def open_live(render: Callable[[], Table]) -> Live:
+    from rich.console import Console
+    from rich.live import Live
+
+    live = Live(
+        get_renderable=render,
+        console=Console(stderr=True),
+        refresh_per_second=10,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    live.start()
+    return live
+
+
+MARKS = {"done": ("✔", "green"), "failed": ("✘", "red"), "skipped": ("-", "yellow")}
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+
+def draw(board: Board) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    now = board.clock()
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(width=1)
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column(justify="right", no_wrap=True, style="blue")
+    for row in board.rows.values():
+        mark, style = MARKS.get(row.state, (SPINNER[int(now * 10) % 10], "cyan"))
+        if row.state == "waiting":
+            mark, style = "·", "dim"
+        words = {"working": row.doing, "done": row.done}.get(row.state, row.state)
+        why = row.detail or row.cause
+        end = row.ended or now
+        table.add_row(
+            Text(mark, style),
+            Text(row.subject),
+            Text.assemble((words, style), ("  " + why if why else "", "dim")),
+            f"{end - row.began:.1f} s" if row.began else "",
+        )
+    return table

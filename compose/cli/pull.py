@@ -1,0 +1,38 @@
+"""`pycompose pull`: get the services' images."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from compose import converge
+from compose.cli.context import Context
+from compose.cli.progress import progress
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("pull")
+    def pull(
+        ctx: typer.Context,
+        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
+        policy: Annotated[str, typer.Option("--policy", help="always or missing.")] = "always",
+        include_deps: Annotated[bool, typer.Option("--include-deps")] = False,
+        quiet: Annotated[bool, typer.Option("-q", "--quiet")] = False,
+    ) -> int:
+        """Get the images of the services, without starting anything."""
+        if policy not in ("always", "missing"):
+            raise typer.BadParameter(f"--policy: {policy!r} is none of always, missing")
+        context: Context = ctx.obj
+        project = context.load(tuple(services or ()), with_dependencies=include_deps)
+
+        async def work() -> None:
+            engine = await context.engine()
+            with progress(context, quiet=quiet) as listener:
+                outcome = await converge.pull(engine, project, policy=policy, listener=listener)
+            if outcome.plan.is_empty:
+                context.say("there is nothing to pull")
+
+        asyncio.run(work())
+        return 0

@@ -1,0 +1,107 @@
+"""`pycompose run`: a service's container once more, with a command of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from compose import converge
+from compose.cli.context import Context
+from compose.cli.exec_ import given
+from compose.cli.progress import progress
+from compose.cli.terminal import converse, stdin_is_terminal
+from compose.client.engine import Engine
+from compose.errors import UsageError
+from compose.model.project import Project
+from compose.plan.run import RunOptions
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("run", context_settings={"allow_interspersed_args": False})
+    def run(
+        ctx: typer.Context,
+        service: str,
+        command: Annotated[list[str] | None, typer.Argument(metavar="[COMMAND] [ARG]...")] = None,
+        detach: Annotated[bool, typer.Option("-d", "--detach", help="Print its name.")] = False,
+        rm: Annotated[bool, typer.Option("--rm", help="Remove it when it has ended.")] = False,
+        env: Annotated[
+            list[str] | None, typer.Option("-e", "--env", help="NAME=value, or NAME from here.")
+        ] = None,
+        user: Annotated[str, typer.Option("-u", "--user")] = "",
+        workdir: Annotated[str, typer.Option("-w", "--workdir")] = "",
+        entrypoint: Annotated[str | None, typer.Option("--entrypoint")] = None,
+        name: Annotated[str, typer.Option("--name", help="The container's name.")] = "",
+        label: Annotated[list[str] | None, typer.Option("-l", "--label")] = None,
+        volume: Annotated[
+            list[str] | None, typer.Option("-v", "--volume", help="SOURCE:TARGET[:ro]")
+        ] = None,
+        publish: Annotated[
+            list[str] | None, typer.Option("-p", "--publish", help="[HOST:]PORT")
+        ] = None,
+        service_ports: Annotated[
+            bool, typer.Option("-P", "--service-ports", help="Publish the service's own ports.")
+        ] = False,
+        use_aliases: Annotated[
+            bool, typer.Option("--use-aliases", help="Answer to the service's name.")
+        ] = False,
+        no_deps: Annotated[bool, typer.Option("--no-deps")] = False,
+        no_tty: Annotated[bool, typer.Option("-T", "--no-TTY", "--no-tty")] = False,
+        interactive: Annotated[bool, typer.Option("-i/ ", "--interactive/--no-interactive")] = True,
+    ) -> int:
+        """Run a one-off command in a new container of a service; the exit code is its own."""
+        context: Context = ctx.obj
+        project = context.load((service,))
+        is_tty = not no_tty and not detach and stdin_is_terminal()
+        options = RunOptions(
+            service=service,
+            command=tuple(command) if command else None,
+            entrypoint=entrypoint,
+            environment=tuple(given(context, pair) for pair in env or ()),
+            user=user,
+            working_dir=workdir,
+            name=name,
+            labels=tuple(label or ()),
+            volumes=tuple(volume or ()),
+            publish=tuple(publish or ()),
+            service_ports=service_ports,
+            use_aliases=use_aliases,
+            no_deps=no_deps,
+            tty=is_tty,
+            stdin=interactive and not detach,
+            remove=rm,
+            directory=str(context.directory),
+        )
+        if service not in project.services:
+            raise UsageError(f"no such service: {service}")
+        return asyncio.run(_run(context, project, options, detach))
+
+
+async def _run(context: Context, project: Project, options: RunOptions, detach: bool) -> int:
+    engine = await context.engine()
+    with progress(context) as listener:
+        made = await converge.make_run(engine, project, options, listener)
+    if detach:
+        await engine.containers.start(made.id)
+        print(made.name)
+        return 0
+    return await _converse(engine, made.id, options)
+
+
+async def _converse(engine: Engine, container: str, options: RunOptions) -> int:
+    containers = engine.containers
+    # Before the start, so that neither output nor exit can be missed.
+    duplex = await containers.attach(container, stdin=options.stdin)
+    condition = "removed" if options.remove else "next-exit"
+    try:
+        async with containers.waiting(container, condition=condition) as exit_code:
+            await containers.start(container)
+
+            async def resize(height: int, width: int) -> None:
+                await containers.resize(container, height=height, width=width)
+
+            await converse(duplex, is_tty=options.tty, stdin=options.stdin, resize=resize)
+            return await exit_code
+    finally:
+        await duplex.close()

@@ -1,0 +1,183 @@
+"""`pycompose up`: make what runs what the files declare."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from compose import converge
+from compose.apply.executor import PARALLEL
+from compose.cli.context import Context
+from compose.cli.foreground import EndRule, Foreground, Style, style, subscribed
+from compose.cli.plan import show_plan
+from compose.cli.progress import progress
+from compose.client.engine import Engine
+from compose.converge import UpOptions
+from compose.errors import UsageError
+from compose.model.project import Project
+from compose.plan.options import PlanOptions
+from compose.plan.plan import Plan
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("up")
+    def up(
+        ctx: typer.Context,
+        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
+        detach: Annotated[
+            bool, typer.Option("-d", "--detach", help="Leave them running in the background.")
+        ] = False,
+        wait: Annotated[
+            bool, typer.Option("--wait", help="Until all run, or are healthy; implies -d.")
+        ] = False,
+        wait_timeout: Annotated[
+            float | None, typer.Option("--wait-timeout", help="Seconds to wait at the most.")
+        ] = None,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Say what would happen, and why.")
+        ] = False,
+        watch: Annotated[
+            bool, typer.Option("-w", "--watch", help="Then follow changes of the files.")
+        ] = False,
+        scale: Annotated[
+            list[str] | None, typer.Option("--scale", help="SERVICE=NUMBER of containers.")
+        ] = None,
+        pull: Annotated[str, typer.Option("--pull", help="always, missing or never.")] = "",
+        force_recreate: Annotated[bool, typer.Option("--force-recreate")] = False,
+        no_recreate: Annotated[bool, typer.Option("--no-recreate")] = False,
+        always_recreate_deps: Annotated[bool, typer.Option("--always-recreate-deps")] = False,
+        renew_anon_volumes: Annotated[
+            bool, typer.Option("-V", "--renew-anon-volumes", help="Don't carry them over.")
+        ] = False,
+        no_deps: Annotated[bool, typer.Option("--no-deps", help="Not what they need.")] = False,
+        no_start: Annotated[bool, typer.Option("--no-start", help="Only create.")] = False,
+        remove_orphans: Annotated[
+            bool, typer.Option("--remove-orphans", help="Containers of services that are gone.")
+        ] = False,
+        timeout: Annotated[
+            int | None, typer.Option("-t", "--timeout", help="Seconds for each to stop.")
+        ] = None,
+        abort_on_container_exit: Annotated[bool, typer.Option("--abort-on-container-exit")] = False,
+        abort_on_container_failure: Annotated[
+            bool, typer.Option("--abort-on-container-failure")
+        ] = False,
+        exit_code_from: Annotated[
+            str, typer.Option("--exit-code-from", metavar="SERVICE", help="Ours becomes its.")
+        ] = "",
+        attach: Annotated[
+            list[str] | None, typer.Option("--attach", help="Show only these services' output.")
+        ] = None,
+        no_attach: Annotated[
+            list[str] | None, typer.Option("--no-attach", help="Don't show these.")
+        ] = None,
+        no_colour: Annotated[bool, typer.Option("--no-color")] = False,
+        no_prefix: Annotated[bool, typer.Option("--no-log-prefix")] = False,
+        timestamps: Annotated[bool, typer.Option("--timestamps")] = False,
+        quiet_pull: Annotated[bool, typer.Option("--quiet-pull", hidden=True)] = False,
+        yes: Annotated[bool, typer.Option("-y", "--yes", hidden=True)] = False,
+    ) -> int:
+        """Create, start, update: make what runs what the files declare."""
+        context: Context = ctx.obj
+        rule = EndRule(abort_on_container_exit, abort_on_container_failure, exit_code_from)
+        in_background = detach or wait or no_start
+        refuse(
+            in_background and (rule.is_set or bool(attach)), "-d and --wait", "--attach, --abort"
+        )
+        refuse(in_background and watch, "-d and --wait", "--watch")
+        refuse(force_recreate and no_recreate, "--force-recreate", "--no-recreate")
+        refuse(renew_anon_volumes and no_recreate, "--renew-anon-volumes", "--no-recreate")
+        project = context.load(tuple(services or ()))
+        options = PlanOptions(
+            services=frozenset(services or ()),
+            force_recreate=force_recreate,
+            no_recreate=no_recreate,
+            always_recreate_deps=always_recreate_deps,
+            renew_anonymous_volumes=renew_anon_volumes,
+            no_deps=no_deps,
+            no_start=no_start,
+            remove_orphans=remove_orphans or context.is_on("COMPOSE_REMOVE_ORPHANS"),
+            ignore_orphans=context.is_on("COMPOSE_IGNORE_ORPHANS"),
+            scale=scales(scale or ()),
+            timeout=timeout,
+            pull=pull,
+        )
+        wanted = UpOptions(
+            plan=options,
+            wait=wait,
+            wait_timeout=wait_timeout,
+            parallel=context.parallel if context.parallel > 0 else PARALLEL,
+        )
+        shown = attached(project, services or (), attach or (), no_attach or ())
+        looks = style(context, no_colour=no_colour, no_prefix=no_prefix, timestamps=timestamps)
+
+        async def work() -> int:
+            engine = await context.engine()
+            if dry_run:
+                plan = await converge.plan_up(engine, project, options)
+                return show_plan(context, plan, "text")
+            if in_background:
+                await converged(context, engine, project, wanted)
+                return 0
+            if watch:
+                from compose.cli.watch import watching
+
+                await converged(context, engine, project, wanted)
+                return await watching(context, engine, project, services or ())
+            return await in_foreground(context, engine, project, wanted, shown, looks, rule)
+
+        return asyncio.run(work())
+
+
+async def converged(context: Context, engine: Engine, project: Project, options: UpOptions) -> Plan:
+    """What has been done."""
+    with progress(context) as listener:
+        outcome = await converge.up(engine, project, options, listener)
+    if outcome.plan.is_empty:
+        context.say(f"{project.name} is up to date")
+    return outcome.plan
+
+
+async def in_foreground(
+    context: Context,
+    engine: Engine,
+    project: Project,
+    options: UpOptions,
+    shown: frozenset[str],
+    looks: Style,
+    rule: EndRule,
+) -> int:
+    started_at = time.time()
+    timeout = options.plan.timeout
+    async with subscribed(engine, project.name) as events:
+        plan = await converged(context, engine, project, options)
+        view = Foreground(context, engine, project, shown, looks, rule, timeout)
+        return await view.run(events, started_at, plan)
+
+
+def refuse(clash: bool, one: str, other: str) -> None:
+    if clash:
+        raise UsageError(f"{one} and {other} can't be used together")
+
+
+def scales(pairs: Sequence[str]) -> dict[str, int]:
+    found = {}
+    for pair in pairs:
+        service, equals, number = pair.partition("=")
+        if not equals or not number.isdigit():
+            raise UsageError(f"cannot read --scale {pair!r}\n  hint: write --scale web=3")
+        found[service] = int(number)
+    return found
+
+
+def attached(
+    project: Project, named: Sequence[str], attach: Sequence[str], no_attach: Sequence[str]
+) -> frozenset[str]:
+    """Whose output is shown: those that were named, else all that don't say `attach: false`."""
+    chosen = attach or named or [
+        name for name, service in project.services.items() if service.attach is not False
+    ]  # fmt: skip
+    return frozenset(chosen) - frozenset(no_attach)

@@ -1,0 +1,63 @@
+"""`pycompose watch`: follow changes of the files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from compose.cli.context import Context
+from compose.cli.progress import progress
+from compose.client.engine import Engine
+from compose.converge import UpOptions
+from compose.model.project import Project
+from compose.plan.options import PlanOptions
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("watch")
+    def watch(
+        ctx: typer.Context,
+        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
+        no_up: Annotated[
+            bool, typer.Option("--no-up", help="Don't bring the project up first.")
+        ] = False,
+    ) -> int:
+        """Apply changes of the stack file, and of what `develop.watch` names, as they are saved."""
+        context: Context = ctx.obj
+        project = context.load(tuple(services or ()))
+
+        async def work() -> int:
+            engine = await context.engine()
+            if not no_up:
+                from compose.cli.up import converged
+
+                await converged(context, engine, project, options(services or ()))
+            return await watching(context, engine, project, services or ())
+
+        return asyncio.run(work())
+
+
+async def watching(
+    context: Context, engine: Engine, project: Project, services: Sequence[str]
+) -> int:
+    """Until interrupted."""
+    from compose.watch.session import Session
+
+    session = Session(
+        engine=engine,
+        project=project,
+        load=lambda: context.load(tuple(services)),
+        say=context.say,
+        progress=partial(progress, context),
+        options=options(services),
+    )
+    await session.run()
+    return 0
+
+
+def options(services: Sequence[str]) -> UpOptions:
+    return UpOptions(plan=PlanOptions(services=frozenset(services)))
