@@ -21,8 +21,12 @@ from engine.kernel import inotify
 CHUNK = 128 * 1024
 # A line of the file can't be longer than this; more is a damaged file.
 LONGEST_LINE = 1024 * 1024
-_STREAM_NUMBERS = {"stdout": 1, "stderr": 2}
 _header = struct.Struct(">BxxxL").pack
+# What follows the text of nearly every line, up to its time: then the first backslash in the line
+# is that of the \n here, and nothing in it needs decoding. The JSON module takes twice as long.
+_ENDS = {b'\\n","stream":"stdout","time":"': 1, b'\\n","stream":"stderr","time":"': 2}
+_BEGIN = b'{"log":"'
+_STREAMS = {"stdout": 1, "stderr": 2}
 
 
 def stamp(nanoseconds: int) -> str:
@@ -32,12 +36,10 @@ def stamp(nanoseconds: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
 
-def _full(text: str) -> str:
+def _full(text: str) -> bytes:
     """Docker's own files leave out zeros at the end of a fraction."""
-    if len(text) == 30:
-        return text
     whole, _, fraction = text.removesuffix("Z").partition(".")
-    return f"{whole}.{fraction:0<9}Z"
+    return f"{whole}.{fraction:0<9}Z".encode()
 
 
 @dataclass(slots=True)
@@ -46,84 +48,84 @@ class Renderer:
 
     query: LogQuery
     tty: bool
-    since: str = ""
-    until: str = ""
+    since: bytes = b""
+    until: bytes = b""
     ended: bool = False  # a line after `until` was seen
-    _open_lines: set[str] = field(default_factory=set)  # streams in the middle of a line
+    _open_lines: set[int] = field(default_factory=set)  # streams in the middle of a line
 
     def __post_init__(self) -> None:
-        self.since = stamp(self.query.since) if self.query.since else ""
-        self.until = stamp(self.query.until) if self.query.until else ""
+        self.since = stamp(self.query.since).encode() if self.query.since else b""
+        self.until = stamp(self.query.until).encode() if self.query.until else b""
 
     def render(self, lines: bytes) -> bytes:
         query = self.query
         plain = query.stdout and query.stderr
         plain = plain and not (query.timestamps or self.since or self.until)
-        render = self._render_all if plain else self._render_chosen
-        before = frozenset(self._open_lines)
-        try:
-            return render(_entries(lines))
-        except (ValueError, KeyError, TypeError):
-            # One of the lines is damaged: it is left out.
-            self._open_lines = set(before)
-            return render(list(_readable(lines)))
+        return b"".join(self._all(lines) if plain else self._chosen(lines))
 
-    def _render_all(self, entries: list[dict[str, str]]) -> bytes:
+    def _all(self, lines: bytes) -> list[bytes]:
+        # The same as below for the usual case, in as few steps a line as can be.
         pieces: list[bytes] = []
-        append = pieces.append
-        for entry in entries:
-            text = _bytes(entry["log"])
-            if not self.tty:
-                append(_header(2 if entry["stream"] == "stderr" else 1, len(text)))
-            append(text)
-        return b"".join(pieces)
+        append, header, ends, tty = pieces.append, _header, _ENDS, self.tty
+        for line in lines.split(b"\n"):
+            end = line.find(b"\\", 8)
+            number = ends.get(line[end:-32])
+            if number is not None and line.startswith(_BEGIN):
+                text = line[8:end] + b"\n"
+            else:
+                entry = _decoded(line)
+                if entry is None:
+                    continue
+                number, text, _ = entry
+            append(text if tty else header(number, len(text)) + text)
+        return pieces
 
-    def _render_chosen(self, entries: list[dict[str, str]]) -> bytes:
-        return b"".join(self._chosen(entries))
-
-    def _chosen(self, entries: list[dict[str, str]]) -> Iterator[bytes]:
-        for entry in entries:
-            stream, time_text = entry["stream"], _full(entry["time"])
-            if self.until and time_text > self.until:
+    def _chosen(self, lines: bytes) -> Iterator[bytes]:
+        query = self.query
+        wanted = {1: query.stdout, 2: query.stderr}
+        for line in lines.split(b"\n"):
+            entry = _entry(line)
+            if entry is None:
+                continue
+            number, text, moment = entry
+            if self.until and moment > self.until:
                 self.ended = True
                 return
-            text = _bytes(entry["log"])
-            continues = stream in self._open_lines
+            continues = number in self._open_lines
             if text.endswith(b"\n"):
-                self._open_lines.discard(stream)
+                self._open_lines.discard(number)
             else:
-                self._open_lines.add(stream)
-            if time_text < self.since or not self._is_wanted(stream):
+                self._open_lines.add(number)
+            if moment < self.since or not wanted[number]:
                 continue
-            if self.query.timestamps and not continues:
-                text = f"{time_text} ".encode() + text
-            yield text if self.tty else _header(_STREAM_NUMBERS[stream], len(text)) + text
-
-    def _is_wanted(self, stream: str) -> bool:
-        return self.query.stderr if stream == "stderr" else self.query.stdout
+            if query.timestamps and not continues:
+                text = b"%b %b" % (moment, text)
+            yield text if self.tty else _header(number, len(text)) + text
 
 
-def _entries(lines: bytes) -> list[dict[str, str]]:
-    """All lines in one go. Raises ValueError if one is no JSON."""
-    found: list[dict[str, str]] = json.loads(b"[" + lines.rstrip(b"\n").replace(b"\n", b",") + b"]")
-    return found
+Entry = tuple[int, bytes, bytes]  # stream, text, time
 
 
-def _readable(lines: bytes) -> Iterator[dict[str, str]]:
-    for line in lines.splitlines():
-        with contextlib.suppress(ValueError):
-            entry = json.loads(line)
-            fields = entry if isinstance(entry, dict) else {}
-            if all(isinstance(fields.get(name), str) for name in ("log", "stream", "time")):
-                yield fields
+def _entry(line: bytes) -> Entry | None:
+    end = line.find(b"\\", 8)
+    number = _ENDS.get(line[end:-32])
+    if number is not None and line.startswith(_BEGIN):
+        return number, line[8:end] + b"\n", line[-32:-2]
+    return _decoded(line)
+
+
+def _decoded(line: bytes) -> Entry | None:
+    """None for an empty or damaged line: it is left out."""
+    try:
+        fields = json.loads(line)
+        text, stream, moment = fields["log"], fields["stream"], fields["time"]
+        return _STREAMS[stream], _bytes(text), _full(moment)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _bytes(text: str) -> bytes:
     """What isn't UTF-8 was stored as lone surrogates: any bytes in, the same bytes out."""
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        pass
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
