@@ -163,9 +163,10 @@ class Cgroup:
             if rules is not None and self.hierarchy.is_v2:
                 self._filter_devices(rules)
         except BaseException:
-            for directory in self._directories:
+            for directory, parents in zip(self._directories, self._parents, strict=True):
                 with contextlib.suppress(OSError):
                     os.rmdir(directory)
+                _remove_unused(parents)
             raise
 
     def enter(self, *, unified: bool = True) -> None:
@@ -219,11 +220,7 @@ class Cgroup:
             raise Failure(f"cannot remove cgroup {self.path}: processes {self.pids()} stay in it")
         for directory, parents in zip(self._directories, self._parents, strict=True):
             _remove_tree(directory)
-            for parent in reversed(parents[1:]):
-                try:
-                    os.rmdir(parent)
-                except OSError:
-                    break  # other containers have their groups there
+            _remove_unused(parents)
 
     # --- reading --------------------------------------------------------------------------
 
@@ -473,25 +470,26 @@ def _enable(directory: str, controllers: tuple[str, ...], *, is_root: bool) -> N
     available = set(_read(f"{directory}/cgroup.controllers").split())
     enabled = set(_read(f"{directory}/cgroup.subtree_control").split())
     missing = [name for name in controllers if name in available - enabled]
+    # The machine's own root may hold processes, and has no cgroup.type. In any other group the
+    # threaded controllers (cpu, pids) would not even be refused, but make it a threaded domain.
+    if missing and is_root and os.path.exists(f"{directory}/cgroup.type"):
+        _evacuate(directory)
     control = f"{directory}/cgroup.subtree_control"
     for name in missing:
         try:
             _write(control, f"+{name}")
         except OSError as error:
-            if error.errno == errno.EBUSY and is_root:
-                _evacuate(directory)
-                _write(control, f"+{name}")
-            elif error.errno not in (errno.EINVAL, errno.EBUSY, errno.EOPNOTSUPP):
+            if error.errno not in (errno.EINVAL, errno.EBUSY, errno.EOPNOTSUPP):
                 raise
-            # Else: one that can't be had here (cpu beside real-time processes). A limit that
-            # needs it is refused when its file is missing.
+            # One that can't be had here (cpu beside real-time processes). A limit that needs it
+            # is refused when its file is missing.
 
 
 def _evacuate(directory: str) -> None:
     supervisor = f"{directory}/{_SUPERVISOR}"
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(supervisor)
     while pids := _read(f"{directory}/cgroup.procs").split():
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(supervisor)
         for pid in pids:
             try:
                 _write(f"{supervisor}/cgroup.procs", pid)
@@ -551,6 +549,14 @@ def _remove_tree(directory: str) -> None:
                 raise
             if _pids_below(directory):
                 time.sleep(0.01)
+
+
+def _remove_unused(parents: list[str]) -> None:
+    for parent in reversed(parents[1:]):
+        try:
+            os.rmdir(parent)
+        except OSError:
+            return  # other containers have their groups there
 
 
 def _pids_below(directory: str) -> list[int]:

@@ -25,7 +25,7 @@ def hierarchy() -> Hierarchy:
 
 @pytest.fixture
 def group(hierarchy: Hierarchy) -> Iterator[Cgroup]:
-    made = Cgroup(hierarchy, f"/pycompose-test/{uuid.uuid4().hex}")
+    made = Cgroup(hierarchy, f"/pycompose-test-{uuid.uuid4().hex}/{uuid.uuid4().hex}")
     yield made
     made.kill()
     made.remove()
@@ -117,6 +117,7 @@ def test_refused_limits_leave_no_group(group: Cgroup) -> None:
     with pytest.raises(Unsupported, match="kernel"):
         group.create({"memory": {"kernel": 1 << 30}})
     assert not any(os.path.exists(path) for path in folders(group))
+    assert not any(os.path.exists(os.path.dirname(path)) for path in folders(group))
 
 
 def test_fork_beyond_the_pids_limit_fails(group: Cgroup) -> None:
