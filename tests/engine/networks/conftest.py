@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -93,6 +93,12 @@ def bring_up_loopback() -> None:
         route.request(link.set_up("lo", 1))
 
 
+def add_default_route(gateway: str) -> None:
+    with NetlinkSocket.open(ROUTE) as route:
+        (found,) = route.request(link.get_link("eth0"))
+        route.request(link.default_route(link.index_of(found), gateway))
+
+
 @dataclass
 class Sockets:
     namespace: int
@@ -112,7 +118,6 @@ class Container:
     dns: tuple[socket.socket, socket.socket]
     endpoints: tuple[Endpoint, ...] = ()
     ports: tuple[PortBinding, ...] = ()
-    servers: list[threading.Thread] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -230,6 +235,9 @@ class Machine:
         for each in self.containers:
             await self.networks.adopt(each.id, each.endpoints, each.sockets(), each.ports)
         await self.networks.settle()
+
+    async def restart_empty(self) -> None:
+        self.networks = await Networks.open(self.root, name=TAG)
 
 
 @pytest.fixture
