@@ -74,7 +74,7 @@ class Firewall:
         messages = []
         after = {name: dict(known) for name, known in self._elements.items()}
         for old, new in zip(port_maps(gone), port_maps(ports), strict=True):
-            known = after[new.name]
+            known = after.setdefault(new.name, {})  # no table yet: nothing is published
             # Only where it still leads there: another container may have taken the port over.
             drop = {key for key, value in old.elements.items() if known.get(key) == value}
             come = {key: value for key, value in new.elements.items() if known.get(key) != value}
