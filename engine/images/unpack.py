@@ -307,7 +307,8 @@ class _Unpacker:
         try:
             return self._open(parts)
         except FileNotFoundError:
-            pass
+            if not parts:
+                raise
         depth = len(parts) - 1
         while depth > 0:
             try:
