@@ -485,7 +485,7 @@ def _ulimits(fields: Fields) -> list[tuple[str, Ulimit]]:
         if both is None:
             single = limits.whole(key)
             if single is not None:
-                found.append((key, Ulimit(single, single)))
+                found.append((key, Ulimit(single, single, single=True)))
             continue
         for name in ("soft", "hard"):
             both.required(name, "write both soft and hard, or one number for both")

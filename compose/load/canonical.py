@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from typing import TypeAlias
 
+from compose.load.merge import port_identity
 from compose.load.short import BadSyntax, parse_device, parse_mount, parse_port
 from compose.load.tree import (
     Broken,
@@ -206,7 +207,12 @@ def _ports(node: Node, place: Place, problems: Problems) -> Node:
             if port.published:
                 entry.entries["published"] = _text(item, port.published)
             items.append(entry)
-    return node.holding(items)
+    # One port said twice in two ways is still one port.
+    once = {
+        f"broken {index}" if isinstance(item, Broken) else port_identity(item): item
+        for index, item in enumerate(items)
+    }
+    return node.holding(list(once.values()))
 
 
 def _mount(node: Node, place: Place, problems: Problems) -> Node:

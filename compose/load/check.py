@@ -40,12 +40,12 @@ def _check_service(service: Service, known: Known) -> Iterator[Problem]:
     if not service.image and service.build is None and service.provider is None:
         if (*place, "image") in project.positions:
             yield project.problem("the image is empty", *place, "image", hint="name an image")
-            return
-        yield project.problem(
-            "nothing says what the containers are made from",
-            *place,
-            hint='add "image:", as in image: rootfs:/ or image: nginx, or "build:"',
-        )
+        else:
+            yield project.problem(
+                "nothing says what the containers are made from",
+                *place,
+                hint='add "image:", as in image: rootfs:/ or image: nginx, or "build:"',
+            )
     yield from _check_networks(service, project)
     yield from _check_references(service, known)
     yield from _check_files(service, project)

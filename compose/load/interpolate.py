@@ -114,7 +114,7 @@ class _Template:
             case "-":
                 return (value or "") if present else given, end + 1
             case "+":
-                return given, end + 1
+                return given if present else "", end + 1
         if not present:
             raise MissingVariable(name[0], given)
         return value or "", end + 1

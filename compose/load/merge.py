@@ -65,7 +65,7 @@ def _merge(base: Node, over: Node, place: Place, rules: Rules, problems: Problem
         return over
     if isinstance(over, Broken) or _is_null(over):
         return base
-    if rules.here is not None and type(base) is type(over):
+    if rules.here is not None and (rules.here is _replace or type(base) is type(over)):
         return rules.here(base, over)
     if isinstance(base, Map) and isinstance(over, Map):
         return _merge_maps(base, over, place, rules, problems)

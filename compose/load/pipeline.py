@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from compose.errors import Problem, ProjectError
+from compose.errors import Problem, ProjectError, in_file_order
 from compose.load.bind import (
     bind_config,
     bind_model,
@@ -221,17 +221,19 @@ def _unless_told(new: Iterable[Problem], told: Iterable[Problem]) -> Iterator[Pr
     """A value that couldn't be read is missing from the model: that isn't a second problem."""
     broken = [problem for problem in told if problem.path]
     for problem in new:
-        if not any(_explains(one, problem.path) for one in broken):
+        if not any(_explains(one, problem) for one in broken):
             yield problem
 
 
 _SOURCES = ("image", "build", "provider", "extends", "file", "environment", "content")
 
 
-def _explains(told: Problem, path: str) -> bool:
-    if told.path == path:
+def _explains(told: Problem, problem: Problem) -> bool:
+    if told.path == problem.path:
         return True
-    inner = told.path.removeprefix(f"{path}.")
+    if problem.what.startswith("nothing says") and ".extends" in told.path:
+        return True  # it would have come from there
+    inner = told.path.removeprefix(f"{problem.path}.")
     return inner != told.path and (
         told.what.startswith("unknown key") or inner.partition(".")[0] in _SOURCES
     )
@@ -242,7 +244,7 @@ def _once_each(warnings: list[Problem]) -> tuple[Problem, ...]:
     first: dict[str, Problem] = {}
     for warning in warnings:
         first.setdefault(warning.what, warning)
-    return tuple(first.values())
+    return in_file_order(tuple(first.values()))
 
 
 # ---- what is on ----

@@ -499,6 +499,9 @@ def _wrong_type(error: Any, node: Node, key: Any, here: Place) -> _Misfit:
     found = _kind(node)
     if here[:1] == ("services",) and len(here) == 2 and found == "empty":
         return _Misfit(at, here, "this service is empty", 'give it at least "image:" or "build:"')
+    if here[-1:] and here[-1] in _DURATIONS and found.startswith("the number"):
+        hint = _type_hint(node, types, here)
+        return _Misfit(at, here, f"must be a time with its unit, not {found}", hint)
     if {"string", "boolean"} <= set(types) and not {"array", "object"} & set(types):
         hint = _type_hint(node, types, here)
         return _Misfit(at, here, f"must be a single value, not {found}", hint)

@@ -12,9 +12,10 @@ from compose.model.units import Bytes
 class Ulimit:
     soft: int
     hard: int
+    single: bool = False  # written as one number, and shown so
 
     def to_document(self) -> Document | int:
-        if self.soft == self.hard:
+        if self.single:
             return self.soft
         return {"soft": self.soft, "hard": self.hard}
 

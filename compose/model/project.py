@@ -64,6 +64,8 @@ class Project:
             document["secrets"] = mapping(self.secrets, Secret.to_document)
         if self.configs:
             document["configs"] = mapping(self.configs, ConfigFile.to_document)
+        if self.models:
+            document["models"] = mapping(self.models, Model.to_document)
         document |= self.extensions
         return {key: document[key] for key in sorted(document)}
 
