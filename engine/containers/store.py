@@ -55,7 +55,9 @@ class Store:
         """The folder of a container to be; `volumes`: anonymous ones that go if it never is."""
         folder = self.folder(container_id)
         for path in (folder, folder / "rootfs", folder / "rootfs/upper", folder / "rootfs/work"):
-            path.mkdir(mode=0o755 if path.name == "upper" else 0o700)
+            path.mkdir(mode=0o700)
+        # The mode of the container's own `/`, whatever the daemon's umask.
+        (folder / "rootfs/upper").chmod(0o755)
         if names := list(volumes):
             (folder / INTENT).write_text(json.dumps(names))
         return folder
