@@ -122,6 +122,10 @@ async def _connect_clients(container: Container, shim: Shim) -> None:
 # --- networks ---------------------------------------------------------------------------------
 
 
+def has_own_network(host: HostConfig) -> bool:
+    return host.network_mode != "host" and not host.network_mode.startswith("container:")
+
+
 def network_place(parts: Parts, record: Record) -> NetworkPlace:
     mode = record.host.network_mode
     if mode == "host":

@@ -328,7 +328,7 @@ async def _take_over(parts: Parts, container: Container, shim: Shim) -> None:
             state = lifecycle.changed(state, Change.GIVE_UP)
         state = lifecycle.started(state, pid=shim.pid, at=time.time_ns(), health=first)
     container.record = replace(record, state=replace(state, pid=shim.pid), boot_id=parts.boot_id)
-    if shim.sockets is not None:
+    if start.has_own_network(record.host):
         endpoints = [
             attachment.endpoint
             for attachment in record.attachments
@@ -337,7 +337,7 @@ async def _take_over(parts: Parts, container: Container, shim: Shim) -> None:
         await parts.networks.adopt(
             record.id,
             endpoints,
-            shim.sockets,
+            await shim.network_sockets(),
             record.ports,
             dns=start.dns_options(record.host),
         )

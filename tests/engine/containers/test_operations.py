@@ -640,7 +640,12 @@ async def test_probe_that_takes_too_long_is_killed(engine: Engine) -> None:
 
 async def test_containers_outlive_the_daemon(engine: Engine) -> None:
     host = HostConfig(port_bindings={"80/tcp": (PublishedPort("127.0.0.1", "8081"),)})
-    running = await engine.run("sh", "-c", "echo up; exec sleep 1000", host=host, name="on")
+    serve = (
+        "import socket; s = socket.create_server(('', 80)); print('up', flush=True)\n"
+        "while True: c, _ = s.accept(); c.sendall(b'hello'); c.close()"
+    )
+    running = await engine.run("python3", "-c", serve, host=host, name="on")
+    await _printed(engine, running, "up")
     paused = await engine.run("sleep", "1000", name="still")
     await engine.containers.pause(paused)
     before = engine.get(running)
@@ -652,6 +657,10 @@ async def test_containers_outlive_the_daemon(engine: Engine) -> None:
     assert after.attachments == before.attachments
     assert engine.get("still").state.status is Status.PAUSED
     assert await engine.output("on") == "up\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", 8081)
+    assert await reader.read() == b"hello"
+    writer.close()
+    await writer.wait_closed()
     await engine.containers.stop("on", timeout=0)
     assert engine.get("on").state.exit_code == 137
 
