@@ -42,6 +42,7 @@ async def run(settings: Settings, *, ready: int | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGUSR1, log_tasks)
     try:
         with ExitStack() as folders:
             claim_folders(settings, folders)
@@ -146,6 +147,17 @@ def describe(settings: Settings) -> dict[str, object]:
         "data_root": str(settings.data_root),
         "started": time.time(),
     }
+
+
+def log_tasks() -> None:
+    """What the daemon is at, for the day when it seems to hang: where each task waits."""
+    for task in asyncio.all_tasks():
+        places: list[str] = []
+        waiting: object = task.get_coro()
+        while (frame := getattr(waiting, "cr_frame", None)) is not None:
+            places.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}")
+            waiting = getattr(waiting, "cr_await", None)
+        log.warning("%s waits at\n  %s", task.get_name(), "\n  ".join(places))
 
 
 def tell_ready(descriptor: int | None) -> None:

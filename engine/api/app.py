@@ -149,6 +149,8 @@ class Server:
     async def _route(self, http: web.BaseRequest) -> web.StreamResponse:
         if not isinstance(http.get_extra_info("sockname"), str):
             refuse_browsers(http)
+        if http.version < (1, 0):
+            raise InvalidRequest("malformed request")
         path, _, query = http.raw_path.partition("?")
         version = NEWEST
         if found := _VERSIONED.match(path):

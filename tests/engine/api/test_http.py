@@ -1,0 +1,264 @@
+"""HTTP itself: negotiation, errors, what is malformed, who may come in."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import stat
+from collections.abc import Callable
+
+import pytest
+
+from tests.engine.api.conftest import TCP_PORT
+from tests.engine.api.dialogue import Dialogue
+from tests.host import Daemon, Host
+
+pytestmark = pytest.mark.kernel
+UNKNOWN_FILTER = "%7B%22nosuch%22%3A%5B%22x%22%5D%7D"
+Talk = Callable[[], Dialogue]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_ping_negotiates_the_version(talk: Talk, method: str) -> None:
+    client = talk()
+    client.send(f"{method} /_ping HTTP/1.1\r\nHost: engine\r\n\r\n".encode())
+    head = client.head()
+    assert head.status == 200
+    expected = {
+        "api-version": "1.51",
+        "ostype": "linux",
+        "docker-experimental": "false",
+        "swarm": "inactive",
+        "cache-control": "no-cache, no-store, must-revalidate",
+        "pragma": "no-cache",
+    }
+    assert expected.items() <= head.headers.items()
+    assert head.headers["content-type"].startswith("text/plain")
+    assert head.headers["content-length"] == ("2" if method == "GET" else "0")
+    if method == "GET":
+        assert client.read(2) == b"OK"
+    client.request("GET", "/v1.24/_ping")  # the connection is still good
+    assert client.answer()[0].status == 200
+
+
+def test_the_version_names_what_clients_ask_for(engine: Daemon) -> None:
+    _, version = engine.call("GET", "/version")
+    assert isinstance(version, dict)
+    asked_for = (
+        "ApiVersion MinAPIVersion Version Os Arch KernelVersion GitCommit GoVersion BuildTime "
+        "Components Platform"
+    )
+    assert set(asked_for.split()) <= version.keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        (
+            "/v1.99/info",
+            400,
+            "client version 1.99 is too new. Maximum supported API version is 1.51",
+        ),
+        (
+            "/v1.20/info",
+            400,
+            "client version 1.20 is too old. Minimum supported API version is 1.24, "
+            "please upgrade your client to a newer version",
+        ),
+        ("/nosuch", 404, "page not found"),
+        ("/v1.51/nosuch", 404, "page not found"),
+        ("/", 404, "page not found"),
+        ("/containers/x/y/z", 404, "page not found"),
+        ("/containers/nosuch/json", 404, "No such container: nosuch"),
+        ("/images/nosuch/json", 404, "No such image: nosuch:latest"),
+        ("/networks/nosuch", 404, "network nosuch not found"),
+        ("/volumes/nosuch", 404, "get nosuch: no such volume"),
+        ("/exec/nosuch/json", 404, "No such exec instance: nosuch"),
+        ("/containers/json?filters=x", 400, "invalid filter"),
+        (f"/containers/json?filters={UNKNOWN_FILTER}", 400, "invalid filter 'nosuch'"),
+        (f"/networks?filters={UNKNOWN_FILTER}", 400, "invalid filter 'nosuch'"),
+        (f"/volumes?filters={UNKNOWN_FILTER}", 400, "invalid filter 'nosuch'"),
+        (f"/images/json?filters={UNKNOWN_FILTER}", 400, "invalid filter 'nosuch'"),
+        (f"/events?filters={UNKNOWN_FILTER}", 400, "invalid filter 'nosuch'"),
+        (
+            "/services",
+            503,
+            'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to '
+            "connect this node to swarm and try again.",
+        ),
+        ("/containers/%00/json", 400, "invalid path: it holds a NUL"),
+        ("/containers/%ff/json", 400, "invalid path: it is no UTF-8"),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_json_with_the_common_headers(
+    talk: Talk, path: str, status: int, message: str
+) -> None:
+    client = talk()
+    client.request("GET", path)
+    head, body = client.answer()
+    assert (head.status, json.loads(body)) == (status, {"message": message})
+    assert body.endswith(b"\n")
+    assert head.headers["content-type"] == "application/json"
+    assert head.headers["api-version"] == "1.51"
+    assert head.headers["server"].endswith("(linux)")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("PUT", "/containers/json"), ("POST", "/version"), ("DELETE", "/_ping"), ("POST", "/grpc"),
+     ("POST", "/session"), ("OPTIONS", "/containers/json")],
+)  # fmt: skip
+def test_a_wrong_method_is_a_page_that_is_not_there(talk: Talk, method: str, path: str) -> None:
+    client = talk()
+    client.request(method, path)
+    head, body = client.answer()
+    assert (head.status, json.loads(body)) == (404, {"message": "page not found"})
+    assert not any(name.startswith("access-control") for name in head.headers)
+
+
+def test_a_swarm_cannot_be_left(engine: Daemon) -> None:
+    assert engine.call("POST", "/swarm/leave") == (
+        503,
+        {"message": "This node is not part of a swarm"},
+    )
+    assert engine.call("GET", "/plugins") == (200, [])
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"\r\n\r\n\x00\x01\x02\r\n\r\n",
+        b"GET /_ping HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"GET /_ping\r\n\r\n",
+        b"GET /_ping HTTP/1.1\r\nHost x\r\n\r\n",
+        b"GET /_ping HTTP/1.1\r\nA: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /_ping HTTP/1.1\r\n" + b"A: b\r\n" * 5000 + b"\r\n",
+        b"POST /containers/create HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        b"POST /containers/create HTTP/1.1\r\nContent-Length: -1\r\n\r\n{}",
+        b"POST /containers/create HTTP/1.1\r\nContent-Length: +2\r\n\r\n{}",
+        b"POST /containers/create HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n"
+        b"\r\n0\r\n\r\n",
+        b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /containers/x/attach HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /containers/x/attach HTTP/1.1\nHost: x\n\n",
+        b"POST /containers/x/attach HTTP/1.1\r\nA: " + b"x" * 200_000 + b"\r\n\r\n",
+    ],
+    ids=lambda raw: repr(raw[:60]),
+)
+def test_malformed_http_is_answered_400_or_closed(
+    talk: Talk, engine: Daemon, request_bytes: bytes
+) -> None:
+    """isolation 55: never 5xx, never a hang, never a traceback."""
+    client = talk()
+    try:
+        client.send(request_bytes)
+        answered = client.rest()
+    except (BrokenPipeError, ConnectionResetError):
+        answered = b""
+    assert answered == b"" or answered.split(b" ")[1] == b"400", answered
+    assert b"Traceback" not in answered
+    assert engine.call("GET", "/_ping") == (200, "OK")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b'"x"', b"{", b"nul", b'{"a":NaN}', b"[" * 200_000, b'{"Image":"\\u0000"}',
+     b'{"Image":"\\ud800"}', b'{"Memory":1e999}', b'{"HostConfig":{"Memory":' + b"9" * 40 + b"}}",
+     b"\xff\xfe", b"x" * (5 << 20)],
+    ids=lambda raw: repr(raw[:20]),
+)  # fmt: skip
+def test_a_bad_document_is_a_bad_request(talk: Talk, body: bytes) -> None:
+    client = talk()
+    head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    client.send(b"POST /containers/create HTTP/1.1\r\nHost: x\r\n" + head)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        client.send(body)
+    answer = client.head()
+    assert answer.status == 400
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+def test_a_body_has_to_be_declared_as_json(talk: Talk, kind: str) -> None:
+    """isolation 56: a web page can't send JSON across sites without asking first."""
+    client = talk()
+    declared = f"Content-Type: {kind}\r\n" if kind else ""
+    head = f"POST /containers/create HTTP/1.1\r\nHost: x\r\n{declared}Content-Length: 2\r\n\r\n"
+    client.send(head.encode() + b"{}")
+    answer, body = client.answer()
+    assert answer.status == 400
+    assert b"must be 'application/json'" in body
+
+
+def test_a_client_that_only_stops_sending_gets_its_answer(talk: Talk) -> None:
+    client = talk()
+    client.request("GET", "/info")
+    client.half_close()
+    head, body = client.answer()
+    assert head.status == 200
+    assert json.loads(body)["OSType"] == "linux"
+    assert client.rest() == b""
+
+
+def test_requests_in_one_packet_are_answered_in_their_order(talk: Talk) -> None:
+    client = talk()
+    client.request("GET", "/nosuch", then=b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert client.answer()[0].status == 404
+    head, body = client.answer()
+    assert (head.status, body) == (200, b"OK")
+
+
+def test_half_sent_requests_do_not_hold_up_others(talk: Talk, engine: Daemon) -> None:
+    """isolation 59"""
+    halves = (
+        b"GET /_pi",
+        b"POST /containers/x/att",
+        b"POST /containers/x/attach HTTP/1.1\r\nA: ",
+        b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+    )
+    for number in range(160):
+        talk().send(halves[number % len(halves)])
+    assert engine.call("GET", "/_ping") == (200, "OK")
+
+
+def test_the_socket_is_for_root_and_its_group_only(engine: Daemon) -> None:
+    """isolation 54"""
+    found = os.stat(engine.socket)
+    assert stat.S_IMODE(found.st_mode) == 0o660
+    assert found.st_uid == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "127.0.0.1:2375"}, 200),
+        ({"Host": "localhost"}, 200),
+        ({"Host": "[::1]:2375"}, 200),
+        ({"Host": "evil.example"}, 400),
+        ({"Host": "127.0.0.1.evil.example:2375"}, 400),
+        ({"Host": ""}, 400),
+        ({"Host": "localhost", "Origin": "http://evil.example"}, 403),
+        ({"Host": "localhost", "Sec-Fetch-Site": "cross-site"}, 403),
+    ],
+)
+def test_on_tcp_web_pages_stay_out(
+    engine: Daemon, shared_host: Host, headers: dict[str, str], status: int
+) -> None:
+    """isolation 56: neither across sites nor by a rebound name."""
+
+    def ask() -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", TCP_PORT, timeout=10)
+        connection.putrequest("GET", "/_ping", skip_host=True)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        try:
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    assert shared_host.call(ask) == status
