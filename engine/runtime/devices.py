@@ -76,7 +76,7 @@ DENY_ALL = Rule(False, "a", None, None, "rwm")
 ALLOW_ALL = Rule(True, "a", None, None, "rwm")
 
 # In order: a later rule wins. /dev/net/tun (10:200), which older runtimes let through, is not
-# among them, and /dev/fuse (10:229) is denied by name as in Docker.
+# among them, and opening /dev/fuse (10:229) is denied by name as in Docker.
 DEFAULT_RULES: tuple[Rule, ...] = (
     DENY_ALL,
     Rule(True, "c", None, None, "m"),
@@ -85,7 +85,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     Rule(True, "c", 5, 1, "rwm"),  # console
     Rule(True, "c", 5, 2, "rwm"),  # ptmx
     Rule(True, "c", 136, None, "rwm"),  # the terminals of its own devpts
-    Rule(False, "c", 10, 229, "rwm"),
+    Rule(False, "c", 10, 229, "rw"),  # on v2 it would take mknod(2) too, which v1 lets pass
 )
 
 _RULE = re.compile(r"([acb]) ([0-9]{1,10}|\*):([0-9]{1,10}|\*) ([rwm]{1,3})")

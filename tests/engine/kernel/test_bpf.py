@@ -99,7 +99,8 @@ def test_default_rules() -> None:
     assert allowed(program, "b", 8, 0, "m")
     assert not allowed(program, "b", 8, 0, "r")
     assert not allowed(program, "c", 10, 200, "rw")
-    assert not allowed(program, "c", 10, 229, "rw")
+    assert not allowed(program, "c", 10, 229, "r")
+    assert allowed(program, "c", 10, 229, "m")
 
 
 def test_nothing_follows_a_rule_that_fits_everything() -> None:

@@ -25,7 +25,7 @@ def test_default_rules_are_these() -> None:
         "allow c 5:1 rwm",
         "allow c 5:2 rwm",
         "allow c 136:* rwm",
-        "deny c 10:229 rwm",
+        "deny c 10:229 rw",
     ]
 
 
