@@ -35,7 +35,18 @@ class Failure:
 
     def __str__(self) -> str:
         where = f"{self.place}: " if self.place else ""
-        return f"{where}cannot {self.step}: {self.error}"
+        verb, _, rest = self.step.partition(" ")
+        if verb != "await":
+            return f"{where}cannot {self.step}: {self.error}"
+        service, _, condition = rest.partition(" ")
+        return f"{where}{service} {IN_VAIN[condition]}: {self.error}"
+
+
+IN_VAIN = {
+    "started": "did not start",
+    "healthy": "did not become healthy",
+    "completed": "did not complete",
+}
 
 
 class StepsFailed(ApplyError):
@@ -50,8 +61,8 @@ class StepsFailed(ApplyError):
         lines = [str(failure) for failure in failures]
         if skipped:
             lines.append(f"not done because of that: {', '.join(skipped)}")
-        if undone:
-            lines.append(f"taken back: {', '.join(undone)}")
+        if others := [change for change in undone if change not in skipped]:
+            lines.append(f"taken back: {', '.join(others)}")
         lines += [f"could not be taken back: {failure}" for failure in undo_failures]
         super().__init__("\n".join(lines))
         self.failures = tuple(failures)

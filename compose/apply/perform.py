@@ -93,7 +93,7 @@ class Performer:
                 pass
             case AwaitCondition():
                 containers = [self.id_of(ref) for ref in action.containers]
-                await await_condition(self.watch, action.service, action.condition, containers)
+                await await_condition(self.watch, action.condition, containers)
             case CreateContainer():
                 await self._create(action)
             case _:

@@ -6,7 +6,9 @@ A failure is told with its reason: the exit code and the end of the log, or what
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection
+from typing import assert_never
 
 from compose.apply.errors import WaitFailed
 from compose.apply.watch import ContainerWatch, health_since_start
@@ -22,7 +24,7 @@ SETTLING = 1.5
 
 
 async def await_condition(
-    watch: ContainerWatch, service: str, condition: Condition, containers: Collection[str]
+    watch: ContainerWatch, condition: Condition, containers: Collection[str]
 ) -> None:
     """Returns when all `containers` (ids) are as wanted; raises WaitFailed when one can't be."""
     async with asyncio.TaskGroup() as group:
@@ -31,9 +33,11 @@ async def await_condition(
                 case Condition.STARTED:
                     group.create_task(_await_started(watch, container))
                 case Condition.HEALTHY:
-                    group.create_task(_await_healthy(watch, service, container))
+                    group.create_task(_await_healthy(watch, container))
                 case Condition.COMPLETED:
-                    group.create_task(_await_completed(watch, service, container))
+                    group.create_task(_await_completed(watch, container))
+                case _:
+                    assert_never(condition)
 
 
 async def await_ready(watch: ContainerWatch, containers: Collection[str]) -> None:
@@ -71,13 +75,11 @@ async def _await_started(watch: ContainerWatch, container: str) -> None:
         raise await _died(watch, details.id, "is not running")
 
 
-async def _await_healthy(watch: ContainerWatch, service: str, container: str) -> None:
+async def _await_healthy(watch: ContainerWatch, container: str) -> None:
     details = await watch.look(container)
     state = watch.state(container)
     if not state.health and details.running:
-        raise WaitFailed(
-            f"{service} can't become healthy: container {details.name} has no healthcheck"
-        )
+        raise WaitFailed(f"container {details.name} has no healthcheck")
     patience = asyncio.get_running_loop().time() + details.start_period
     while True:
         await watch.until(
@@ -105,7 +107,7 @@ async def _await_restart(watch: ContainerWatch, container: str, patience: float)
     await watch.until(lambda: state.status not in ("exited", "restarting"))
 
 
-async def _await_completed(watch: ContainerWatch, service: str, container: str) -> None:
+async def _await_completed(watch: ContainerWatch, container: str) -> None:
     await watch.look(container)
     state = watch.state(container)
     while True:
@@ -115,9 +117,9 @@ async def _await_completed(watch: ContainerWatch, service: str, container: str) 
         if state.status == "exited":
             details = await watch.look(container)
             if state.status == "exited" and not details.restarting:
-                raise await _died(watch, container, f"service {service} did not complete")
+                raise await _died(watch, container, "")
         else:
-            raise await _died(watch, container, f"service {service} did not complete")
+            raise await _died(watch, container, "")
 
 
 async def _await_one_ready(watch: ContainerWatch, container: str) -> None:
@@ -143,7 +145,7 @@ async def _await_one_ready(watch: ContainerWatch, container: str) -> None:
 async def _await_ready_by_check(watch: ContainerWatch, details: ContainerDetails) -> None:
     state = watch.state(details.id)
     try:
-        await _await_healthy(watch, details.name, details.id)
+        await _await_healthy(watch, details.id)
     except WaitFailed:
         if state.status == "exited" and state.exit_code == 0:
             return  # a job that has a check, and is done
@@ -151,9 +153,7 @@ async def _await_ready_by_check(watch: ContainerWatch, details: ContainerDetails
 
 
 def _is_old(details: ContainerDetails) -> bool:
-    """Whether it has run for longer than SETTLING, by a probe-free comparison on this host."""
-    import time
-
+    """Whether it has run for longer than SETTLING, if both clocks agree."""
     return time.time_ns() - details.started_at > SETTLING * 1e9
 
 

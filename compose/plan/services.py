@@ -211,7 +211,7 @@ def _surplus(
     if len(best) <= wanted:
         return []
     ranked = sorted(best, key=lambda c: (bool(causes[c.number][0]), c.number), reverse=True)
-    return ranked[: len(best) - wanted]
+    return sorted(ranked[: len(best) - wanted], key=lambda container: container.number)
 
 
 def _keep(
