@@ -16,7 +16,7 @@ from engine.networks.firewall_rules import name_service_table
 from engine.networks.model import Endpoint
 from engine.networks.netlink import Message
 from engine.networks.netlink_socket import NetlinkError, NetlinkSocket
-from engine.networks.nft_message import replace_table, transaction
+from engine.networks.nft_message import create_table, replace_table, transaction
 
 BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
@@ -120,13 +120,16 @@ def detach(host: NetlinkSocket, host_ifname: str) -> None:
             raise
 
 
-def redirect_names(netfilter: NetlinkSocket, udp: int, tcp: int) -> None:
-    """127.0.0.11:53 leads to the sockets `udp` and `tcp` (descriptors), bound in there."""
-    table = name_service_table(_port(udp), _port(tcp))
-    netfilter.batch(transaction(replace_table(table)))
+def redirect_names(
+    netfilter: NetlinkSocket, udp_port: int, tcp_port: int, *, anew: bool = False
+) -> None:
+    """127.0.0.11:53 leads to the sockets bound to these ports in there. `anew`: whatever is there
+    is replaced, which makes the closing of `netfilter` wait 10 ms."""
+    table = name_service_table(udp_port, tcp_port)
+    netfilter.batch(transaction(replace_table(table) if anew else create_table(table)))
 
 
-def _port(descriptor: int) -> int:
+def port_of(descriptor: int) -> int:
     with socket.socket(fileno=os.dup(descriptor)) as handle:
         return int(handle.getsockname()[1])
 

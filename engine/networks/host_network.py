@@ -47,9 +47,7 @@ class ContainerSockets(Protocol):
     @property
     def netfilter(self) -> NetlinkSocket: ...
     @property
-    def dns_udp(self) -> int: ...
-    @property
-    def dns_tcp(self) -> int: ...
+    def dns_ports(self) -> tuple[int, int] | None: ...
 
 
 def bridge_of(network: Network, tag: str) -> links.Bridge:
@@ -164,11 +162,16 @@ class HostNetwork:
         sockets: ContainerSockets,
         way_out: Endpoint | None,
         published: Sequence[PublishedPort],
+        *,
+        named: bool = True,
     ) -> None:
+        """`named`: the way to the name service is made too; False where it is there already."""
         for place in places:
             attach(self._route, place, sockets.namespace)
         configure(sockets.route, [place.endpoint for place in places], way_out=way_out)
-        self._serve(sockets, published)
+        if named and sockets.dns_ports:
+            redirect_names(sockets.netfilter, *sockets.dns_ports)
+        self._firewall.publish(published)
 
     def join_again(
         self,
@@ -181,11 +184,8 @@ class HostNetwork:
         made = [place.endpoint for place in places if repair(self._route, place, sockets.namespace)]
         if made:
             configure(sockets.route, made, way_out=way_out)
-        self._serve(sockets, published)
-
-    def _serve(self, sockets: ContainerSockets, published: Sequence[PublishedPort]) -> None:
-        if sockets.dns_udp >= 0:
-            redirect_names(sockets.netfilter, sockets.dns_udp, sockets.dns_tcp)
+        if sockets.dns_ports:
+            redirect_names(sockets.netfilter, *sockets.dns_ports, anew=True)
         self._firewall.publish(published)
 
     def disconnect(

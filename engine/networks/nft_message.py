@@ -4,6 +4,7 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import assert_never
 
@@ -329,7 +330,8 @@ def _interface_key(direction: str) -> int:
     return META_IIFNAME if direction == "iifname" else META_OIFNAME
 
 
-def _expressions(statement: Statement) -> list[bytes]:
+@lru_cache(256)
+def _expressions(statement: Statement) -> Sequence[bytes]:
     match statement:
         case InterfaceIs(direction, name, negated):
             operation = UNEQUAL if negated else EQUAL

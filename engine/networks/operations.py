@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
@@ -21,7 +21,7 @@ from engine.errors import Conflict, Failure, Forbidden, InvalidRequest, NotFound
 from engine.ids import new_id, short_id
 from engine.networks import links
 from engine.networks.dns_server import NameService, View
-from engine.networks.endpoint import Place, gateway_endpoint
+from engine.networks.endpoint import Place, gateway_endpoint, port_of
 from engine.networks.firewall_rules import PublishedPort, talks_within
 from engine.networks.host_network import HostNetwork, bridge_of
 from engine.networks.ipam import AddressSpace, choose_subnet, complete_pool, mac_of
@@ -386,15 +386,17 @@ class Networks:
         dns: DnsOptions = NO_DNS_OPTIONS,
     ) -> None:
         """The container's network is ready when this returns: links, routes, names, ports."""
-        with _Owned(sockets) as owned:
+        with self._owning(sockets) as owned:
             linked = [each for each in endpoints if each.ifname]
             await self._wall()
             places = [self._place(each) for each in linked]
             published = self._targets(container_id, linked, ports)
             way_out = gateway_endpoint(linked)
-            await self._run(self._host.join, places, owned, way_out, published)
+            await asyncio.gather(
+                self._run(self._host.join, places, owned, way_out, published),
+                self._serve_names(container_id, owned),
+            )
             self._remember(container_id, endpoints, ports, published, dns)
-            await self._serve_names(container_id, owned)
 
     async def adopt(
         self,
@@ -407,7 +409,7 @@ class Networks:
     ) -> None:
         """After a restart of the daemon: takes the container's place over, puts back what is
         missing."""
-        with _Owned(sockets) as owned:
+        with self._owning(sockets) as owned:
             known = [each for each in endpoints if each.network_id in self._networks]
             for lost in set(endpoints_ids(endpoints)) - set(endpoints_ids(known)):
                 log.error("container %s: the network of endpoint %s is gone", container_id, lost)
@@ -433,7 +435,7 @@ class Networks:
 
     async def connect(self, container_id: str, endpoint: Endpoint, sockets: NetworkSockets) -> None:
         """One more network for a container that runs."""
-        with _Owned(sockets) as owned:
+        with self._owning(sockets) as owned:
             await self._wall()
             before = self._joined.get(container_id, {})
             after = {**before, endpoint.network_id: endpoint}
@@ -442,13 +444,14 @@ class Networks:
             published = self._targets(container_id, after.values(), ports)
             way_out = gateway_endpoint(after.values())
             places = [self._place(endpoint)] if endpoint.ifname else []
-            await self._run(self._host.join, places, owned, way_out, published)
+            named = not self._names.serves(container_id)
+            await self._run(self._host.join, places, owned, way_out, published, named=named)
             self._remember(container_id, after.values(), ports, published, dns)
             await self._serve_names(container_id, owned)
 
     async def disconnect(self, container_id: str, network_id: str, sockets: NetworkSockets) -> None:
         """Raises Failure where the container isn't connected."""
-        with _Owned(sockets) as owned:
+        with self._owning(sockets) as owned:
             before = self._joined.get(container_id, {})
             gone = before.get(network_id)
             if gone is None:
@@ -549,6 +552,14 @@ class Networks:
             for each in ports
         )
 
+    @contextlib.contextmanager
+    def _owning(self, sockets: NetworkSockets) -> Iterator["_Owned"]:
+        owned = _Owned(sockets)
+        try:
+            yield owned
+        finally:
+            self._thread.submit(owned.close)  # nobody needs to wait for it
+
     async def _serve_names(self, container_id: str, sockets: "_Owned") -> None:
         if sockets.dns_udp >= 0 and not self._names.serves(container_id):
             await self._names.serve(container_id, *sockets.hand_over_dns())
@@ -597,8 +608,7 @@ class Networks:
 
 
 class _Owned:
-    """A container's descriptors while something is done with them; all are closed in the end but
-    those that were handed over."""
+    """A container's descriptors while something is done with them."""
 
     def __init__(self, sockets: NetworkSockets) -> None:
         self.namespace = sockets.namespace
@@ -606,16 +616,18 @@ class _Owned:
         self.netfilter = NetlinkSocket.adopt(sockets.netfilter)
         self.dns_udp = sockets.dns_udp
         self.dns_tcp = sockets.dns_tcp
+        self.dns_ports: tuple[int, int] | None = None
+        if sockets.dns_udp >= 0:
+            self.dns_ports = (port_of(sockets.dns_udp), port_of(sockets.dns_tcp))
 
     def hand_over_dns(self) -> tuple[int, int]:
         handed = (self.dns_udp, self.dns_tcp)
         self.dns_udp = self.dns_tcp = -1
         return handed
 
-    def __enter__(self) -> "_Owned":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """All but those that were handed over. Blocking: nftables makes the last user of a socket
+        wait for what it has deleted."""
         self.route.close()
         self.netfilter.close()
         for descriptor in (self.namespace, self.dns_udp, self.dns_tcp):
