@@ -87,9 +87,10 @@ class Images:
         return images
 
     async def close(self, *, containers_left: bool = True) -> None:
-        """Without containers the masks of `rootfs:` images go as well."""
+        """Without containers the masks and names of `rootfs:` images go as well."""
         if not containers_left:
             await self._in_thread(self._masks.retire)
+            await self._in_thread(self._directories.retire)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @property

@@ -66,6 +66,11 @@ class Directories:
     def forget(self, image: Image) -> None:
         self._write({key: name for key, name in self._known.items() if key != image.id})
 
+    def retire(self) -> None:
+        """No container is left that was made from one: nothing refers to the record any more."""
+        self._record.unlink(missing_ok=True)
+        self._known = {}
+
     def _write(self, known: dict[Digest, str]) -> None:
         try:
             write_record(self._record, {"names": known})
