@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from engine.api import containers, execs, images, networks, stats, system, volumes
+from engine.api import archive, containers, execs, images, networks, stats, system, volumes
 from engine.api.parts import Engine
 from engine.api.request import Request, Version
 
@@ -43,6 +43,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/containers/{id}/top", containers.top),
     Route("GET", "/containers/{id}/logs", containers.logs),
     Route("GET", "/containers/{id}/changes", containers.changes),
+    Route("HEAD", "/containers/{id}/archive", archive.stat),
+    Route("GET", "/containers/{id}/archive", archive.read),
+    Route("PUT", "/containers/{id}/archive", archive.write),
     Route("GET", "/containers/{id}/stats", stats.stats),
     Route("POST", "/containers/{id}/start", containers.start),
     Route("POST", "/containers/{id}/stop", containers.stop),

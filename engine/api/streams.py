@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable
-from types import TracebackType
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from types import MappingProxyType, TracebackType
 
 from aiohttp import web
 
@@ -22,6 +22,7 @@ JSON = "application/json"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 RAW = "application/vnd.docker.raw-stream"
 TAR = "application/x-tar"
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 def stream_type(*, tty: bool, version: tuple[int, int]) -> str:
@@ -33,9 +34,11 @@ class Stream:
     """`async with` sends the head at once. An error inside cuts the connection, so that a client
     never takes half an answer for a whole one."""
 
-    def __init__(self, request: Request, content_type: str) -> None:
+    def __init__(
+        self, request: Request, content_type: str, headers: Mapping[str, str] = NO_HEADERS
+    ) -> None:
         self._request = request
-        headers = {**COMMON_HEADERS, "Content-Type": content_type}
+        headers = {**COMMON_HEADERS, "Content-Type": content_type, **headers}
         self.response = web.StreamResponse(headers=headers)
 
     async def __aenter__(self) -> Stream:
@@ -66,10 +69,14 @@ class Stream:
 
 
 async def send_all(
-    request: Request, content_type: str, pieces: AsyncIterable[bytes]
+    request: Request,
+    content_type: str,
+    pieces: AsyncIterable[bytes],
+    *,
+    headers: Mapping[str, str] = NO_HEADERS,
 ) -> web.StreamResponse:
     """The usual case: what `pieces` yields, for as long as the client listens."""
-    stream = Stream(request, content_type)
+    stream = Stream(request, content_type, headers)
     try:
         with request.until_gone():
             async with stream:

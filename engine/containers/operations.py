@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from engine.containers import checks, create, execs, lifecycle, processes, start, supervise
+from engine.containers import checks, copies, create, execs, lifecycle, processes, start, supervise
+from engine.containers.archive import PathStat
 from engine.containers.changes import changes_of
 from engine.containers.container import Container
 from engine.containers.lifecycle import Change as Transition
@@ -673,6 +674,28 @@ class Containers:
         lowers = self._parts.images.layers(self._parts.images.resolve(container.record.image_id))
         upper = self._parts.store.folder(container.id) / "rootfs/upper"
         return await asyncio.to_thread(changes_of, str(upper), lowers)
+
+    async def stat_path(self, reference: str, path: str) -> PathStat:
+        return await copies.stat(self._parts, self._find(reference), path, name=reference)
+
+    async def read_archive(
+        self, reference: str, path: str
+    ) -> tuple[PathStat, AsyncIterator[bytes]]:
+        """What lies at `path`, as a tar. Refusals are raised by the call itself."""
+        container = self._find(reference)
+        found = await copies.stat(self._parts, container, path, name=reference)
+        self._parts.publish(container.record, "archive-path")
+        return found, copies.read(self._parts, container, path, name=reference)
+
+    async def write_archive(
+        self, reference: str, path: str, archive: AsyncIterator[bytes], *, keep_kinds: bool = False
+    ) -> None:
+        """Unpacks a tar at `path`. `keep_kinds`: no directory replaces a file, nor a file one."""
+        container = self._find(reference)
+        await copies.write(
+            self._parts, container, path, archive, name=reference, keep_kinds=keep_kinds
+        )
+        self._parts.publish(container.record, "extract-to-dir")
 
     async def update(self, reference: str, change: ResourceUpdate) -> tuple[str, ...]:
         """Warnings."""

@@ -5,7 +5,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import TypeVar
 
 from engine.errors import Failure
@@ -94,7 +94,9 @@ class Outlet:
                 raise Failure("the transfer was cancelled")
             self._loop.call_soon_threadsafe(self._queue.put_nowait, chunk)
 
-    async def run(self, job: Callable[[Callable[[bytes], None]], None]) -> AsyncIterator[bytes]:
+    async def run(
+        self, job: Callable[[Callable[[bytes], None]], None]
+    ) -> AsyncGenerator[bytes, None]:
         """What `job(put)` puts, as it comes. Raises what the job raises."""
 
         def work() -> None:

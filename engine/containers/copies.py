@@ -1,0 +1,144 @@
+"""docker cp: finds the root that a copy works below, and runs the copy in a thread.
+
+A running container's root is its own, with all that is mounted in it. One at rest gets a view made
+of its layers and volumes, in a mount namespace that ends with the copy; it can't start meanwhile.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from engine.containers import archive
+from engine.containers.archive import PathStat
+from engine.containers.container import Container
+from engine.containers.model import MountPoint, Record, Status
+from engine.containers.parts import Parts
+from engine.errors import Failure, InvalidRequest
+from engine.images.feed import Feed, Outlet, run_fed
+from engine.images.pack import Sink
+from engine.kernel.overlay import Bind, on_tree
+
+Result = TypeVar("Result")
+UP = (Status.RUNNING, Status.PAUSED)
+
+
+async def stat(parts: Parts, container: Container, path: str, *, name: str) -> PathStat:
+    """`name`: the container as the client called it."""
+    _check(path)
+    async with _root_of(parts, container) as root:
+        return await asyncio.to_thread(
+            root.on, lambda top: archive.stat_path(top, path, container=name)
+        )
+
+
+async def read(parts: Parts, container: Container, path: str, *, name: str) -> AsyncIterator[bytes]:
+    """The tar. A container at rest stays so until it is read."""
+    _check(path)
+    async with _root_of(parts, container) as root:
+
+        def pack(sink: Sink) -> None:
+            root.on(lambda top: archive.read_archive(top, path, sink, container=name))
+
+        with ThreadPoolExecutor(1, "copy") as threads:
+            pieces = Outlet(threads).run(pack)
+            try:
+                async for piece in pieces:
+                    yield piece
+            finally:
+                await pieces.aclose()
+
+
+async def write(
+    parts: Parts,
+    container: Container,
+    path: str,
+    chunks: AsyncIterator[bytes],
+    *,
+    name: str,
+    keep_kinds: bool,
+) -> None:
+    _check(path)
+    feed = Feed(chunks)
+    read_only = container.record.host.readonly_rootfs
+
+    def unpack(top: int) -> None:
+        archive.write_archive(
+            top, path, feed, container=name, read_only=read_only, keep_kinds=keep_kinds
+        )
+
+    async with _root_of(parts, container) as root:
+        with ThreadPoolExecutor(1, "copy") as threads:
+            await run_fed(threads, feed, lambda: root.on(unpack))
+
+
+def _check(path: str) -> None:
+    if not path:
+        raise InvalidRequest("bad parameter: path cannot be empty")
+    if "\0" in path:
+        raise InvalidRequest("bad parameter: NUL in the path")
+
+
+class Root(Protocol):
+    """Runs a job with a descriptor of a container's root directory."""
+
+    def on(self, job: Callable[[int], Result]) -> Result: ...
+
+
+class _Living:
+    def __init__(self, pid: int) -> None:
+        try:
+            self._root = os.open(f"/proc/{pid}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise Failure(f"cannot open the root of process {pid}: {error}") from error
+
+    def on(self, job: Callable[[int], Result]) -> Result:
+        return job(self._root)
+
+    def close(self) -> None:
+        os.close(self._root)
+
+
+class _Resting:
+    def __init__(self, parts: Parts, record: Record) -> None:
+        self._id = record.id
+        self._folder = parts.store.folder(record.id) / "rootfs"
+        self._lowers = parts.images.layers(parts.images.resolve(record.image_id))
+        found = [_bind(parts, mount) for mount in record.mounts]
+        self._binds = [bind for bind in found if bind is not None]
+
+    def on(self, job: Callable[[int], Result]) -> Result:
+        upper, work = str(self._folder / "upper"), str(self._folder / "work")
+        try:
+            return on_tree(self._lowers, upper, work, self._binds, job, scratch=str(self._folder))
+        except OSError as error:
+            raise Failure(f"cannot mount the root of container {self._id}: {error}") from error
+
+
+@contextlib.asynccontextmanager
+async def _root_of(parts: Parts, container: Container) -> AsyncIterator[Root]:
+    """What runs a job with a descriptor of the root. A container at rest can't start as long."""
+    async with container.lock:
+        shim = container.shim
+        if shim is None or container.record.state.status not in UP:
+            yield _Resting(parts, container.record)
+            return
+        # The pid can't be another process's as long as the shim holds it.
+        living = _Living(shim.pid)
+    try:
+        yield living
+    finally:
+        living.close()
+
+
+def _bind(parts: Parts, mount: MountPoint) -> Bind | None:
+    match mount.type:
+        case "bind" if os.path.exists(mount.source):
+            return Bind(mount.source, mount.destination, mount.read_only)
+        case "volume":
+            source = parts.volumes.source(parts.volumes.get(mount.name))
+            return Bind(source.path, mount.destination, mount.read_only or "ro" in source.options)
+        case _:  # a tmpfs has no content without its container
+            return None
