@@ -1,0 +1,108 @@
+"""Copies in and out of real containers, at rest and running."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import tarfile
+from collections.abc import AsyncIterator
+
+import pytest
+
+from engine.containers.model import HostConfig
+from engine.errors import InvalidRequest, NotFound
+from tests.engine.containers.conftest import Engine
+from tests.engine.images.archives import chunks, entry, symlink, tar
+
+pytestmark = pytest.mark.kernel
+
+
+async def contents(engine: Engine, reference: str, path: str) -> dict[str, bytes]:
+    _, pieces = await engine.containers.read_archive(reference, path)
+    archive = b"".join([piece async for piece in pieces])
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        return {
+            info.name: stream.read() if (stream := opened.extractfile(info)) else b""
+            for info in opened
+        }
+
+
+async def test_files_copied_before_the_start_are_there(engine: Engine) -> None:
+    """How compose delivers configs and secrets."""
+    host = HostConfig(binds=("data:/srv/data",))
+    identifier = await engine.create(
+        "sh", "-c", "cat /etc/app.conf /srv/data/seed; stat -c %u:%a /etc/app.conf", host=host
+    )
+    files = [
+        entry("etc/app.conf", b"config\n", uid=7, mode=0o440), entry("srv/data/seed", b"seed\n")
+    ]  # fmt: skip
+    await engine.containers.write_archive(identifier, "/", chunks(tar(files)))
+    ended = engine.containers.wait(identifier, condition="next-exit")
+    await engine.containers.start(identifier)
+    assert (await ended).status_code == 0
+    assert await engine.output(identifier) == "config\nseed\n7:440\n"
+    assert await contents(engine, identifier, "/srv/data") == {"data": b"", "data/seed": b"seed\n"}
+
+
+async def test_a_running_container_takes_and_gives_files(engine: Engine) -> None:
+    host = HostConfig(binds=("data:/srv/data",), tmpfs={"/scratch": ""})
+    identifier = await engine.run(
+        "sh", "-c", "until test -e /scratch/go; do sleep 0.05; done; echo made > /scratch/made; "
+        "cat /srv/data/in; exec sleep 100", host=host,
+    )  # fmt: skip
+    await engine.containers.write_archive(identifier, "/srv/data", chunks(tar([entry("in", b"x")])))
+    await engine.containers.write_archive(identifier, "/scratch", chunks(tar([entry("go")])))
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                found = await contents(engine, identifier, "/scratch/made")
+            except NotFound:
+                await asyncio.sleep(0)
+                continue
+            if found == {"made": b"made\n"}:
+                break
+
+
+async def test_a_container_leads_no_copy_astray(engine: Engine) -> None:
+    identifier = await engine.run("sh", "-c", "ln -s /proc/1/root /magic; exec sleep 100")
+    with pytest.raises(NotFound, match="Could not find the file /nosuch in container"):
+        await contents(engine, identifier, "/nosuch")
+    for path in ("/proc/1/root/etc", "/proc/self/cwd/etc"):
+        with pytest.raises(NotFound):
+            await engine.containers.stat_path(identifier, path)
+    hostile = tar([symlink("up", "../../../../../../etc"), entry("up/pyc-escaped", b"x")])
+    await engine.containers.write_archive(identifier, "/tmp", chunks(hostile))
+    assert "pyc-escaped" in await contents(engine, identifier, "/etc/pyc-escaped")
+
+
+async def test_a_read_only_container_refuses(engine: Engine) -> None:
+    host = HostConfig(readonly_rootfs=True, binds=("data:/srv/data:ro",))
+    identifier = await engine.run("sleep", "100", host=host)
+    for path, text in (("/etc", "container rootfs"), ("/srv/data", "mounted volume")):
+        with pytest.raises(InvalidRequest, match=f"{text} is marked read-only"):
+            await engine.containers.write_archive(identifier, path, chunks(tar([entry("x")])))
+
+
+async def test_a_client_that_leaves_lets_the_container_go(engine: Engine) -> None:
+    identifier = await engine.create("true")
+    _, pieces = await engine.containers.read_archive(identifier, "/usr/bin")
+    async for _piece in pieces:
+        break
+    assert hasattr(pieces, "aclose")
+    await pieces.aclose()
+    await engine.containers.start(identifier)
+
+    reached = asyncio.Event()
+
+    async def stalled() -> AsyncIterator[bytes]:
+        reached.set()
+        await asyncio.Event().wait()
+        yield b""
+
+    other = await engine.create("true")
+    copying = asyncio.create_task(engine.containers.write_archive(other, "/", stalled()))
+    await reached.wait()
+    copying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await copying
+    await engine.containers.start(other)
