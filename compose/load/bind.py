@@ -5,8 +5,9 @@ is told here: sizes, times, ports out of range, attributes that are missing.
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+from compose.load.defaults import with_defaults
 from compose.load.fields import Fields, absolute
 from compose.load.nearest import nearest
 from compose.load.short import BadSyntax, check_host_ip, clean, port_range
@@ -67,7 +68,7 @@ def plain(node: object) -> object:
     return None
 
 
-def extensions(node: Map) -> dict[str, object]:
+def extensions_of(node: Map) -> dict[str, object]:
     return {key: plain(value) for key, value in node.entries.items() if key.startswith("x-")}
 
 
@@ -81,104 +82,15 @@ def bind_service(
     labels: Mapping[str, str],
 ) -> Service:
     """One service. Environment and labels come ready, with their files folded in."""
-    logging = fields.inner("logging")
-    provider = fields.inner("provider")
-    credential = fields.inner("credential_spec")
-    develop = fields.inner("develop")
-    return Service(
-        name=name,
-        profiles=fields.texts("profiles"),
-        annotations=fields.pairs("annotations"),
-        attach=fields.optional_flag("attach"),
-        build=_maybe(_build, fields.inner("build")),
-        watch=tuple(_watch_rule(rule) for rule in develop.each("watch")) if develop else None,
-        blkio_config=_maybe(_blkio, fields.inner("blkio_config")),
-        cap_add=fields.texts("cap_add"),
-        cap_drop=fields.texts("cap_drop"),
-        cgroup_parent=fields.text("cgroup_parent"),
-        cgroup=fields.text("cgroup"),
-        cpu_count=fields.whole_or("cpu_count", 0),
-        cpu_percent=fields.number("cpu_percent") or 0.0,
-        cpu_period=_microseconds(fields, "cpu_period"),
-        cpu_quota=_microseconds(fields, "cpu_quota"),
-        cpu_rt_period=_microseconds(fields, "cpu_rt_period"),
-        cpu_rt_runtime=_microseconds(fields, "cpu_rt_runtime"),
-        cpus=_not_negative(fields, "cpus") or 0.0,
-        cpuset=fields.text("cpuset"),
-        cpu_shares=fields.whole_or("cpu_shares", 0),
-        command=fields.arguments("command"),
-        configs=tuple(_reference(entry) for entry in fields.each("configs")),
-        container_name=_container_name(fields),
-        credential_spec=_maybe(_credential_spec, credential),
-        depends_on={key: _dependency(key, each) for key, each in fields.named("depends_on")},
-        deploy=_maybe(_deploy, fields.inner("deploy")),
-        device_cgroup_rules=fields.texts("device_cgroup_rules"),
-        devices=tuple(_device(entry) for entry in fields.each("devices")),
-        dns=tuple(address for address in fields.texts("dns") if address),
-        dns_opt=fields.texts("dns_opt"),
-        dns_search=fields.texts("dns_search"),
-        domainname=_host_name(fields, "domainname"),
-        entrypoint=fields.arguments("entrypoint"),
-        provider=_maybe(_provider, provider),
-        environment=environment,
-        expose=_expose(fields),
-        external_links=fields.texts("external_links"),
-        extra_hosts=_hosts(fields),
-        group_add=fields.texts("group_add"),
-        gpus=tuple(_device_request(entry) for entry in fields.each("gpus")),
-        hostname=_host_name(fields, "hostname"),
-        healthcheck=_maybe(_health_check, fields.inner("healthcheck")),
-        image=_image(fields),
-        init=fields.optional_flag("init"),
-        ipc=fields.text("ipc"),
-        isolation=fields.text("isolation"),
-        labels=labels,
-        links=fields.texts("links"),
-        logging=_maybe(_logging, logging),
-        mem_limit=fields.size("mem_limit"),
-        mem_reservation=fields.size("mem_reservation"),
-        memswap_limit=fields.size("memswap_limit"),
-        mem_swappiness=_percent(fields, "mem_swappiness"),
-        mac_address=_mac_address(fields),
-        models={key: _model_binding(each) for key, each in fields.named("models")},
-        network_mode=fields.text("network_mode"),
-        networks={key: _attachment(each) for key, each in fields.named("networks")},
-        oom_kill_disable=fields.flag("oom_kill_disable"),
-        oom_score_adj=fields.whole_or("oom_score_adj", 0),
-        pid=fields.text("pid"),
-        pids_limit=fields.whole_or("pids_limit", 0),
-        platform=fields.text("platform"),
-        ports=tuple(_ports(fields)),
-        privileged=fields.flag("privileged"),
-        pull_policy=_pull_policy(fields),
-        pull_refresh_after=fields.text("pull_refresh_after"),
-        read_only=fields.flag("read_only"),
-        restart=_restart(fields),
-        runtime=fields.text("runtime"),
-        scale=fields.count("scale"),
-        secrets=tuple(_secret_reference(entry) for entry in fields.each("secrets")),
-        security_opt=fields.texts("security_opt"),
-        shm_size=fields.size("shm_size"),
-        stdin_open=fields.flag("stdin_open"),
-        stop_grace_period=fields.duration("stop_grace_period"),
-        stop_signal=fields.text("stop_signal"),
-        storage_opt=fields.pairs("storage_opt"),
-        sysctls=fields.pairs("sysctls"),
-        tmpfs=fields.texts("tmpfs"),
-        tty=fields.flag("tty"),
-        ulimits={key: limit for key, limit in _ulimits(fields)},
-        use_api_socket=fields.flag("use_api_socket"),
-        user=fields.text("user"),
-        userns_mode=fields.text("userns_mode"),
-        uts=fields.text("uts"),
-        volumes=tuple(_mount(entry) for entry in fields.each("volumes")),
-        volumes_from=fields.texts("volumes_from"),
-        working_dir=fields.text("working_dir"),
-        pre_start=tuple(_hook(entry) for entry in fields.each("pre_start")),
-        post_start=tuple(_hook(entry) for entry in fields.each("post_start")),
-        pre_stop=tuple(_hook(entry) for entry in fields.each("pre_stop")),
-        extensions=extensions(fields.node),
-    )
+    given: dict[str, Any] = {
+        key: read(fields, key) for key in fields.names() if (read := _ATTRIBUTES.get(key))
+    }
+    if "develop" in given:
+        given["watch"] = given.pop("develop")
+    if extensions := extensions_of(fields.node):
+        given["extensions"] = extensions
+    given |= {"environment": environment, "labels": labels}
+    return Service(name=name, **with_defaults(given))
 
 
 def _maybe(bind: Callable[[Fields], T], fields: Fields | None) -> T | None:
@@ -310,9 +222,10 @@ def _hosts(fields: Fields) -> dict[str, tuple[str, ...]]:
     return hosts
 
 
-def _ports(fields: Fields) -> list[Port]:
+def _ports(fields: Fields) -> tuple[Port, ...]:
     # Index for index as in the tree, so that a port is found by its place.
-    return [port for entry in fields.each("ports") if (port := _port(entry)) is not None]
+    ports = (_port(entry) for entry in fields.each("ports"))
+    return tuple(port for port in ports if port is not None)
 
 
 def _port(fields: Fields) -> Port | None:
@@ -866,3 +779,128 @@ def bind_model(key: str, fields: Fields, project_name: str) -> Model:
 def _resource_name(key: str, fields: Fields, project_name: str) -> str:
     """What the engine calls it: projects don't share what doesn't say so."""
     return fields.text("name") or (key if fields.flag("external") else f"{project_name}_{key}")
+
+
+# ---- the table: attribute of a service -> how it is read ----
+
+_Read: TypeAlias = Callable[[Fields, str], object]
+
+
+def _one(bind: Callable[[Fields], object]) -> _Read:
+    """A mapping; None when it isn't there."""
+    return lambda fields, key: bind(inner) if (inner := fields.inner(key)) else None
+
+
+def _many(bind: Callable[[Fields], object]) -> _Read:
+    """A list of mappings."""
+    return lambda fields, key: tuple(bind(entry) for entry in fields.each(key))
+
+
+def _named(bind: Callable[[Fields], object]) -> _Read:
+    """Mappings by name."""
+    return lambda fields, key: {name: bind(entry) for name, entry in fields.named(key)}
+
+
+def _whole(fields: Fields, key: str) -> int:
+    return fields.whole(key) or 0
+
+
+def _watch(fields: Fields) -> tuple[WatchRule, ...]:
+    return tuple(_watch_rule(rule) for rule in fields.each("watch"))
+
+
+def _dependencies(fields: Fields, key: str) -> dict[str, Dependency]:
+    return {name: _dependency(name, each) for name, each in fields.named(key)}
+
+
+_text, _texts, _flag = Fields.text, Fields.texts, Fields.flag
+_ATTRIBUTES: dict[str, _Read] = {
+    "annotations": Fields.pairs,
+    "attach": Fields.optional_flag,
+    "blkio_config": _one(_blkio),
+    "build": _one(_build),
+    "cap_add": _texts,
+    "cap_drop": _texts,
+    "cgroup": _text,
+    "cgroup_parent": _text,
+    "command": Fields.arguments,
+    "configs": _many(_reference),
+    "container_name": lambda fields, key: _container_name(fields),
+    "cpu_count": _whole,
+    "cpu_percent": lambda fields, key: fields.number(key) or 0.0,
+    "cpu_period": _microseconds,
+    "cpu_quota": _microseconds,
+    "cpu_rt_period": _microseconds,
+    "cpu_rt_runtime": _microseconds,
+    "cpu_shares": _whole,
+    "cpus": lambda fields, key: _not_negative(fields, key) or 0.0,
+    "cpuset": _text,
+    "credential_spec": _one(_credential_spec),
+    "depends_on": _dependencies,
+    "deploy": _one(_deploy),
+    "develop": _one(_watch),
+    "device_cgroup_rules": _texts,
+    "devices": _many(_device),
+    "dns": lambda fields, key: tuple(address for address in fields.texts(key) if address),
+    "dns_opt": _texts,
+    "dns_search": _texts,
+    "domainname": _host_name,
+    "entrypoint": Fields.arguments,
+    "expose": lambda fields, key: _expose(fields),
+    "external_links": _texts,
+    "extra_hosts": lambda fields, key: _hosts(fields),
+    "gpus": _many(_device_request),
+    "group_add": _texts,
+    "healthcheck": _one(_health_check),
+    "hostname": _host_name,
+    "image": lambda fields, key: _image(fields),
+    "init": Fields.optional_flag,
+    "ipc": _text,
+    "isolation": _text,
+    "links": _texts,
+    "logging": _one(_logging),
+    "mac_address": lambda fields, key: _mac_address(fields),
+    "mem_limit": Fields.size,
+    "mem_reservation": Fields.size,
+    "mem_swappiness": _percent,
+    "memswap_limit": Fields.size,
+    "models": _named(_model_binding),
+    "network_mode": _text,
+    "networks": _named(_attachment),
+    "oom_kill_disable": _flag,
+    "oom_score_adj": _whole,
+    "pid": _text,
+    "pids_limit": _whole,
+    "platform": _text,
+    "ports": lambda fields, key: _ports(fields),
+    "post_start": _many(_hook),
+    "pre_start": _many(_hook),
+    "pre_stop": _many(_hook),
+    "privileged": _flag,
+    "profiles": _texts,
+    "provider": _one(_provider),
+    "pull_policy": lambda fields, key: _pull_policy(fields),
+    "pull_refresh_after": _text,
+    "read_only": _flag,
+    "restart": lambda fields, key: _restart(fields),
+    "runtime": _text,
+    "scale": Fields.count,
+    "secrets": _many(_secret_reference),
+    "security_opt": _texts,
+    "shm_size": Fields.size,
+    "stdin_open": _flag,
+    "stop_grace_period": Fields.duration,
+    "stop_signal": _text,
+    "storage_opt": Fields.pairs,
+    "sysctls": Fields.pairs,
+    "tmpfs": _texts,
+    "tty": _flag,
+    "ulimits": lambda fields, key: dict(_ulimits(fields)),
+    "use_api_socket": _flag,
+    "user": _text,
+    "userns_mode": _text,
+    "uts": _text,
+    "volumes": _many(_mount),
+    "volumes_from": _texts,
+    "working_dir": _text,
+}

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
+from compose.model.deploy import Deploy
 from compose.model.resources import Network
 from compose.model.service import Attachment, Condition, Dependency, Service
 
@@ -11,25 +13,32 @@ SERVICE_PREFIX = "service:"
 _NAMESPACES = ("network_mode", "ipc", "pid", "uts", "cgroup")
 
 
-def with_defaults(service: Service) -> Service:
-    """The default network, implied dependencies, replicas as `scale` says."""
-    networks, deploy = service.networks, service.deploy
-    if not networks and not service.network_mode and service.provider is None:
-        networks = {DEFAULT_NETWORK: Attachment()}
-    if deploy is not None and service.scale is not None and deploy.replicas is None:
-        deploy = replace(deploy, replicas=service.scale)
-    implied = {dependency.service: dependency for dependency in implied_dependencies(service)}
-    depends_on = {**implied, **service.depends_on} if implied else service.depends_on
-    return replace(service, networks=networks, deploy=deploy, depends_on=depends_on)
+def with_defaults(given: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a service, and the default network, implied dependencies, replicas as
+    `scale` says."""
+    filled = dict(given)
+    if not (given.get("networks") or given.get("network_mode") or given.get("provider")):
+        filled["networks"] = {DEFAULT_NETWORK: Attachment()}
+    deploy: Deploy | None = given.get("deploy")
+    scale: int | None = given.get("scale")
+    if deploy is not None and scale is not None and deploy.replicas is None:
+        filled["deploy"] = replace(deploy, replicas=scale)
+    implied = {dependency.service: dependency for dependency in _implied(given)}
+    if implied:
+        filled["depends_on"] = {**implied, **given.get("depends_on", {})}
+    return filled
 
 
-def implied_dependencies(service: Service) -> Iterator[Dependency]:
+def _implied(given: Mapping[str, Any]) -> Iterator[Dependency]:
     """Dependencies that other attributes bring along."""
-    for link in service.links:
+    for link in given.get("links", ()):
         yield Dependency(link.partition(":")[0], Condition.STARTED, restart=True)
-    for _, name in shared_namespaces(service):
-        yield Dependency(name, Condition.STARTED, restart=True)
-    for source in service.volumes_from:
+    for attribute in _NAMESPACES:
+        value: str = given.get(attribute, "")
+        if value.startswith(SERVICE_PREFIX):
+            name = value.removeprefix(SERVICE_PREFIX)
+            yield Dependency(name, Condition.STARTED, restart=True)
+    for source in given.get("volumes_from", ()):
         if not source.startswith("container:"):
             yield Dependency(source.partition(":")[0], Condition.STARTED)
 

@@ -36,6 +36,7 @@ class Reader:
     def __init__(self, here: Path, stdin: str, problems: Problems) -> None:
         self._here, self._stdin, self.problems = here, stdin, problems
         self.read: dict[Path, None] = {}  # in order
+        self.has_resets = False  # in any file
         self._raw: dict[tuple[Path, Path], list[Map]] = {}
 
     def shown(self, path: Path) -> str:
@@ -67,7 +68,7 @@ class Reader:
     def _parse(self, path: Path, around: Surroundings, said_by: "Saying | None") -> list[Map]:
         source = Source(self.shown(path), path, around.base, around.environment)
         if path == Path(STDIN):
-            return parse(self._stdin, source, self.problems)
+            return self._parsed(self._stdin, source)
         try:
             text = path.read_bytes().decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
@@ -85,6 +86,10 @@ class Reader:
         self.read[path] = None
         if not text.strip():
             self._empty(source)
+        return self._parsed(text, source)
+
+    def _parsed(self, text: str, source: Source) -> list[Map]:
+        self.has_resets = self.has_resets or "!reset" in text
         return parse(text, source, self.problems)
 
     def _empty(self, source: Source) -> None:

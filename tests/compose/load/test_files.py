@@ -79,18 +79,18 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "environment", "name"),
+    ("given", "environment", "name"),
     [
-        ({"project_name": "cli"}, {"COMPOSE_PROJECT_NAME": "env"}, "cli"),
-        ({}, {"COMPOSE_PROJECT_NAME": "env"}, "env"),
-        ({}, {}, "in-file"),
+        ("cli", {"COMPOSE_PROJECT_NAME": "env"}, "cli"),
+        ("", {"COMPOSE_PROJECT_NAME": "env"}, "env"),
+        ("", {}, "in-file"),
     ],
 )
 def test_the_name_comes_from(
-    options: dict[str, str], environment: dict[str, str], name: str, tmp_path: Path
+    given: str, environment: dict[str, str], name: str, tmp_path: Path
 ) -> None:
     text = "name: in-file\n" + ONE
-    assert load(tmp_path, text, environment=environment, **options).name == name
+    assert load(tmp_path, text, environment=environment, project_name=given).name == name
 
 
 def test_the_folder_gives_the_name_when_nothing_else_does(tmp_path: Path) -> None:
