@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from engine.containers import checks, health, mounts, spec, start
-from engine.containers.machine import has_apparmor, host_devices
+from engine.containers.machine import has_apparmor, host_devices, with_block_devices
 from engine.containers.model import (
     Attachment,
     ContainerConfig,
@@ -70,7 +70,7 @@ async def create_container(
     # Everything that can be refused is refused before anything is made.
     spec.capability_names(host, parts.machine)
     start.seccomp_filter(host, parts.machine)
-    spec.resources(host, host_devices(host))
+    spec.resources(with_block_devices(host), host_devices(host))
     for point in points:
         if point.type == "bind" and point.from_mounts:
             start.require_source(point)

@@ -21,6 +21,8 @@ from engine.volumes.operations import Volumes
 
 log = logging.getLogger(__name__)
 
+CLOSING = 4.0  # seconds for work under way when the daemon stops
+
 T = TypeVar("T")
 
 
@@ -72,7 +74,12 @@ class Tasks:
         self.is_closing = True
         for task in self.watches:
             task.cancel()
+        # A stop may wait for minutes; what it waits for, the next daemon sees.
+        if pending := self.work | self.watches:
+            await asyncio.wait(pending, timeout=CLOSING)
         while pending := self.work | self.watches:
+            for task in pending:
+                task.cancel()
             await asyncio.wait(pending)
 
 

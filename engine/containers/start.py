@@ -17,7 +17,7 @@ from pathlib import Path
 
 from engine.containers import checks, files, spec
 from engine.containers.container import Container
-from engine.containers.machine import host_devices
+from engine.containers.machine import host_devices, with_block_devices
 from engine.containers.model import Attachment, HostConfig, MountPoint, Record
 from engine.containers.parts import Parts
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound, Unsupported
@@ -357,6 +357,7 @@ def _request(
             hostname_path=other.hostname_path,
             config=replace(record.config, hostname=other.config.hostname),
         )
+    record = replace(record, host=with_block_devices(record.host))
     if container.console_size is not None:
         record = replace(record, host=replace(record.host, console_size=container.console_size))
     max_size, max_file = checks.log_limits(record.host.log_config)

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from engine.containers.model import Attachment, Record, State, Status
 from engine.networks.model import PortBinding
@@ -158,10 +159,11 @@ def _config_json(record: Record) -> dict[str, object]:
 
 
 def to_json(value: object) -> object:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
+    kind: Any = type(value)
+    if value is None or kind in _PLAIN:
+        return value
+    if (names := _field_names(kind)) is not None:
+        return {name: to_json(getattr(value, name)) for name in names}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
@@ -169,6 +171,16 @@ def to_json(value: object) -> object:
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
     return value
+
+
+_PLAIN = frozenset({str, int, bool, float})
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    if not dataclasses.is_dataclass(kind):
+        return None
+    return tuple(field.name for field in dataclasses.fields(kind))
 
 
 @cache
