@@ -35,7 +35,7 @@ from engine.images.model import (
     Removed,
 )
 from engine.images.removal import RemovalPlan, plan_removal, refuse_used
-from engine.images.rootfs import Directories
+from engine.images.rootfs import HOST_ALIASES, HOST_NAME, Directories
 from engine.oci.digest import Digest, chain_id, is_digest
 from engine.oci.image_config import (
     HistoryEntry,
@@ -52,6 +52,7 @@ Users = Callable[[str], Sequence[ImageUser]]  # image id -> the containers that 
 Result = TypeVar("Result")
 
 _CATALOG = "catalog.json"
+_ALIAS_IN_FULL = "docker.io/library/rootfs:latest"
 _THREADS = 6
 _ID_PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 
@@ -101,6 +102,7 @@ class Images:
 
     def resolve(self, reference: str) -> Image:
         """By tag, digest, id, unique id prefix, or `rootfs:/path`. Raises NotFound."""
+        reference = self._without_alias(reference)
         if reference.startswith(ROOTFS_PREFIX):
             return self._directories.use(reference)
         directory = self._directories.find(reference)
@@ -174,7 +176,7 @@ class Images:
 
         `prune` is accepted for the API's sake: there are no untagged parents to leave behind.
         """
-        directory = self._directories.find(reference)
+        directory = self._directories.find(self._without_alias(reference))
         if directory is not None:
             refuse_used(directory, users(directory.id))
             self._directories.forget(directory)
@@ -254,6 +256,12 @@ class Images:
         return export_images(tuple(exported.values()), self._blobs, self._threads)
 
     # ---- inside
+
+    def _without_alias(self, reference: str) -> str:
+        """`rootfs` and `rootfs:latest` mean `rootfs:/`, unless an image was given that name."""
+        if reference in HOST_ALIASES and _ALIAS_IN_FULL not in self._catalog.names:
+            return HOST_NAME
+        return reference
 
     def _find(self, reference: str) -> tuple[Digest, Reference | None]:
         """The id, and the name it was found by; None for an id or the beginning of one."""

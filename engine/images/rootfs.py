@@ -16,6 +16,9 @@ from engine.oci.image_config import HistoryEntry, ImageConfig, ImageDocument, im
 from engine.oci.platform import Platform
 from engine.records import read_record, write_record
 
+# Docker's own clients refuse a name that ends in a slash before they ask anybody.
+HOST_NAME = "rootfs:/"
+HOST_ALIASES = ("rootfs", "rootfs:latest")
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SHORTEST_PREFIX = 12
 
@@ -41,6 +44,8 @@ class Directories:
 
     def use(self, name: str) -> Image:
         """Raises NotFound, InvalidRequest."""
+        # A URL path loses the slash: /images/rootfs:/json.
+        name = HOST_NAME if name == ROOTFS_PREFIX else name
         path = name.removeprefix(ROOTFS_PREFIX)
         image = rootfs_image(name, resolve_directory(path, self._private), self._platform)
         if image.id not in self._known:
@@ -91,7 +96,7 @@ def rootfs_image(name: str, directory: str, platform: Platform) -> Image:
     changed = datetime.fromtimestamp(int(os.stat(directory).st_mtime), UTC)
     return Image(
         id=digest_of(image_document_json(document)),
-        tags=(name,),
+        tags=(name, HOST_ALIASES[1]) if name == HOST_NAME else (name,),
         digests=(),
         document=document,
         created=changed.strftime("%Y-%m-%dT%H:%M:%SZ"),

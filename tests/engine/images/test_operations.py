@@ -475,7 +475,6 @@ async def test_a_directory_is_an_image(images: Images, tmp_path: Path) -> None:
     ("name", "kind", "text"),
     [
         ("rootfs:relative", InvalidRequest, "the path must be absolute"),
-        ("rootfs:", InvalidRequest, "the path must be absolute"),
         ("rootfs:/nowhere/x", NotFound, "No such image: rootfs:/nowhere/x: no such directory"),
         ("rootfs:/etc/passwd", NotFound, "not a directory"),
     ],
@@ -490,3 +489,14 @@ async def test_a_directory_that_can_not_be_an_image(
 async def test_the_engine_is_not_its_own_image(images: Images, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="belongs to the engine itself"):
         images.resolve(f"rootfs:{tmp_path}/data/images")
+
+
+async def test_the_host_has_a_name_that_all_clients_accept(images: Images) -> None:
+    image = images.resolve("rootfs:/")
+    for name in ("rootfs", "rootfs:latest", "rootfs:"):
+        assert images.resolve(name) == image
+    await images.remove("rootfs", users=nobody)
+    assert images.list() == ()
+    await images.load(chunks(docker_archive([BASE], ["rootfs:latest"])))
+    assert images.resolve("rootfs").rootfs_path == ""
+    assert images.resolve("rootfs:/").rootfs_path == "/"
