@@ -1,27 +1,30 @@
-"""Has a file the shape of a Compose file? Every misfit is told at once, in words.
+"""What in a file doesn't have the shape of a Compose file: every misfit at once, in words.
 
-jsonschema says what is wrong, but takes 100 ms to import and long to run. So compiled closures over
-the same schema answer yes or no first, and only the parts they refuse are given to it.
-
-Files are checked one by one, before they are merged: an override file may hold half of a thing, so
-`required` is left to `bind.py`, and a key without a value counts as not set.
+jsonschema finds them, but takes 100 ms to import and long to run. So `shape.py` says first whether
+there is anything to find, and in which services.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache, lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
 
 from compose.load.nearest import nearest
+from compose.load.shape import (
+    compile_shape,
+    is_any_of,
+    load_schema,
+    plain,
+    shape_of,
+    unless_settled,
+)
 from compose.load.tree import (
     Broken,
     Map,
     Node,
     Problems,
     Scalar,
-    ScalarValue,
     Sequence,
     Timestamp,
     spelled,
@@ -30,15 +33,6 @@ from compose.model.project import Place
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
-
-Schema: TypeAlias = Mapping[str, Any]
-Check: TypeAlias = Callable[[Node], bool]
-
-SCHEMA_FILE = Path(__file__).parents[2] / "schemas" / "compose.schema.json"
-
-_WHOLE = re.compile(r"\s*[-+]?\d+\s*$")
-_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$")
-_TRUTHS = frozenset(["true", "false", "y", "yes", "on", "n", "no", "off", "t", "f", "1", "0"])
 
 
 def check_file(root: Map, problems: Problems) -> Map:
@@ -57,7 +51,7 @@ def _checked_map(root: Map, place: Place, definition: str, problems: Problems) -
 
 
 def _checked(node: Node, place: Place, definition: str, problems: Problems) -> Node:
-    if _compiled(definition)(node):
+    if shape_of(definition)(node):
         return node
     misfits = list(_misfits(node, place, definition))
     for misfit in misfits:
@@ -86,203 +80,12 @@ def _without(node: Node, broken: set[Place]) -> Node:
     return node
 
 
-# ---- the schema ----
-
-
-@lru_cache(maxsize=1)
-def load_schema() -> Schema:
-    """The schema as applied to one file of several: nothing required, keys without a value free."""
-    return cast(Schema, _relaxed(json.loads(SCHEMA_FILE.read_text())))
-
-
-def _relaxed(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_relaxed(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    relaxed = {}
-    for key, part in schema.items():
-        if key == "properties":
-            relaxed[key] = {name: _or_null(_relaxed(value)) for name, value in part.items()}
-        elif key != "required":
-            relaxed[key] = _relaxed(part)
-    return relaxed
-
-
-def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-# ---- yes or no ----
-
-
-@cache
-def _compiled(definition: str) -> Check:
-    schema = load_schema()
-    return _compile(schema["$defs"][definition] if definition else schema)
-
-
-def _compile(schema: Schema) -> Check:
-    if "$ref" in schema:
-        name = schema["$ref"].rpartition("/")[2]
-        return lambda node: _compiled(name)(node)
-    checks: list[Check] = []
-    if "anyOf" in schema:
-        branches = tuple(_compile(branch) for branch in schema["anyOf"])
-        checks.append(lambda node: any(branch(node) for branch in branches))
-    if "type" in schema:
-        checks.append(_compile_type(schema["type"]))
-    if "enum" in schema:
-        allowed = frozenset(schema["enum"])
-        checks.append(lambda node: isinstance(node, Scalar) and node.value in allowed)
-    if "pattern" in schema:
-        matches = re.compile(schema["pattern"]).search
-        checks.append(lambda node: isinstance(node, Scalar) and bool(matches(spelled(node.value))))
-    if "minimum" in schema or "maximum" in schema:
-        checks.append(_compile_bounds(schema))
-    if "properties" in schema or "patternProperties" in schema:
-        checks.append(_compile_map(schema))
-    if "items" in schema:
-        item = _compile(schema["items"])
-        checks.append(
-            lambda node: not isinstance(node, Sequence) or all(map(_skipping(item), node.items))
-        )
-    if schema.get("uniqueItems"):
-        checks.append(lambda node: not isinstance(node, Sequence) or not _has_repeats(node))
-    if len(checks) == 1:
-        return checks[0]
-    both = tuple(checks)
-    return lambda node: all(check(node) for check in both)
-
-
-def _skipping(check: Check) -> Check:
-    return lambda node: isinstance(node, Broken) or bool(node.merging == "reset") or check(node)
-
-
-def _compile_type(wanted: str | list[str]) -> Check:
-    types = frozenset([wanted] if isinstance(wanted, str) else wanted)
-    has_map, has_list = "object" in types, "array" in types
-
-    def check(node: Node) -> bool:
-        if isinstance(node, Scalar):
-            return is_any_of(node.value, types)
-        return has_map if isinstance(node, Map) else has_list
-
-    return check
-
-
-def is_any_of(value: ScalarValue, types: frozenset[str]) -> bool:
-    """Text that reads as a number or truth counts as one: ${NAME} can give nothing but text."""
-    match value:
-        case None:
-            return "null" in types
-        case bool():
-            return "boolean" in types
-        case int():
-            return "integer" in types or "number" in types
-        case float():
-            return "number" in types or ("integer" in types and value == int(value))
-        case Timestamp():
-            return False
-    return (
-        "string" in types
-        or ("integer" in types and bool(_WHOLE.match(value)))
-        or ("number" in types and bool(_NUMBER.match(value)))
-        or ("boolean" in types and value.lower() in _TRUTHS)
-    )
-
-
-def _compile_bounds(schema: Schema) -> Check:
-    low, high = schema.get("minimum", float("-inf")), schema.get("maximum", float("inf"))
-
-    def check(node: Node) -> bool:
-        if not isinstance(node, Scalar) or isinstance(node.value, bool):
-            return True
-        if isinstance(node.value, int | float):
-            return bool(low <= node.value <= high)
-        return True
-
-    return check
-
-
-def _compile_map(schema: Schema) -> Check:
-    properties = {name: _compile(part) for name, part in schema.get("properties", {}).items()}
-    patterns = tuple(
-        (re.compile(pattern).search, _compile(part))
-        for pattern, part in schema.get("patternProperties", {}).items()
-    )
-    others = schema.get("additionalProperties", True)
-
-    def check(node: Node) -> bool:
-        if not isinstance(node, Map):
-            return True
-        for key, value in node.entries.items():
-            if isinstance(value, Broken) or value.merging == "reset":
-                if key in properties or any(matches(key) for matches, _ in patterns):
-                    continue
-                return bool(others)
-            part = properties.get(key)
-            if part is not None:
-                if not part(value):
-                    return False
-                continue
-            known = False
-            for matches, pattern_part in patterns:
-                if matches(key):
-                    known = True
-                    if not pattern_part(value):
-                        return False
-            if not known and others is False:
-                return False
-        return True
-
-    return check
-
-
-def _has_repeats(node: Sequence) -> bool:
-    seen: set[str] = set()
-    for item in node.items:
-        if isinstance(item, Broken):
-            continue
-        key = f"{type(item.value).__name__} {item.value}" if isinstance(item, Scalar) else ""
-        key = key or json.dumps(_plain(item), sort_keys=True, default=str)
-        if key in seen:
-            return True
-        seen.add(key)
-    return False
-
-
 # ---- what is wrong ----
 
 
 class _Misfit:
     def __init__(self, node: Any, place: Place, what: str, hint: str = "") -> None:
         self.node, self.place, self.what, self.hint = node, place, what, hint
-
-
-class _Absent:
-    """Left out of what jsonschema sees: told already, or about to be reset."""
-
-
-_ABSENT = _Absent()
-
-
-def _plain(node: Node) -> Any:
-    """JSON data for jsonschema; dates stay their own type, so that no rule takes them for text."""
-    if isinstance(node, Broken) or node.merging == "reset":
-        return _ABSENT
-    if isinstance(node, Scalar):
-        return _Date(node.value) if isinstance(node.value, Timestamp) else node.value
-    if isinstance(node, Sequence):
-        items = [_plain(item) for item in node.items]
-        return _ABSENT if _ABSENT in items else items
-    plain = {key: _plain(value) for key, value in node.entries.items()}
-    return {key: value for key, value in plain.items() if value is not _ABSENT}
-
-
-class _Date:
-    def __init__(self, text: str) -> None:
-        self.text = text
 
 
 def _misfits(node: Node, place: Place, definition: str) -> Iterator[_Misfit]:
@@ -299,7 +102,7 @@ def _misfits(node: Node, place: Place, definition: str) -> Iterator[_Misfit]:
             if each is None:
                 narrow[section] = value
                 continue
-            check = _skipping(_compile(each))
+            check = unless_settled(compile_shape(each))
             refused = {
                 key: entry
                 for key, entry in value.entries.items()
@@ -308,8 +111,8 @@ def _misfits(node: Node, place: Place, definition: str) -> Iterator[_Misfit]:
             narrow[section] = value.holding(refused)
         node = node.holding(narrow)
     validator = _validator(definition)
-    plain = _plain(node)
-    for error in validator.iter_errors(plain):
+    data = plain(node)
+    for error in validator.iter_errors(data):
         yield from _explain(error, node, place)
 
 
@@ -575,7 +378,7 @@ def _unlike(here: Place, given: str) -> tuple[str, str]:
 def _repeated(node: Sequence, here: Place) -> Iterator[_Misfit]:
     seen: dict[str, Node] = {}
     for index, item in enumerate(node.items):
-        text = json.dumps(_plain(item), sort_keys=True, default=str)
+        text = json.dumps(plain(item), sort_keys=True, default=str)
         if text in seen:
             shown = f'"{_short(spelled(item.value))}"' if isinstance(item, Scalar) else "this entry"
             first = seen[text].at
