@@ -1,9 +1,11 @@
 """Reads image archives: what `docker save` writes (manifest.json) and OCI image layouts.
 
 The tar is spooled member by member; then names in its documents are looked up among its members
-and nowhere else. Links in it lead nowhere: a document that names one is refused.
+and nowhere else. A link counts only as `docker save` writes one, for a layer that is in the archive
+twice: a symbolic link to a member. A document that names any other is refused.
 """
 
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -42,13 +44,15 @@ class ArchivedImage:
 @dataclass(frozen=True, slots=True)
 class Spool:
     files: Mapping[str, Written]
-    links: frozenset[str]
+    links: Mapping[str, str]  # -> the member that it means, "" if it can't mean one
 
     def file(self, name: str, what: str) -> Written:
         """The member of that name. Raises InvalidRequest."""
         key = _normal(name)
         if key in self.links:
-            raise InvalidRequest(f"invalid archive: {what} {name!r} is a link")
+            key = self.links[key]
+            if key not in self.files:
+                raise InvalidRequest(f"invalid archive: {what} {name!r} is a link")
         if key not in self.files:
             raise InvalidRequest(f"invalid archive: {what} {name!r} is not in it")
         return self.files[key]
@@ -71,18 +75,18 @@ def spool_archive(source: Source, folder: Path) -> Spool:
     """Writes the members of the tar to `folder`, under names of our own."""
     reader = TarReader(decompressed(source))
     files: dict[str, Written] = {}
-    links: set[str] = set()
+    links: dict[str, str] = {}
     for count, member in enumerate(reader):
         if count > MAX_MEMBERS:
             raise InvalidRequest(f"invalid archive: more than {MAX_MEMBERS} members")
         name = _normal(member.name)
         if member.kind is Kind.FILE and member.sparse is None:
             files[name] = write_temporary(reader, folder)
-            links.discard(name)
+            links.pop(name, None)
         elif member.kind is not Kind.DIRECTORY:
-            links.add(name)
+            links[name] = _target(name, member.link) if member.kind is Kind.SYMLINK else ""
             files.pop(name, None)
-    return Spool(files, frozenset(links))
+    return Spool(files, links)
 
 
 def read_archive(spool: Spool, platform: Platform) -> tuple[ArchivedImage, ...]:
@@ -188,6 +192,12 @@ def _content(written: Written) -> bytes:
     if written.size > MAX_DOCUMENT:
         raise InvalidRequest(f"invalid archive: a document of {written.size} bytes")
     return written.path.read_bytes()
+
+
+def _target(name: str, link: str) -> str:
+    """The member that a relative link means, by its text alone."""
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(name), link))
+    return "" if path.startswith(("/", "..")) else path
 
 
 def _normal(name: str) -> str:

@@ -334,6 +334,17 @@ async def test_a_bad_archive_leaves_nothing(images: Images, tmp_path: Path, case
     assert stored(tmp_path / "data/images") == []
 
 
+async def test_a_layer_that_is_there_twice_may_be_a_link(images: Images) -> None:
+    """`docker save` of old writes ../<first>/layer.tar for the second."""
+    archive = docker_archive(
+        [BASE, TOP, BASE],
+        changes={"Layers": ["0/layer.tar", "1/layer.tar", "again/layer.tar"]},
+        extra=[symlink("again/layer.tar", "../0/layer.tar")],
+    )
+    await images.load(chunks(archive))
+    assert len(images.layer_digests(images.resolve("box:1"))) == 3
+
+
 async def test_a_failed_load_keeps_what_was_there(images: Images) -> None:
     await images.load(chunks(docker_archive([BASE])))
     bad = docker_archive([BASE, TOP], ["bad:1"], diff_ids=[digest(BASE), digest(b"x")])
