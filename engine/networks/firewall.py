@@ -6,6 +6,7 @@ Blocking: called in the networks' thread.
 import errno
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 
 from engine.networks.firewall_rules import (
@@ -16,7 +17,13 @@ from engine.networks.firewall_rules import (
     port_maps,
     table_name,
 )
-from engine.networks.netlink_socket import NETFILTER, NetlinkError, NetlinkSocket
+from engine.networks.netlink_socket import (
+    NETFILTER,
+    NETLINK_ADD_MEMBERSHIP,
+    SOL_NETLINK,
+    NetlinkError,
+    NetlinkSocket,
+)
 from engine.networks.nft_message import (
     add_elements,
     add_map_elements,
@@ -28,11 +35,47 @@ from engine.networks.nft_message import (
     list_tables,
     listed_elements,
     listed_table,
+    removed_tables,
     replace_table,
     transaction,
 )
 
 log = logging.getLogger(__name__)
+
+
+NFNLGRP_NFTABLES = 7
+
+
+class RemovalWatch:
+    """Tells when a table of this name is removed, by whomever. For the event loop."""
+
+    def __init__(self, tag: str) -> None:
+        self._name = table_name(tag)
+        self._socket = NetlinkSocket.open(NETFILTER)
+        handle = self._socket.handle
+        handle.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
+        handle.setblocking(False)
+
+    def fileno(self) -> int:
+        return self._socket.handle.fileno()
+
+    def removed(self) -> bool:
+        """Reads what has been told since the last call."""
+        gone = False
+        while True:
+            try:
+                datagram = self._socket.handle.recv(1 << 16)
+            except BlockingIOError:
+                return gone
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                gone = True  # something was missed: have a look
+                continue
+            gone = gone or self._name in removed_tables(datagram)
+
+    def close(self) -> None:
+        self._socket.close()
 
 
 class Firewall:
@@ -103,6 +146,14 @@ class Firewall:
                 host_ip = str(key[0]) if len(key) == 3 else "0.0.0.0"
                 protocol, host_port = key[-2:]
                 yield PublishedPort(str(protocol), host_ip, int(host_port), str(address), int(port))
+
+    def put_back(self) -> bool:
+        """Whether the table had been taken away by another program (`nft flush ruleset`)."""
+        if self.loaded is None or self.present():
+            return False
+        maps = tuple(replace(each, elements=self._elements[each.name]) for each in self.loaded.maps)
+        self.load(replace(self.loaded, maps=maps))
+        return True
 
     def remove(self) -> None:
         self._socket.batch(transaction(delete_table(self.name)))

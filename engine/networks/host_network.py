@@ -145,6 +145,10 @@ class HostNetwork:
                 chain,
             )
 
+    def check_firewall(self) -> None:
+        if self._firewall.put_back():
+            log.warning("another program removed the engine's firewall table; it is back")
+
     def keep_published(self, owned: set[PublishedPort]) -> None:
         """Those that nobody owns go."""
         if self._firewall.loaded is not None:

@@ -41,6 +41,7 @@ from engine.networks.netlink import (
     attributes,
     nested,
     net_u32,
+    replies,
     text,
 )
 
@@ -259,6 +260,13 @@ def list_tables() -> Message:
 
 def listed_table(reply: Reply) -> str:
     return dict(attributes(reply.body[4:])).get(1, b"").rstrip(b"\0").decode(errors="replace")
+
+
+def removed_tables(datagram: bytes) -> Iterator[str]:
+    """Names of the tables that a notification says are gone."""
+    for reply in replies(datagram):
+        if reply.type == SUBSYSTEM << 8 | DELTABLE:
+            yield listed_table(reply)
 
 
 def list_chains() -> Message:

@@ -13,7 +13,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
@@ -22,6 +22,7 @@ from engine.ids import new_id, short_id
 from engine.networks import links
 from engine.networks.dns_server import NameService, View
 from engine.networks.endpoint import Place, gateway_endpoint, port_of
+from engine.networks.firewall import RemovalWatch
 from engine.networks.firewall_rules import PublishedPort, talks_within
 from engine.networks.host_network import HostNetwork, bridge_of
 from engine.networks.ipam import AddressSpace, choose_subnet, complete_pool, mac_of
@@ -93,6 +94,7 @@ class Networks:
         self._host_ports = HostPorts()
         self._directory = Directory()
         self._names = NameService(self._directory, self._view)
+        self._watch = RemovalWatch(name)
         self._thread = thread
         self._host = host  # used in the thread only
 
@@ -134,6 +136,12 @@ class Networks:
         bridged = [network for network in self._networks.values() if network.bridge]
         self._bridges = await self._run(self._host.restore, bridged)
         self._behind_firewall = frozenset(self._bridges)
+        asyncio.get_running_loop().add_reader(self._watch, self._look_after_firewall)
+
+    def _look_after_firewall(self) -> None:
+        """A reload of the host's firewall must not open the networks (CVE-2025-54410)."""
+        if self._watch.removed():
+            self._thread.submit(self._host.check_firewall).add_done_callback(_log_failure)
 
     def _predefined(self, name: str) -> Network:
         if name != "bridge":
@@ -152,6 +160,8 @@ class Networks:
 
     async def close(self) -> None:
         """The daemon stops; containers live on with addresses and published ports."""
+        asyncio.get_running_loop().remove_reader(self._watch)
+        self._watch.close()
         await self._names.close()
         self._host_ports.close()
         await self._run(self._host.close)
@@ -633,6 +643,11 @@ class _Owned:
         for descriptor in (self.namespace, self.dns_udp, self.dns_tcp):
             if descriptor >= 0:
                 os.close(descriptor)
+
+
+def _log_failure(call: "Future[None]") -> None:
+    if error := call.exception():
+        log.error("cannot put the firewall table back: %s", error)
 
 
 def endpoints_ids(endpoints: Iterable[Endpoint]) -> Iterable[str]:

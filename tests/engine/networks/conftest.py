@@ -3,6 +3,7 @@
 The test itself runs in the host's namespace (and so does every thread that it starts).
 """
 
+import asyncio
 import contextlib
 import ctypes
 import os
@@ -222,6 +223,8 @@ class Machine:
     def crash(self) -> None:
         """kill -9: descriptors are gone, nothing was put in order."""
         networks = self.networks
+        asyncio.get_running_loop().remove_reader(networks._watch)
+        networks._watch.close()
         networks._host_ports.close()
         for served in networks._names._served.values():
             served.udp.abort()

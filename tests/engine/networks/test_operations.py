@@ -1,6 +1,7 @@
 """Networks whole, with real namespaces for the host, its neighbours and the containers."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
@@ -473,6 +474,18 @@ async def test_addresses_are_given_and_refused(machine: Machine) -> None:
     for container in "ab":
         await machine.networks.leave(container)
     assert machine.networks.allocate(front, EndpointRequest("c", "c")).ipv4_address
+
+
+async def test_firewall_comes_back_when_another_program_flushes_it(machine: Machine) -> None:
+    front = await machine.network("front")
+    await machine.container("web", front, ports=(PortRequest(80, host_port=8080),))
+    before = published()
+    with contextlib.closing(Firewall(TAG)) as other:
+        other.remove()
+        async with asyncio.timeout(10):
+            while not other.present():
+                await asyncio.sleep(0.01)
+    assert published() == before
 
 
 async def test_failed_join_leaves_no_port_and_no_name(machine: Machine) -> None:

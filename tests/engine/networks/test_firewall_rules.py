@@ -1,0 +1,163 @@
+"""The whole ruleset as text: a change of the firewall is a change of this."""
+
+import subprocess
+from shutil import which
+
+import pytest
+
+from engine.networks.firewall_rules import (
+    PublishedPort,
+    Table,
+    make_table,
+    name_service_table,
+    text,
+)
+from engine.networks.model import OPTION_ICC, OPTION_MASQUERADE, AddressPool, Network
+from engine.networks.netlink_socket import NETFILTER, NetlinkSocket
+from engine.networks.nft_message import create_table, transaction
+
+
+def network(name: str, subnet: str, **fields: object) -> Network:
+    pools = (AddressPool(subnet, subnet.replace(".0/", ".1/").split("/")[0]),)
+    return Network(name * 64, name, "bridge", 0, pools, f"br-{name}", **fields)  # type: ignore[arg-type]
+
+
+def example() -> Table:
+    networks = [
+        network("a", "172.18.0.0/16"),
+        network("b", "172.19.0.0/16", internal=True),
+        network("c", "10.5.0.0/24", options={OPTION_ICC: "false", OPTION_MASQUERADE: "false"}),
+        Network("h", "host", "host", 0, (), ""),
+    ]
+    ports = [
+        PublishedPort("tcp", "0.0.0.0", 8080, "172.18.0.2", 80),
+        PublishedPort("udp", "127.0.0.1", 5353, "172.18.0.3", 53),
+    ]
+    return make_table("0badcafe", networks, ports, guarded=["eth0", "eth1"])
+
+
+GOLDEN = """\
+table ip pycompose-0badcafe {
+	set bridges {
+		type ifname
+		elements = { br-a, br-b, br-c }
+	}
+	set subnets {
+		type ipv4_addr
+		flags interval
+		elements = { 10.5.0.0/24, 172.18.0.0/16, 172.19.0.0/16 }
+	}
+	set internal {
+		type ifname
+		elements = { br-b }
+	}
+	set masqueraded {
+		type ifname
+		elements = { br-a }
+	}
+	set within {
+		type ifname . ifname
+		elements = { br-a . br-a, br-b . br-b }
+	}
+	set guarded {
+		type ifname
+		elements = { eth0, eth1 }
+	}
+	map published_at {
+		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+		elements = { 127.0.0.1 . udp . 5353 : 172.18.0.3 . 53 }
+	}
+	map published {
+		type inet_proto . inet_service : ipv4_addr . inet_service
+		elements = { tcp . 8080 : 172.18.0.2 . 80 }
+	}
+	chain loopback_guard {
+		type filter hook prerouting priority -300; policy accept;
+		iifname != "lo" ip daddr 127.0.0.0/8 drop
+		iifname != "lo" ip saddr 127.0.0.0/8 drop
+	}
+	chain prerouting {
+		type nat hook prerouting priority -100; policy accept;
+		fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at
+		fib daddr type local dnat ip to meta l4proto . th dport map @published
+	}
+	chain output {
+		type nat hook output priority -100; policy accept;
+		fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at
+		fib daddr type local dnat ip to meta l4proto . th dport map @published
+	}
+	chain postrouting {
+		type nat hook postrouting priority 100; policy accept;
+		ip saddr 127.0.0.0/8 oifname @bridges masquerade
+		iifname @masqueraded oifname != @bridges masquerade
+		ip saddr @subnets oifname @bridges ct status dnat masquerade
+	}
+	chain forward {
+		type filter hook forward priority 0; policy accept;
+		iifname . oifname @within accept
+		iifname @internal drop
+		oifname @internal drop
+		oifname @bridges ct state established,related accept
+		oifname @bridges ct status dnat accept
+		oifname @bridges drop
+		iifname @bridges ct state invalid drop
+		iifname @guarded oifname @guarded drop
+	}
+	chain input {
+		type filter hook input priority 0; policy accept;
+		iifname @internal ct state established,related accept
+		iifname @internal drop
+	}
+}
+"""
+
+
+def test_ruleset_is_as_agreed() -> None:
+    assert text(example()) == GOLDEN
+
+
+def test_name_service_is_redirected_for_its_address_only() -> None:
+    assert (
+        text(name_service_table(40000, 40001))
+        == """\
+table ip pycompose-dns {
+	chain output {
+		type nat hook output priority -100; policy accept;
+		ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:40000
+		ip daddr 127.0.0.11 tcp dport 53 dnat to 127.0.0.11:40001
+	}
+}
+"""
+    )
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(
+    "table", [example(), name_service_table(40000, 40001)], ids=["host", "names"]
+)
+def test_kernel_holds_what_the_text_says(own_network: None, table: Table) -> None:
+    nft = which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin")
+    if nft is None:
+        pytest.skip("no nft program here to list the rules with")
+    with NetlinkSocket.open(NETFILTER) as netfilter:
+        netfilter.batch(transaction(create_table(table)))
+    listed = subprocess.run([nft, "-y", "list", "ruleset"], capture_output=True, text=True)
+    assert plain(listed.stdout) == plain(text(table))
+
+
+def plain(rules: str) -> list[str]:
+    """Without layout, quotes and order of elements."""
+    words = rules.replace('"', "").replace(",", " ").split()
+    plain: list[str] = []
+    inside = False
+    for word in words:
+        if word == "elements":
+            inside, elements = True, []
+        elif inside and word == "}":
+            inside = False
+            plain.extend(sorted(" ".join(elements).split()))
+        elif inside:
+            elements.append(word)
+        else:
+            plain.append(word)
+    return plain
