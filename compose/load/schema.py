@@ -37,17 +37,13 @@ if TYPE_CHECKING:
 
 def check_file(root: Map, problems: Problems) -> Map:
     """The tree with what doesn't fit replaced by Broken; each misfit told."""
-    return _checked_map(root, (), "", problems)
+    node = _checked(root, (), "", problems)
+    return node if isinstance(node, Map) else root.holding({})
 
 
 def check_service(service: Node, place: Place, problems: Problems) -> Node:
     """The same for one service: what `extends` takes from a file isn't held to more."""
     return _checked(service, place, "service", problems)
-
-
-def _checked_map(root: Map, place: Place, definition: str, problems: Problems) -> Map:
-    node = _checked(root, place, definition, problems)
-    return node if isinstance(node, Map) else root.holding({})
 
 
 def _checked(node: Node, place: Place, definition: str, problems: Problems) -> Node:

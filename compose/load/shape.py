@@ -212,8 +212,8 @@ def plain(node: Node) -> Any:
     if isinstance(node, Sequence):
         items = [plain(item) for item in node.items]
         return _ABSENT if _ABSENT in items else items
-    plain = {key: plain(value) for key, value in node.entries.items()}
-    return {key: value for key, value in plain.items() if value is not _ABSENT}
+    entries = {key: plain(value) for key, value in node.entries.items()}
+    return {key: value for key, value in entries.items() if value is not _ABSENT}
 
 
 class _Date:
