@@ -195,7 +195,9 @@ class Connection(web.RequestHandler):
             self.data_received(bytes(kept))
 
     def hang_up(self) -> None:
-        """The daemon stops: streams end as if their clients had gone."""
+        """The daemon stops: streams end as if their clients had gone, idle connections at once."""
+        if self._request_count <= self.answered:
+            self.force_close()
         for callback in tuple(self.when_lost):
             callback()
         if self._raw is not None and self.transport is not None:

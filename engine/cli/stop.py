@@ -34,6 +34,6 @@ def stop(
     if containers:
         typer.echo(
             f"stopped; {containers} running container{'s' if containers > 1 else ''} "
-            "go on, and the next start finds them again",
+            f"{'go' if containers > 1 else 'goes'} on, and the next start finds them again",
             err=True,
         )

@@ -1,0 +1,258 @@
+"""The daemon's life: start, refusals, orderly stop, crash and return."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.claims import claim, holder
+from engine.errors import Failure
+from tests.engine.api.dialogue import Dialogue
+from tests.host import ROOT, Daemon, Host, leftovers
+
+pytestmark = pytest.mark.kernel
+CLI = (sys.executable, "-m", "engine.cli.main")
+
+
+def pyengine(host: Host, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return host.run(*CLI, *arguments, check=False)
+
+
+def run_container(daemon: Daemon, name: str, *command: str, **host_config: object) -> None:
+    body = {
+        "Image": "rootfs:/",
+        "Cmd": list(command),
+        "HostConfig": {"NetworkMode": "none", **host_config},
+    }
+    status, answer = daemon.call("POST", f"/containers/create?name={name}", body)
+    assert status == 201, answer
+    assert daemon.call("POST", f"/containers/{name}/start") == (204, None)
+
+
+def inspect(daemon: Daemon, name: str) -> dict[str, object]:
+    status, answer = daemon.call("GET", f"/containers/{name}/json")
+    assert status == 200, answer
+    assert isinstance(answer, dict)
+    state = answer["State"]
+    assert isinstance(state, dict)
+    return state
+
+
+def test_after_a_stop_without_containers_nothing_is_left(host: Host) -> None:
+    daemon = host.daemon()
+    run_container(daemon, "job", "true")
+    daemon.call("POST", "/containers/job/wait")
+    daemon.call("POST", "/networks/create", {"Name": "front"})
+    daemon.call("POST", "/volumes/create", {"Name": "vol"})
+    daemon.remove_containers()
+    assert daemon.call("DELETE", "/networks/front")[0] == 204
+    assert daemon.call("DELETE", "/volumes/vol")[0] == 204
+    assert daemon.stop() == 0
+    left = sorted(str(path.relative_to(host.folder)) for path in host.folder.rglob("*"))
+    assert left == ["engine", "engine/daemon.log"]
+    assert leftovers(host.folder, host.pid) == []
+    host.daemons.clear()
+
+
+def test_its_own_log_goes_with_an_empty_exec_root(host: Host) -> None:
+    folder = host.folder / "exec"
+    folder.mkdir(mode=0o711)
+    reader, writer = os.pipe()
+    with open(folder / "engine.log", "wb") as log:
+        process = subprocess.Popen(
+            host.command([*CLI, "daemon", "--exec-root", str(folder), "--data-root",
+                          str(host.folder / "data"), "--ready-fd", str(writer)]),
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(writer,), cwd=ROOT,
+        )  # fmt: skip
+    os.close(writer)
+    with open(reader, "rb") as ready:
+        assert ready.read() == b"\n"
+    process.terminate()
+    assert process.wait(20) == 0
+    assert list(host.folder.iterdir()) == []
+
+
+def test_containers_live_through_a_stop_and_are_found_again(host: Host) -> None:
+    daemon = host.daemon()
+    run_container(daemon, "long", "sh", "-c", "while :; do sleep 1; done")
+    before = inspect(daemon, "long")
+    assert daemon.stop() == 0
+    os.kill(int(str(before["Pid"])), 0)  # it lives
+    daemon = host.daemon()
+    after = inspect(daemon, "long")
+    assert (after["Pid"], after["StartedAt"]) == (before["Pid"], before["StartedAt"])
+
+
+def test_a_crash_loses_no_exit_code_and_no_output(host: Host) -> None:
+    """isolation 74 and 75"""
+    daemon = host.daemon()
+    run_container(daemon, "ends", "sh", "-c", "echo one; sleep 0.5; echo two; exit 7")
+    run_container(daemon, "stays", "cat")
+    pid = inspect(daemon, "ends")["Pid"]
+    process = os.pidfd_open(int(str(pid)))
+    daemon.kill()
+    select.select([process], [], [], 10)  # it ends while no daemon is there
+    os.close(process)
+    daemon = host.daemon()
+    state = inspect(daemon, "ends")
+    assert (state["Status"], state["ExitCode"]) == ("exited", 7)
+    log = daemon.call("GET", "/containers/ends/logs?stdout=1")[1]
+    assert "one\n" in str(log)
+    assert "two\n" in str(log)
+
+
+def test_waits_and_streams_end_when_the_daemon_stops(host: Host) -> None:
+    daemon = host.daemon()
+    run_container(daemon, "long", "sleep", "100")
+    clients = []
+    for method, path in (
+        ("POST", "/containers/long/wait"),
+        ("GET", "/containers/long/logs?stdout=1&follow=1"),
+        ("GET", "/events"),
+        ("POST", "/containers/long/attach?stream=1&stdout=1"),
+    ):
+        clients.append(Dialogue(daemon.socket))
+        clients[-1].request(method, path)
+        assert clients[-1].head().status == 200
+    idle = Dialogue(daemon.socket)
+    assert daemon.stop(timeout=9) == 0
+    for client in (*clients, idle):
+        with contextlib.suppress(ConnectionResetError):
+            client.rest()
+        client.close()
+
+
+def test_one_engine_a_folder(host: Host) -> None:
+    """isolation 83"""
+    daemon = host.daemon()
+    done = pyengine(host, "daemon", "-H", f"unix://{host.folder}/other.sock", "--data-root",
+                    str(daemon.data_root), "--exec-root", str(host.folder / "other"))  # fmt: skip
+    assert done.returncode == 1
+    assert f"cannot use {daemon.data_root}: another engine works there (pid " in done.stderr
+    assert "`pyengine stop`" in done.stderr
+    assert daemon.call("GET", "/_ping") == (200, "OK")
+
+
+def test_two_engines_with_their_own_folders_live_side_by_side(host: Host) -> None:
+    first, second = host.daemon("first"), host.daemon("second")
+    run_container(first, "web", "sleep", "100")
+    assert second.call("GET", "/containers/json") == (200, [])
+    run_container(second, "web", "sleep", "100")
+
+
+def test_a_living_socket_is_not_taken_over_and_a_stale_one_is(host: Host) -> None:
+    path = host.folder / "s.sock"
+    options = ("--data-root", str(host.folder / "d"), "--exec-root", str(host.folder / "e"))
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        done = pyengine(host, "daemon", "-H", f"unix://{path}", *options)
+        assert done.returncode == 1
+        assert "another program serves it" in done.stderr
+    assert path.exists()
+    daemon = Daemon(process=None, folder=host.folder)  # type: ignore[arg-type]
+    path.rename(daemon.socket)
+    host.daemon("stale").stop()
+    (host.folder / "stale").mkdir(exist_ok=True)
+    os.rename(daemon.socket, host.folder / "stale" / "engine.sock")
+    assert host.daemon("stale").call("GET", "/_ping") == (200, "OK")
+
+
+def test_a_file_in_the_sockets_place_is_left_alone(host: Host) -> None:
+    path = host.folder / "s.sock"
+    path.write_text("precious")
+    done = pyengine(host, "daemon", "-H", f"unix://{path}", "--data-root", f"{host.folder}/d",
+                    "--exec-root", f"{host.folder}/e")  # fmt: skip
+    assert done.returncode == 1
+    assert "there is a file of this name" in done.stderr
+    assert path.read_text() == "precious"
+    assert not (host.folder / "d").exists()
+
+
+def test_an_open_folder_is_no_place_for_a_socket(host: Host) -> None:
+    folder = host.folder / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    done = pyengine(host, "daemon", "-H", f"unix://{folder}/s.sock", "--data-root",
+                    f"{host.folder}/d", "--exec-root", f"{host.folder}/e")  # fmt: skip
+    assert done.returncode == 1
+    assert "everyone may write" in done.stderr
+
+
+def test_status_and_stop_say_what_they_find(host: Host) -> None:
+    daemon = host.daemon()
+    folder = ("--exec-root", str(daemon.exec_root))
+    run_container(daemon, "long", "sleep", "100")
+    found = pyengine(host, "status", *folder)
+    assert found.returncode == 0
+    assert found.stdout.startswith("running (pid ")
+    assert f"socket      unix://{daemon.socket}" in found.stdout
+    assert "containers  1 running" in found.stdout
+    stopped = pyengine(host, "stop", *folder)
+    assert stopped.returncode == 0
+    assert "1 running container goes on" in stopped.stderr
+    assert daemon.process.wait(10) == 0
+    gone = pyengine(host, "status", *folder)
+    assert (gone.returncode, gone.stdout) == (3, "not running\n")
+    assert pyengine(host, "stop", *folder).returncode == 0
+
+
+def test_a_crashed_engine_is_not_running(host: Host) -> None:
+    daemon = host.daemon()
+    daemon.kill()
+    assert (daemon.exec_root / "engine.json").exists()
+    assert pyengine(host, "status", "--exec-root", str(daemon.exec_root)).returncode == 3
+
+
+def test_an_ordinary_user_is_told_why_not() -> None:
+    done = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *CLI, "daemon"],
+        cwd=ROOT, capture_output=True, text=True, env={"PATH": os.environ["PATH"]},
+    )  # fmt: skip
+    if "No module named" in done.stderr or "Permission denied" in done.stderr:
+        pytest.skip("an ordinary user can't read this checkout")
+    assert done.returncode == 1
+    assert "cannot run containers as an ordinary user" in done.stderr
+    assert "sudo" in done.stderr
+
+
+def test_a_second_signal_changes_nothing(host: Host) -> None:
+    daemon = host.daemon()
+    daemon.process.send_signal(signal.SIGTERM)
+    daemon.process.send_signal(signal.SIGINT)
+    assert daemon.process.wait(10) == 0
+
+
+def test_the_folders_are_not_for_others(host: Host) -> None:
+    """isolation 62"""
+    daemon = host.daemon()
+    assert daemon.data_root.stat().st_mode & 0o777 == 0o710
+    run_container(daemon, "one", "true", NetworkMode="none")
+    for path in daemon.data_root.rglob("*.json"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_claim_is_exclusive_and_leaves_no_file(tmp_path: Path) -> None:
+    folder = tmp_path / "root"
+    descriptor = claim(folder, 0o710)
+    assert holder(folder) == os.getpid()
+    with pytest.raises(Failure, match=f"another engine works there .pid {os.getpid()}."):
+        claim(folder, 0o710)
+    os.close(descriptor)
+    assert holder(folder) is None
+    assert list(folder.iterdir()) == []
+
+
+def test_the_record_tells_where_it_serves(host: Host) -> None:
+    daemon = host.daemon()
+    record = json.loads((daemon.exec_root / "engine.json").read_text())
+    assert record["hosts"] == [daemon.address]
