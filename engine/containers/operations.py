@@ -333,7 +333,7 @@ class Containers:
     def _mark_stopped(self, container: Container) -> None:
         record = container.record
         container.record = replace(record, state=replace(record.state, stopped_by_user=True))
-        self._parts.store.save_state(container.record, durable=False)
+        self._parts.save(container.record)
 
     async def _give_up(self, container: Container) -> bool:
         """Whether it was waiting for a restart, and now isn't."""
@@ -359,7 +359,7 @@ class Containers:
     def _change(self, container: Container, change: Transition) -> None:
         state = lifecycle.changed(container.record.state, change)
         container.record = replace(container.record, state=state)
-        self._parts.store.save_state(container.record, durable=False)
+        self._parts.save(container.record)
 
     async def _kill_and_wait(self, container: Container, shim: Shim, ended: asyncio.Event) -> None:
         await self._signal(container, shim, checks.parse_signal("KILL"))
@@ -488,7 +488,7 @@ class Containers:
                 for attachment in container.record.attachments
             )
             container.record = replace(container.record, name=name, attachments=attachments)
-            self._parts.store.save_state(container.record, durable=False)
+            self._parts.save(container.record)
             del self._names[before.name]
             self._parts.publish(container.record, "rename", oldName=f"/{before.name}")
 
@@ -790,7 +790,7 @@ class Containers:
         record = container.record
         if container.shim is not None:
             start.write_files(self._parts, record, start.network_place(self._parts, record))
-        self._parts.store.save_state(record, durable=False)
+        self._parts.save(record)
         await asyncio.to_thread(self._parts.store.commit, record)
 
     async def disconnect(self, network: str, reference: str, *, force: bool = False) -> None:

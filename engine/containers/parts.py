@@ -68,7 +68,14 @@ class Tasks:
     def _own(self, task: "asyncio.Task[T]", owner: "set[asyncio.Task[object]]") -> None:
         owned: asyncio.Task[object] = task
         owner.add(owned)
-        owned.add_done_callback(owner.discard)
+
+        def disown(done: asyncio.Task[object]) -> None:
+            owner.discard(done)
+            # Whoever waited for it may be gone: then nobody else asks for its error.
+            if not done.cancelled() and (error := done.exception()) is not None:
+                log.debug("%s: %s", done.get_name(), error)
+
+        owned.add_done_callback(disown)
 
     async def close(self) -> None:
         self.is_closing = True
@@ -103,6 +110,14 @@ class Parts:
 
     def exec_dir(self, container_id: str) -> str:
         return str(self.exec_root / container_id)
+
+    def save(self, record: Record) -> None:
+        """The state, without waiting for the disk. A full disk must not keep a container from
+        being stopped or removed, so it is only said."""
+        try:
+            self.store.save_state(record, durable=False)
+        except OSError as error:
+            log.error("cannot save the state of container %s: %s", record.id, error)
 
     def publish(self, record: Record, action: str, **attributes: str) -> None:
         """An event of a container, with the attributes that Docker gives all of them."""

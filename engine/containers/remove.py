@@ -21,7 +21,7 @@ async def remove_container(parts: Parts, container: Container, *, volumes: bool)
     record = container.record
     container.record = replace(record, state=lifecycle.changed(record.state, Change.REMOVE))
     try:
-        parts.store.save_state(container.record, durable=False)
+        parts.save(container.record)
         await parts.networks.leave(record.id)
         await asyncio.to_thread(_remove_files, parts, record.id)
     except OSError as error:

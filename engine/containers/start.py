@@ -67,7 +67,7 @@ async def launch(parts: Parts, container: Container) -> Shim:
         request = _request(parts, container, record, place, around, lowers)
         # Where a crash may come now, adoption finds in state.json what the process is to have.
         parts.store.save_state(replace(record, boot_id=parts.boot_id), durable=False)
-        undo.callback(parts.store.save_state, container.record, durable=False)
+        undo.callback(parts.save, container.record)
         os.makedirs(request.exec_dir, 0o700, exist_ok=True)
         undo.callback(clear_exec_dir, request.exec_dir)
         shim = await parts.spawner.launch(request)

@@ -64,8 +64,11 @@ class Store:
         return folder
 
     def commit(self, record: Record) -> None:
-        """From here on it exists. Durable."""
-        write_record(self.folder(record.id) / CONFIG, _config_json(record))
+        """From here on it exists, and its volumes outlive what becomes of it. Durable."""
+        folder = self.folder(record.id)
+        write_record(folder / CONFIG, _config_json(record))
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(folder / INTENT)
 
     def save_state(self, record: Record, *, durable: bool) -> None:
         changing = _Changing(
@@ -84,8 +87,10 @@ class Store:
     def forget(self, container_id: str) -> None:
         """It no longer exists, durably; its files follow."""
         folder = self.folder(container_id)
+        for name in (INTENT, CONFIG):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(folder / name)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(folder / CONFIG)
             sync_directory(folder)
 
     def clear(self, container_id: str) -> None:

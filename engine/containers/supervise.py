@@ -38,7 +38,7 @@ async def start_container(parts: Parts, container: Container) -> None:
         raise refusal from error
     _began(parts, container, shim, at=time.time_ns())
     record = container.record
-    parts.store.save_state(record, durable=False)
+    parts.save(record)
     for attachment in record.attachments:
         network_event(parts, record, "connect", attachment.network_id)
     for mount in record.mounts:
@@ -81,10 +81,7 @@ def _record_failure(parts: Parts, container: Container, exit_code: int, message:
     for client in container.waiting_clients:
         client.never_connects()
     container.waiting_clients.clear()
-    try:
-        parts.store.save_state(container.record, durable=False)
-    except OSError as error:
-        log.error("cannot save the state of container %s: %s", container.id, error)
+    parts.save(container.record)
     if container.record.host.auto_remove:
         begin_removal(parts, container)
 
@@ -233,7 +230,7 @@ def give_up_restarting(parts: Parts, container: Container) -> None:
         container.restart_task = None
     state = lifecycle.changed(container.record.state, Change.GIVE_UP)
     container.record = replace(container.record, state=replace(state, stopped_by_user=True))
-    parts.store.save_state(container.record, durable=False)
+    parts.save(container.record)
     container.answer_waiters(("not-running",))
     parts.log_watch.wake(str(parts.store.folder(container.id)))
 
@@ -269,7 +266,7 @@ def _report_health(parts: Parts, container: Container, found: HealthState) -> No
     if before is None or not record.state.status.is_up:
         return
     container.record = replace(record, state=replace(record.state, health=found))
-    parts.store.save_state(container.record, durable=False)
+    parts.save(container.record)
     if found.status != before.status:
         parts.publish(record, f"health_status: {found.status}")
 
@@ -334,14 +331,18 @@ async def _take_over(parts: Parts, container: Container, shim: Shim) -> None:
             for attachment in record.attachments
             if attachment.endpoint is not None
         ]
-        await parts.networks.adopt(
-            record.id,
-            endpoints,
-            await shim.network_sockets(),
-            record.ports,
-            dns=start.dns_options(record.host),
-        )
-    parts.store.save_state(container.record, durable=False)
+        try:
+            await parts.networks.adopt(
+                record.id,
+                endpoints,
+                await shim.network_sockets(),
+                record.ports,
+                dns=start.dns_options(record.host),
+            )
+        except (EngineError, OSError) as error:
+            # It runs, and must be seen to end.
+            log.error("cannot take over the network of container %s: %s", record.id, error)
+    parts.save(container.record)
     attend(parts, container, shim)
 
 

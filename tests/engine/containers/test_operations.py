@@ -738,6 +738,7 @@ async def test_what_a_crash_left_of_create_and_remove_is_cleared(engine: Engine)
     await engine.stop()
     # As if killed before config.json was written, and in the middle of a removal.
     (root / halfway / "config.json").unlink()
+    (root / halfway / "intent.json").write_text(json.dumps([volume]))
     state = {"state": {"status": "removing"}}
     (root / removing / "state.json").write_text(json.dumps(state))
     await engine.open()
