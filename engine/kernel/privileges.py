@@ -20,6 +20,7 @@ _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _SECCOMP_SET_MODE_FILTER = 1
 
+_prctl_text = function("prctl", ctypes.c_int, ctypes.c_char_p, *[ctypes.c_ulong] * 3)
 _prctl = function("prctl", ctypes.c_int, *[ctypes.c_ulong] * 4)
 
 
@@ -42,8 +43,7 @@ def set_no_new_privileges() -> None:
 
 def set_name(name: str) -> None:
     """The 15 characters that `ps -o comm` shows."""
-    buffer = ctypes.create_string_buffer(name.encode()[:15])
-    _control(_PR_SET_NAME, ctypes.addressof(buffer), name="PR_SET_NAME")
+    check(_prctl_text(_PR_SET_NAME, name.encode()[:15], 0, 0, 0), "prctl", "PR_SET_NAME")
 
 
 def clear_parent_death_signal() -> None:
@@ -111,7 +111,9 @@ def become(uid: int, gid: int, groups: tuple[int, ...]) -> None:
 
 def load_seccomp(program: bytes) -> None:
     """Install a compiled BPF filter for this process and all that come after it."""
-    buffer = ctypes.create_string_buffer(program, len(program))
+    # Not a string buffer: for each new length that is a new type, and costs as one.
+    pointer = ctypes.c_char_p(program)
+    address = ctypes.c_void_p.from_buffer(pointer).value
     # struct sock_fprog: the count of 8-byte instructions, padding, the pointer.
-    header = struct.pack("=HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
+    header = struct.pack("=HxxxxxxQ", len(program) // 8, address)
     system_call("seccomp", _SECCOMP_SET_MODE_FILTER, 0, header)

@@ -16,7 +16,7 @@ def start_time(pid: int) -> int | None:
 def _stat(pid: int) -> list[bytes] | None:
     """Fields 3 and later of /proc/PID/stat: the second may hold blanks and brackets."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stream:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stream:
             return stream.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None

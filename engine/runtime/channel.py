@@ -43,10 +43,14 @@ def send_encoded(connection: socket.socket, body: bytes, descriptors: tuple[int,
 def receive(connection: socket.socket) -> Message | None:
     """The next message, None at the end (also when the other side died)."""
     room = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
-    try:
-        body, beside, _, _ = connection.recvmsg(LONGEST, room, socket.MSG_CMSG_CLOEXEC)
-    except ConnectionResetError:
-        return None
+    while True:
+        try:
+            body, beside, _, _ = connection.recvmsg(LONGEST, room, socket.MSG_CMSG_CLOEXEC)
+            break
+        except ConnectionResetError:
+            # The other side went without having read all of ours. That is told once, before
+            # what it had sent; its last words and the end follow.
+            continue
     descriptors = array.array("i")
     for level, kind, content in beside:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

@@ -5,16 +5,21 @@ Runs between clone3 and execve in a fork of the shim; imports nothing more, rais
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from engine.kernel import process
 from engine.kernel.libc import KernelError
 from engine.runtime import channel, payload
+from engine.runtime.sequence import SpecError
 from engine.runtime.steps import Place, Refused, Step
 
+# Steps are made where they are walked: what that costs in memory goes with execve, while the
+# shim, which lives on, stays small.
+Plan = Callable[[], Sequence[Step]]
 
-def become(steps: Sequence[Step], place: Place, stdio: tuple[int, int, int] | None) -> NoReturn:
+
+def become(plan: Plan, place: Place, stdio: tuple[int, int, int] | None) -> NoReturn:
     """Never returns: either this process is another program afterwards, or it is no more."""
     code = 1
     try:
@@ -23,11 +28,14 @@ def become(steps: Sequence[Step], place: Place, stdio: tuple[int, int, int] | No
         if stdio is not None:
             for number, descriptor in enumerate(stdio):
                 os.dup2(descriptor, number)
-        for step in steps:
+        for step in plan():
             _run(step, place)
     except Refused as refused:
         code = refused.code
         _report(place, str(refused), code)
+    except SpecError as error:
+        code = 128
+        _report(place, str(error), code)
     except BaseException as error:  # noqa: BLE001 - the end of this process; the text is its log
         _report(place, f"{type(error).__name__}: {error}", code)
     finally:
@@ -113,12 +121,12 @@ def with_reaper(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 
 def start(
-    steps: Sequence[Step],
+    plan: Plan,
     place: Place,
     stdio: tuple[int, int, int] | None,
     flags: int,
 ) -> process.Child:
-    """A child in new namespaces and in the container's cgroup that walks the steps."""
+    """A child in new namespaces and in the container's cgroup that walks the plan's steps."""
     group = place.cgroup.unified_fd()
     try:
         child = process.clone3(flags, cgroup=group)
@@ -126,5 +134,5 @@ def start(
         if group >= 0:
             os.close(group)
     if child.pid == 0:
-        become(steps, place, stdio)
+        become(plan, place, stdio)
     return child

@@ -5,11 +5,10 @@ at once and the second is the shim's (CLONE_PARENT), which so can reap it and re
 """
 
 import os
-from collections.abc import Sequence
 
 from engine.kernel import mount, namespaces, process
 from engine.runtime import channel, init
-from engine.runtime.steps import Place, SetOomScore, Step
+from engine.runtime.steps import Place, SetOomScore
 
 _ALL = (
     namespaces.CLONE_NEWNS
@@ -22,7 +21,7 @@ _ALL = (
 
 
 def start(
-    steps: Sequence[Step],
+    plan: init.Plan,
     place: Place,
     stdio: tuple[int, int, int] | None,
     *,
@@ -41,12 +40,12 @@ def start(
         if group >= 0:
             os.close(group)
     if joiner.pid == 0:
-        _join(steps, place, stdio, container, oom_score)
+        _join(plan, place, stdio, container, oom_score)
     return joiner
 
 
 def _join(
-    steps: Sequence[Step],
+    plan: init.Plan,
     place: Place,
     stdio: tuple[int, int, int] | None,
     container: int,
@@ -61,7 +60,7 @@ def _join(
         child = process.clone3(reparent=True)
         if child.pid == 0:
             place.root = mount.open_by_name("/", os.O_PATH | os.O_DIRECTORY)
-            init.become(steps, place, stdio)
+            init.become(plan, place, stdio)
         channel.send(place.supervisor, {"state": "joined", "pid": child.pid}, (child.pidfd,))
     except OSError as error:
         text = f"cannot join the container: {error}"

@@ -556,7 +556,12 @@ class Shim:
         asyncio.get_running_loop().remove_reader(self._connection.fileno())
         self._connection.close()
         gone = Lost("the container's shim is gone")
-        for waiting in (self._greeting, self._start_event, *self._replies.values()):
+        unanswered: list[asyncio.Future[channel.Message] | asyncio.Future[None]] = [
+            self._greeting,
+            self._start_event,
+            *self._replies.values(),
+        ]
+        for waiting in unanswered:
             if not waiting.done():
                 waiting.set_exception(gone)
                 waiting.exception()  # nobody need be waiting

@@ -36,6 +36,9 @@ class Poller:
     def cancel(self, key: object) -> None:
         self._deadlines.pop(key, None)
 
+    def close(self) -> None:
+        self._epoll.close()
+
     def turn(self) -> None:
         """Wait for something to happen and handle it."""
         wait = -1.0

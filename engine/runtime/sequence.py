@@ -81,11 +81,16 @@ class MountOptions:
 
 @dataclass(frozen=True, slots=True)
 class Enclosure:
-    """What the supervisor sets up around the first process, and the steps in it."""
+    """The namespaces that the first process is born into."""
 
-    new_namespaces: int  # for clone3
-    joined_pid: str  # a PID namespace to be in, which only a child can be; "" = none
-    steps: tuple[Step, ...]
+    new: int  # for clone3
+    pid: str  # a PID namespace to be in, which only a child can be; "" = none
+
+
+def enclosure(spec: Mapping[str, object]) -> Enclosure:
+    new, joined = _namespaces(_mapping(spec, "linux"))
+    # The cgroup namespace comes later: its root is the group that its maker is in.
+    return Enclosure(new & ~namespaces.CLONE_NEWCGROUP, joined.get("pid", ""))
 
 
 def container_sequence(
@@ -98,7 +103,7 @@ def container_sequence(
     groups: tuple[str, ...],
     seccomp: bytes,
     last_capability: int,
-) -> Enclosure:
+) -> tuple[Step, ...]:
     """Raises SpecError for what is wrong in `spec` or can't be done."""
     _only(spec, "spec", _KNOWN)
     linux = _mapping(spec, "linux")
@@ -152,7 +157,7 @@ def container_sequence(
     last = payload_sequence(
         process, user=user, groups=groups, seccomp=seccomp, last_capability=last_capability
     )
-    return Enclosure(new & ~namespaces.CLONE_NEWCGROUP, joined.get("pid", ""), (*world, *last))
+    return (*world, *last)
 
 
 def exec_sequence(

@@ -17,19 +17,19 @@ import struct
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn, cast
 
 from engine.errors import EngineError
 from engine.kernel import namespaces, privileges, process, procfs
 from engine.oci.rootfs import Rootfs
-from engine.runtime import cgroup_tree, channel, init, join, sequence
-from engine.runtime.cgroup_tree import Cgroup
+from engine.runtime import channel, init, join, sequence
+from engine.runtime.cgroup_tree import Cgroup, Hierarchy
 from engine.runtime.channel import Message
 from engine.runtime.log_writer import LogWriter
 from engine.runtime.poller import READABLE, WRITABLE, Poller
 from engine.runtime.stdio import STDERR, STDOUT, Stdio
-from engine.runtime.steps import Place
+from engine.runtime.steps import Place, Step
 
 SOCKET = "shim.sock"
 RECORD = "shim.json"
@@ -112,7 +112,9 @@ class Exec:
 
 
 class Shim:
-    def __init__(self, connection: socket.socket, request: Mapping[str, object]) -> None:
+    def __init__(
+        self, connection: socket.socket, request: Mapping[str, object], hierarchy: Hierarchy
+    ) -> None:
         self.poller = Poller()
         self.request = request
         self.container_id = cast(str, request["container_id"])
@@ -121,7 +123,7 @@ class Shim:
         self.exec_dir = os.open(
             cast(str, request["exec_dir"]), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         )
-        self.cgroup = Cgroup(cgroup_tree.detect(), cast(str, self.linux["cgroupsPath"]))
+        self.cgroup = Cgroup(hierarchy, cast(str, self.linux["cgroupsPath"]))
         self.cgroup_made = False
         self.last_capability = cast(int, request["last_capability"])
         self.daemons: list[Daemon] = []
@@ -159,33 +161,15 @@ class Shim:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self.exec_dir)
         process_spec = cast(Mapping[str, object], self.spec.get("process") or {})
-        root = cast(Mapping[str, object], self.request["rootfs"])
-        enclosure = sequence.container_sequence(
-            self.spec,
-            container_id=self.container_id,
-            rootfs=Rootfs(
-                tuple(cast("list[str]", root["lowers"])),
-                cast(str, root["upper"]),
-                cast(str, root["work"]),
-                bool(root["read_only"]),
-            ),
-            hook=cast(str, self.request["exec_dir"]),
-            user=cast(str, self.request["user"]),
-            groups=tuple(cast("list[str]", self.request["groups"])),
-            seccomp=bytes.fromhex(cast(str, self.request["seccomp"])),
-            last_capability=self.last_capability,
-        )
-        steps = init.with_reaper(enclosure.steps) if self.request["init"] else enclosure.steps
+        enclosure = sequence.enclosure(self.spec)
         self.cgroup.create(cast(Mapping[str, object], self.linux.get("resources") or {}))
         self.cgroup_made = True
         terminal = bool(process_spec.get("terminal"))
         ours, theirs = channel.pair()
         place = Place(theirs, self.cgroup)
         pipes = None if terminal else _Pipes(stdin=bool(self.request["open_stdin"]))
-        with _joined_pid(enclosure.joined_pid):
-            child = init.start(
-                steps, place, pipes.theirs if pipes else None, enclosure.new_namespaces
-            )
+        with _joined_pid(enclosure.pid):
+            child = init.start(self._plan, place, pipes.theirs if pipes else None, enclosure.new)
         theirs.close()
         self.pid, self.pidfd = child.pid, child.pidfd
         if pipes is not None:
@@ -201,6 +185,25 @@ class Shim:
         self.broadcast({"event": "launched", **self._identity()}, descriptors)
         _close_all(descriptors[1:3])
         self._watch_oom()
+
+    def _plan(self) -> Sequence[Step]:
+        root = cast(Mapping[str, object], self.request["rootfs"])
+        steps = sequence.container_sequence(
+            self.spec,
+            container_id=self.container_id,
+            rootfs=Rootfs(
+                tuple(cast("list[str]", root["lowers"])),
+                cast(str, root["upper"]),
+                cast(str, root["work"]),
+                bool(root["read_only"]),
+            ),
+            hook=cast(str, self.request["exec_dir"]),
+            user=cast(str, self.request["user"]),
+            groups=tuple(cast("list[str]", self.request["groups"])),
+            seccomp=bytes.fromhex(cast(str, self.request["seccomp"])),
+            last_capability=self.last_capability,
+        )
+        return init.with_reaper(steps) if self.request["init"] else steps
 
     def _hold_namespaces(self) -> None:
         # While the shim holds it, the end of the container does not wait for the overlay's
@@ -417,14 +420,6 @@ class Shim:
             raise CannotStart("the container is not running")
         request = json.loads(channel.read_document(os.dup(message.descriptors[0])))
         spec = cast("Mapping[str, object]", request["process"])
-        steps = sequence.exec_sequence(
-            spec,
-            container_id=self.container_id,
-            user=request["user"],
-            groups=tuple(request["groups"]),
-            seccomp=bytes.fromhex(request["seccomp"]),
-            last_capability=self.last_capability,
-        )
         terminal = bool(spec.get("terminal"))
         key = cast(str, request["key"])
         pipes = (
@@ -438,7 +433,14 @@ class Shim:
         )
         ours, theirs = channel.pair()
         joiner = join.start(
-            steps,
+            lambda: sequence.exec_sequence(
+                spec,
+                container_id=self.container_id,
+                user=request["user"],
+                groups=tuple(request["groups"]),
+                seccomp=bytes.fromhex(request["seccomp"]),
+                last_capability=self.last_capability,
+            ),
             Place(theirs, self.cgroup),
             pipes.theirs if pipes else None,
             container=self.pidfd,
@@ -784,7 +786,7 @@ def write_document(directory: int, name: str, document: object, *, durable: bool
         os.fsync(directory)
 
 
-def main(connection: socket.socket, document: int) -> NoReturn:
+def main(connection: socket.socket, document: int, hierarchy: Hierarchy) -> NoReturn:
     """In the fork of the spawner: be the shim of the container that `document` asks for."""
     try:
         os.setsid()
@@ -795,7 +797,7 @@ def main(connection: socket.socket, document: int) -> NoReturn:
         identifier = request["container_id"]
         privileges.set_name("pycompose-shim")
         procfs.set_command_line(f"pycompose-shim {identifier}")
-        shim = Shim(connection, request)
+        shim = Shim(connection, request, hierarchy)
     except BaseException as error:  # noqa: BLE001 - the end of this process
         _refuse(connection, error)
         os._exit(1)

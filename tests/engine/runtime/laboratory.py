@@ -99,7 +99,7 @@ def spec(
                 for kind, path in kinds.items()
                 if path != "host"
             ],
-            "resources": {**_DEVICES, **(resources or {})},
+            "resources": _DEVICES | (resources or {}),
             "maskedPaths": list(MASKED),
             "readonlyPaths": list(READ_ONLY),
             "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"} | (sysctl or {}),
