@@ -2,6 +2,7 @@
 is told here: sizes, times, ports out of range, attributes that are missing.
 """
 
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -613,9 +614,13 @@ def _device_request(fields: Fields) -> DeviceRequest:
     )
 
 
+# Swarm's words, and those of `restart` that Compose takes for them.
+_CONDITIONS = ("none", "on-failure", "any", "no", "always", "unless-stopped")
+
+
 def _restart_policy(fields: Fields) -> RestartPolicy:
     return RestartPolicy(
-        condition=_choice(fields, "condition", ("none", "on-failure", "any")),
+        condition=_choice(fields, "condition", _CONDITIONS),
         delay=fields.duration("delay"),
         max_attempts=fields.count("max_attempts"),
         window=fields.duration("window"),
@@ -707,17 +712,44 @@ def bind_network(key: str, fields: Fields, project_name: str) -> Network:
 def _ipam(fields: Fields) -> Ipam:
     return Ipam(
         driver=fields.text("driver"),
-        config=tuple(
-            IpamPool(
-                subnet=entry.text("subnet"),
-                gateway=entry.text("gateway"),
-                ip_range=entry.text("ip_range"),
-                aux_addresses=entry.pairs("aux_addresses"),
-            )
-            for entry in fields.each("config")
-        ),
+        config=tuple(_pool(entry) for entry in fields.each("config")),
         options=fields.pairs("options"),
     )
+
+
+def _pool(fields: Fields) -> IpamPool:
+    subnet = _subnet(fields, "subnet")
+    inner = _subnet(fields, "ip_range")
+    if subnet and inner and not (inner.version == subnet.version and inner.subnet_of(subnet)):  # type: ignore[arg-type]
+        fields.add("ip_range", f"{inner} lies outside of the subnet {subnet}")
+    gateway = _address(fields, "gateway")
+    if subnet and _is_address(gateway) and ipaddress.ip_address(gateway) not in subnet:
+        fields.add("gateway", f"{gateway} lies outside of the subnet {subnet}")
+    return IpamPool(
+        subnet=fields.text("subnet"),
+        gateway=gateway,
+        ip_range=fields.text("ip_range"),
+        aux_addresses=fields.pairs("aux_addresses"),
+    )
+
+
+def _subnet(fields: Fields, key: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    given = fields.text(key)
+    if not given:
+        return None
+    try:
+        return ipaddress.ip_network(given, strict=False)
+    except ValueError:
+        fields.add(key, f'"{given}" isn\'t a subnet', 'write it as in "10.5.0.0/16"')
+        return None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def bind_volume(key: str, fields: Fields, project_name: str) -> Volume:

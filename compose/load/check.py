@@ -1,7 +1,9 @@
 """Rules that no schema can say: names that must exist, things that exclude each other. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import TypeAlias
 
 from compose.errors import Problem
 from compose.load.defaults import shared_namespaces
@@ -12,6 +14,8 @@ from compose.model.port import Port
 from compose.model.project import Place, Project, dotted
 from compose.model.resources import FileObject
 from compose.model.service import Service
+
+_Subnet: TypeAlias = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ def check_project(known: Known) -> list[Problem]:
         problems.extend(_check_service(service, known))
     problems.extend(_check_container_names(project))
     problems.extend(_check_host_ports(project))
+    problems.extend(_check_addresses(project))
     problems.extend(_check_resources(project))
     problems.extend(_check_cycles(project))
     return problems
@@ -81,6 +86,64 @@ def _check_networks(service: Service, project: Project) -> Iterator[Problem]:
     for key in service.networks:
         if key not in project.networks:
             yield _undefined(project, "network", key, project.networks, *place, "networks", key)
+
+
+def _check_addresses(project: Project) -> Iterator[Problem]:
+    """Addresses that services ask for: inside a subnet of the network, and each asked for once."""
+    owners: dict[tuple[str, str], Place] = {}
+    for service in project.services.values():
+        for key, attachment in service.networks.items():
+            network = project.networks.get(key)
+            if network is None:
+                continue
+            subnets = [_subnet(pool.subnet) for pool in network.ipam.config]
+            for attribute in ("ipv4_address", "ipv6_address"):
+                address: str = getattr(attachment, attribute)
+                if not _is_address(address):
+                    continue
+                place: Place = ("services", service.name, "networks", key, attribute)
+                if not network.external and None not in subnets:
+                    yield from _outside(project, address, subnets, network.key, place)
+                owner = owners.setdefault((key, address), place)
+                if owner != place:
+                    yield project.problem(
+                        f"the address {address} is taken by the service {owner[1]} at "
+                        f"{project.at(*owner)}",
+                        *place,
+                        hint="choose another address for one of the two",
+                    )
+
+
+def _outside(
+    project: Project, address: str, subnets: Sequence[_Subnet | None], key: str, place: Place
+) -> Iterator[Problem]:
+    if any(subnet is not None and ip_address(address) in subnet for subnet in subnets):
+        return
+    if subnets:
+        shown = ", ".join(str(subnet) for subnet in subnets)
+        what = f'{address} lies outside of the network "{key}", which is {shown}'
+        yield project.problem(what, *place, hint="choose an address of that subnet")
+    else:
+        yield project.problem(
+            f'the network "{key}" has no subnet of its own choice, so no address can be asked for',
+            *place,
+            hint=f'give the network "{key}" an "ipam:" with a "subnet:"',
+        )
+
+
+def _subnet(text: str) -> _Subnet | None:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_references(service: Service, known: Known) -> Iterator[Problem]:
