@@ -173,12 +173,11 @@ def _system_mounts(host: HostConfig) -> Iterable[dict[str, object]]:
     yield _mount("/dev/pts", "devpts", "devpts", pts)
     yield _mount("/sys", "sysfs", "sysfs", [*hardened, access])
     yield _mount("/sys/fs/cgroup", "cgroup", "cgroup", [access, *hardened])
-    if host.ipc_mode == "host":
-        yield _mount("/dev/mqueue", "bind", "/dev/mqueue", ["rbind", *hardened])
-        yield _mount("/dev/shm", "bind", "/dev/shm", ["rbind", *hardened])
-        return
+    # Each IPC namespace has one: mounted from the host's, it shows the host's queues.
     yield _mount("/dev/mqueue", "mqueue", "mqueue", hardened)
-    if host.ipc_mode != "none":
+    if host.ipc_mode == "host":
+        yield _mount("/dev/shm", "bind", "/dev/shm", ["rbind", *hardened])
+    elif host.ipc_mode != "none":
         size = host.shm_size or DEFAULT_SHM_SIZE
         yield _mount("/dev/shm", "tmpfs", "shm", [*hardened, "mode=1777", f"size={size}"])
 

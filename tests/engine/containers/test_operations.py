@@ -458,6 +458,23 @@ async def test_networks_come_and_go_while_it_runs(engine: Engine) -> None:
     assert all(one.endpoint is not None for one in engine.get(identifier).attachments)
 
 
+async def test_namespaces_of_the_host_are_shared_on_wish(engine: Engine) -> None:
+    script = (
+        "for kind in ipc uts pid net; do readlink /proc/self/ns/$kind; done; stat -c %d /dev/shm"
+    )
+    host = HostConfig(ipc_mode="host", uts_mode="host", pid_mode="host", network_mode="host")
+    code, output = await engine.finish("sh", "-c", script, host=host)
+    expected = [
+        os.readlink(f"/proc/thread-self/ns/{kind}") for kind in ("ipc", "uts", "pid", "net")
+    ]
+    assert (code, output.splitlines()) == (0, [*expected, str(os.stat("/dev/shm").st_dev)])
+    first = await engine.run("sleep", "1000")
+    _, output = await engine.finish(
+        "readlink", "/proc/self/ns/pid", host=HostConfig(pid_mode=f"container:{first}")
+    )
+    assert output.strip() == os.readlink(f"/proc/{engine.get(first).state.pid}/ns/pid")
+
+
 async def test_unknown_network_is_refused_at_start(engine: Engine) -> None:
     identifier = await engine.create("true", host=HostConfig(network_mode="nonet"))
     with pytest.raises(
