@@ -6,19 +6,16 @@ import time
 
 from aiohttp import web
 
-from engine.api.answer import COMMON_HEADERS, empty, reply
+from engine.api.answer import empty, reply
 from engine.api.parts import Engine
 from engine.api.request import Request
 from engine.api.selection import ContainerFacts, select_containers, wanted_for_prune
 from engine.api.shown import container_json, container_summary
-from engine.api.streams import JSON, TAR, Stream, carry, send_all, stream_type
+from engine.api.streams import JSON, Stream, carry, send_all, stream_type
 from engine.api.wire import read_create, read_update
-from engine.containers.archive import stat_header
 from engine.containers.model import LogQuery, Record
 from engine.errors import EngineError, InvalidRequest, NotFound
 from engine.ids import short_id
-
-PATH_STAT = "X-Docker-Container-Path-Stat"
 
 
 async def create(request: Request, engine: Engine) -> web.Response:
@@ -244,30 +241,3 @@ async def prune(request: Request, engine: Engine) -> web.Response:
         200,
         {"ContainersDeleted": pruned.deleted or None, "SpaceReclaimed": pruned.space_reclaimed},
     )
-
-
-async def stat_archive(request: Request, engine: Engine) -> web.Response:
-    found = await engine.containers.stat_path(request["id"], read_path(request))
-    return web.Response(headers={**COMMON_HEADERS, PATH_STAT: stat_header(found)})
-
-
-async def get_archive(request: Request, engine: Engine) -> web.StreamResponse:
-    found, pieces = await engine.containers.read_archive(request["id"], read_path(request))
-    return await send_all(request, TAR, pieces, {PATH_STAT: stat_header(found)})
-
-
-async def put_archive(request: Request, engine: Engine) -> web.Response:
-    await engine.containers.write_archive(
-        request["id"],
-        read_path(request),
-        request.chunks(),
-        keep_kinds=request.query.flag("noOverwriteDirNonDir"),
-    )
-    return empty(200)
-
-
-def read_path(request: Request) -> str:
-    path = request.query.text("path")
-    if not path:
-        raise InvalidRequest("bad parameter: path cannot be empty")
-    return path

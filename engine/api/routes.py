@@ -58,9 +58,6 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/containers/{id}/resize", containers.resize),
     Route("POST", "/containers/{id}/attach", containers.attach),
     Route("POST", "/containers/{id}/wait", containers.wait),
-    Route("HEAD", "/containers/{id}/archive", containers.stat_archive),
-    Route("GET", "/containers/{id}/archive", containers.get_archive),
-    Route("PUT", "/containers/{id}/archive", containers.put_archive),
     Route("DELETE", "/containers/{id}", containers.remove),
     #
     Route("POST", "/containers/{id}/exec", execs.create),
