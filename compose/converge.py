@@ -343,8 +343,11 @@ async def _wait_until_ready(
 async def _ready(watch: ContainerWatch, containers: Collection[str]) -> None:
     try:
         await await_ready(watch, containers)
-    except* WaitFailed as group:
-        raise _first(group) from None
+    except BaseExceptionGroup as group:
+        failed, others = group.split(WaitFailed)
+        if failed is None or others is not None:
+            raise
+        raise _first(failed) from None
 
 
 def _first(group: BaseExceptionGroup[WaitFailed]) -> WaitFailed:

@@ -78,7 +78,7 @@ async def _await_started(watch: ContainerWatch, container: str) -> None:
 async def _await_healthy(watch: ContainerWatch, container: str) -> None:
     details = await watch.look(container)
     state = watch.state(container)
-    if not state.health and details.running:
+    if not details.health and details.running:
         raise WaitFailed(f"container {details.name} has no healthcheck")
     patience = asyncio.get_running_loop().time() + details.start_period
     while True:

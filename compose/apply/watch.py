@@ -49,7 +49,10 @@ class ContainerWatch:
         details = await self.engine.containers.inspect(container)
         state = self.states.setdefault(details.id, ContainerState(details.id))
         if state.seen_at != before:
-            return details  # an event came in between: it is the newer
+            # An event came in between: it is the newer, but doesn't tell everything.
+            state.status = state.status or details.status
+            state.health = state.health or ("starting" if details.health else "")
+            return details
         state.status = details.status
         state.exit_code = details.exit_code
         state.started_at = details.started_at

@@ -133,25 +133,30 @@ class PlanBuilder:
         return key
 
     def finish(self) -> Plan:
-        """The steps in order; what is named in `after` but was not needed is left out."""
+        """Steps and changes in the order in which they begin; what is named in `after` but was
+        not needed is left out."""
         known = self.steps
-        ordered = _in_order(
-            {
-                key: tuple(name for name in step.after if name in known)
-                for key, step in known.items()
-            }
-        )
+        after = {
+            key: tuple(name for name in step.after if name in known) for key, step in known.items()
+        }
+        ordered = _in_order(after)
+        places: dict[int, int] = {}
+        for key in ordered:
+            if (change := known[key].change) is not None:
+                places.setdefault(change, len(places))
         steps = tuple(
-            _with_after(known[key], tuple(name for name in known[key].after if name in known))
-            for key in ordered
+            Step(
+                step.key,
+                step.action,
+                None if step.change is None else places[step.change],
+                after[step.key],
+                step.undo,
+                step.until,
+            )
+            for step in map(known.__getitem__, ordered)
         )
-        return Plan(self.project, tuple(self.changes), steps, tuple(self.notes))
-
-
-def _with_after(step: Step, after: tuple[str, ...]) -> Step:
-    if after == step.after:
-        return step
-    return Step(step.key, step.action, step.change, after, step.undo, step.until)
+        changes = tuple(self.changes[change] for change in places)
+        return Plan(self.project, changes, steps, tuple(self.notes))
 
 
 def _in_order(after: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -271,8 +271,8 @@ def test_a_changed_network_is_made_anew_and_containers_are_put_back() -> None:
     assert (
         planned(newer, observed)
         == """\
-recreate network default   internal added                 after: web.1
 restart web.1              network default is recreated   after: network default
+recreate network default   internal added                 after: web.1
 """
     )
     after = applied(newer, observed)
