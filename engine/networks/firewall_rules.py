@@ -274,16 +274,8 @@ CHAINS = (
         Hook.PREROUTING,
         RAW,
         (
-            (
-                InterfaceIs(IIF, "lo", negated=True),
-                AddressIn("daddr", "127.0.0.0", 8),
-                Verdict.DROP,
-            ),
-            (
-                InterfaceIs(IIF, "lo", negated=True),
-                AddressIn("saddr", "127.0.0.0", 8),
-                Verdict.DROP,
-            ),
+            (_FROM_ELSEWHERE, AddressIn("daddr", "127.0.0.0", 8), Verdict.DROP),
+            (_FROM_ELSEWHERE, AddressIn("saddr", "127.0.0.0", 8), Verdict.DROP),
         ),
     ),
     Chain("prerouting", "nat", Hook.PREROUTING, DSTNAT, _TO_PUBLISHED),

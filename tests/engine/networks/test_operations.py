@@ -132,17 +132,20 @@ async def test_port_of_loopback_is_only_there(machine: Machine) -> None:
         assert not reaches("10.9.0.1", 8080)
         assert not answering(client, "10.9.0.1", 8080)
         assert not answering(other.namespace, "10.9.0.1", 8080)
-        # CVE-2020-8558: a neighbour that routes 127/8 to this host.
-        client.run(lambda: Path("/proc/sys/net/ipv4/conf/all/route_localnet").write_text("1"))
-        client.run(lambda: route_loopback_away("10.9.0.1"))
-        assert not answering(client, "127.0.0.1", 8080)
+        # CVE-2020-8558: a neighbour or a container that sends 127.0.0.1 to this host.
+        Path("/proc/sys/net/ipv4/conf/lan0/route_localnet").write_text("1")
+        gateway = front.pools[0].gateway
+        for namespace, host in ((client, "10.9.0.1"), (other.namespace, gateway)):
+            namespace.run(lambda host=host: route_loopback_to(host))  # type: ignore[misc]
+            assert not answering(namespace, "127.0.0.1", 8080)
 
 
-def route_loopback_away(gateway: str) -> None:
+def route_loopback_to(gateway: str) -> None:
     from pyroute2 import IPRoute
 
+    Path("/proc/sys/net/ipv4/conf/all/route_localnet").write_text("1")
     with IPRoute() as route:
-        route.flush_routes(table=255)
+        route.addr("del", index=1, address="127.0.0.1", prefixlen=8)
         route.route("add", dst="127.0.0.1/32", gateway=gateway)
 
 
