@@ -35,6 +35,16 @@ _PROGRAMS = frozenset(
 )
 # Shown as an ordinary user of the host sees them.
 _SHARED = ("etc", "usr/local/etc")
+# Hidden also where they aren't there yet: what passwd(1), visudo(8), ssh-keygen(1) and their like
+# make while a container runs would show in it at once. All else that becomes private on the host
+# is hidden from a container's next start on.
+_SECRETS = (
+    *(f"etc/{name}{end}" for name in ("shadow", "gshadow") for end in ("", "-", "+", ".lock")),
+    *("etc/nshadow", "etc/ngshadow", "etc/security/opasswd", "etc/security/nopasswd"),
+    *("etc/sudoers", "etc/sudoers.d", "etc/sudoers.tmp", "etc/krb5.keytab"),
+    *(f"etc/ssh/ssh_host_{kind}_key" for kind in ("dsa", "ecdsa", "ed25519", "rsa")),
+    *("etc/ssl/private", "etc/letsencrypt", "etc/wireguard", "etc/pki/tls/private"),
+)
 # What package managers know about the programs in /usr. Without it none could add to them.
 _DATABASES = ("var/lib/dpkg", "var/lib/apt", "var/lib/rpm", "var/lib/pacman", "var/lib/ucf")
 # A fresh machine's empty folders.
@@ -194,6 +204,8 @@ def host_mask(root: str, private: Sequence[str]) -> Mask:
             scan.redirect(name)
     for name in _SHARED:
         scan.hide_unreadable(name)
+    for name in _SECRETS:
+        scan.hide_for_good(name)
     for name in MOUNT_POINTS:
         scan.put(MaskEntry(name, "file", 0o644))
     scan.hide_private(private)
@@ -248,6 +260,14 @@ class _Scan:
                     elif stat.S_ISDIR(mode):
                         waiting.append(path)
 
+    def hide_for_good(self, name: str) -> None:
+        """Hide `name` though it may not be there; if not even its folder is, hide that."""
+        path = PurePosixPath(name)
+        while len(path.parts) > 1 and not self._is_folder(str(path.parent)):
+            path = path.parent
+        if not self._is_hidden(str(path)):
+            self.put(MaskEntry(str(path), "whiteout"))
+
     def hide_private(self, private: Sequence[str]) -> None:
         root = PurePosixPath(self._root)
         for path in private:
@@ -279,6 +299,10 @@ class _Scan:
             if entry is not None:
                 return entry.kind != "folder"
         return False
+
+    def _is_folder(self, name: str) -> bool:
+        found = self._lstat(name)
+        return found is not None and stat.S_ISDIR(found.st_mode)
 
     def _lstat(self, name: str) -> os.stat_result | None:
         try:

@@ -171,6 +171,18 @@ def test_another_directory_hides_only_the_engine(fake_host: Path) -> None:
     assert directory_mask(str(fake_host), ["/elsewhere"]).entries == ()
 
 
+def test_secrets_that_come_later_are_hidden_too(fake_host: Path, tmp_path: Path) -> None:
+    """passwd(1) writes a new shadow file beside the old one, while containers run."""
+    mask = host_mask(str(fake_host), [])
+    layer = tmp_path / "mask"
+    make_mask(mask, layer)
+    (fake_host / "etc/nshadow").write_text("new hashes")
+    (fake_host / "etc/ssh").mkdir()
+    (fake_host / "etc/ssh/ssh_host_rsa_key").write_text("key")
+    printed = in_overlay([str(layer), str(fake_host)], tmp_path, "find", "etc", "-printf", "%P\n")
+    assert not {"nshadow", "ssh", "ssh/ssh_host_rsa_key", "shadow"} & set(printed.split())
+
+
 def test_a_change_on_the_host_is_noticed(fake_host: Path) -> None:
     mask = host_mask(str(fake_host), [])
     assert mask.is_current()
