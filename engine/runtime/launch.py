@@ -201,7 +201,7 @@ class Spawner:
                 _command(),
                 _environment(),
                 file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
                     (os.POSIX_SPAWN_DUP2, 2, 1),
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
                 ],

@@ -2,8 +2,9 @@
 
 Forked by the spawner, it outlives both spawner and daemon. A daemon talks to it through the
 socket it was launched with or, later, through `shim.sock` in the container's exec directory.
-State on disk there: `shim.json` (who runs), `exit.json` (how it ended; written before anybody is
-told). When the container ended and no daemon is connected, the shim cleans up and goes.
+State on disk there: `shim.json` says who runs, `exit.json` how it ended, written before anybody is
+told, `shim.log` what went wrong with the shim itself. When the container ended and no daemon is
+connected, the shim cleans up and goes.
 """
 
 import contextlib
@@ -14,7 +15,6 @@ import select
 import signal
 import socket
 import struct
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ from typing import NoReturn, cast
 from engine.errors import EngineError
 from engine.kernel import namespaces, privileges, process, procfs
 from engine.oci.rootfs import Rootfs
-from engine.runtime import channel, init, join, sequence
+from engine.runtime import channel, init, join, refuge, sequence
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
 from engine.runtime.channel import Message
 from engine.runtime.log_writer import LogWriter
@@ -34,12 +34,16 @@ from engine.runtime.steps import Place, Step
 SOCKET = "shim.sock"
 RECORD = "shim.json"
 EXIT = "exit.json"
+LOG = "shim.log"
 DNS_ADDRESS = "127.0.0.11"
 _MOST_QUEUED = 4096  # messages to one daemon that does not read
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 _NETLINK_ROUTE = 0
 _NETLINK_NETFILTER = 12
+
+# What may go wrong in a start without being a mistake of ours.
+_EXPECTED = (OSError, sequence.SpecError, EngineError)
 
 Reply = Callable[[Mapping[str, object], tuple[int, ...]], None]
 
@@ -615,7 +619,7 @@ class Shim:
             write_document(self.exec_dir, EXIT, self.exit, durable=True)
         except OSError as error:
             # A full disk must not hide the end from a daemon that listens.
-            sys.stderr.write(f"cannot write {EXIT}: {error}\n")
+            self.complain(f"cannot write {EXIT}: {error}\n")
         self.broadcast({"event": "exited", **self.exit})
         self.stdio.close_clients()
         self._close_network()
@@ -657,6 +661,7 @@ class Shim:
             for name in (SOCKET, RECORD):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=self.exec_dir)
+        refuge.leave(self.cgroup.hierarchy)
 
     def undo_before(self, tell: Callable[[], None]) -> NoReturn:
         """End a start that failed: first clean up, then say so."""
@@ -673,6 +678,14 @@ class Shim:
 
     def undo(self) -> NoReturn:
         self.undo_before(lambda: None)
+
+    def complain(self, text: str) -> None:
+        """Write down what is wrong with this shim itself; the container's log is not for that."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        with contextlib.suppress(OSError):
+            own_log = os.open(LOG, flags, 0o600, dir_fd=self.exec_dir)
+            os.write(own_log, text.encode())
+            os.close(own_log)
 
     def serve(self) -> NoReturn:
         while True:
@@ -798,26 +811,31 @@ def main(connection: socket.socket, document: int, hierarchy: Hierarchy) -> NoRe
         privileges.set_name("pycompose-shim")
         procfs.set_command_line(f"pycompose-shim {identifier}")
         shim = Shim(connection, request, hierarchy)
+        # Not the daemon's: whoever reads that waits for its end, which we outlive.
+        for descriptor in (1, 2):
+            os.dup2(0, descriptor)
     except BaseException as error:  # noqa: BLE001 - the end of this process
         _refuse(connection, error)
         os._exit(1)
     try:
         shim.launch()
     except BaseException as error:  # noqa: BLE001 - undone and told
+        if not isinstance(error, _EXPECTED):
+            shim.complain(traceback.format_exc())
         failed = error
         shim.undo_before(lambda: _refuse(connection, failed))
     try:
         shim.serve()
     except BaseException:  # noqa: BLE001 - its log is all that can be had
-        traceback.print_exc()
+        shim.complain(traceback.format_exc())
     finally:
         os._exit(1)
 
 
 def _refuse(connection: socket.socket, error: BaseException) -> None:
     text = str(error) or type(error).__name__
-    if not isinstance(error, OSError | sequence.SpecError | CannotStart | EngineError):
-        traceback.print_exc()
+    if not isinstance(error, _EXPECTED):
+        text = f"{type(error).__name__}: {error}"
     with contextlib.suppress(OSError):
         connection.setblocking(True)
         channel.send(connection, {"event": "failed", "error": text, "code": 128})

@@ -17,7 +17,7 @@ import sys
 from typing import NoReturn
 
 from engine.kernel import privileges, process, procfs
-from engine.runtime import cgroup_tree, channel, shim
+from engine.runtime import cgroup_tree, channel, refuge, shim
 from engine.runtime.cgroup_tree import Hierarchy
 from engine.runtime.rehearsal import rehearse, rehearse_steps
 
@@ -33,6 +33,10 @@ def main() -> NoReturn:
     connection = socket.socket(fileno=CONNECTION)
     connection.set_inheritable(False)
     hierarchy = cgroup_tree.detect()
+    try:
+        refuge.enter(hierarchy)
+    except OSError as error:
+        sys.stderr.write(f"containers end with the engine's service: {error}\n")
     _harden(hierarchy)
     channel.send(connection, {"ready": os.getpid()})
     waiting = select.poll()
@@ -43,6 +47,7 @@ def main() -> NoReturn:
             spare = _make_spare(connection, hierarchy)
         message = channel.receive(connection)
         if message is None:
+            refuge.leave(hierarchy)
             os._exit(0)
         document, shim_end = message.descriptors
         if spare is None or not _hand_over(spare, document, shim_end):
@@ -93,6 +98,7 @@ def _wait_as_spare(connection: socket.socket, hierarchy: Hierarchy) -> NoReturn:
             connection.close()
             document, shim_end = message.descriptors
             shim.main(socket.socket(fileno=shim_end), document, hierarchy)
+        refuge.leave(hierarchy)
     finally:
         os._exit(0)
 

@@ -212,6 +212,42 @@ async def laboratory() -> AsyncIterator[Laboratory]:
         shutil.rmtree(folder)
 
 
+async def ended(pid: int) -> None:
+    """Returns when a process that may not be a child is no more."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    gone: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(descriptor, _wake, gone)
+    async with asyncio.timeout(10):
+        await gone
+    loop.remove_reader(descriptor)
+    os.close(descriptor)
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+# Run as a program: a daemon that starts one container, given as a pickle, and stays.
+DAEMON = """
+import asyncio, os, pickle, sys
+from engine.runtime.launch import Spawner
+
+async def main():
+    spawner = await Spawner.start()
+    shim = await spawner.launch(pickle.loads(bytes.fromhex(sys.argv[1])))
+    await shim.go()
+    print("started", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
 def unframe(stream: bytes) -> tuple[bytes, bytes]:
     """stdout and stderr of what stdcopy frames hold."""
     streams = {1: bytearray(), 2: bytearray()}

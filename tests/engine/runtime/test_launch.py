@@ -15,8 +15,10 @@ import pytest
 
 from engine.runtime.launch import ExitStatus, LogTarget, Shim, StartFailed, read_exit
 from tests.engine.runtime.laboratory import (
+    DAEMON,
     PREFIX,
     Laboratory,
+    ended,
     exec_request,
     is_running,
     read_log,
@@ -24,26 +26,6 @@ from tests.engine.runtime.laboratory import (
 )
 
 pytestmark = pytest.mark.kernel
-
-
-async def ended(pid: int) -> None:
-    """Returns when a process that may not be a child is no more."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    loop = asyncio.get_running_loop()
-    gone: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(descriptor, _wake, gone)
-    async with asyncio.timeout(10):
-        await gone
-    loop.remove_reader(descriptor)
-    os.close(descriptor)
-
-
-def _wake(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)
 
 
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 0)])
@@ -344,7 +326,7 @@ async def test_killed_daemon_loses_nothing(lab: Laboratory) -> None:
     """A daemon in a process of its own, killed by SIGKILL while its container runs."""
     request = lab.request("sh", "-c", "echo one; read x; echo two; exit 4", open_stdin=True)
     daemon = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", _DAEMON, pickle.dumps(request).hex()),
+        *(sys.executable, "-c", DAEMON, pickle.dumps(request).hex()),
         stdout=asyncio.subprocess.PIPE,
         env={"PYTHONPATH": str(Path(__file__).parents[3])},
     )
@@ -360,21 +342,6 @@ async def test_killed_daemon_loses_nothing(lab: Laboratory) -> None:
     assert (await shim.exited).code == 4
     writer.close()
     assert read_log(request.log.path) == b"one\ntwo\n"
-
-
-_DAEMON = """
-import asyncio, os, pickle, sys
-from engine.runtime.launch import Spawner
-
-async def main():
-    spawner = await Spawner.start()
-    shim = await spawner.launch(pickle.loads(bytes.fromhex(sys.argv[1])))
-    await shim.go()
-    print("started", flush=True)
-    await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
 
 
 async def test_killed_shim_is_reported_and_leaves_nothing(lab: Laboratory) -> None:

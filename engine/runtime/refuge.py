@@ -1,0 +1,50 @@
+"""A cgroup for the spawner and the shims, outside of the service that the daemon may be.
+
+systemd ends a service by killing everything in the service's cgroup; containers have their own,
+but their shims are born in the daemon's. Only the trees that systemd tracks services in matter.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from engine.kernel import procfs
+from engine.runtime.cgroup_tree import Hierarchy
+
+GROUP = "pycompose-shims"
+
+
+def enter(hierarchy: Hierarchy) -> None:
+    """Leave a service's cgroup, if this process is in one; shims inherit that. OSError: cannot."""
+    for root, path in _tracked(hierarchy):
+        if path not in ("/", f"/{GROUP}"):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(f"{root}/{GROUP}", 0o755)
+            _move(f"{root}/{GROUP}")
+
+
+def leave(hierarchy: Hierarchy) -> None:
+    """Whoever is the last in there takes the group away."""
+    for root, path in _tracked(hierarchy):
+        if path == f"/{GROUP}":
+            with open(f"{root}/{GROUP}/cgroup.procs") as stream:
+                inside = stream.read().split()
+            if inside == [str(os.getpid())]:
+                _move(root)
+                # Another may have come in between: it is the last one then.
+                with contextlib.suppress(OSError):
+                    os.rmdir(f"{root}/{GROUP}")
+
+
+def _tracked(hierarchy: Hierarchy) -> Iterator[tuple[str, str]]:
+    """(mount point, path of this process) where systemd keeps its services."""
+    own = procfs.cgroup_paths(os.getpid())
+    for tree in hierarchy.trees:
+        name = "" if tree.unified else "name=systemd"
+        if (tree.unified or "systemd" in tree.controllers) and name in own:
+            yield tree.point, own[name]
+
+
+def _move(directory: str) -> None:
+    with open(f"{directory}/cgroup.procs", "w") as stream:
+        stream.write("0")
