@@ -2,39 +2,21 @@
 is told here: sizes, times, ports out of range, attributes that are missing.
 """
 
-import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
+from compose.load.bind_build import bind_build, bind_hosts, bind_ulimits
+from compose.load.bind_deploy import bind_deploy, bind_device_request
+from compose.load.bind_mounts import bind_mount, bind_reference, bind_secret_reference
 from compose.load.defaults import with_defaults
 from compose.load.fields import Fields, absolute
 from compose.load.nearest import nearest
-from compose.load.short import BadSyntax, check_host_ip, clean, port_range
-from compose.load.tree import Map, Scalar, Sequence, spelled
-from compose.model.build import Build, Ulimit
-from compose.model.deploy import (
-    Deploy,
-    DeviceRequest,
-    GenericResource,
-    Placement,
-    Resource,
-    RestartPolicy,
-    UpdateConfig,
-)
+from compose.load.short import BadSyntax, check_host_ip, port_range
+from compose.load.tree import Map, Scalar, Sequence
 from compose.model.health import HealthCheck
-from compose.model.mount import (
-    BindOptions,
-    FileReference,
-    ImageOptions,
-    Mount,
-    MountType,
-    TmpfsOptions,
-    VolumeOptions,
-)
 from compose.model.port import Port
-from compose.model.resources import ConfigFile, Ipam, IpamPool, Model, Network, Secret, Volume
 from compose.model.service import (
     Attachment,
     BlkioConfig,
@@ -94,10 +76,6 @@ def bind_service(
     return Service(name=name, **with_defaults(given))
 
 
-def _maybe(bind: Callable[[Fields], T], fields: Fields | None) -> T | None:
-    return bind(fields) if fields is not None else None
-
-
 def _image(fields: Fields) -> str:
     image = fields.text("image")
     if image.startswith(ROOTFS):
@@ -137,11 +115,11 @@ def _host_name(fields: Fields, key: str) -> str:
     return name
 
 
-def _mac_address(fields: Fields) -> str:
-    address = fields.text("mac_address")
+def _mac_address(fields: Fields, key: str = "mac_address") -> str:
+    address = fields.text(key)
     if address and not _MAC.fullmatch(address):
         fields.add(
-            "mac_address",
+            key,
             f'"{address}" isn\'t a MAC address',
             'write six pairs of hex digits, as in "02:42:ac:11:00:02"',
         )
@@ -182,14 +160,6 @@ def _percent(fields: Fields, key: str) -> int | None:
     return value
 
 
-def _not_negative(fields: Fields, key: str) -> float | None:
-    value = fields.number(key)
-    if value is not None and value < 0:
-        fields.add(key, f"{value:g} is negative: it must be 0 or more")
-        return None
-    return value
-
-
 def _microseconds(fields: Fields, key: str) -> int:
     """CPU times: a number of microseconds, or a time with its unit."""
     node = fields.scalar(key)
@@ -213,14 +183,6 @@ def _expose(fields: Fields) -> tuple[str, ...]:
                 'write it as in "3000", "3000/udp" or "3000-3005"',
             )
     return ports
-
-
-def _hosts(fields: Fields) -> dict[str, tuple[str, ...]]:
-    hosts: dict[str, tuple[str, ...]] = {}
-    for line in fields.texts("extra_hosts"):
-        name, _, address = line.partition("=")
-        hosts[name] = (*hosts.get(name, ()), address)
-    return hosts
 
 
 def _ports(fields: Fields) -> tuple[Port, ...]:
@@ -342,21 +304,12 @@ def _attachment(fields: Fields) -> Attachment:
         driver_opts=fields.pairs("driver_opts"),
         gw_priority=fields.whole_or("gw_priority", 0),
         interface_name=fields.text("interface_name"),
-        ipv4_address=_address(fields, "ipv4_address"),
-        ipv6_address=_address(fields, "ipv6_address"),
+        ipv4_address=fields.address("ipv4_address"),
+        ipv6_address=fields.address("ipv6_address"),
         link_local_ips=fields.texts("link_local_ips"),
         mac_address=_mac_address(fields),
         priority=fields.whole_or("priority", 0),
     )
-
-
-def _address(fields: Fields, key: str) -> str:
-    address = fields.text(key)
-    try:
-        check_host_ip(address)
-    except BadSyntax as error:
-        fields.add(key, error.what, "write an address inside the subnet of the network")
-    return address
 
 
 def _logging(fields: Fields) -> Logging:
@@ -390,28 +343,6 @@ def _device(fields: Fields) -> Device:
     )
 
 
-def _ulimits(fields: Fields) -> list[tuple[str, Ulimit]]:
-    limits = fields.inner("ulimits")
-    found: list[tuple[str, Ulimit]] = []
-    for key in limits.names() if limits else ():
-        assert limits is not None
-        both = limits.inner(key)
-        if both is None:
-            single = limits.whole(key)
-            if single is not None:
-                found.append((key, Ulimit(single, single, single=True)))
-            continue
-        for name in ("soft", "hard"):
-            both.required(name, "write both soft and hard, or one number for both")
-        soft, hard = both.whole("soft"), both.whole("hard")
-        if soft is None or hard is None:
-            continue
-        if hard != -1 and (soft == -1 or soft > hard):
-            both.add("soft", f"the soft limit {soft} is above the hard limit {hard}")
-        found.append((key, Ulimit(soft, hard)))
-    return found
-
-
 def _blkio(fields: Fields) -> BlkioConfig:
     def limits(key: str) -> tuple[ThrottleDevice, ...]:
         return tuple(
@@ -435,382 +366,6 @@ def _blkio(fields: Fields) -> BlkioConfig:
         device_write_bps=limits("device_write_bps"),
         device_write_iops=limits("device_write_iops"),
     )
-
-
-# ---- mounts ----
-
-
-def _mount(fields: Fields) -> Mount:
-    kind = fields.text("type")
-    if not kind:
-        fields.required("type", "write one of: " + ", ".join(MountType))
-    type_ = MountType(kind) if kind in list(MountType) else MountType.VOLUME
-    fields.required("target", "say where in the container it is mounted")
-    source = fields.path("source") if type_ is MountType.BIND else fields.text("source")
-    if type_ is MountType.BIND and not source:
-        fields.required("source", "say which folder or file of the host is mounted")
-    bind, volume = fields.inner("bind"), fields.inner("volume")
-    tmpfs, image = fields.inner("tmpfs"), fields.inner("image")
-    for name, given in (("bind", bind), ("volume", volume), ("tmpfs", tmpfs), ("image", image)):
-        if given is not None and kind and name != type_ and given.node.entries:
-            fields.add(
-                name,
-                f'"{name}" has no meaning for a mount of type {type_}',
-                f'change the type to {name}, or remove "{name}:"',
-            )
-    return Mount(
-        type=type_,
-        target=clean(fields.text("target")),
-        source=source,
-        read_only=fields.flag("read_only"),
-        consistency=fields.text("consistency"),
-        bind=_bind_options(bind) if type_ is MountType.BIND else None,
-        volume=_maybe(_volume_options, volume),
-        tmpfs=_maybe(_tmpfs_options, tmpfs),
-        image=_maybe(lambda options: ImageOptions(options.text("subpath")), image),
-    )
-
-
-_PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
-
-
-def _bind_options(fields: Fields | None) -> BindOptions:
-    if fields is None:
-        return BindOptions()
-    propagation = fields.text("propagation")
-    if propagation and propagation not in _PROPAGATION:
-        fields.add(
-            "propagation",
-            f'"{propagation}" isn\'t a kind of propagation',
-            f"it can be {', '.join(_PROPAGATION)}",
-        )
-    create = fields.optional_flag("create_host_path")
-    return BindOptions(
-        propagation=propagation,
-        create_host_path=True if create is None else create,
-        selinux=fields.text("selinux"),
-        recursive=fields.text("recursive"),
-    )
-
-
-def _volume_options(fields: Fields) -> VolumeOptions:
-    return VolumeOptions(fields.flag("nocopy"), fields.text("subpath"), fields.pairs("labels"))
-
-
-def _tmpfs_options(fields: Fields) -> TmpfsOptions:
-    return TmpfsOptions(size=fields.size("size"), mode=_mode(fields))
-
-
-def _mode(fields: Fields) -> int | None:
-    """File permissions: numbers as they are, text as octal digits."""
-    node = fields.scalar("mode")
-    if node is None:
-        return None
-    if isinstance(node.value, int) and not isinstance(node.value, bool):
-        return node.value
-    try:
-        return int(spelled(node.value), 8)
-    except ValueError:
-        fields.add(
-            "mode", f'"{spelled(node.value)}" isn\'t a file mode', 'write it in octal: "0440"'
-        )
-        return None
-
-
-def _reference(fields: Fields) -> FileReference:
-    return FileReference(
-        source=fields.required("source", "say which one of the top level is meant"),
-        target=fields.text("target"),
-        uid=fields.text("uid"),
-        gid=fields.text("gid"),
-        mode=_mode(fields),
-    )
-
-
-def _secret_reference(fields: Fields) -> FileReference:
-    reference = _reference(fields)
-    if reference.target:
-        return reference
-    return FileReference(
-        source=reference.source,
-        target=f"/run/secrets/{reference.source}",
-        uid=reference.uid,
-        gid=reference.gid,
-        mode=reference.mode,
-    )
-
-
-# ---- deploy, build ----
-
-
-def _deploy(fields: Fields) -> Deploy:
-    resources = fields.inner("resources")
-    placement = fields.inner("placement")
-    return Deploy(
-        mode=fields.text("mode"),
-        replicas=fields.count("replicas"),
-        labels=fields.pairs("labels"),
-        update_config=_maybe(_update_config, fields.inner("update_config")),
-        rollback_config=_maybe(_update_config, fields.inner("rollback_config")),
-        limits=_maybe(_resource, resources.inner("limits") if resources else None),
-        reservations=_maybe(_resource, resources.inner("reservations") if resources else None),
-        restart_policy=_maybe(_restart_policy, fields.inner("restart_policy")),
-        placement=_placement(placement) if placement else Placement(),
-        endpoint_mode=fields.text("endpoint_mode"),
-    )
-
-
-def _update_config(fields: Fields) -> UpdateConfig:
-    return UpdateConfig(
-        parallelism=fields.count("parallelism"),
-        delay=fields.duration("delay"),
-        failure_action=_choice(fields, "failure_action", ("continue", "rollback", "pause")),
-        monitor=fields.duration("monitor"),
-        max_failure_ratio=_not_negative(fields, "max_failure_ratio") or 0.0,
-        order=fields.text("order"),
-    )
-
-
-def _choice(fields: Fields, key: str, allowed: tuple[str, ...]) -> str:
-    given = fields.text(key)
-    if given and given not in allowed:
-        close = nearest(given, allowed)
-        choices = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
-        hint = f'did you mean "{close}"?' if close else ""
-        fields.add(key, f'"{given}" isn\'t allowed: it must be {choices}', hint)
-    return given
-
-
-def _resource(fields: Fields) -> Resource:
-    return Resource(
-        cpus=_not_negative(fields, "cpus"),
-        memory=fields.size("memory"),
-        pids=fields.whole("pids"),
-        devices=tuple(_reserved_device(entry) for entry in fields.each("devices")),
-        generic_resources=tuple(
-            GenericResource(spec.text("kind"), spec.whole_or("value", 0))
-            for entry in fields.each("generic_resources")
-            if (spec := entry.inner("discrete_resource_spec")) is not None
-        ),
-    )
-
-
-def _reserved_device(fields: Fields) -> DeviceRequest:
-    if "capabilities" not in fields:
-        fields.required("capabilities", "say what the device can do, as in [gpu]")
-    return _device_request(fields)
-
-
-def _device_request(fields: Fields) -> DeviceRequest:
-    if "count" in fields and "device_ids" in fields:
-        fields.add("count", '"count" and "device_ids" exclude each other', "keep one of the two")
-    count = -1 if fields.text("count").lower() == "all" else fields.whole("count")
-    return DeviceRequest(
-        capabilities=fields.texts("capabilities"),
-        driver=fields.text("driver"),
-        count=count,
-        device_ids=fields.texts("device_ids"),
-        options=fields.pairs("options"),
-    )
-
-
-# Swarm's words, and those of `restart` that Compose takes for them.
-_CONDITIONS = ("none", "on-failure", "any", "no", "always", "unless-stopped")
-
-
-def _restart_policy(fields: Fields) -> RestartPolicy:
-    return RestartPolicy(
-        condition=_choice(fields, "condition", _CONDITIONS),
-        delay=fields.duration("delay"),
-        max_attempts=fields.count("max_attempts"),
-        window=fields.duration("window"),
-    )
-
-
-def _placement(fields: Fields) -> Placement:
-    return Placement(
-        constraints=fields.texts("constraints"),
-        spread=tuple(entry.text("spread") for entry in fields.each("preferences")),
-        max_replicas_per_node=fields.count("max_replicas_per_node"),
-    )
-
-
-def is_remote(context: str) -> bool:
-    """A build context that isn't a folder here."""
-    return (
-        "://" in context
-        or context.startswith(("git@", "github.com/", "service:", "target:"))
-        or context == "-"
-    )
-
-
-def _build(fields: Fields) -> Build:
-    context = fields.text("context", ".")
-    node = fields.scalar("context") or fields.node
-    dockerfile, inline = fields.text("dockerfile"), fields.text("dockerfile_inline")
-    if dockerfile and inline:
-        fields.add(
-            "dockerfile_inline",
-            '"dockerfile" and "dockerfile_inline" exclude each other',
-            "keep one of the two",
-        )
-    contexts = fields.inner("additional_contexts")
-    return Build(
-        context=context if is_remote(context) else absolute(context, node),
-        dockerfile=dockerfile or ("" if inline else "Dockerfile"),
-        dockerfile_inline=inline,
-        entitlements=fields.texts("entitlements"),
-        args={name: value for name, value in fields.variables("args").items() if value is not None},
-        provenance=fields.text("provenance"),
-        sbom=fields.text("sbom"),
-        ssh=fields.pairs("ssh"),
-        labels=fields.pairs("labels"),
-        cache_from=fields.texts("cache_from"),
-        cache_to=fields.texts("cache_to"),
-        no_cache=fields.flag("no_cache"),
-        no_cache_filter=fields.texts("no_cache_filter"),
-        additional_contexts={
-            key: contexts.text(key) if is_remote(contexts.text(key)) else contexts.path(key)
-            for key in contexts.names()
-        }
-        if contexts
-        else {},
-        pull=fields.flag("pull"),
-        extra_hosts=_hosts(fields),
-        isolation=fields.text("isolation"),
-        network=fields.text("network"),
-        target=fields.text("target"),
-        secrets=tuple(_reference(entry) for entry in fields.each("secrets")),
-        shm_size=fields.size("shm_size"),
-        tags=fields.texts("tags"),
-        ulimits=dict(_ulimits(fields)),
-        platforms=fields.texts("platforms"),
-        privileged=fields.flag("privileged"),
-    )
-
-
-# ---- resources ----
-
-
-def bind_network(key: str, fields: Fields, project_name: str) -> Network:
-    ipam = fields.inner("ipam")
-    return Network(
-        key=key,
-        name=_resource_name(key, fields, project_name),
-        driver=fields.text("driver"),
-        driver_opts=fields.pairs("driver_opts"),
-        ipam=_ipam(ipam) if ipam else Ipam(),
-        external=fields.flag("external"),
-        internal=fields.flag("internal"),
-        attachable=fields.flag("attachable"),
-        labels=fields.pairs("labels"),
-        enable_ipv4=fields.optional_flag("enable_ipv4"),
-        enable_ipv6=fields.optional_flag("enable_ipv6"),
-    )
-
-
-def _ipam(fields: Fields) -> Ipam:
-    return Ipam(
-        driver=fields.text("driver"),
-        config=tuple(_pool(entry) for entry in fields.each("config")),
-        options=fields.pairs("options"),
-    )
-
-
-def _pool(fields: Fields) -> IpamPool:
-    subnet = _subnet(fields, "subnet")
-    inner = _subnet(fields, "ip_range")
-    if subnet and inner and not (inner.version == subnet.version and inner.subnet_of(subnet)):  # type: ignore[arg-type]
-        fields.add("ip_range", f"{inner} lies outside of the subnet {subnet}")
-    gateway = _address(fields, "gateway")
-    if subnet and _is_address(gateway) and ipaddress.ip_address(gateway) not in subnet:
-        fields.add("gateway", f"{gateway} lies outside of the subnet {subnet}")
-    return IpamPool(
-        subnet=fields.text("subnet"),
-        gateway=gateway,
-        ip_range=fields.text("ip_range"),
-        aux_addresses=fields.pairs("aux_addresses"),
-    )
-
-
-def _subnet(fields: Fields, key: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    given = fields.text(key)
-    if not given:
-        return None
-    try:
-        return ipaddress.ip_network(given, strict=False)
-    except ValueError:
-        fields.add(key, f'"{given}" isn\'t a subnet', 'write it as in "10.5.0.0/16"')
-        return None
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def bind_volume(key: str, fields: Fields, project_name: str) -> Volume:
-    options = fields.pairs("driver_opts")
-    device = options.get("device", "")
-    driver = fields.text("driver")
-    # A bind in disguise: its folder may be written relative to the project.
-    if driver in ("", "local") and options.get("o") == "bind" and device.startswith((".", "~")):
-        inner = fields.inner("driver_opts")
-        assert inner is not None
-        options["device"] = inner.path("device")
-    return Volume(
-        key=key,
-        name=_resource_name(key, fields, project_name),
-        driver=driver,
-        driver_opts=options,
-        external=fields.flag("external"),
-        labels=fields.pairs("labels"),
-    )
-
-
-def bind_config(key: str, fields: Fields, project_name: str) -> ConfigFile:
-    return ConfigFile(
-        key=key,
-        name=_resource_name(key, fields, project_name),
-        file=fields.path("file"),
-        environment=fields.text("environment"),
-        inline=fields.text("content"),
-        external=fields.flag("external"),
-        labels=fields.pairs("labels"),
-        template_driver=fields.text("template_driver"),
-    )
-
-
-def bind_secret(key: str, fields: Fields, project_name: str) -> Secret:
-    return Secret(
-        key=key,
-        name=_resource_name(key, fields, project_name),
-        file=fields.path("file"),
-        environment=fields.text("environment"),
-        external=fields.flag("external"),
-        labels=fields.pairs("labels"),
-        driver=fields.text("driver"),
-        driver_opts=fields.pairs("driver_opts"),
-        template_driver=fields.text("template_driver"),
-    )
-
-
-def bind_model(key: str, fields: Fields, project_name: str) -> Model:
-    return Model(
-        key=key,
-        name=_resource_name(key, fields, project_name),
-        model=fields.required("model", "say which model to run"),
-        context_size=fields.whole("context_size"),
-        runtime_flags=fields.texts("runtime_flags"),
-    )
-
-
-def _resource_name(key: str, fields: Fields, project_name: str) -> str:
-    """What the engine calls it: projects don't share what doesn't say so."""
-    return fields.text("name") or (key if fields.flag("external") else f"{project_name}_{key}")
 
 
 # ---- the table: attribute of a service -> how it is read ----
@@ -850,13 +405,13 @@ _ATTRIBUTES: dict[str, _Read] = {
     "annotations": Fields.pairs,
     "attach": Fields.optional_flag,
     "blkio_config": _one(_blkio),
-    "build": _one(_build),
+    "build": _one(bind_build),
     "cap_add": _texts,
     "cap_drop": _texts,
     "cgroup": _text,
     "cgroup_parent": _text,
     "command": Fields.arguments,
-    "configs": _many(_reference),
+    "configs": _many(bind_reference),
     "container_name": lambda fields, key: _container_name(fields),
     "cpu_count": _whole,
     "cpu_percent": lambda fields, key: fields.number(key) or 0.0,
@@ -865,11 +420,11 @@ _ATTRIBUTES: dict[str, _Read] = {
     "cpu_rt_period": _microseconds,
     "cpu_rt_runtime": _microseconds,
     "cpu_shares": _whole,
-    "cpus": lambda fields, key: _not_negative(fields, key) or 0.0,
+    "cpus": lambda fields, key: fields.share(key) or 0.0,
     "cpuset": _text,
     "credential_spec": _one(_credential_spec),
     "depends_on": _dependencies,
-    "deploy": _one(_deploy),
+    "deploy": _one(bind_deploy),
     "develop": _one(_watch),
     "device_cgroup_rules": _texts,
     "devices": _many(_device),
@@ -880,8 +435,8 @@ _ATTRIBUTES: dict[str, _Read] = {
     "entrypoint": Fields.arguments,
     "expose": lambda fields, key: _expose(fields),
     "external_links": _texts,
-    "extra_hosts": lambda fields, key: _hosts(fields),
-    "gpus": _many(_device_request),
+    "extra_hosts": lambda fields, key: bind_hosts(fields),
+    "gpus": _many(bind_device_request),
     "group_add": _texts,
     "healthcheck": _one(_health_check),
     "hostname": _host_name,
@@ -891,7 +446,7 @@ _ATTRIBUTES: dict[str, _Read] = {
     "isolation": _text,
     "links": _texts,
     "logging": _one(_logging),
-    "mac_address": lambda fields, key: _mac_address(fields),
+    "mac_address": _mac_address,
     "mem_limit": Fields.size,
     "mem_reservation": Fields.size,
     "mem_swappiness": _percent,
@@ -917,7 +472,7 @@ _ATTRIBUTES: dict[str, _Read] = {
     "restart": lambda fields, key: _restart(fields),
     "runtime": _text,
     "scale": Fields.count,
-    "secrets": _many(_secret_reference),
+    "secrets": _many(bind_secret_reference),
     "security_opt": _texts,
     "shm_size": Fields.size,
     "stdin_open": _flag,
@@ -927,12 +482,12 @@ _ATTRIBUTES: dict[str, _Read] = {
     "sysctls": Fields.pairs,
     "tmpfs": _texts,
     "tty": _flag,
-    "ulimits": lambda fields, key: dict(_ulimits(fields)),
+    "ulimits": lambda fields, key: dict(bind_ulimits(fields)),
     "use_api_socket": _flag,
     "user": _text,
     "userns_mode": _text,
     "uts": _text,
-    "volumes": _many(_mount),
+    "volumes": _many(bind_mount),
     "volumes_from": _texts,
     "working_dir": _text,
 }

@@ -5,13 +5,17 @@ What the schema let through is still text where ${NAME} was: numbers and truths 
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
+from compose.load.nearest import nearest
+from compose.load.short import BadSyntax, check_host_ip
 from compose.load.tree import Broken, Map, Node, Problems, Scalar, Sequence, spelled
 from compose.model.project import Place
 from compose.model.units import Bytes, Duration, parse_bytes, parse_duration
 
+T = TypeVar("T")
 _TRUE = frozenset(["true", "1", "t", "y", "yes", "on"])
 _FALSE = frozenset(["false", "0", "f", "n", "no", "off"])
 _OLD_TRUTHS = frozenset(["y", "yes", "on", "n", "no", "off"])
@@ -124,6 +128,32 @@ class Fields:
             self.add(key, f'"{spelled(node.value)}" isn\'t a number', 'write it as in "0.5"')
             return None
 
+    def share(self, key: str) -> float | None:
+        """A number that isn't negative."""
+        value = self.number(key)
+        if value is not None and value < 0:
+            self.add(key, f"{value:g} is negative: it must be 0 or more")
+            return None
+        return value
+
+    def address(self, key: str, hint: str = "write an address inside the subnet") -> str:
+        """An IP address."""
+        address = self.text(key)
+        try:
+            check_host_ip(address)
+        except BadSyntax as error:
+            self.add(key, error.what, hint)
+        return address
+
+    def choice(self, key: str, allowed: tuple[str, ...]) -> str:
+        given = self.text(key)
+        if given and given not in allowed:
+            close = nearest(given, allowed)
+            choices = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+            hint = f'did you mean "{close}"?' if close else ""
+            self.add(key, f'"{given}" isn\'t allowed: it must be {choices}', hint)
+        return given
+
     def size(self, key: str) -> Bytes | None:
         node = self.scalar(key)
         if node is None:
@@ -195,6 +225,11 @@ class Fields:
         if not isinstance(node, Map):
             return None
         return Fields(node, (*self.place, key), self.problems)
+
+    def one(self, key: str, bind: Callable[["Fields"], T]) -> T | None:
+        """A mapping as a value of the model; None when it isn't there."""
+        inner = self.inner(key)
+        return bind(inner) if inner is not None else None
 
     def each(self, key: str) -> Iterator["Fields"]:
         """The mappings of a list."""

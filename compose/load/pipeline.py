@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from compose.errors import Problem, ProjectError, in_file_order
-from compose.load.bind import (
+from compose.load.bind import bind_service, extensions_of
+from compose.load.bind_resources import (
     bind_config,
     bind_model,
     bind_network,
     bind_secret,
-    bind_service,
     bind_volume,
-    extensions_of,
 )
 from compose.load.check import Known, check_project
 from compose.load.contents import Contents
