@@ -5,10 +5,11 @@ Blocking: called in the networks' thread.
 
 import errno
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
+from engine.networks.conntrack_message import forget_flow, is_stale, list_flows
 from engine.networks.firewall_rules import (
     Element,
     Map,
@@ -111,7 +112,7 @@ class Firewall:
         self.loaded = table
 
     def publish(
-        self, ports: Iterable[PublishedPort] = (), *, gone: Iterable[PublishedPort] = ()
+        self, ports: Sequence[PublishedPort] = (), *, gone: Sequence[PublishedPort] = ()
     ) -> None:
         """In one transaction `gone` go and `ports` come; a port that was another's is switched."""
         messages = []
@@ -130,6 +131,19 @@ class Firewall:
         if messages:
             self._socket.batch(transaction(messages))
         self._elements = after
+        self._forget_flows(ports, gone)
+
+    def _forget_flows(self, ports: Sequence[PublishedPort], gone: Sequence[PublishedPort]) -> None:
+        come, went = ([p for p in each if p.protocol == "udp"] for each in (ports, gone))
+        if not come and not went:
+            return
+        for reply in self._socket.dump(list_flows()):
+            if is_stale(reply, come, went):
+                try:
+                    self._socket.request(forget_flow(reply))
+                except NetlinkError as error:
+                    if error.errno != errno.ENOENT:  # it ended by itself
+                        raise
 
     def published(self) -> tuple[PublishedPort, ...]:
         """What the table in the kernel leads where; empty where there is no table."""

@@ -2,7 +2,7 @@
 
 Our bridges carry `pycompose-<tag>` as their alias, so that a daemon knows its own again. They are
 made and removed with packed messages: importing pyroute2 takes longer than a whole `up`. What is
-rare is pyroute2's: looking for leftovers, forgetting tracked connections.
+rare is pyroute2's: looking for leftovers of a crash.
 """
 
 import contextlib

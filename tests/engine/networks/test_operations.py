@@ -121,6 +121,33 @@ async def test_udp_port_is_published(machine: Machine) -> None:
                 assert asking.recv(100) == b"answer to question"
 
 
+async def test_udp_client_that_goes_on_sending_reaches_the_next_container(
+    machine: Machine,
+) -> None:
+    client = machine.neighbour()
+    front = await machine.network("front")
+    wish = PortRequest(53, "udp", host_port=5353)
+
+    def receiver() -> socket.socket:
+        handle = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        handle.bind(("0.0.0.0", 53))
+        handle.settimeout(5)
+        return handle
+
+    sending = client.run(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    with sending:
+        sending.connect(("10.9.0.1", 5353))
+        sending.send(b"too early")
+        for name in ("one", "two"):
+            container = await machine.container(name, front, ports=(wish,))
+            with container.namespace.run(receiver) as server:
+                with contextlib.suppress(ConnectionRefusedError):
+                    sending.send(b"to " + name.encode())
+                sending.send(b"to " + name.encode())
+                assert server.recv(100) == b"to " + name.encode()
+            await machine.networks.leave(container.id)
+
+
 async def test_port_of_loopback_is_only_there(machine: Machine) -> None:
     client = machine.neighbour()
     front = await machine.network("front")
