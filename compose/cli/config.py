@@ -17,9 +17,15 @@ def register(app: typer.Typer) -> None:
     @app.command("config")
     def config(
         ctx: typer.Context,
-        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
-        format: Annotated[str, typer.Option("--format", help="yaml or json.")] = "yaml",
-        output: Annotated[str, typer.Option("-o", "--output", help="Write to this file.")] = "",
+        services: Annotated[
+            list[str] | None, typer.Argument(metavar="SERVICE", hidden=True)
+        ] = None,
+        format: Annotated[
+            str, typer.Option("--format", help="yaml or json.", metavar="FORMAT")
+        ] = "yaml",
+        output: Annotated[
+            str, typer.Option("-o", "--output", help="Write to this file.", metavar="FILE")
+        ] = "",
         quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only check.")] = False,
         list_services: Annotated[bool, typer.Option("--services", help="Their names.")] = False,
         list_volumes: Annotated[bool, typer.Option("--volumes", help="Their names.")] = False,
@@ -27,13 +33,15 @@ def register(app: typer.Typer) -> None:
         list_images: Annotated[bool, typer.Option("--images", help="Their names.")] = False,
         list_profiles: Annotated[bool, typer.Option("--profiles", help="Their names.")] = False,
         hash: Annotated[
-            str, typer.Option("--hash", help="Print the hash of these services, '*' for all.")
+            str,
+            typer.Option(
+                "--hash", help="Print the hash of these services, '*' for all.", metavar="SERVICE"
+            ),
         ] = "",
         environment: Annotated[
             bool, typer.Option("--environment", help="Variables of the interpolation.")
         ] = False,
     ) -> int:
-        """Check the files and print the project that they declare."""
         if format not in ("yaml", "json"):
             raise typer.BadParameter(f"--format: {format!r} is none of yaml, json")
         context: Context = ctx.obj

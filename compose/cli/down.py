@@ -18,19 +18,23 @@ def register(app: typer.Typer) -> None:
     @app.command("down")
     def down(
         ctx: typer.Context,
-        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
+        services: Annotated[
+            list[str] | None, typer.Argument(metavar="SERVICE", hidden=True)
+        ] = None,
         volumes: Annotated[
             bool, typer.Option("-v", "--volumes", help="Volumes too: their data is lost.")
         ] = False,
         remove_orphans: Annotated[
             bool, typer.Option("--remove-orphans", help="Containers of services that are gone.")
         ] = False,
-        rmi: Annotated[str, typer.Option("--rmi", help="Images too: local or all.")] = "",
+        rmi: Annotated[
+            str, typer.Option("--rmi", help="Images too: local or all.", metavar="WHICH")
+        ] = "",
         timeout: Annotated[
-            int | None, typer.Option("-t", "--timeout", help="Seconds for each to stop.")
+            int | None,
+            typer.Option("-t", "--timeout", help="Seconds for each to stop.", metavar="SECONDS"),
         ] = None,
     ) -> int:
-        """Stop and remove containers and networks."""
         if rmi not in ("", "local", "all"):
             raise typer.BadParameter(f"--rmi: {rmi!r} is none of local, all")
         context: Context = ctx.obj

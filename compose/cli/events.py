@@ -19,12 +19,17 @@ def register(app: typer.Typer) -> None:
     @app.command("events")
     def events(
         ctx: typer.Context,
-        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
+        services: Annotated[
+            list[str] | None, typer.Argument(metavar="SERVICE", hidden=True)
+        ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="One object a line.")] = False,
-        since: Annotated[str, typer.Option("--since", help="Start at this time.")] = "",
-        until: Annotated[str, typer.Option("--until", help="Stop at this time.")] = "",
+        since: Annotated[
+            str, typer.Option("--since", help="Start at this time.", metavar="TIME")
+        ] = "",
+        until: Annotated[
+            str, typer.Option("--until", help="Stop at this time.", metavar="TIME")
+        ] = "",
     ) -> int:
-        """Print the containers' events until interrupted."""
         asyncio.run(_events(ctx.obj, services or [], as_json, since, until))
         return 0
 

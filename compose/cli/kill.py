@@ -17,10 +17,14 @@ def register(app: typer.Typer) -> None:
     @app.command("kill")
     def kill(
         ctx: typer.Context,
-        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
-        signal: Annotated[str, typer.Option("-s", "--signal")] = "SIGKILL",
+        services: Annotated[
+            list[str] | None, typer.Argument(metavar="SERVICE", hidden=True)
+        ] = None,
+        signal: Annotated[
+            str,
+            typer.Option("-s", "--signal", metavar="SIGNAL", help="Which; SIGKILL if not given."),
+        ] = "SIGKILL",
     ) -> int:
-        """Send a signal to running containers."""
         context: Context = ctx.obj
 
         async def work() -> None:

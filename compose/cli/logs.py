@@ -30,23 +30,32 @@ def register(app: typer.Typer) -> None:
     @app.command("logs")
     def logs(
         ctx: typer.Context,
-        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
+        services: Annotated[
+            list[str] | None, typer.Argument(metavar="SERVICE", hidden=True)
+        ] = None,
         follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as it comes.")] = False,
         tail: Annotated[
-            str, typer.Option("-n", "--tail", help="Lines from the end of each container's log.")
+            str,
+            typer.Option(
+                "-n", "--tail", help="Lines from the end of each container's log.", metavar="NUMBER"
+            ),
         ] = "all",
         since: Annotated[
-            str, typer.Option("--since", help="From this time, or this long ago (10m).")
+            str,
+            typer.Option("--since", help="From this time, or this long ago (10m).", metavar="TIME"),
         ] = "",
         until: Annotated[
-            str, typer.Option("--until", help="Up to this time, or this long ago.")
+            str, typer.Option("--until", help="Up to this time, or this long ago.", metavar="TIME")
         ] = "",
-        timestamps: Annotated[bool, typer.Option("-t", "--timestamps")] = False,
-        no_colour: Annotated[bool, typer.Option("--no-color")] = False,
-        no_prefix: Annotated[bool, typer.Option("--no-log-prefix")] = False,
-        index: Annotated[int, typer.Option("--index", help="Which replica.")] = 0,
+        timestamps: Annotated[
+            bool, typer.Option("-t", "--timestamps", help="Say when each line was written.")
+        ] = False,
+        no_colour: Annotated[bool, typer.Option("--no-color", help="No colours.")] = False,
+        no_prefix: Annotated[
+            bool, typer.Option("--no-log-prefix", help="Without the containers' names.")
+        ] = False,
+        index: Annotated[int, typer.Option("--index", help="Which replica.", metavar="NUMBER")] = 0,
     ) -> int:
-        """Show what the containers wrote."""
         context: Context = ctx.obj
         selection = Selection(
             services=frozenset(services or ()),

@@ -20,9 +20,10 @@ def register(app: typer.Typer) -> None:
         ctx: typer.Context,
         all: Annotated[bool, typer.Option("-a", "--all", help="Stopped ones too.")] = False,
         quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only names.")] = False,
-        format: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+        format: Annotated[
+            str, typer.Option("--format", help="table or json.", metavar="FORMAT")
+        ] = "table",
     ) -> int:
-        """List the projects that run on the engine."""
         if format not in ("table", "json"):
             raise typer.BadParameter(f"--format: {format!r} is none of table, json")
         projects = asyncio.run(_projects(ctx.obj, all))

@@ -5,44 +5,48 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import Abort, TyperException
 
-from compose.cli import (
-    config,
-    down,
-    events,
-    exec_,
-    kill,
-    logs,
-    ls,
-    plan,
-    port,
-    ps,
-    pull,
-    restart,
-    rm,
-    run_,
-    start,
-    stop,
-    top,
-    up,
-    version,
-    watch,
-)
 from compose.cli.context import Context
 from compose.errors import ComposeError
 
-COMMANDS = (
-    up, down, plan, ps, logs, watch, exec_, run_, start, stop, restart, kill, rm, pull, config, ls,
-    port, top, events, version,
-)  # fmt: skip
+if TYPE_CHECKING:
+    from typer._click import Command, HelpFormatter
+    from typer._click import Context as Parsed
+
+# Name -> what it does, in the order of --help. Each is compose/cli/NAME.py, imported when used.
+COMMANDS = {
+    "up": "Create, start, update: make what runs what the files declare.",
+    "down": "Stop and remove containers and networks.",
+    "plan": "Show what up would change, and why, without touching anything.",
+    "watch": "Apply changes of the files as they are saved.",
+    "ps": "List the project's containers.",
+    "logs": "Show what the containers wrote.",
+    "exec": "Run a command in a running container.",
+    "run": "Run a command in a new container of a service.",
+    "start": "Start containers that exist, in order of dependency.",
+    "stop": "Stop containers without removing them.",
+    "restart": "Restart containers as they are (up applies changes of the files).",
+    "kill": "Send containers a signal.",
+    "rm": "Remove stopped containers.",
+    "pull": "Get the images of the services, without starting anything.",
+    "config": "Check the files and print the project that they declare.",
+    "port": "Print where a container's port is published.",
+    "top": "Show the processes that run.",
+    "events": "Print the containers' events until interrupted.",
+    "ls": "List the projects that run on the engine.",
+    "version": "Print pycompose's version.",
+}
 
 HELP = """Run the stack of containers that this folder's compose.yaml declares.
 
@@ -63,7 +67,7 @@ def main(argv: Sequence[str], environment: Mapping[str, str], directory: Path) -
         return code if isinstance(code, int) else 0
     except TyperException as error:
         print(f"pycompose: {error.format_message()}", file=sys.stderr)
-        print("  hint: pycompose --help, or pycompose COMMAND --help", file=sys.stderr)
+        print(f"  hint: {path_of(error)} --help", file=sys.stderr)
         return 2
     except ComposeError as error:
         print(describe(error), file=sys.stderr)
@@ -77,6 +81,12 @@ def main(argv: Sequence[str], environment: Mapping[str, str], directory: Path) -
         return 141
 
 
+def path_of(error: TyperException) -> str:
+    """The command whose --help says more."""
+    context = getattr(error, "ctx", None)
+    return context.command_path if context else "pycompose"
+
+
 def describe(error: ComposeError) -> str:
     """What the user reads: the problems, each with its place and hint; one error a line."""
     text = str(error)
@@ -88,6 +98,7 @@ def describe(error: ComposeError) -> str:
 
 def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
     app = typer.Typer(
+        cls=Commands,
         help=HELP,
         add_completion=False,
         no_args_is_help=True,
@@ -104,29 +115,38 @@ def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
             typer.Option("-f", "--file", help="A Compose file; repeat to merge several."),
         ] = None,
         project_name: Annotated[
-            str, typer.Option("-p", "--project-name", help="The project's name.")
+            str, typer.Option("-p", "--project-name", help="The project's name.", metavar="NAME")
         ] = "",
         profile: Annotated[
-            list[str] | None, typer.Option("--profile", help="Turn a profile on; '*' means all.")
+            list[str] | None,
+            typer.Option("--profile", help="Turn a profile on; '*' means all.", metavar="NAME"),
         ] = None,
         env_file: Annotated[
             list[str] | None,
             typer.Option("--env-file", help="Variables for the files, instead of .env."),
         ] = None,
         project_directory: Annotated[
-            str, typer.Option("--project-directory", help="What relative paths start from.")
+            str,
+            typer.Option(
+                "--project-directory", help="What relative paths start from.", metavar="FOLDER"
+            ),
         ] = "",
         host: Annotated[
             str,
             typer.Option("-H", "--host", help="The engine: unix:///path or tcp://host:port."),
         ] = "",
         parallel: Annotated[
-            int, typer.Option("--parallel", help="How many changes at once; -1: no limit.")
+            int,
+            typer.Option(
+                "--parallel", help="How many changes at once; -1: no limit.", metavar="NUMBER"
+            ),
         ] = -1,
         progress: Annotated[
-            str, typer.Option("--progress", help="auto, tty, plain, json or quiet.")
+            str, typer.Option("--progress", help="auto, tty, plain, json or quiet.", metavar="KIND")
         ] = "",
-        ansi: Annotated[str, typer.Option("--ansi", help="auto, always or never.")] = "",
+        ansi: Annotated[
+            str, typer.Option("--ansi", help="auto, always or never.", metavar="WHEN")
+        ] = "",
     ) -> None:
         context.obj = Context(
             files=tuple(file or ()),
@@ -144,9 +164,29 @@ def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
             directory=directory,
         )  # fmt: skip
 
-    for command in COMMANDS:
-        command.register(app)
     return app
+
+
+class Commands(TyperGroup):
+    """Imports only the module of the command that was asked for, and none for --help."""
+
+    def list_commands(self, ctx: Parsed) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Parsed, cmd_name: str) -> Command:
+        if cmd_name not in COMMANDS:
+            close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
+            meant = f": did you mean {close[0]}?" if close else ""
+            ctx.fail(f"there is no command {cmd_name!r}{meant}")
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        importlib.import_module(f"compose.cli.{cmd_name}").register(app)
+        command = typer.main.get_command(app)
+        command.help = COMMANDS[cmd_name]
+        return command
+
+    def format_commands(self, ctx: Parsed, formatter: HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([*COMMANDS.items()])
 
 
 def choice(option: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -21,16 +21,23 @@ def register(app: typer.Typer) -> None:
     @app.command("plan")
     def plan(
         ctx: typer.Context,
-        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
-        format: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+        services: Annotated[
+            list[str] | None, typer.Argument(metavar="SERVICE", hidden=True)
+        ] = None,
+        format: Annotated[
+            str, typer.Option("--format", help="text or json.", metavar="FORMAT")
+        ] = "text",
         detailed_exitcode: Annotated[
             bool, typer.Option("--detailed-exitcode", help="2 when something would change.")
         ] = False,
-        remove_orphans: Annotated[bool, typer.Option("--remove-orphans")] = False,
-        force_recreate: Annotated[bool, typer.Option("--force-recreate")] = False,
-        no_deps: Annotated[bool, typer.Option("--no-deps")] = False,
+        remove_orphans: Annotated[
+            bool, typer.Option("--remove-orphans", help="Containers of services that are gone.")
+        ] = False,
+        force_recreate: Annotated[
+            bool, typer.Option("--force-recreate", help="Even what is up to date.")
+        ] = False,
+        no_deps: Annotated[bool, typer.Option("--no-deps", help="Not what they need.")] = False,
     ) -> int:
-        """Show what `up` would change, and why, without touching anything."""
         if format not in ("text", "json"):
             raise typer.BadParameter(f"--format: {format!r} is none of text, json")
         context: Context = ctx.obj

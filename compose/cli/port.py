@@ -16,12 +16,13 @@ def register(app: typer.Typer) -> None:
     @app.command("port")
     def port(
         ctx: typer.Context,
-        service: str,
-        private_port: Annotated[int, typer.Argument(metavar="PORT")],
-        protocol: Annotated[str, typer.Option("--protocol", help="tcp or udp.")] = "tcp",
-        index: Annotated[int, typer.Option("--index", help="Which replica.")] = 0,
+        service: Annotated[str, typer.Argument(metavar="SERVICE", hidden=True)],
+        private_port: Annotated[int, typer.Argument(metavar="PORT", hidden=True)],
+        protocol: Annotated[
+            str, typer.Option("--protocol", help="tcp or udp.", metavar="PROTOCOL")
+        ] = "tcp",
+        index: Annotated[int, typer.Option("--index", help="Which replica.", metavar="NUMBER")] = 0,
     ) -> int:
-        """Print the address under which a port of a service can be reached."""
         print(asyncio.run(_published(ctx.obj, service, private_port, protocol, index)))
         return 0
 

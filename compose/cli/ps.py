@@ -21,20 +21,24 @@ def register(app: typer.Typer) -> None:
     @app.command("ps")
     def ps(
         ctx: typer.Context,
-        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
+        services: Annotated[
+            list[str] | None, typer.Argument(metavar="SERVICE", hidden=True)
+        ] = None,
         all: Annotated[bool, typer.Option("-a", "--all", help="Stopped ones too.")] = False,
         quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only ids.")] = False,
         names: Annotated[bool, typer.Option("--services", help="Only services' names.")] = False,
         status: Annotated[
-            list[str] | None, typer.Option("--status", help="Only those in this state.")
+            list[str] | None,
+            typer.Option("--status", help="Only those in this state.", metavar="STATE"),
         ] = None,
-        format: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+        format: Annotated[
+            str, typer.Option("--format", help="table or json.", metavar="FORMAT")
+        ] = "table",
         no_trunc: Annotated[bool, typer.Option("--no-trunc", help="Whole columns.")] = False,
         orphans: Annotated[
             bool, typer.Option("--orphans/--no-orphans", help="Those of services no longer there.")
         ] = True,
     ) -> int:
-        """List the project's containers."""
         if format not in ("table", "json"):
             raise typer.BadParameter(f"--format: {format!r} is none of table, json")
         context: Context = ctx.obj

@@ -16,12 +16,17 @@ def register(app: typer.Typer) -> None:
     @app.command("pull")
     def pull(
         ctx: typer.Context,
-        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
-        policy: Annotated[str, typer.Option("--policy", help="always or missing.")] = "always",
-        include_deps: Annotated[bool, typer.Option("--include-deps")] = False,
-        quiet: Annotated[bool, typer.Option("-q", "--quiet")] = False,
+        services: Annotated[
+            list[str] | None, typer.Argument(metavar="SERVICE", hidden=True)
+        ] = None,
+        policy: Annotated[
+            str, typer.Option("--policy", help="always or missing.", metavar="WHEN")
+        ] = "always",
+        include_deps: Annotated[
+            bool, typer.Option("--include-deps", help="Also of what they need.")
+        ] = False,
+        quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing.")] = False,
     ) -> int:
-        """Get the images of the services, without starting anything."""
         if policy not in ("always", "missing"):
             raise typer.BadParameter(f"--policy: {policy!r} is none of always, missing")
         context: Context = ctx.obj

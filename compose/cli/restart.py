@@ -17,15 +17,19 @@ def register(app: typer.Typer) -> None:
     @app.command("restart")
     def restart(
         ctx: typer.Context,
-        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
+        services: Annotated[
+            list[str] | None, typer.Argument(metavar="SERVICE", hidden=True)
+        ] = None,
         timeout: Annotated[
-            int | None, typer.Option("-t", "--timeout", help="Seconds until they are killed.")
+            int | None,
+            typer.Option(
+                "-t", "--timeout", help="Seconds until they are killed.", metavar="SECONDS"
+            ),
         ] = None,
         no_deps: Annotated[
             bool, typer.Option("--no-deps", help="Not those that depend on them.")
         ] = False,
     ) -> int:
-        """Restart containers as they are; `up` is what applies changes of the files."""
         context: Context = ctx.obj
 
         async def work() -> None:

@@ -19,14 +19,15 @@ def register(app: typer.Typer) -> None:
     @app.command("rm")
     def rm(
         ctx: typer.Context,
-        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
+        services: Annotated[
+            list[str] | None, typer.Argument(metavar="SERVICE", hidden=True)
+        ] = None,
         force: Annotated[bool, typer.Option("-f", "--force", help="Don't ask.")] = False,
         stop: Annotated[bool, typer.Option("-s", "--stop", help="Stop them first.")] = False,
         volumes: Annotated[
             bool, typer.Option("-v", "--volumes", help="Their anonymous volumes too.")
         ] = False,
     ) -> int:
-        """Remove stopped containers."""
         context: Context = ctx.obj
 
         async def work() -> None:

@@ -17,11 +17,15 @@ def register(app: typer.Typer) -> None:
     @app.command("start")
     def start(
         ctx: typer.Context,
-        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
+        services: Annotated[
+            list[str] | None, typer.Argument(metavar="SERVICE", hidden=True)
+        ] = None,
         wait: Annotated[bool, typer.Option("--wait", help="Until all run or are healthy.")] = False,
-        wait_timeout: Annotated[float | None, typer.Option("--wait-timeout")] = None,
+        wait_timeout: Annotated[
+            float | None,
+            typer.Option("--wait-timeout", metavar="SECONDS", help="Seconds to wait at the most."),
+        ] = None,
     ) -> int:
-        """Start containers that exist, in order of dependency."""
         context: Context = ctx.obj
 
         async def work() -> None:

@@ -17,12 +17,16 @@ def register(app: typer.Typer) -> None:
     @app.command("stop")
     def stop(
         ctx: typer.Context,
-        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
+        services: Annotated[
+            list[str] | None, typer.Argument(metavar="SERVICE", hidden=True)
+        ] = None,
         timeout: Annotated[
-            int | None, typer.Option("-t", "--timeout", help="Seconds until they are killed.")
+            int | None,
+            typer.Option(
+                "-t", "--timeout", help="Seconds until they are killed.", metavar="SECONDS"
+            ),
         ] = None,
     ) -> int:
-        """Stop containers without removing them."""
         context: Context = ctx.obj
 
         async def work() -> None:

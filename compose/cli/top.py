@@ -16,9 +16,10 @@ def register(app: typer.Typer) -> None:
     @app.command("top")
     def top(
         ctx: typer.Context,
-        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
+        services: Annotated[
+            list[str] | None, typer.Argument(metavar="SERVICE", hidden=True)
+        ] = None,
     ) -> int:
-        """Show the processes that run."""
         print(asyncio.run(_top(ctx.obj, services or [])), end="")
         return 0
 

@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
     @app.command("up")
     def up(
         ctx: typer.Context,
-        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
+        services: Annotated[
+            list[str] | None, typer.Argument(metavar="SERVICE", hidden=True)
+        ] = None,
         detach: Annotated[
             bool, typer.Option("-d", "--detach", help="Leave them running in the background.")
         ] = False,
@@ -35,7 +37,8 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--wait", help="Until all run, or are healthy; implies -d.")
         ] = False,
         wait_timeout: Annotated[
-            float | None, typer.Option("--wait-timeout", help="Seconds to wait at the most.")
+            float | None,
+            typer.Option("--wait-timeout", help="Seconds to wait at the most.", metavar="SECONDS"),
         ] = None,
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Say what would happen, and why.")
@@ -44,12 +47,21 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("-w", "--watch", help="Then follow changes of the files.")
         ] = False,
         scale: Annotated[
-            list[str] | None, typer.Option("--scale", help="SERVICE=NUMBER of containers.")
+            list[str] | None,
+            typer.Option("--scale", help="How many containers of it.", metavar="SERVICE=NUMBER"),
         ] = None,
-        pull: Annotated[str, typer.Option("--pull", help="always, missing or never.")] = "",
-        force_recreate: Annotated[bool, typer.Option("--force-recreate")] = False,
-        no_recreate: Annotated[bool, typer.Option("--no-recreate")] = False,
-        always_recreate_deps: Annotated[bool, typer.Option("--always-recreate-deps")] = False,
+        pull: Annotated[
+            str, typer.Option("--pull", help="always, missing or never.", metavar="WHEN")
+        ] = "",
+        force_recreate: Annotated[
+            bool, typer.Option("--force-recreate", help="Even what is up to date.")
+        ] = False,
+        no_recreate: Annotated[
+            bool, typer.Option("--no-recreate", help="Leave what exists as it is.")
+        ] = False,
+        always_recreate_deps: Annotated[
+            bool, typer.Option("--always-recreate-deps", help="Also what the named services need.")
+        ] = False,
         renew_anon_volumes: Annotated[
             bool, typer.Option("-V", "--renew-anon-volumes", help="Don't carry them over.")
         ] = False,
@@ -59,28 +71,36 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--remove-orphans", help="Containers of services that are gone.")
         ] = False,
         timeout: Annotated[
-            int | None, typer.Option("-t", "--timeout", help="Seconds for each to stop.")
+            int | None,
+            typer.Option("-t", "--timeout", help="Seconds for each to stop.", metavar="SECONDS"),
         ] = None,
-        abort_on_container_exit: Annotated[bool, typer.Option("--abort-on-container-exit")] = False,
+        abort_on_container_exit: Annotated[
+            bool, typer.Option("--abort-on-container-exit", help="Stop all when one ends.")
+        ] = False,
         abort_on_container_failure: Annotated[
-            bool, typer.Option("--abort-on-container-failure")
+            bool, typer.Option("--abort-on-container-failure", help="Stop all when one fails.")
         ] = False,
         exit_code_from: Annotated[
-            str, typer.Option("--exit-code-from", metavar="SERVICE", help="Ours becomes its.")
+            str, typer.Option("--exit-code-from", metavar="SERVICE", help="End with its code.")
         ] = "",
         attach: Annotated[
-            list[str] | None, typer.Option("--attach", help="Show only these services' output.")
+            list[str] | None,
+            typer.Option("--attach", help="Show only these services' output.", metavar="SERVICE"),
         ] = None,
         no_attach: Annotated[
-            list[str] | None, typer.Option("--no-attach", help="Don't show these.")
+            list[str] | None,
+            typer.Option("--no-attach", help="Don't show these.", metavar="SERVICE"),
         ] = None,
-        no_colour: Annotated[bool, typer.Option("--no-color")] = False,
-        no_prefix: Annotated[bool, typer.Option("--no-log-prefix")] = False,
-        timestamps: Annotated[bool, typer.Option("--timestamps")] = False,
+        no_colour: Annotated[bool, typer.Option("--no-color", help="No colours.")] = False,
+        no_prefix: Annotated[
+            bool, typer.Option("--no-log-prefix", help="Without the containers' names.")
+        ] = False,
+        timestamps: Annotated[
+            bool, typer.Option("--timestamps", help="Say when each line was written.")
+        ] = False,
         quiet_pull: Annotated[bool, typer.Option("--quiet-pull", hidden=True)] = False,
         yes: Annotated[bool, typer.Option("-y", "--yes", hidden=True)] = False,
     ) -> int:
-        """Create, start, update: make what runs what the files declare."""
         context: Context = ctx.obj
         rule = EndRule(abort_on_container_exit, abort_on_container_failure, exit_code_from)
         in_background = detach or wait or no_start

@@ -13,9 +13,10 @@ def register(app: typer.Typer) -> None:
     @app.command("version")
     def version(
         short: Annotated[bool, typer.Option("--short", help="Only the number.")] = False,
-        format: Annotated[str, typer.Option("-f", "--format", help="pretty or json.")] = "pretty",
+        format: Annotated[
+            str, typer.Option("-f", "--format", help="pretty or json.", metavar="FORMAT")
+        ] = "pretty",
     ) -> int:
-        """Print pycompose's version."""
         number = installed("pycompose")
         if short:
             print(number)

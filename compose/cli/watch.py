@@ -21,12 +21,13 @@ def register(app: typer.Typer) -> None:
     @app.command("watch")
     def watch(
         ctx: typer.Context,
-        services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...")] = None,
+        services: Annotated[
+            list[str] | None, typer.Argument(metavar="SERVICE", hidden=True)
+        ] = None,
         no_up: Annotated[
             bool, typer.Option("--no-up", help="Don't bring the project up first.")
         ] = False,
     ) -> int:
-        """Apply changes of the stack file, and of what `develop.watch` names, as they are saved."""
         context: Context = ctx.obj
         project = context.load(tuple(services or ()))
 

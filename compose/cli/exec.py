@@ -16,21 +16,33 @@ def register(app: typer.Typer) -> None:
     @app.command("exec", context_settings={"allow_interspersed_args": False})
     def exec_(
         ctx: typer.Context,
-        service: str,
-        command: Annotated[list[str], typer.Argument(metavar="COMMAND [ARG]...")],
+        service: Annotated[str, typer.Argument(metavar="SERVICE", hidden=True)],
+        command: Annotated[list[str], typer.Argument(metavar="COMMAND", hidden=True)],
         detach: Annotated[bool, typer.Option("-d", "--detach", help="Don't wait for it.")] = False,
         env: Annotated[
-            list[str] | None, typer.Option("-e", "--env", help="NAME=value, or NAME from here.")
+            list[str] | None,
+            typer.Option(
+                "-e",
+                "--env",
+                help="A variable; without =, with its value from here.",
+                metavar="NAME[=VALUE]",
+            ),
         ] = None,
-        user: Annotated[str, typer.Option("-u", "--user")] = "",
-        workdir: Annotated[str, typer.Option("-w", "--workdir")] = "",
-        privileged: Annotated[bool, typer.Option("--privileged")] = False,
+        user: Annotated[
+            str,
+            typer.Option("-u", "--user", metavar="USER", help="Who runs it: name or uid[:group]."),
+        ] = "",
+        workdir: Annotated[
+            str, typer.Option("-w", "--workdir", metavar="FOLDER", help="Where it runs.")
+        ] = "",
+        privileged: Annotated[
+            bool, typer.Option("--privileged", help="With all capabilities.")
+        ] = False,
         no_tty: Annotated[
             bool, typer.Option("-T", "--no-TTY", "--no-tty", help="No terminal.")
         ] = False,
-        index: Annotated[int, typer.Option("--index", help="Which replica.")] = 0,
+        index: Annotated[int, typer.Option("--index", help="Which replica.", metavar="NUMBER")] = 0,
     ) -> int:
-        """Run a command in a running container; the exit code is its own."""
         context: Context = ctx.obj
         environment = tuple(given(context, pair) for pair in env or ())
 

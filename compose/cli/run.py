@@ -9,7 +9,7 @@ import typer
 
 from compose import converge
 from compose.cli.context import Context
-from compose.cli.exec_ import given
+from compose.cli.exec import given
 from compose.cli.progress import progress
 from compose.cli.terminal import converse, stdin_is_terminal
 from compose.client.engine import Engine
@@ -22,23 +22,49 @@ def register(app: typer.Typer) -> None:
     @app.command("run", context_settings={"allow_interspersed_args": False})
     def run(
         ctx: typer.Context,
-        service: str,
-        command: Annotated[list[str] | None, typer.Argument(metavar="[COMMAND] [ARG]...")] = None,
+        service: Annotated[str, typer.Argument(metavar="SERVICE", hidden=True)],
+        command: Annotated[list[str] | None, typer.Argument(metavar="COMMAND", hidden=True)] = None,
         detach: Annotated[bool, typer.Option("-d", "--detach", help="Print its name.")] = False,
         rm: Annotated[bool, typer.Option("--rm", help="Remove it when it has ended.")] = False,
         env: Annotated[
-            list[str] | None, typer.Option("-e", "--env", help="NAME=value, or NAME from here.")
+            list[str] | None,
+            typer.Option(
+                "-e",
+                "--env",
+                help="A variable; without =, with its value from here.",
+                metavar="NAME[=VALUE]",
+            ),
         ] = None,
-        user: Annotated[str, typer.Option("-u", "--user")] = "",
-        workdir: Annotated[str, typer.Option("-w", "--workdir")] = "",
-        entrypoint: Annotated[str | None, typer.Option("--entrypoint")] = None,
-        name: Annotated[str, typer.Option("--name", help="The container's name.")] = "",
-        label: Annotated[list[str] | None, typer.Option("-l", "--label")] = None,
+        user: Annotated[
+            str,
+            typer.Option("-u", "--user", metavar="USER", help="Who runs it: name or uid[:group]."),
+        ] = "",
+        workdir: Annotated[
+            str, typer.Option("-w", "--workdir", metavar="FOLDER", help="Where it runs.")
+        ] = "",
+        entrypoint: Annotated[
+            str | None,
+            typer.Option("--entrypoint", metavar="COMMAND", help="Instead of the image's."),
+        ] = None,
+        name: Annotated[
+            str, typer.Option("--name", help="The container's name.", metavar="NAME")
+        ] = "",
+        label: Annotated[
+            list[str] | None,
+            typer.Option("-l", "--label", metavar="NAME=VALUE", help="A label of the container."),
+        ] = None,
         volume: Annotated[
-            list[str] | None, typer.Option("-v", "--volume", help="SOURCE:TARGET[:ro]")
+            list[str] | None,
+            typer.Option(
+                "-v",
+                "--volume",
+                help="Mount this too; :ro for reading only.",
+                metavar="SOURCE:TARGET",
+            ),
         ] = None,
         publish: Annotated[
-            list[str] | None, typer.Option("-p", "--publish", help="[HOST:]PORT")
+            list[str] | None,
+            typer.Option("-p", "--publish", help="Publish this port.", metavar="[HOST:]PORT"),
         ] = None,
         service_ports: Annotated[
             bool, typer.Option("-P", "--service-ports", help="Publish the service's own ports.")
@@ -46,11 +72,15 @@ def register(app: typer.Typer) -> None:
         use_aliases: Annotated[
             bool, typer.Option("--use-aliases", help="Answer to the service's name.")
         ] = False,
-        no_deps: Annotated[bool, typer.Option("--no-deps")] = False,
-        no_tty: Annotated[bool, typer.Option("-T", "--no-TTY", "--no-tty")] = False,
-        interactive: Annotated[bool, typer.Option("-i/ ", "--interactive/--no-interactive")] = True,
+        no_deps: Annotated[bool, typer.Option("--no-deps", help="Not what they need.")] = False,
+        no_tty: Annotated[
+            bool, typer.Option("-T", "--no-TTY", "--no-tty", help="No terminal.")
+        ] = False,
+        interactive: Annotated[
+            bool,
+            typer.Option("-i/ ", "--interactive/--no-interactive", help="Pass standard input on."),
+        ] = True,
     ) -> int:
-        """Run a one-off command in a new container of a service; the exit code is its own."""
         context: Context = ctx.obj
         project = context.load((service,))
         is_tty = not no_tty and not detach and stdin_is_terminal()
