@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import errno
 import gzip
 import io
 import json
@@ -16,7 +18,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from engine.errors import Conflict, EngineError, InvalidRequest, NotFound, Unsupported
+from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound, Unsupported
 from engine.images.model import ImageUser, Removal
 from engine.images.operations import Images
 from tests.engine.images.archives import (
@@ -511,3 +513,21 @@ async def test_the_host_has_a_name_that_all_clients_accept(images: Images) -> No
     await images.load(chunks(docker_archive([BASE], ["rootfs:latest"])))
     assert images.resolve("rootfs").rootfs_path == ""
     assert images.resolve("rootfs:/").rootfs_path == "/"
+
+
+async def test_a_full_disk_leaves_nothing_half_made(tmp_path: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    place = tmp_path / "small"
+    place.mkdir()
+    assert not libc.mount(b"tmpfs", os.fsencode(place), b"tmpfs", 0, b"size=1m")
+    try:
+        images = await Images.open(place / "images")
+        large = docker_archive([tar([entry("f", os.urandom(600_000))])], ["large:1"])
+        with pytest.raises(Failure, match=os.strerror(errno.ENOSPC)):
+            await images.load(chunks(large))
+        assert stored(place / "images") == []
+        await images.load(chunks(docker_archive([BASE])))
+        assert [image.tags for image in images.list()] == [("box:1",)]
+        await images.close()
+    finally:
+        assert not libc.umount(os.fsencode(place))
