@@ -81,6 +81,13 @@ def _mode(fields: Fields) -> int | None:
     if node is None:
         return None
     if isinstance(node.value, int) and not isinstance(node.value, bool):
+        if node.text == str(node.value) and node.value > 7 and set(node.text) <= set("01234567"):
+            fields.problems.warn(
+                node,
+                (*fields.place, "mode"),
+                f"{node.text} is a decimal number: the mode becomes 0{node.value:o}",
+                f'if you mean octal, write "0{node.text}"',
+            )
         return node.value
     try:
         return int(spelled(node.value), 8)

@@ -106,7 +106,9 @@ class Contents:
                 )
                 return item
             return _with_content(item, value.encode())
-        return _with_content(item, item.inline.encode()) if item.inline else item
+        if "content" in definition.entries:
+            return _with_content(item, item.inline.encode())
+        return item
 
     def _from_file(self, item: F, definition: Map, place: Place) -> F:
         path = Path(item.file)

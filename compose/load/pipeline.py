@@ -75,7 +75,7 @@ def _load(request: LoadRequest) -> Project:
     tree = _load_files(found.files, around, (), reader)
     root = without_resets(tree) if tree is not None and reader.has_resets else tree
     if not isinstance(root, Map):
-        raise ProjectError(*(problems.errors or [_nothing(found, reader)]))
+        raise ProjectError(*(_with_causes(problems) or [_nothing(found, reader)]))
 
     # Then the typed model of all that is declared, before anything is left out.
     contents = Contents(reader)
@@ -100,7 +100,7 @@ def _load(request: LoadRequest) -> Project:
 
     unmet = _relevant(contents.unmet, project, problems)
     if problems.errors or (unmet and request.require_files):
-        raise ProjectError(*problems.errors, *unmet)
+        raise ProjectError(*_with_causes(problems), *unmet)
     return replace(
         project,
         warnings=_once_each(problems.warnings),
@@ -256,6 +256,17 @@ def _explains(told: Problem, problem: Problem) -> bool:
     return inner != told.path and (
         told.what.startswith("unknown key") or inner.partition(".")[0] in _SOURCES
     )
+
+
+def _with_causes(problems: Problems) -> list[Problem]:
+    """A value that went wrong where a variable was missing says so."""
+    unset = {warning.at: warning for warning in problems.warnings if "is not set" in warning.what}
+    return [
+        replace(error, what=f"{error.what} ({unset[error.at].what})", hint=unset[error.at].hint)
+        if error.at in unset
+        else error
+        for error in problems.errors
+    ]
 
 
 def _once_each(warnings: list[Problem]) -> tuple[Problem, ...]:

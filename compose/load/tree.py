@@ -402,7 +402,15 @@ class _Builder:
     def _items(self, place: Place) -> list[Node]:
         items: list[Node] = []
         while not isinstance(event := self._next(), yaml.SequenceEndEvent):
-            items.append(self._node(event, (*place, len(items)), None))
+            node = self._node(event, (*place, len(items)), None)
+            if node.merging == "reset":
+                self._problems.add(
+                    node,
+                    (*place, len(items)),
+                    "one entry of a list can't be reset",
+                    hint="put !override before the list and write down what stays",
+                )
+            items.append(node)
         return items
 
     def _map(self, line: int, column: int, place: Place) -> Map:

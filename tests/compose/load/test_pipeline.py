@@ -261,3 +261,19 @@ def test_nothing_is_left_of_an_example_but_its_own_canonical_form(tmp_path: Path
     del document["services"]["web"]["blkio_config"]  # type: ignore[index]
     second = load(again, json.dumps(loadable), environment={"FROM_SHELL": "yes"})
     assert second.to_document() == document
+
+
+def test_a_decimal_file_mode_is_warned_about(tmp_path: Path) -> None:
+    text = """
+        services:
+          a: {image: x, configs: [{source: c, mode: 440}, {source: c, target: /o, mode: 0440}]}
+        configs: {c: {content: ""}}
+        """
+    project = load(tmp_path, text)
+    assert [config.mode for config in project.services["a"].configs] == [0o670, 0o440]
+    assert project.configs["c"].content == b""
+    (warning,) = project.warnings
+    assert str(warning) == (
+        "compose.yaml:2:45: services.a.configs[0].mode: 440 is a decimal number: the mode becomes "
+        '0670\n  hint: if you mean octal, write "0440"'
+    )
