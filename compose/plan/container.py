@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from compose.model.deploy import Deploy, DeviceRequest, Resource
-from compose.model.fingerprint import service_hash
 from compose.model.health import HealthCheck
 from compose.model.mount import FileReference, Mount, MountType
 from compose.model.project import Project
@@ -32,6 +31,7 @@ class Replica:
     created_as: str  # the one that it is created under
     image_id: str
     record: str
+    config_hash: str
     image_volumes: tuple[str, ...]  # targets of the image's VOLUME lines
     inherited: Mapping[str, str]  # target -> anonymous volume to carry over
     replaces: str  # name of the container that it takes the place of; "" if none
@@ -76,7 +76,7 @@ def make_labels(project: Project, service: Service, replica: Replica) -> dict[st
         names.SERVICE: service.name,
         names.NUMBER: str(replica.number),
         names.ONE_OFF: "False",
-        names.CONFIG_HASH: service_hash(service),
+        names.CONFIG_HASH: replica.config_hash,
         names.IMAGE: replica.image_id,
         names.DEPENDS_ON: names.write_dependencies(service.depends_on),
         names.SERVICE_RECORD: replica.record,

@@ -32,13 +32,15 @@ ABSENT = Absent()
 
 def differences(old: object, new: object, place: Place = ()) -> list[Difference]:
     """The deepest fields that differ, maps by key. Lists are compared as wholes."""
+    if old == new:
+        return []
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         found: list[Difference] = []
         for key in sorted({*old, *new}):
             if old.get(key, ABSENT) != new.get(key, ABSENT):
                 found += differences(old.get(key, ABSENT), new.get(key, ABSENT), (*place, key))
         return found
-    return [Difference(place, old, new)] if old != new else []
+    return [Difference(place, old, new)]
 
 
 def in_words(difference: Difference) -> str:

@@ -40,6 +40,7 @@ from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import PlanOptions
 from compose.plan.plan import Plan, PlanBuilder, Verb
 from compose.plan.preflight import orphans_note, preflight
+from compose.plan.record import config_hash, write_record
 from compose.plan.services import (
     Create,
     Keep,
@@ -402,7 +403,8 @@ class Planner:
             name=final_name(self.project, service, number),
             created_as=created_as,
             image_id=decision.image_id,
-            record=decision.record,
+            record=write_record(decision.record),
+            config_hash=config_hash(decision.document),
             image_volumes=image.volumes if image else (),
             inherited=self._anonymous_volumes(service, old) if old else {},
             replaces=old.name if old else "",

@@ -6,10 +6,12 @@ contents of configs and secrets count, and a new version of this program recreat
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 
 from compose.model.document import Document
+from compose.model.fingerprint import encode
 from compose.model.mount import FileReference
 from compose.model.project import Project
 from compose.model.resources import FileObject, Network, Volume
@@ -22,22 +24,35 @@ NOT_SHAPING = ("attach", "build", "depends_on", "develop", "profiles", "pull_pol
 NOT_SHAPING_IN_DEPLOY = ("replicas", "update_config", "rollback_config", "placement", "mode",
                          "endpoint_mode")  # fmt: skip
 
+# What Docker Compose leaves out of its hash.
+NOT_HASHED = ("build", "depends_on", "profiles", "pull_policy", "scale")
 
-def service_record(project: Project, service: Service, image_id: str) -> Document:
-    document = service.to_document()
-    for key in NOT_SHAPING:
-        document.pop(key, None)
-    deploy = document.pop("deploy", None)
+
+def service_record(
+    project: Project, service: Service, document: Document, image_id: str
+) -> Document:
+    """`document`: the service's canonical form."""
+    shaping = {key: document[key] for key in document if key not in NOT_SHAPING}
+    deploy = shaping.pop("deploy", None)
     if isinstance(deploy, dict):
         kept = {key: deploy[key] for key in deploy if key not in NOT_SHAPING_IN_DEPLOY}
         if any(kept.values()):
-            document["deploy"] = kept
-    record: Document = {"service": document, "image_id": image_id}
+            shaping["deploy"] = kept
+    record: Document = {"service": shaping, "image_id": image_id}
     if configs := _digests(service.configs, project.configs):
         record["configs"] = configs
     if secrets := _digests(service.secrets, project.secrets):
         record["secrets"] = secrets
     return record
+
+
+def config_hash(document: Document) -> str:
+    """As `fingerprint.service_hash`, for a service whose canonical form is at hand already."""
+    shaping = {key: document[key] for key in document if key not in NOT_HASHED}
+    deploy = shaping.get("deploy")
+    if isinstance(deploy, dict):
+        shaping["deploy"] = {key: deploy[key] for key in deploy if key != "replicas"}
+    return hashlib.sha256(encode(shaping)).hexdigest()
 
 
 def network_record(network: Network) -> Document:

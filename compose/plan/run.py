@@ -17,6 +17,7 @@ from compose.plan.actions import ContainerRef, CreateContainer, Existing
 from compose.plan.container import Replica, make_creation
 from compose.plan.images import image_of
 from compose.plan.observed import Observed
+from compose.plan.record import config_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ def make_one_off(
             created_as=name,
             image_id=image.id if image else "",
             record="",
+            config_hash=config_hash(service.to_document()),
             image_volumes=image.volumes if image else (),
             inherited={},
             replaces="",

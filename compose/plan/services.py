@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from compose.model.document import Document
-from compose.model.fingerprint import service_hash
 from compose.model.mount import MountType
 from compose.model.project import Project
 from compose.model.service import Condition, Service
@@ -20,7 +19,7 @@ from compose.plan.diff import Place, summary
 from compose.plan.images import image_of
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import PlanOptions
-from compose.plan.record import parse_record, record_differences, service_record, write_record
+from compose.plan.record import config_hash, parse_record, record_differences, service_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,8 @@ class ServiceDecision:
     """All that happens to one service's containers."""
 
     service: Service
-    record: str
+    document: Document  # the service's canonical form
+    record: Document  # what its containers are to be made from
     image_id: str
     decisions: tuple[Decision, ...]
 
@@ -82,7 +82,8 @@ def decide_service(
     `completes`: it is a job, see `jobs`."""
     image = observed.images.get(image_of(project, service))
     image_id = image.id if image else ""
-    record = service_record(project, service, image_id)
+    document = service.to_document()
+    record = service_record(project, service, document, image_id)
     wanted = options.scale.get(service.name, service.replicas)
     best, leftovers = _one_a_number(project, service, own, record, options)
     causes = {
@@ -108,7 +109,7 @@ def decide_service(
     cause = scaled if best else "missing"
     for number in _free_numbers(taken, wanted - len(staying)):
         decisions.append(Create(number, cause))
-    return ServiceDecision(service, write_record(record), image_id, tuple(decisions))
+    return ServiceDecision(service, document, record, image_id, tuple(decisions))
 
 
 def final_name(project: Project, service: Service, number: int) -> str:
@@ -154,7 +155,7 @@ def _changed(service: Service, container: ObservedContainer, record: Document) -
             # The new name says it; that its digest is another one needs no words.
             found = [difference for difference in found if difference.place != ("image_id",)]
         return (summary(found), found[0].place) if found else ("", ())
-    if container.config_hash != service_hash(service):
+    if container.config_hash != config_hash(service.to_document()):
         return "its configuration changed", ()
     if record["image_id"] and container.image_id not in ("", record["image_id"]):
         return "its image changed", ("image",)
