@@ -41,7 +41,7 @@ def gateway_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint | None:
 def attach(host: NetlinkSocket, place: Place, namespace: int) -> None:
     """The veth of one endpoint, with its inner end made in the container's namespace."""
     endpoint = place.endpoint
-    host.request(
+    messages = [
         link.create_veth(
             host_ifname=endpoint.host_ifname,
             bridge_index=place.bridge_index,
@@ -50,12 +50,12 @@ def attach(host: NetlinkSocket, place: Place, namespace: int) -> None:
             ifname=endpoint.ifname,
             mac_address=endpoint.mac_address,
         )
-    )
+    ]
     hairpin = bridges_are_filtered()
     if place.isolated or hairpin:
         name = endpoint.host_ifname
-        modes = link.set_port(name, _index(host, name), isolated=place.isolated, hairpin=hairpin)
-        host.request(modes)
+        messages.append(link.set_port(name, isolated=place.isolated, hairpin=hairpin))
+    host.request(*messages)
 
 
 def bridges_are_filtered() -> bool:

@@ -103,14 +103,15 @@ def without_link_local(ifname: str, index: int) -> Message:
     return Message(RTM_NEWLINK, 0, body, f"keep IPv6 off {ifname}")
 
 
-def set_port(host_ifname: str, index: int, *, isolated: bool, hairpin: bool) -> Message:
+def set_port(host_ifname: str, *, isolated: bool, hairpin: bool) -> Message:
     """Frames between isolated ports of one bridge are dropped; a hairpin port may get back what
-    it sent itself."""
+    it sent itself. By name, so that it can travel with the message that creates the link."""
     modes = attribute(IFLA_BRPORT_MODE, bytes([hairpin]))
     modes += attribute(IFLA_BRPORT_ISOLATED, bytes([isolated]))
     data = nested(IFLA_INFO_SLAVE_DATA, modes)
     info = nested(IFLA_LINKINFO, text(IFLA_INFO_SLAVE_KIND, "bridge"), data)
-    return Message(RTM_NEWLINK, 0, link_header(index) + info, f"set up bridge port {host_ifname}")
+    body = link_header() + text(IFLA_IFNAME, host_ifname) + info
+    return Message(RTM_NEWLINK, 0, body, f"set up bridge port {host_ifname}")
 
 
 def get_link(ifname: str) -> Message:
