@@ -1,11 +1,14 @@
 """A container as the daemon holds it: its record, and what is alive of it."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
 from engine.containers.model import ExecConfig, ExecInstance, Record, WaitResult
 from engine.containers.restart import Backoff
 from engine.containers.streams import ProcessStreams
+from engine.errors import NotFound
 from engine.runtime.launch import ExecProcess, Shim
 
 
@@ -49,6 +52,7 @@ class Container:
     backoff: Backoff = field(default_factory=Backoff)
     is_being_restarted: bool = False  # by hand: auto-remove has to wait
     is_being_removed: bool = False
+    is_gone: bool = False  # removed: what waited for the lock has nothing left to change
     console_size: tuple[int, int] | None = None  # height, width: asked for before the start
     waiting_clients: set[ProcessStreams] = field(default_factory=set)  # attached before the start
     waiters: list[tuple[str, asyncio.Future[WaitResult]]] = field(default_factory=list)
@@ -59,6 +63,14 @@ class Container:
     @property
     def id(self) -> str:
         return self.record.id
+
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """The lock, on a container that still exists. Raises NotFound."""
+        async with self.lock:
+            if self.is_gone:
+                raise NotFound(f"No such container: {self.id}")
+            yield
 
     def shown(self) -> Record:
         """The record with what only the living know."""

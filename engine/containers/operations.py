@@ -205,8 +205,10 @@ class Containers:
     def _find(self, reference: str) -> Container:
         if (found := self._containers.get(reference)) is not None:
             return found
-        if (named := self._names.get(reference.removeprefix("/"))) is not None:
-            return self._containers[named]
+        # A name may be reserved for a container that is just being created.
+        named = self._names.get(reference.removeprefix("/"), "")
+        if (found := self._containers.get(named)) is not None:
+            return found
         matching = (
             []
             if not reference
@@ -288,7 +290,7 @@ class Containers:
         return await self._parts.tasks.finish(self._start(self._find(reference)))
 
     async def _start(self, container: Container) -> bool:
-        async with container.lock:
+        async with container.held():
             if container.record.state.status is Status.RUNNING:
                 return False
             if container.restart_task is not None:
@@ -337,7 +339,7 @@ class Containers:
 
     async def _give_up(self, container: Container) -> bool:
         """Whether it was waiting for a restart, and now isn't."""
-        async with container.lock:
+        async with container.held():
             if container.record.state.status is not Status.RESTARTING:
                 return False
             supervise.give_up_restarting(self._parts, container)
@@ -351,7 +353,7 @@ class Containers:
         self._parts.publish(container.record, "kill", signal=str(number))
 
     async def _thaw(self, container: Container) -> None:
-        async with container.lock:
+        async with container.held():
             if container.shim is not None and container.record.state.status is Status.PAUSED:
                 await container.shim.resume()
                 self._change(container, Transition.UNPAUSE)
@@ -414,7 +416,7 @@ class Containers:
 
     async def pause(self, reference: str) -> None:
         container = self._find(reference)
-        async with container.lock:
+        async with container.held():
             lifecycle.demand(container.record, Transition.PAUSE)
             await _shim(container).pause()
             self._change(container, Transition.PAUSE)
@@ -422,7 +424,7 @@ class Containers:
 
     async def unpause(self, reference: str) -> None:
         container = self._find(reference)
-        async with container.lock:
+        async with container.held():
             lifecycle.demand(container.record, Transition.UNPAUSE)
             await _shim(container).resume()
             self._change(container, Transition.UNPAUSE)
@@ -442,16 +444,14 @@ class Containers:
         if force:
             await self._end_for_removal(container)
         async with container.lock:
-            if container.is_being_removed:
-                if container.record.host.auto_remove:
-                    return
-                raise Conflict(
-                    f"removal of container {container.record.name} is already in progress"
-                )
-            await remove_container(self._parts, container, volumes=volumes)
+            if not container.is_gone:
+                await remove_container(self._parts, container, volumes=volumes)
+            elif not force:
+                raise NotFound(f"No such container: {container.id}")
+            # With force: --rm was faster, and what was asked for is done.
 
     async def _end_for_removal(self, container: Container) -> None:
-        if await self._give_up(container):
+        if container.record.state.status is Status.RESTARTING and await self._give_up(container):
             return
         shim = container.shim
         if shim is not None and container.record.state.status.is_up:
@@ -465,7 +465,7 @@ class Containers:
         await self._parts.tasks.finish(self._rename(container, checked_name(name)))
 
     async def _rename(self, container: Container, name: str) -> None:
-        async with container.lock:
+        async with container.held():
             before = container.record
             if name == before.name:
                 raise InvalidRequest("Renaming a container with the same name as its current name")
@@ -565,7 +565,7 @@ class Containers:
         )
         client.stdin = stdin and record.config.open_stdin
         client.stdout, client.stderr = stdout, stderr
-        async with container.lock:
+        async with container.held():
             if not stream:
                 client.never_connects()
             elif container.shim is None:
@@ -700,7 +700,7 @@ class Containers:
     async def update(self, reference: str, change: ResourceUpdate) -> tuple[str, ...]:
         """Warnings."""
         container = self._find(reference)
-        async with container.lock:
+        async with container.held():
             record = container.record
             if container.is_being_removed or record.state.status is Status.DEAD:
                 raise Conflict('Container is marked for removal and cannot be "update".')
@@ -753,7 +753,7 @@ class Containers:
         self, container: Container, network_id: str, settings: EndpointSettings
     ) -> None:
         network = self._parts.networks.get(network_id)
-        async with container.lock:
+        async with container.held():
             record = container.record
             mode = record.host.network_mode
             if mode == "host" or mode.startswith("container:") or network.driver != "bridge":
@@ -805,7 +805,7 @@ class Containers:
 
     async def _disconnect(self, container: Container, network_id: str) -> None:
         network = self._parts.networks.get(network_id)
-        async with container.lock:
+        async with container.held():
             record = container.record
             if record.host.network_mode == "host":
                 raise InvalidRequest(

@@ -29,6 +29,7 @@ async def remove_container(parts: Parts, container: Container, *, volumes: bool)
         container.record = replace(container.record, state=state)
         container.is_being_removed = False
         raise Failure(f"cannot remove container {record.id}: {error}") from error
+    container.is_gone = True
     parts.forget(container)
     for client in container.waiting_clients:
         client.never_connects()

@@ -1,8 +1,12 @@
 import asyncio
+import contextlib
 import json
 import os
+import random
+import select
 import signal
 import time
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -11,6 +15,8 @@ from engine.containers.model import (
     CreateRequest,
     Device,
     EndpointSettings,
+    ExecConfig,
+    HealthCheck,
     HostConfig,
     LogConfig,
     LogQuery,
@@ -23,6 +29,7 @@ from engine.containers.model import (
 )
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound, Unsupported
 from engine.networks.model import NetworkSpec
+from engine.runtime.launch import Shim
 from tests.engine.containers.conftest import Engine, event
 
 pytestmark = pytest.mark.kernel
@@ -553,8 +560,6 @@ async def test_client_that_leaves_before_the_start_is_forgotten(engine: Engine) 
 
 
 async def test_exec_runs_beside_and_its_code_is_there_before_the_end(engine: Engine) -> None:
-    from engine.containers.model import ExecConfig
-
     identifier = await engine.run("sleep", "1000", env=("COLOUR=red",))
     made = engine.containers.exec_create(
         identifier,
@@ -581,8 +586,6 @@ async def test_exec_runs_beside_and_its_code_is_there_before_the_end(engine: Eng
 
 
 async def test_exec_that_cannot_start_says_so_in_its_stream(engine: Engine) -> None:
-    from engine.containers.model import ExecConfig
-
     identifier = await engine.run("sleep", "1000")
     wish = ExecConfig(("no-such-program",), attach_stdout=True)
     made = engine.containers.exec_create(identifier, wish)
@@ -597,8 +600,6 @@ async def test_exec_that_cannot_start_says_so_in_its_stream(engine: Engine) -> N
 
 
 async def test_execs_end_with_their_container(engine: Engine) -> None:
-    from engine.containers.model import ExecConfig
-
     identifier = await engine.run("sleep", "1000")
     made = engine.containers.exec_create(
         identifier, ExecConfig(("sleep", "1000"), attach_stdout=True)
@@ -616,8 +617,6 @@ async def test_execs_end_with_their_container(engine: Engine) -> None:
 
 
 async def test_health_follows_the_probes(engine: Engine) -> None:
-    from engine.containers.model import HealthCheck
-
     check = HealthCheck(("CMD-SHELL", "echo looked; test -e /tmp/well"), 20_000_000, retries=2)
     with engine.events.subscribe() as told:
         identifier = await engine.run("sleep", "1000", healthcheck=check)
@@ -628,8 +627,6 @@ async def test_health_follows_the_probes(engine: Engine) -> None:
         assert health.failing_streak >= 2
         assert health.log[-1].output == "looked\n"
         assert health.log[-1].exit_code == 1
-        from engine.containers.model import ExecConfig
-
         made = engine.containers.exec_create(identifier, ExecConfig(("touch", "/tmp/well")))
         await engine.containers.exec_start(made.id, detach=True, tty=False)
         await event(told, "health_status: healthy")
@@ -640,8 +637,6 @@ async def test_health_follows_the_probes(engine: Engine) -> None:
 
 
 async def test_probe_that_takes_too_long_is_killed(engine: Engine) -> None:
-    from engine.containers.model import HealthCheck
-
     check = HealthCheck(("CMD", "sleep", "777"), 20_000_000, 50_000_000, retries=1)
     with engine.events.subscribe() as told:
         identifier = await engine.run("sleep", "1000", healthcheck=check)
@@ -714,8 +709,6 @@ def _await_end(pid: int) -> None:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    import select
-
     poller = select.poll()
     poller.register(descriptor, select.POLLIN)
     poller.poll()
@@ -766,8 +759,6 @@ async def test_what_a_crash_left_of_create_and_remove_is_cleared(engine: Engine)
 
 
 async def test_killed_shim_costs_its_own_container_only(engine: Engine) -> None:
-    from engine.runtime.launch import Shim
-
     first = await engine.run("sleep", "1000")
     second = await engine.run("sleep", "1000")
     shim = engine.containers._containers[first].shim
@@ -777,3 +768,49 @@ async def test_killed_shim_costs_its_own_container_only(engine: Engine) -> None:
     assert (await ended).status_code == 137
     assert engine.get(second).state.status is Status.RUNNING
     await engine.containers.remove(first)
+
+
+# --- all at once ------------------------------------------------------------------------------
+
+
+async def test_many_clients_at_once_only_ever_hear_refusals(engine: Engine) -> None:
+    """Random calls on three names from six clients: every answer is success, or a refusal that
+    the state explains; and in the end nothing is left (the fixture looks)."""
+    chance = random.Random(7)
+    containers = engine.containers
+    commands = ("sleep 0.05; exit 1", "sleep 1000", "exit 0")
+    policies = (RestartPolicy(), RestartPolicy("always"), RestartPolicy("on-failure", 1))
+    check = HealthCheck(("CMD", "true"), interval=30_000_000)
+
+    async def create(name: str) -> None:
+        host = HostConfig(restart_policy=chance.choice(policies), auto_remove=False)
+        await engine.create(
+            "sh", "-c", chance.choice(commands), name=name, host=host, healthcheck=check
+        )
+
+    async def run_beside(name: str) -> None:
+        made = containers.exec_create(name, ExecConfig(("echo", "x"), attach_stdout=True))
+        streams = await containers.exec_start(made.id, detach=False, tty=False)
+        assert streams is not None
+        async for _ in streams:
+            pass
+
+    async def read(name: str) -> None:
+        await engine.output(name, LogQuery(follow=True, until=time.time_ns() + 20_000_000))
+
+    calls: tuple[Callable[[str], Awaitable[object]], ...] = (
+        create, create, containers.start, containers.start, run_beside, read,
+        containers.kill, containers.pause, containers.unpause,
+        lambda name: containers.stop(name, timeout=0),
+        lambda name: containers.restart(name, timeout=0),
+        lambda name: containers.remove(name, force=True),
+    )  # fmt: skip
+
+    async def client() -> None:
+        for _ in range(30):
+            with contextlib.suppress(Conflict, NotFound):
+                await chance.choice(calls)(chance.choice(("aa", "bb", "cc")))
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for _ in range(6):
+            group.create_task(client())
