@@ -38,8 +38,12 @@ def encode(document: object) -> bytes:
 
 
 def reply(status: int, document: object) -> web.Response:
+    return reply_encoded(status, encode(document))
+
+
+def reply_encoded(status: int, body: bytes) -> web.Response:
     headers = {**COMMON_HEADERS, "Content-Type": "application/json"}
-    return web.Response(status=status, headers=headers, body=encode(document))
+    return web.Response(status=status, headers=headers, body=body)
 
 
 def refusal(status: int, message: str) -> web.Response:

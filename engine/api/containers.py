@@ -6,11 +6,11 @@ import time
 
 from aiohttp import web
 
-from engine.api.answer import empty, reply
+from engine.api.answer import empty, reply, reply_encoded
 from engine.api.parts import Engine
 from engine.api.request import Request
 from engine.api.selection import ContainerFacts, select_containers, wanted_for_prune
-from engine.api.shown import container_json, container_summary
+from engine.api.shown import container_json
 from engine.api.streams import JSON, Stream, carry, send_all, stream_type
 from engine.api.wire import read_create, read_update
 from engine.containers.model import LogQuery, Record
@@ -37,9 +37,8 @@ async def listing(request: Request, engine: Engine) -> web.Response:
     )
     now = time.time_ns()
     images = _ImageNames(engine)
-    return reply(
-        200, [container_summary(record, image=images.of(record), now=now) for record in chosen]
-    )
+    entries = [engine.summaries.of(record, images.of(record), now) for record in chosen]
+    return reply_encoded(200, b"[" + b",".join(entries) + b"]\n")
 
 
 class _ImageNames:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from engine.api.summaries import Summaries
 from engine.containers.operations import Containers
 from engine.events import EventLog
 from engine.images.operations import Images
@@ -21,3 +22,4 @@ class Engine:
     images: Images
     volumes: Volumes
     networks: Networks
+    summaries: Summaries = field(default_factory=Summaries)

@@ -57,27 +57,35 @@ def select_containers(
     later = _bound(records, filters, "since", facts)
     tasks = filters.flag("is-task")
 
-    def fits(record: Record) -> bool:
-        state = record.state
-        return (
-            (show_all or limit > 0 or statuses is not None or is_running(state.status))
-            and (statuses is None or state.status.value in statuses)
-            and (not exits or (state.status is Status.EXITED and state.exit_code in exits))
-            and (wanted_health is None or health_of(record) in wanted_health)
-            and filters.labels(record.config.labels)
-            and filters.any("name", lambda value: matches_container_name(record.name, value))
-            and filters.any("id", record.id.startswith)
-            and filters.any("network", lambda value: _is_on(record, value))
-            and filters.any("volume", lambda value: _mounts(record, value))
-            and filters.any("ancestor", lambda value: facts.descends(record, value))
-            and filters.any("publish", lambda value: _has_port(record, "PublicPort", value))
-            and filters.any("expose", lambda value: _has_port(record, "PrivatePort", value))
-            and tasks is not True
-            and (earlier is None or record.created < earlier.created)
-            and (later is None or record.created > later.created)
+    checks: list[Callable[[Record], bool]] = [
+        lambda record, key=key, holds=holds: filters.any(key, lambda value: holds(record, value))  # type: ignore[misc]
+        for key, holds in _BY_VALUE.items()
+        if key in filters
+    ]
+    if not show_all and limit <= 0 and statuses is None:
+        checks.append(lambda record: is_running(record.state.status))
+    if statuses is not None:
+        checks.append(lambda record: record.state.status.value in statuses)
+    if exits:
+        checks.append(
+            lambda record: record.state.status is Status.EXITED and record.state.exit_code in exits
         )
-
-    found = tuple(record for record in records if fits(record))
+    if wanted_health is not None:
+        checks.append(lambda record: health_of(record) in wanted_health)
+    if "label" in filters:
+        checks.append(lambda record: filters.labels(record.config.labels))
+    if "ancestor" in filters:
+        checks.append(
+            lambda record: filters.any("ancestor", lambda value: facts.descends(record, value))
+        )
+    if earlier is not None:
+        checks.append(lambda record: record.created < earlier.created)
+    if later is not None:
+        checks.append(lambda record: record.created > later.created)
+    if tasks is True:
+        return ()  # tasks are a swarm's
+    # Clients ask all the time: only what is asked is looked at.
+    found = tuple(record for record in records if all(check(record) for check in checks))
     return found[:limit] if limit > 0 else found
 
 
@@ -132,6 +140,16 @@ def _has_port(record: Record, side: str, value: str) -> bool:
         and port["Type"] == protocol
         for port in port_list(record)
     )
+
+
+_BY_VALUE: Mapping[str, Callable[[Record, str], bool]] = {
+    "name": lambda record, value: matches_container_name(record.name, value),
+    "id": lambda record, value: record.id.startswith(value),
+    "network": _is_on,
+    "volume": _mounts,
+    "publish": lambda record, value: _has_port(record, "PublicPort", value),
+    "expose": lambda record, value: _has_port(record, "PrivatePort", value),
+}
 
 
 def wanted_for_prune(

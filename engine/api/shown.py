@@ -35,6 +35,11 @@ def timestamp(nanoseconds: int) -> str:
 
 def container_summary(record: Record, *, image: str, now: int) -> Document:
     """One entry of the list. `image` as it is to be shown, `now` in nanoseconds."""
+    return {**lasting_summary(record, image), "Status": status_text(record.state, now)}
+
+
+def lasting_summary(record: Record, image: str) -> Document:
+    """All of it but the status line, which ages by itself."""
     return {
         "Id": record.id,
         "Names": [f"/{record.name}"],
@@ -45,7 +50,6 @@ def container_summary(record: Record, *, image: str, now: int) -> Document:
         "Ports": port_list(record),
         "Labels": record.config.labels,
         "State": record.state.status.value,
-        "Status": status_text(record.state, now),
         "HostConfig": {"NetworkMode": record.host.network_mode},
         "NetworkSettings": {"Networks": networks_json(record)},
         "Mounts": [mount_json(mount) for mount in record.mounts],
