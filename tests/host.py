@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -216,7 +217,7 @@ class Host:
                 daemon.remove_containers()
                 daemon.stop()
             if self.daemons:
-                left = leftovers(self.folder, self.pid)
+                left = self._await_nothing_left()
         finally:
             for process in self.processes:
                 process.kill()
@@ -230,6 +231,13 @@ class Host:
             if not left:
                 shutil.rmtree(self.folder, ignore_errors=True)
         assert not left, f"left behind: {left}"
+
+    def _await_nothing_left(self) -> list[str]:
+        """The kernel takes down namespaces, and the links in them, in its own time."""
+        limit = time.monotonic() + 10
+        while (left := leftovers(self.folder, self.pid)) and time.monotonic() < limit:
+            time.sleep(0.05)
+        return left
 
 
 def leftovers(folder: Path, pid: int) -> list[str]:

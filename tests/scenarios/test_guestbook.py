@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from tests.host import Host, host
 from tests.scenarios.project import Project, example
 
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(100)]
 
 SERVICES = {"api", "migrate", "queue", "web", "worker"}
 
@@ -119,7 +120,8 @@ def test_kill_nine_of_the_daemon_loses_nothing(host: Host) -> None:
     guestbook("up", "--detach", "--wait")
     before = {name: guestbook.inspect(name)["State"]["Pid"] for name in guestbook.ids()}  # type: ignore[index]
     guestbook.daemon.kill()
-    assert "<h1>" in page(guestbook)  # ports go on without the daemon
+    # Ports go on without the daemon; names, which it serves, come back with it.
+    assert host.fetch("127.0.0.1", 8080, "/health") == b"ok\n"
     guestbook.daemon = host.daemon()
     after = {name: guestbook.inspect(name)["State"]["Pid"] for name in guestbook.ids()}  # type: ignore[index]
     assert after == before
@@ -136,7 +138,7 @@ def test_kill_nine_of_the_daemon_loses_nothing(host: Host) -> None:
 def test_a_killed_process_comes_back_by_its_policy(host: Host) -> None:
     guestbook = example(host, "guestbook")
     guestbook("up", "--detach", "--wait")
-    events = guestbook.start("events", "--json")
+    events = guestbook.start("events", "--json", "--since", f"{time.time():.9f}")
     state = guestbook.inspect("guestbook-web-1")["State"]
     assert isinstance(state, dict)
     os.kill(int(state["Pid"]), signal.SIGKILL)
