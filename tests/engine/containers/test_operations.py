@@ -4,6 +4,7 @@ import json
 import os
 import random
 import select
+import shutil
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -27,8 +28,10 @@ from engine.containers.model import (
     Status,
     Ulimit,
 )
+from engine.containers.spec import cgroup_path
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound, Unsupported
 from engine.networks.model import NetworkSpec
+from engine.runtime.cgroup_tree import Cgroup, detect
 from engine.runtime.launch import Shim
 from tests.engine.containers.conftest import Engine, event
 
@@ -737,6 +740,29 @@ async def test_policies_are_caught_up_by_the_next_daemon(engine: Engine) -> None
     assert engine.get(once).state.exit_code == 137
     with pytest.raises(NotFound):
         engine.get(gone)
+
+
+async def test_after_a_reboot_what_ran_has_ended_and_policies_hold(engine: Engine) -> None:
+    again = HostConfig(restart_policy=RestartPolicy("always"))
+    back = await engine.run("sleep", "1000", host=again)
+    down = await engine.run("sleep", "1000")
+    records = [engine.get(one) for one in (back, down)]
+    shims = [engine.containers._containers[record.id].shim for record in records]
+    await engine.stop()
+    for record, shim in zip(records, shims, strict=True):
+        assert shim is not None
+        for pid in (shim.shim_pid, record.state.pid):
+            os.kill(pid, signal.SIGKILL)
+            await asyncio.to_thread(_await_end, pid)
+        await asyncio.to_thread(Cgroup(detect(), cgroup_path(record)).remove)
+        # /run is empty after a boot.
+        shutil.rmtree(engine.folder / "exec/containers" / record.id)
+    await engine.open()
+    state = engine.get(down).state
+    assert (state.status, state.exit_code) == (Status.EXITED, 255)
+    with engine.events.subscribe(since=1) as told:
+        await event(told, "start")
+    assert engine.get(back).state.status is Status.RUNNING
 
 
 async def test_what_a_crash_left_of_create_and_remove_is_cleared(engine: Engine) -> None:
