@@ -10,13 +10,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from engine.claims import claim, holder
 from engine.errors import Failure
-from tests.engine.api.dialogue import Dialogue
+from tests.engine.api.dialogue import Dialogue, output
 from tests.host import ROOT, Daemon, Host, leftovers
 
 pytestmark = pytest.mark.kernel
@@ -108,6 +109,53 @@ def test_a_crash_loses_no_exit_code_and_no_output(host: Host) -> None:
     log = daemon.call("GET", "/containers/ends/logs?stdout=1")[1]
     assert "one\n" in str(log)
     assert "two\n" in str(log)
+
+
+def test_a_crash_interrupts_nobody(host: Host) -> None:
+    """isolation 74: ports and names go on or come back; what was running can be worked with."""
+    daemon = host.daemon()
+    daemon.call("POST", "/networks/create", {"Name": "front"})
+    serve = "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=80)"
+    body = {
+        "Image": "rootfs:/",
+        "Cmd": ["python3", "-c", serve],
+        "WorkingDir": "/etc/alternatives",
+        "HostConfig": {
+            "NetworkMode": "front",
+            "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]},
+        },
+    }
+    status, answer = daemon.call("POST", "/containers/create?name=web", body)
+    assert status == 201, answer
+    assert daemon.call("POST", "/containers/web/start") == (204, None)
+    wait_for_port(host, 8080)
+    daemon.kill()
+    assert b"Directory listing" in host.fetch("127.0.0.1", 8080)
+    daemon = host.daemon()
+    assert b"Directory listing" in host.fetch("127.0.0.1", 8080)
+    body = {"Cmd": ["getent", "hosts", "web"], "AttachStdout": True}
+    status, answer = daemon.call("POST", "/containers/web/exec", body)
+    assert status == 201
+    assert isinstance(answer, dict)
+    client = Dialogue(daemon.socket)
+    client.request("POST", f"/exec/{answer['Id']}/start", {})
+    client.head()
+    assert b"web" in output(client.rest())
+    client.close()
+    assert daemon.call("DELETE", "/containers/web?force=1")[0] == 204
+    assert daemon.call("DELETE", "/networks/front")[0] == 204
+
+
+def wait_for_port(host: Host, port: int) -> None:
+    end = time.monotonic() + 20
+    while True:
+        try:
+            host.fetch("127.0.0.1", port)
+        except OSError:
+            assert time.monotonic() < end, f"nothing serves port {port}"
+            time.sleep(0.05)
+        else:
+            return
 
 
 def test_waits_and_streams_end_when_the_daemon_stops(host: Host) -> None:
