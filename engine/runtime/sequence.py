@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from engine.kernel import mount, namespaces
 from engine.oci.rootfs import Rootfs
-from engine.runtime import capabilities, devices, payload, steps
+from engine.runtime import capabilities, devices, hiding, mounts, nodes, payload, steps
 from engine.runtime.steps import Step
 
 
@@ -110,14 +110,14 @@ def container_sequence(
     _only(linux, "linux", _KNOWN_LINUX)
     process = _mapping(spec, "process")
     new, joined = _namespaces(linux)
-    mounts = [_mount(entry, index) for index, entry in enumerate(_mappings(spec, "mounts"))]
+    listed = [_mount(entry, index) for index, entry in enumerate(_mappings(spec, "mounts"))]
     take: list[Step] = []
     attach: list[Step] = []
-    for index, (entry, options) in enumerate(mounts):
+    for index, (entry, options) in enumerate(listed):
         _plan_mount(index, entry, options, take, attach)
     own_dev = not any(
         options.bind and posixpath.normpath(_text(entry, "destination")) == "/dev"
-        for entry, options in mounts
+        for entry, options in listed
     )
     before: list[Step] = [steps.EnterCgroup()]
     if new & namespaces.CLONE_NEWCGROUP:
@@ -127,23 +127,23 @@ def container_sequence(
         for kind, path in joined.items()
         if kind != "pid"
     ]
-    hiding: list[Step] = [
-        steps.SetSysctl(_sysctl(name), _plain_text(value, f"linux.sysctl.{name}"))
+    guard: list[Step] = [
+        hiding.SetSysctl(_sysctl(name), _plain_text(value, f"linux.sysctl.{name}"))
         for name, value in _mapping(linux, "sysctl").items()
     ]
-    hiding += [steps.ProtectPath(path) for path in _texts(linux, "readonlyPaths")]
-    hiding += [steps.MaskPath(path) for path in _texts(linux, "maskedPaths")]
+    guard += [hiding.ProtectPath(path) for path in _texts(linux, "readonlyPaths")]
+    guard += [hiding.MaskPath(path) for path in _texts(linux, "maskedPaths")]
     terminal = _terminal(process, console=True)
     world: list[Step] = [
         *before,
-        steps.TakeNull(),
+        mounts.TakeNull(),
         *take,
-        steps.MakePrivate(),
-        steps.MountRoot(rootfs, hook),
+        mounts.MakePrivate(),
+        mounts.MountRoot(rootfs, hook),
         *attach,
         *(_devices(linux) if own_dev else ()),
         *terminal,
-        *hiding,
+        *guard,
         steps.SetOomScore(_number(process, "oomScoreAdj", 0)),
         steps.SwitchRoot(
             rootfs.read_only or _flag(_mapping(spec, "root"), "readonly"),
@@ -308,9 +308,9 @@ def _plan_mount(
             raise SpecError(f"mount {target}: a bind has no option {options.rest[0][0]!r}")
         if not source.startswith("/"):
             raise SpecError(f"mount {target}: bind source {source!r} is not an absolute path")
-        take.append(steps.TakeTree(index, source, options.recursive_bind))
+        take.append(mounts.TakeTree(index, source, options.recursive_bind))
         attach.append(
-            steps.AttachTree(
+            mounts.AttachTree(
                 index,
                 target,
                 options.set_attributes,
@@ -324,20 +324,20 @@ def _plan_mount(
     elif kind == "cgroup":
         if options.rest:
             raise SpecError(f"mount {target}: cgroup has no option {options.rest[0][0]!r}")
-        attach.append(steps.MountCgroups(target, attributes))
+        attach.append(mounts.MountCgroups(target, attributes))
     elif not kind:
         raise SpecError(f"mount {target}: it has no type")
     else:
         attach.append(
-            steps.MountFilesystem(
+            mounts.MountFilesystem(
                 target, kind, source or kind, options.rest, attributes, options.propagation
             )
         )
 
 
 def _devices(linux: Mapping[str, object]) -> tuple[Step, ...]:
-    nodes = {
-        node.path: steps.MakeDevice(
+    made = {
+        node.path: nodes.MakeDevice(
             node.path, node.kind, node.major, node.minor, node.mode, node.uid, node.gid
         )
         for node in devices.DEFAULT_NODES
@@ -346,7 +346,7 @@ def _devices(linux: Mapping[str, object]) -> tuple[Step, ...]:
         path, kind = _text(entry, "path"), _text(entry, "type")
         if kind not in ("b", "c", "u", "p") or not path.startswith("/") or ".." in path.split("/"):
             raise SpecError(f"linux.devices: {path!r} of type {kind!r} can't be made")
-        nodes[posixpath.normpath(path)] = steps.MakeDevice(
+        made[posixpath.normpath(path)] = nodes.MakeDevice(
             posixpath.normpath(path),
             kind,
             _number(entry, "major", 0),
@@ -355,8 +355,8 @@ def _devices(linux: Mapping[str, object]) -> tuple[Step, ...]:
             _number(entry, "uid", 0),
             _number(entry, "gid", 0),
         )
-    links = [steps.MakeLink(path, leads_to) for path, leads_to in devices.LINKS]
-    return (*nodes.values(), *links)
+    links = [nodes.MakeLink(path, leads_to) for path, leads_to in devices.LINKS]
+    return (*made.values(), *links)
 
 
 def _terminal(process: Mapping[str, object], *, console: bool) -> tuple[Step, ...]:
@@ -364,7 +364,7 @@ def _terminal(process: Mapping[str, object], *, console: bool) -> tuple[Step, ..
         return ()
     size = _mapping(process, "consoleSize")
     return (
-        steps.OpenTerminal(_number(size, "height", 0), _number(size, "width", 0), console=console),
+        nodes.OpenTerminal(_number(size, "height", 0), _number(size, "width", 0), console=console),
     )
 
 

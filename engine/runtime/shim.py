@@ -8,111 +8,37 @@ connected, the shim cleans up and goes.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import select
 import signal
 import socket
-import struct
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn, cast
 
 from engine.errors import EngineError
-from engine.kernel import namespaces, privileges, process, procfs
+from engine.kernel import privileges, process, procfs
 from engine.oci.rootfs import Rootfs
-from engine.runtime import channel, init, join, refuge, sequence
+from engine.runtime import channel, daemons, init, refuge, sequence, visiting
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
 from engine.runtime.channel import Message
+from engine.runtime.daemons import Daemon, Daemons
+from engine.runtime.execs import Execs, Reply
 from engine.runtime.log_writer import LogWriter
-from engine.runtime.poller import READABLE, WRITABLE, Poller
-from engine.runtime.stdio import STDERR, STDOUT, Stdio
+from engine.runtime.poller import READABLE, Poller
+from engine.runtime.starting import CannotStart, Starting
+from engine.runtime.stdio import Pipes, Stdio, wanted
 from engine.runtime.steps import Place, Step
 
 SOCKET = "shim.sock"
 RECORD = "shim.json"
 EXIT = "exit.json"
 LOG = "shim.log"
-DNS_ADDRESS = "127.0.0.11"
-_MOST_QUEUED = 4096  # messages to one daemon that does not read
-_SIOCSIFFLAGS = 0x8914
-_IFF_UP = 1
-_NETLINK_ROUTE = 0
-_NETLINK_NETFILTER = 12
 
 # What may go wrong in a start without being a mistake of ours.
-_EXPECTED = (OSError, sequence.SpecError, EngineError)
-
-Reply = Callable[[Mapping[str, object], tuple[int, ...]], None]
-
-
-class CannotStart(Exception):
-    """The container or exec can't be started; `code` is what a shell would say."""
-
-    def __init__(self, text: str, code: int = 128) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-class Daemon:
-    """One connected daemon: its requests come in, replies and events go out, never blocking."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
-        self.connection = connection
-        self.descriptor = connection.fileno()
-        self.queue: list[tuple[bytes, tuple[int, ...]]] = []
-
-    def close(self) -> None:
-        for _, descriptors in self.queue:
-            _close_all(descriptors)
-        self.queue.clear()
-        self.connection.close()
-
-
-class Starting:
-    """Follows a child from its first step to execve through what it says on its socket."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
-        self.connection = connection
-        self.executing = False
-        self.failure: CannotStart | None = None
-        self.over = False
-
-    def drain(self, on_message: Callable[[Message], None]) -> None:
-        while not self.over:
-            try:
-                message = channel.receive(self.connection)
-            except BlockingIOError:
-                return
-            if message is None:
-                self.over = True
-            elif message.body["state"] == "executing":
-                self.executing = True
-            elif message.body["state"] == "refused":
-                text, code = cast(str, message.body["text"]), cast(int, message.body["code"])
-                self.failure = CannotStart(text, code)
-            else:
-                on_message(message)
-        if self.failure is None and not self.executing:
-            self.failure = CannotStart("the process was killed before it could start", 137)
-
-
-class Exec:
-    """A process started in the container later on."""
-
-    def __init__(self, key: str, stdio: Stdio, starting: Starting, joiner: int) -> None:
-        self.key = key
-        self.stdio = stdio
-        self.starting = starting
-        self.joiner = joiner
-        self.pid = 0
-        self.pidfd = -1
-        self.ended: tuple[int, int | None] | None = None
-        self.reported = False
+_EXPECTED = (OSError, CannotStart, sequence.SpecError, EngineError)
 
 
 class Shim:
@@ -130,9 +56,16 @@ class Shim:
         self.cgroup = Cgroup(hierarchy, cast(str, self.linux["cgroupsPath"]))
         self.cgroup_made = False
         self.last_capability = cast(int, request["last_capability"])
-        self.daemons: list[Daemon] = []
+        self.daemons = Daemons(self.poller, self._answer, self.on_left)
+        self.daemons.add(connection)
         self.listener: socket.socket | None = None
-        self.execs: dict[str, Exec] = {}
+        self.execs = Execs(
+            self.poller,
+            self.cgroup,
+            container_id=self.container_id,
+            last_capability=self.last_capability,
+            broadcast=self.daemons.broadcast,
+        )
         self.pid = 0
         self.pidfd = -1
         self.starting: Starting | None = None
@@ -146,7 +79,6 @@ class Shim:
         self.network = -1
         self.dns: tuple[int, ...] = ()
         self.oom = -1
-        self.add_daemon(connection)
         log = cast(Mapping[str, object], request["log"])
         path = cast(str, log["path"])
         self.stdio = Stdio(
@@ -171,8 +103,8 @@ class Shim:
         terminal = bool(process_spec.get("terminal"))
         ours, theirs = channel.pair()
         place = Place(theirs, self.cgroup)
-        pipes = None if terminal else _Pipes(stdin=bool(self.request["open_stdin"]))
-        with _joined_pid(enclosure.pid):
+        pipes = None if terminal else Pipes(stdin=bool(self.request["open_stdin"]))
+        with visiting.joined_pid(enclosure.pid):
             child = init.start(self._plan, place, pipes.theirs if pipes else None, enclosure.new)
         theirs.close()
         self.pid, self.pidfd = child.pid, child.pidfd
@@ -182,11 +114,16 @@ class Shim:
         self.starting = Starting(ours)
         self.poller.watch(ours.fileno(), READABLE, lambda _: self.on_starting())
         self.poller.watch(self.pidfd, READABLE, lambda _: self.on_exit())
-        self._hold_namespaces()
+        try:
+            self._hold_namespaces()
+        except (FileNotFoundError, ProcessLookupError):
+            # It ended already, and has said why.
+            self.starting.drain(self._init_says)
+            raise self.starting.failure or CannotStart("the process ended at once") from None
         self._listen()
         self._record()
         descriptors = self._sockets() if self.network >= 0 else ()
-        self.broadcast({"event": "launched", **self._identity()}, descriptors)
+        self.daemons.broadcast({"event": "launched", **self._identity()}, descriptors)
         _close_all(descriptors[1:3])
         self._watch_oom()
 
@@ -216,23 +153,15 @@ class Shim:
         if not self.request["own_network"]:
             return
         self.network = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        with _in_network(self.network):
-            _raise_loopback()
+        with visiting.in_network(self.network):
+            visiting.raise_loopback()
             if self.request["dns"]:
-                udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-                tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-                for one in (udp, tcp):
-                    one.bind((DNS_ADDRESS, 0))
-                tcp.listen(128)
-                self.dns = (udp.detach(), tcp.detach())
+                self.dns = visiting.dns_sockets()
 
     def _sockets(self) -> tuple[int, ...]:
         """Descriptors in the order of launch.NetworkSockets; the two netlink ones are new."""
-        with _in_network(self.network):
-            netlink = [
-                socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, family).detach()
-                for family in (_NETLINK_ROUTE, _NETLINK_NETFILTER)
-            ]
+        with visiting.in_network(self.network):
+            netlink = visiting.netlink_sockets()
         return (self.network, *netlink, *self.dns)
 
     def _listen(self) -> None:
@@ -273,86 +202,29 @@ class Shim:
 
     # --- the daemon's side ----------------------------------------------------------------
 
-    def add_daemon(self, connection: socket.socket) -> None:
-        daemon = Daemon(connection)
-        self.daemons.append(daemon)
-        self._watch_daemon(daemon)
-
-    def _watch_daemon(self, daemon: Daemon) -> None:
-        events = READABLE | (WRITABLE if daemon.queue else 0)
-        self.poller.watch(daemon.descriptor, events, lambda found: self.on_daemon(daemon, found))
-
     def on_connect(self) -> None:
         assert self.listener is not None
         try:
             connection, _ = self.listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
-        _, uid, _ = struct.unpack(
-            "=3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        )
-        if uid not in (0, os.getuid()):
+        if daemons.user_of(connection) in (0, os.getuid()):
+            daemon = self.daemons.add(connection)
+            self.daemons.tell(daemon, {"event": "hello", **self._identity()})
+        else:
             connection.close()
-            return
-        self.add_daemon(connection)
-        self.tell(self.daemons[-1], {"event": "hello", **self._identity()})
 
-    def on_daemon(self, daemon: Daemon, events: int) -> None:
-        if events & WRITABLE:
-            self._flush(daemon)
-        if events & ~WRITABLE and daemon in self.daemons:
-            try:
-                message = channel.receive(daemon.connection)
-            except BlockingIOError:
-                return
-            if message is None:
-                self.drop_daemon(daemon)
-            else:
-                self._answer(daemon, message)
-
-    def drop_daemon(self, daemon: Daemon) -> None:
-        self.daemons.remove(daemon)
-        self.poller.forget(daemon.descriptor)
-        daemon.close()
-        if not self.daemons and not self.went and self.pid:
+    def on_left(self) -> None:
+        if not self.went and self.pid:
             # The start was never finished and nobody can finish it: nothing half-made stays.
             self.undo()
-
-    def tell(
-        self, daemon: Daemon, body: Mapping[str, object], descriptors: tuple[int, ...] = ()
-    ) -> None:
-        copies = tuple(fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 3) for one in descriptors)
-        daemon.queue.append((channel.encode(dict(body)), copies))
-        self._flush(daemon)
-
-    def _flush(self, daemon: Daemon) -> None:
-        try:
-            while daemon.queue:
-                body, descriptors = daemon.queue[0]
-                channel.send_encoded(daemon.connection, body, descriptors)
-                del daemon.queue[0]
-                _close_all(descriptors)
-        except BlockingIOError:
-            if len(daemon.queue) > _MOST_QUEUED:
-                self.drop_daemon(daemon)
-                return
-        except OSError:
-            # It is gone; its end of file follows, or came just now.
-            for _, descriptors in daemon.queue:
-                _close_all(descriptors)
-            daemon.queue.clear()
-        self._watch_daemon(daemon)
-
-    def broadcast(self, body: Mapping[str, object], descriptors: tuple[int, ...] = ()) -> None:
-        for daemon in list(self.daemons):
-            self.tell(daemon, body, descriptors)
 
     def _answer(self, daemon: Daemon, message: Message) -> None:
         number = message.body["id"]
 
         def reply(body: Mapping[str, object], descriptors: tuple[int, ...] = ()) -> None:
             if daemon in self.daemons:
-                self.tell(daemon, {"id": number, **body}, descriptors)
+                self.daemons.tell(daemon, {"id": number, **body}, descriptors)
 
         call = _CALLS.get(cast(str, message.body["call"]))
         try:
@@ -395,22 +267,20 @@ class Shim:
 
     def call_resize(self, message: Message, reply: Reply) -> None:
         key = message.body.get("exec")
-        stdio = self.stdio
-        if key is not None:
-            found = self.execs.get(cast(str, key))
-            if found is None:
-                raise CannotStart("the process has ended")
-            stdio = found.stdio
-        if stdio.terminal is not None:
+        try:
+            terminal = self.stdio.terminal if key is None else self.execs.terminal(cast(str, key))
+        except KeyError:
+            raise CannotStart("the process has ended") from None
+        if terminal is not None:
             height, width = cast(int, message.body["height"]), cast(int, message.body["width"])
-            process.set_window_size(stdio.terminal, height, width)
+            process.set_window_size(terminal, height, width)
         reply({}, ())
 
     def call_attach(self, message: Message, reply: Reply) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         reply({}, (theirs.fileno(),))
         theirs.close()
-        self.stdio.attach(ours, wants=_wanted(message.body), stdin=bool(message.body.get("stdin")))
+        self.stdio.attach(ours, wants=wanted(message.body), stdin=bool(message.body.get("stdin")))
 
     def call_sockets(self, message: Message, reply: Reply) -> None:
         if self.network < 0:
@@ -423,122 +293,7 @@ class Shim:
         if self.status is not None or not self.started:
             raise CannotStart("the container is not running")
         request = json.loads(channel.read_document(os.dup(message.descriptors[0])))
-        spec = cast("Mapping[str, object]", request["process"])
-        terminal = bool(spec.get("terminal"))
-        key = cast(str, request["key"])
-        pipes = (
-            None
-            if terminal
-            else _Pipes(
-                stdin=bool(request["stdin"]),
-                stdout=bool(request["stdout"]),
-                stderr=bool(request["stderr"]),
-            )
-        )
-        ours, theirs = channel.pair()
-        joiner = join.start(
-            lambda: sequence.exec_sequence(
-                spec,
-                container_id=self.container_id,
-                user=request["user"],
-                groups=tuple(request["groups"]),
-                seccomp=bytes.fromhex(request["seccomp"]),
-                last_capability=self.last_capability,
-            ),
-            Place(theirs, self.cgroup),
-            pipes.theirs if pipes else None,
-            container=self.pidfd,
-            oom_score=cast(int, spec.get("oomScoreAdj") or 0),
-        )
-        theirs.close()
-        stdio = Stdio(
-            self.poller,
-            log=None,
-            close_input_after_client=True,
-            when_drained=lambda: self._conclude_exec(entry, None),
-        )
-        entry = Exec(key, stdio, Starting(ours), joiner.pidfd)
-        self.execs[key] = entry
-        client = -1
-        if request["stdin"] or request["stdout"] or request["stderr"]:
-            mine, client = (one.detach() for one in socket.socketpair())
-            stdio.attach(
-                socket.socket(fileno=mine), wants=_wanted(request), stdin=bool(request["stdin"])
-            )
-        if pipes is not None:
-            pipes.close_theirs()
-            stdio.use_pipes(pipes.input, pipes.outputs)
-
-        def turn(_: int) -> None:
-            entry.starting.drain(lambda found: self._exec_says(entry, found))
-            if entry.starting.over:
-                self._exec_started(entry, client, reply)
-
-        self.poller.watch(ours.fileno(), READABLE, turn)
-        self.poller.watch(joiner.pidfd, READABLE, lambda _: self._reap_joiner(entry))
-
-    def _exec_says(self, entry: Exec, message: Message) -> None:
-        if message.body["state"] == "joined":
-            entry.pid, entry.pidfd = cast(int, message.body["pid"]), message.descriptors[0]
-            self.poller.watch(entry.pidfd, READABLE, lambda _: self._exec_exited(entry))
-        elif message.body["state"] == "terminal":
-            entry.stdio.use_terminal(message.descriptors[0])
-
-    def _exec_started(self, entry: Exec, client: int, reply: Reply) -> None:
-        connection = entry.starting.connection
-        self.poller.forget(connection.fileno())
-        connection.close()
-        failure = entry.starting.failure
-        if failure is not None:
-            reply({"error": str(failure), "code": failure.code}, ())
-        else:
-            reply({"pid": entry.pid}, (client,) if client >= 0 else ())
-            self._report_exec(entry)
-        if client >= 0:
-            os.close(client)
-        if failure is not None and entry.pidfd < 0:
-            self._forget_exec(entry)
-
-    def _reap_joiner(self, entry: Exec) -> None:
-        if process.reap(entry.joiner) is not None:
-            self.poller.forget(entry.joiner)
-            os.close(entry.joiner)
-
-    def _exec_exited(self, entry: Exec) -> None:
-        entry.ended = process.reap(entry.pidfd)
-        if entry.ended is None:
-            return
-        self.poller.forget(entry.pidfd)
-        os.close(entry.pidfd)
-        entry.stdio.finish()
-
-    def _conclude_exec(self, entry: Exec, _: object) -> None:
-        if entry.starting.over:
-            self._report_exec(entry)
-
-    def _report_exec(self, entry: Exec) -> None:
-        """Tell of its end, once it started and its output is read: before its stream ends, so
-        that whoever sees the end of the stream can ask for the exit code."""
-        if entry.ended is None or not entry.stdio.drained or entry.reported:
-            return
-        entry.reported = True
-        if entry.starting.failure is None:
-            code, number = entry.ended
-            self.broadcast(
-                {
-                    "event": "exec_exited",
-                    "exec": entry.key,
-                    "code": code,
-                    "signal": number,
-                    "oom_killed": False,
-                    "finished_at": time.time_ns(),
-                }
-            )
-        self._forget_exec(entry)
-
-    def _forget_exec(self, entry: Exec) -> None:
-        self.execs.pop(entry.key, None)
-        entry.stdio.close_clients()
+        self.execs.start(request, self.pidfd, reply)
 
     def call_release(self, message: Message, reply: Reply) -> None:
         if self.exit is None:
@@ -573,7 +328,7 @@ class Shim:
         if starting.failure is None:
             self.started = True
             reply({}, ())
-            self.broadcast({"event": "started"})
+            self.daemons.broadcast({"event": "started"})
             if self.status is not None:
                 self._after_exit()
             return
@@ -596,7 +351,7 @@ class Shim:
         elif not self.went:
             # Ended before it began: nothing to record, but whoever ended it waits to hear so.
             self.exit = self._ending()
-            self.broadcast({"event": "exited", **self.exit})
+            self.daemons.broadcast({"event": "exited", **self.exit})
 
     def _ending(self) -> dict[str, object]:
         assert self.status is not None
@@ -620,7 +375,7 @@ class Shim:
         except OSError as error:
             # A full disk must not hide the end from a daemon that listens.
             self.complain(f"cannot write {EXIT}: {error}\n")
-        self.broadcast({"event": "exited", **self.exit})
+        self.daemons.broadcast({"event": "exited", **self.exit})
         self.stdio.close_clients()
         self._close_network()
 
@@ -628,7 +383,7 @@ class Shim:
         with contextlib.suppress(BlockingIOError):
             os.read(self.oom, 4096)
         if self.cgroup_made and self.cgroup.oom_kills() > 0:
-            self.broadcast({"event": "oom"})
+            self.daemons.broadcast({"event": "oom"})
 
     # --- ending ---------------------------------------------------------------------------
 
@@ -712,75 +467,9 @@ _CALLS: Mapping[str, Callable[[Shim, Message, Reply], None]] = {
 }
 
 
-class _Pipes:
-    """Stdin, stdout and stderr of a process without a terminal; what is not wanted is null."""
-
-    def __init__(self, *, stdin: bool, stdout: bool = True, stderr: bool = True) -> None:
-        self.input = -1
-        self.outputs: dict[int, int] = {}
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        theirs = [null, null, null]
-        if stdin:
-            theirs[0], self.input = os.pipe()
-        for number, wanted in ((STDOUT, stdout), (STDERR, stderr)):
-            if wanted:
-                reading, theirs[number] = os.pipe()
-                self.outputs[reading] = number
-        self._opened = {null, *theirs}
-        self.theirs = (theirs[0], theirs[1], theirs[2])
-
-    def close_theirs(self) -> None:
-        _close_all(tuple(self._opened))
-
-
-def _wanted(body: Mapping[str, object]) -> frozenset[int]:
-    return frozenset(
-        number for number, name in ((STDOUT, "stdout"), (STDERR, "stderr")) if body.get(name)
-    )
-
-
 def _close_all(descriptors: tuple[int, ...]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _in_network(namespace: int):  # type: ignore[no-untyped-def]
-    """Sockets made inside belong to that network namespace."""
-    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        namespaces.setns(namespace, namespaces.CLONE_NEWNET)
-        try:
-            yield
-        finally:
-            namespaces.setns(home, namespaces.CLONE_NEWNET)
-    finally:
-        os.close(home)
-
-
-@contextlib.contextmanager
-def _joined_pid(path: str):  # type: ignore[no-untyped-def]
-    """Children made inside are in the PID namespace at `path`; "" changes nothing."""
-    if not path:
-        yield
-        return
-    home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    wanted = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        namespaces.setns(wanted, namespaces.CLONE_NEWPID, path=path)
-        try:
-            yield
-        finally:
-            namespaces.setns(home, namespaces.CLONE_NEWPID)
-    finally:
-        os.close(home)
-        os.close(wanted)
-
-
-def _raise_loopback() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        request = struct.pack("=16sH14x", b"lo", _IFF_UP)
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
 
 
 def write_document(directory: int, name: str, document: object, *, durable: bool) -> None:
@@ -838,4 +527,5 @@ def _refuse(connection: socket.socket, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"
     with contextlib.suppress(OSError):
         connection.setblocking(True)
-        channel.send(connection, {"event": "failed", "error": text, "code": 128})
+        code = error.code if isinstance(error, CannotStart) else 128
+        channel.send(connection, {"event": "failed", "error": text, "code": code})

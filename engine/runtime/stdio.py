@@ -8,7 +8,7 @@ growing this process; once the process is dead what is left in the pipes is read
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from engine.runtime.log_writer import LogWriter
 from engine.runtime.poller import GONE, READABLE, WRITABLE, Poller
@@ -287,3 +287,31 @@ class Stdio:
         if descriptor >= 0 and descriptor not in self._outputs:
             self._poller.forget(descriptor)
             os.close(descriptor)
+
+
+class Pipes:
+    """Stdin, stdout and stderr of a process without a terminal; what is not wanted is null."""
+
+    def __init__(self, *, stdin: bool, stdout: bool = True, stderr: bool = True) -> None:
+        self.input = -1
+        self.outputs: dict[int, int] = {}
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        theirs = [null, null, null]
+        if stdin:
+            theirs[0], self.input = os.pipe()
+        for number, wanted in ((STDOUT, stdout), (STDERR, stderr)):
+            if wanted:
+                reading, theirs[number] = os.pipe()
+                self.outputs[reading] = number
+        self._opened = {null, *theirs}
+        self.theirs = (theirs[0], theirs[1], theirs[2])
+
+    def close_theirs(self) -> None:
+        for descriptor in self._opened:
+            os.close(descriptor)
+
+
+def wanted(body: Mapping[str, object]) -> frozenset[int]:
+    return frozenset(
+        number for number, name in ((STDOUT, "stdout"), (STDERR, "stderr")) if body.get(name)
+    )

@@ -1,0 +1,114 @@
+"""Steps that guard what the kernel shows: read-only paths, masks, and the sysctls before them."""
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from engine.kernel import mount
+from engine.kernel.libc import KernelError
+from engine.runtime.steps import Place, Refused, Step
+
+
+def _open_special(root: int, path: str) -> int | None:
+    """An existing path below the container's root; for /proc and /sys only if that really is
+    the kernel's, and without a link on the way. None if there is no such path."""
+    top, _, rest = path.lstrip("/").partition("/")
+    magic = {"proc": mount.PROC_SUPER_MAGIC, "sys": mount.SYSFS_MAGIC}.get(top)
+    try:
+        if magic is None or not rest:
+            return mount.open_in_root(root, path)
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+        base = mount.openat2(root, top, flags, resolve=mount.RESOLVE_BENEATH)
+        try:
+            if mount.filesystem_type(base) != magic or os.fstat(base).st_ino != 1:
+                raise Refused(f"/{top} is not the kernel's")
+            resolve = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS
+            return mount.openat2(base, rest, os.O_PATH, resolve=resolve)
+        finally:
+            os.close(base)
+    except KernelError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectPath(Step):
+    path: str
+
+    def describe(self) -> str:
+        return f"make {self.path} read-only"
+
+    def run(self, place: Place) -> None:
+        found = _open_special(place.root, self.path)
+        if found is None:
+            return
+        try:
+            tree = mount.clone_tree(found, "", recursive=True)
+            try:
+                mount.mount_setattr(
+                    tree,
+                    set_attributes=mount.MOUNT_ATTR_RDONLY,
+                    recursive=True,
+                    path=self.path,
+                )
+                mount.move_mount(tree, found, path=self.path)
+            finally:
+                os.close(tree)
+        finally:
+            os.close(found)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskPath(Step):
+    """Cover a file with the null device, a directory with an empty one; all share one."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"mask {self.path}"
+
+    def run(self, place: Place) -> None:
+        found = _open_special(place.root, self.path)
+        if found is None:
+            return
+        try:
+            if not stat.S_ISDIR(os.fstat(found).st_mode):
+                tree = mount.clone_tree(place.null, "", recursive=False)
+            elif place.empty < 0:
+                options = (("nr_blocks", "1"), ("nr_inodes", "1"))
+                flags = mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID
+                flags |= mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
+                tree = mount.make_filesystem("tmpfs", "tmpfs", options, flags)
+            else:
+                tree = mount.clone_tree(place.empty, "", recursive=False)
+            mount.move_mount(tree, found, path=self.path)
+            if stat.S_ISDIR(os.fstat(tree).st_mode) and place.empty < 0:
+                place.empty = tree
+            else:
+                os.close(tree)
+        finally:
+            os.close(found)
+
+
+@dataclass(frozen=True, slots=True)
+class SetSysctl(Step):
+    name: str
+    value: str
+
+    def describe(self) -> str:
+        return f"set sysctl {self.name}"
+
+    def run(self, place: Place) -> None:
+        found = _open_special(place.root, "/proc/sys/" + self.name.replace(".", "/"))
+        if found is None:
+            raise KernelError("open", f"/proc/sys/{self.name.replace('.', '/')}", errno.ENOENT)
+        try:
+            target = os.open(f"/proc/self/fd/{found}", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(target, self.value.encode())
+            finally:
+                os.close(target)
+        finally:
+            os.close(found)

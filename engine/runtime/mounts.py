@@ -1,0 +1,335 @@
+"""Steps that mount: the root, file systems, binds, cgroups; and where, always by descriptor."""
+
+import errno
+import os
+import posixpath
+import stat
+from dataclasses import dataclass
+
+from engine.kernel import mount
+from engine.kernel.libc import AT_FDCWD, KernelError
+from engine.oci.rootfs import Rootfs
+from engine.runtime.steps import Place, Refused, Step
+
+
+@dataclass(frozen=True, slots=True)
+class TakeTree(Step):
+    """Copy a mount of the host, before anything here is cut off from it: a copy of a shared
+    mount is still its peer, so `rshared` and `rslave` binds work however private the rest is."""
+
+    key: int
+    source: str
+    recursive: bool
+
+    def describe(self) -> str:
+        return f"take {self.source}"
+
+    def run(self, place: Place) -> None:
+        place.trees[self.key] = mount.clone_tree(AT_FDCWD, self.source, recursive=self.recursive)
+
+
+@dataclass(frozen=True, slots=True)
+class TakeNull(Step):
+    """The host's /dev/null, for masks: a container's own could be anything (CVE-2025-31133)."""
+
+    def describe(self) -> str:
+        return "open /dev/null"
+
+    def run(self, place: Place) -> None:
+        place.null = mount.open_by_name("/dev/null")
+        _check_null(place.null)
+
+
+def _check_null(descriptor: int) -> None:
+    found = os.fstat(descriptor)
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
+        raise Refused("/dev/null is not the null device")
+
+
+@dataclass(frozen=True, slots=True)
+class MakePrivate(Step):
+    def describe(self) -> str:
+        return "cut the mounts off from the host's"
+
+    def run(self, place: Place) -> None:
+        mount.set_propagation("/", mount.MS_PRIVATE)
+
+
+@dataclass(frozen=True, slots=True)
+class MountRoot(Step):
+    """The overlay, at a directory that serves as a hook until the root is switched."""
+
+    rootfs: Rootfs
+    hook: str
+
+    def describe(self) -> str:
+        return f"mount the root file system of {len(self.rootfs.lowers)} layers"
+
+    def run(self, place: Place) -> None:
+        # Names by descriptor are short (an option holds 255 bytes) and keep the host's paths
+        # out of the container's mount table.
+        held = [mount.open_by_name(path) for path in self.rootfs.lowers]
+        held += [mount.open_by_name(path) for path in (self.rootfs.upper, self.rootfs.work)]
+        names = [f"/proc/self/fd/{descriptor}" for descriptor in held]
+        hook = mount.open_by_name(self.hook)
+        try:
+            place.root = self._mount(names[:-2], names[-2], names[-1], hook)
+        finally:
+            for descriptor in (*held, hook):
+                os.close(descriptor)
+
+    def _mount(self, lowers: list[str], upper: str, work: str, hook: int) -> int:
+        # Without `index` a second start may follow while the first mount still goes away.
+        common = (("upperdir", upper), ("workdir", work), ("index", "off"))
+        try:
+            options = tuple(("lowerdir+", name) for name in lowers) + common
+            root = mount.make_filesystem("overlay", "overlay", options, 0)
+        except KernelError as error:
+            # Before Linux 6.7 there is no "lowerdir+"; before 6.5 that is said only at the end.
+            if error.errno != errno.EINVAL:
+                raise
+        else:
+            mount.move_mount(root, hook, path=self.hook)
+            return root
+        text = ",".join(
+            f"{key}={value}" for key, value in (("lowerdir", ":".join(lowers)), *common)
+        )
+        mount.mount_overlay_classic(hook, text, 0)
+        return mount.open_by_name(self.hook)
+
+
+# Files that lxcfs and its like put over those of procfs; nothing else may be mounted there.
+_PROC_FILES = frozenset(
+    f"/proc/{name}"
+    for name in [
+        "cpuinfo",
+        "diskstats",
+        "meminfo",
+        "stat",
+        "swaps",
+        "uptime",
+        "loadavg",
+        "slabinfo",
+        "net/dev",
+        "sys/kernel/ns_last_pid",
+        "sys/crypto/fips_enabled",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MountFilesystem(Step):
+    target: str
+    kind: str
+    source: str
+    options: tuple[tuple[str, str | None], ...]
+    attributes: int
+    propagation: int = 0
+
+    def describe(self) -> str:
+        return f"mount {self.kind} at {self.target}"
+
+    def run(self, place: Place) -> None:
+        target = self._target(place.root)
+        try:
+            made = mount.make_filesystem(self.kind, self.source, self.options, self.attributes)
+            try:
+                if self.propagation:
+                    mount.mount_setattr(made, propagation=self.propagation, path=self.target)
+                mount.move_mount(made, target, path=self.target)
+            finally:
+                os.close(made)
+        finally:
+            os.close(target)
+
+    def _target(self, root: int) -> int:
+        if self.kind not in ("proc", "sysfs"):
+            return make_target(root, self.target, directory=True)
+        # An image whose /proc leads elsewhere would make all that is masked there visible.
+        target = make_target(root, self.target, directory=True, links=False)
+        if not stat.S_ISDIR(os.fstat(target).st_mode):
+            os.close(target)
+            raise Refused(f'filesystem "{self.kind}" must be mounted on ordinary directory')
+        return target
+
+
+@dataclass(frozen=True, slots=True)
+class AttachTree(Step):
+    """The second half of a bind: give the copy its options, then attach it."""
+
+    key: int
+    target: str
+    set_attributes: int
+    clear: int
+    recursive_set: int
+    recursive_clear: int
+    propagation: int
+    propagation_recursive: bool
+
+    def describe(self) -> str:
+        return f"bind {self.target}"
+
+    def run(self, place: Place) -> None:
+        tree = place.trees.pop(self.key)
+        try:
+            is_directory = stat.S_ISDIR(os.fstat(tree).st_mode)
+            if self.recursive_set or self.recursive_clear:
+                mount.mount_setattr(
+                    tree,
+                    set_attributes=self.recursive_set,
+                    clear=self.recursive_clear,
+                    recursive=True,
+                    path=self.target,
+                )
+            if self.set_attributes or self.clear:
+                mount.mount_setattr(
+                    tree, set_attributes=self.set_attributes, clear=self.clear, path=self.target
+                )
+            if self.propagation:
+                mount.mount_setattr(
+                    tree,
+                    propagation=self.propagation,
+                    recursive=self.propagation_recursive,
+                    path=self.target,
+                )
+            target = make_target(place.root, self.target, directory=is_directory)
+            try:
+                mount.move_mount(tree, target, path=self.target)
+            finally:
+                os.close(target)
+        finally:
+            os.close(tree)
+
+
+@dataclass(frozen=True, slots=True)
+class MountCgroups(Step):
+    """/sys/fs/cgroup: the container's own groups and nothing above them."""
+
+    target: str
+    attributes: int
+
+    def describe(self) -> str:
+        return f"mount cgroups at {self.target}"
+
+    def run(self, place: Place) -> None:
+        target = make_target(place.root, self.target, directory=True)
+        try:
+            if place.cgroup.hierarchy.is_v2:
+                self._unified(target)
+            else:
+                self._each(place, target)
+        finally:
+            os.close(target)
+
+    def _unified(self, target: int) -> None:
+        made = mount.make_filesystem("cgroup2", "cgroup", (), self.attributes)
+        try:
+            mount.move_mount(made, target, path=self.target)
+        finally:
+            os.close(made)
+
+    def _each(self, place: Place, target: int) -> None:
+        options = (("mode", "755"),)
+        attributes = self.attributes & ~mount.MOUNT_ATTR_RDONLY
+        tmpfs = mount.make_filesystem("tmpfs", "tmpfs", options, attributes)
+        try:
+            mount.move_mount(tmpfs, target, path=self.target)
+            for name, directory in place.cgroup.mounts:
+                os.mkdir(name, 0o755, dir_fd=tmpfs)
+                hook = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=tmpfs)
+                tree = mount.clone_tree(AT_FDCWD, directory, recursive=False)
+                mount.mount_setattr(tree, set_attributes=self.attributes, path=directory)
+                mount.move_mount(tree, hook, path=f"{self.target}/{name}")
+                os.close(tree)
+                os.close(hook)
+                for single in name.split(",") if "," in name else ():
+                    os.symlink(name, single, dir_fd=tmpfs)
+            if self.attributes & mount.MOUNT_ATTR_RDONLY:
+                mount.mount_setattr(tmpfs, set_attributes=mount.MOUNT_ATTR_RDONLY, path=self.target)
+        finally:
+            os.close(tmpfs)
+
+
+def make_target(root: int, path: str, *, directory: bool, links: bool = True) -> int:
+    """A descriptor for the mount point `path` below `root`, made if it isn't there.
+
+    Links are followed as inside the container. Raises Refused for places that no mount may
+    cover.
+    """
+    resolve = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS
+    if not links:
+        resolve |= mount.RESOLVE_NO_SYMLINKS
+    try:
+        target = mount.openat2(root, path, os.O_PATH, resolve=resolve)
+    except KernelError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR) and not links:
+            raise Refused(f"{path} must be mounted on ordinary directory") from None
+        if error.errno != errno.ENOENT:
+            raise
+        target = _create_target(root, path, directory=directory)
+    if links:
+        _check_target(root, target, path)
+    return target
+
+
+def _check_target(root: int, target: int, path: str) -> None:
+    found, top = os.fstat(target), os.fstat(root)
+    problem = ""
+    if (found.st_dev, found.st_ino) == (top.st_dev, top.st_ino):
+        problem = f"invalid mount target {path!r}: it is the container's root"
+    elif (
+        mount.filesystem_type(target) == mount.PROC_SUPER_MAGIC
+        and posixpath.normpath(path) not in _PROC_FILES
+    ):
+        problem = f"{path!r} cannot be mounted because it is inside /proc"
+    if problem:
+        os.close(target)
+        raise Refused(problem)
+
+
+def _create_target(root: int, path: str, *, directory: bool) -> int:
+    """Walk down and make what is missing, each part by the descriptor of the one above."""
+    parts = [part for part in posixpath.normpath(f"/{path}").split("/") if part]
+    for _ in range(40):  # as many links as the kernel follows
+        depth = len(parts)
+        while True:
+            depth -= 1
+            try:
+                at = mount.open_in_root(root, "/" + "/".join(parts[:depth]))
+                break
+            except KernelError as error:
+                if error.errno != errno.ENOENT or depth == 0:
+                    raise
+        try:
+            while depth < len(parts):
+                last = depth == len(parts) - 1
+                _create_one(at, parts[depth], directory=directory or not last)
+                flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+                below = os.open(parts[depth], flags, dir_fd=at)
+                if stat.S_ISLNK(os.fstat(below).st_mode):
+                    os.close(below)
+                    leads_to = os.readlink(parts[depth], dir_fd=at)
+                    break
+                os.close(at)
+                at = below
+                depth += 1
+            else:
+                return os.dup(at)
+        finally:
+            os.close(at)
+        # A link that dangles: what it names is made, inside the root.
+        above = "/".join(parts[:depth])
+        joined = posixpath.join(f"/{above}", leads_to, *parts[depth + 1 :])
+        parts = [part for part in posixpath.normpath(joined).split("/") if part]
+    raise KernelError("open", path, errno.ELOOP)
+
+
+def _create_one(at: int, name: str, *, directory: bool) -> None:
+    try:
+        if directory:
+            os.mkdir(name, 0o755, dir_fd=at)
+        else:
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            os.close(os.open(name, flags, 0o644, dir_fd=at))
+    except FileExistsError:
+        return

@@ -1,0 +1,127 @@
+"""Steps that fill /dev: nodes, links, and the terminal with its console."""
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from engine.kernel import mount, process
+from engine.kernel.libc import KernelError
+from engine.runtime import channel
+from engine.runtime.mounts import make_target
+from engine.runtime.steps import Place, Refused, Step
+
+_NODE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDevice(Step):
+    path: str
+    kind: str
+    major: int
+    minor: int
+    mode: int
+    uid: int
+    gid: int
+
+    def describe(self) -> str:
+        return f"make device {self.path}"
+
+    def run(self, place: Place) -> None:
+        folder, _, name = self.path.rpartition("/")
+        wanted = os.makedev(self.major, self.minor)
+        at = _open_folder(place.root, folder)
+        try:
+            try:
+                os.mknod(name, _NODE_TYPES[self.kind] | self.mode, wanted, dir_fd=at)
+            except FileExistsError:
+                found = os.stat(name, dir_fd=at, follow_symlinks=False)
+                is_same_kind = stat.S_IFMT(found.st_mode) == _NODE_TYPES[self.kind]
+                if is_same_kind and found.st_rdev == wanted:
+                    return
+                raise
+            os.chown(name, self.uid, self.gid, dir_fd=at, follow_symlinks=False)
+        finally:
+            os.close(at)
+
+
+@dataclass(frozen=True, slots=True)
+class MakeLink(Step):
+    path: str
+    leads_to: str
+
+    def describe(self) -> str:
+        return f"link {self.path} to {self.leads_to}"
+
+    def run(self, place: Place) -> None:
+        folder, _, name = self.path.rpartition("/")
+        at = _open_folder(place.root, folder)
+        try:
+            os.symlink(self.leads_to, name, dir_fd=at)
+        except FileExistsError:
+            if self.path != "/dev/ptmx":
+                return
+            # A node here would be the host's terminals.
+            os.unlink(name, dir_fd=at)
+            os.symlink(self.leads_to, name, dir_fd=at)
+        finally:
+            os.close(at)
+
+
+def _open_folder(root: int, path: str) -> int:
+    found = make_target(root, path, directory=True, links=False)
+    if not stat.S_ISDIR(os.fstat(found).st_mode):
+        os.close(found)
+        raise KernelError("open", path, errno.ENOTDIR)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTerminal(Step):
+    """A pty of the container's own devpts: its master goes to the supervisor, its other end
+    becomes 0, 1, 2 and /dev/console."""
+
+    height: int
+    width: int
+    console: bool
+
+    def describe(self) -> str:
+        return "open a terminal"
+
+    def run(self, place: Place) -> None:
+        peer = self._open(place)
+        try:
+            if self.console:
+                target = make_target(place.root, "/dev/console", directory=False, links=False)
+                tree = mount.clone_tree(peer, "", recursive=False)
+                mount.move_mount(tree, target, path="/dev/console")
+                os.close(tree)
+                os.close(target)
+            for descriptor in (0, 1, 2):
+                os.dup2(peer, descriptor)
+        finally:
+            os.close(peer)
+
+    def _open(self, place: Place) -> int:
+        flags = os.O_RDWR | os.O_NOCTTY
+        resolve = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_SYMLINKS
+        handle = mount.openat2(place.root, "/dev/pts/ptmx", os.O_PATH, resolve=resolve)
+        try:
+            # A false ptmx could hand out any file as a terminal (CVE-2025-52565).
+            found = os.fstat(handle)
+            if mount.filesystem_type(
+                handle
+            ) != mount.DEVPTS_SUPER_MAGIC or found.st_rdev != os.makedev(5, 2):
+                raise Refused("/dev/pts/ptmx is not a terminal multiplexer")
+        finally:
+            os.close(handle)
+        master = mount.openat2(place.root, "/dev/pts/ptmx", flags, resolve=resolve)
+        try:
+            process.unlock_pty(master)
+            if self.height and self.width:
+                process.set_window_size(master, self.height, self.width)
+            peer = process.open_pty_peer(master)
+            channel.send(place.supervisor, {"state": "terminal"}, (master,))
+        finally:
+            os.close(master)
+        return peer
