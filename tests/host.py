@@ -222,6 +222,8 @@ class Host:
             for process in self.processes:
                 process.kill()
                 process.wait()
+                if process.stdout is not None:
+                    process.stdout.close()
             assert self.holder.stdin is not None
             self.inside.shutdown()
             self.holder.stdin.close()
