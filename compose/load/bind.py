@@ -168,7 +168,7 @@ def _microseconds(fields: Fields, key: str) -> int:
     return fields.whole_or(key, 0)
 
 
-_EXPOSED = re.compile(r"(\d+)(-\d+)?(/(tcp|udp|sctp))?")
+_EXPOSED = re.compile(r"(\d{1,12})(-\d{1,12})?(/(tcp|udp|sctp))?")
 
 
 def _expose(fields: Fields) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 What the schema let through is still text where ${NAME} was: numbers and truths are parsed here.
 """
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -94,12 +95,12 @@ class Fields:
 
     def _whole(self, node: Scalar, key: str) -> int | None:
         value = node.value
-        if isinstance(value, int) and not isinstance(value, bool):
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
             return value
-        if isinstance(value, float) and value == int(value):
+        if isinstance(value, float) and value.is_integer():
             return int(value)
         text = spelled(value).strip()
-        if re.fullmatch(r"[-+]?\d+", text):
+        if re.fullmatch(r"[-+]?\d{1,18}", text):
             return int(text)
         self.add(key, f'"{text}" isn\'t a whole number', "write digits only")
         return None
@@ -120,10 +121,11 @@ class Fields:
         node = self.scalar(key)
         if node is None:
             return None
-        if isinstance(node.value, int | float) and not isinstance(node.value, bool):
-            return float(node.value)
         try:
-            return float(spelled(node.value))
+            value = float(spelled(node.value))
+            if not math.isfinite(value):
+                raise ValueError(value)
+            return value
         except ValueError:
             self.add(key, f'"{spelled(node.value)}" isn\'t a number', 'write it as in "0.5"')
             return None

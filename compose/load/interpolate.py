@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from compose.load.tree import Broken, Map, Node, Problems, Scalar, Sequence
 from compose.model.project import Place
 
+MAX_DEPTH = 50
 Lookup = Callable[[str], str | None]
 
 _NAME = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
@@ -53,6 +54,7 @@ def escape(text: str) -> str:
 class _Template:
     def __init__(self, text: str, lookup: Lookup, unset: Callable[[str], None]) -> None:
         self._text, self._lookup, self._unset = text, lookup, unset
+        self._depth = 0
 
     def whole(self) -> str:
         value, _ = self._run(0, inside=False, wanted=True)
@@ -89,6 +91,17 @@ class _Template:
         return "".join(pieces), at
 
     def _braced(self, start: int, *, wanted: bool) -> tuple[str, int]:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise BadTemplate(
+                f"defaults are nested more than {MAX_DEPTH} levels deep", "nest them less", start
+            )
+        try:
+            return self._variable(start, wanted=wanted)
+        finally:
+            self._depth -= 1
+
+    def _variable(self, start: int, *, wanted: bool) -> tuple[str, int]:
         text = self._text
         name = _NAME.match(text, start + 2)
         if name is None:

@@ -36,6 +36,7 @@ from compose.load.tree import Map, Problems, Scalar, TreePositions, spelled
 from compose.model.project import Project
 from compose.model.resources import ConfigFile, Secret
 from compose.model.service import Service
+from compose.position import Position
 
 __all__ = ["LoadRequest", "load_project"]
 
@@ -130,7 +131,8 @@ def _load_files(
 
 def _nothing(found: Found, reader: Reader) -> Problem:
     return Problem(
-        f"{reader.shown(found.files[0])} holds nothing but comments",
+        "the file holds nothing but comments",
+        at=Position(reader.shown(found.files[0]), 1, 1),
         hint='add "services:" with at least one service',
     )
 

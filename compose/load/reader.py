@@ -24,6 +24,12 @@ class Surroundings:
     environment: Mapping[str, str]
 
 
+def _place_of(error: UnicodeDecodeError, source: Source) -> Key:
+    before = error.object[: error.start]
+    column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
+    return Key(source, before.count(b"\n") + 1, column)
+
+
 @dataclass(frozen=True, slots=True)
 class Saying:
     """Where one file names another."""
@@ -71,7 +77,12 @@ class Reader:
             return self._parsed(self._stdin, source)
         try:
             text = path.read_bytes().decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            self.problems.add(
+                _place_of(error, source), (), "this letter isn't UTF-8", "save the file as UTF-8"
+            )
+            return []
+        except OSError as error:
             missing = isinstance(error, FileNotFoundError)
             what = "there is no such file" if missing else reason(error)
             self.problems.errors.append(

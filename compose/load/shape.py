@@ -120,7 +120,7 @@ def is_any_of(value: ScalarValue, types: frozenset[str]) -> bool:
         case int():
             return "integer" in types or "number" in types
         case float():
-            return "number" in types or ("integer" in types and value == int(value))
+            return "number" in types or ("integer" in types and value.is_integer())
         case Timestamp():
             return False
     return (

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 HIGHEST_PORT = 65535
+_PORT = re.compile(r"[0-9]{1,12}")
 
 
 class BadSyntax(ValueError):
@@ -65,7 +66,7 @@ def _pair(
 
 def port_range(text: str, whole: str, *, least: int) -> range:
     first, dash, last = text.partition("-")
-    if not first.isdecimal() or (dash and not last.isdecimal()):
+    if not _PORT.fullmatch(first) or (dash and not _PORT.fullmatch(last)):
         raise BadSyntax(f'"{whole}" isn\'t a port: "{text}" is not a number', _PORT_FORMS)
     low, high = int(first), int(last or first)
     for port in (low, high):

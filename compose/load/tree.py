@@ -221,10 +221,16 @@ def plain_value(text: str) -> ScalarValue:
     return Timestamp(text) if _TIMESTAMP.match(text) else text
 
 
+# No number that anything here can mean is longer; Python itself refuses to print far longer ones.
+_LONGEST_NUMBER = 100
+
+
 def _integer(text: str) -> int | str:
     digits = text.replace("_", "")
     sign = -1 if digits[0] == "-" else 1
     digits = digits.lstrip("+-")
+    if len(digits) > _LONGEST_NUMBER:
+        return text
     try:
         if len(digits) > 1 and digits[0] == "0" and digits[1].isdigit():
             return sign * int(digits, 8)

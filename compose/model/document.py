@@ -17,16 +17,12 @@ class Documented(Protocol):
 
 def filled(**fields: object) -> Document:
     """The fields that hold something, in the order given; a trailing `_` of a name is dropped."""
-    return {
-        name.rstrip("_"): value
-        for name, value in fields.items()
-        if value is not None and value is not False and value not in ("", 0, [], {}, ())
-    }
+    return {name.rstrip("_"): value for name, value in fields.items() if value}
 
 
 def mapping(values: Mapping[str, V], each: Callable[[V], object] = lambda value: value) -> Document:
     """A map with its keys in order, as JSON encoders of Compose print it."""
-    return {key: each(values[key]) for key in sorted(values)}
+    return {key: each(values[key]) for key in sorted(values)} if values else {}
 
 
 def documents(values: Iterable[Documented]) -> list[object]:
@@ -37,4 +33,5 @@ def number(value: float | None) -> int | float | None:
     """1.0 is printed as 1."""
     if value is None:
         return None
-    return int(value) if value == int(value) else value
+    value = float(value)
+    return int(value) if value.is_integer() else value

@@ -7,7 +7,9 @@ from typing import NewType
 Bytes = NewType("Bytes", int)
 Duration = NewType("Duration", int)  # nanoseconds, the Engine API's unit
 
-_BYTES = re.compile(r"^\s*(-?\d+(?:\.\d+)?|\.\d+)\s*([kmgtp]?)(i?b)?\s*$", re.IGNORECASE)
+_BYTES = re.compile(
+    r"\s*(-?\d{1,19}(?:\.\d{1,18})?|\.\d{1,18})\s*([kmgtp]?)(i?b)?\s*", re.IGNORECASE
+)
 _SCALE = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 
 _MICROSECOND, _MILLISECOND, _SECOND = 1_000, 1_000_000, 1_000_000_000
@@ -24,12 +26,12 @@ _UNITS = {
     "d": 24 * _HOUR,
     "w": 7 * 24 * _HOUR,
 }
-_PIECE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h|d|w)")
+_PIECE = re.compile(r"(\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})(ns|us|µs|μs|ms|s|m|h|d|w)")
 
 
 def parse_bytes(text: str) -> Bytes:
     """`64m`, `1.5g`, `512`: units are powers of 1024. Raises ValueError with a reason to show."""
-    match = _BYTES.match(text)
+    match = _BYTES.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a size")
     value = float(match[1]) * _SCALE[match[2].lower()]

@@ -73,8 +73,8 @@ def test_remote_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "compose.yaml").write_bytes(b"services: {a: {image: \xff}}")
-    with pytest.raises(ProjectError, match="byte 23 isn't UTF-8"):
+    (tmp_path / "compose.yaml").write_bytes("services:\n  ä: ".encode() + b"\xff")
+    with pytest.raises(ProjectError, match=r"^compose.yaml:2:6: this letter isn't UTF-8"):
         load(tmp_path)
 
 

@@ -81,6 +81,11 @@ def test_the_text_of_a_demand_may_hold_variables() -> None:
     assert error.value.text == "set other"
 
 
+def test_endless_nesting_is_refused() -> None:
+    with pytest.raises(BadTemplate, match="nested more than 50 levels deep"):
+        filled("${A:-" * 10_000 + "}" * 10_000)
+
+
 def test_missing_variables_are_told_only_where_they_are_needed() -> None:
     told: list[str] = []
     substitute("$A ${B:-x} ${SET:-$C} ${D:+$E}", ENVIRONMENT.get, told.append)
