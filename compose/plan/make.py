@@ -284,15 +284,15 @@ class Planner:
                     after=[CHECKPOINT, f"remove {kept.rename}"],
                 )
             ]  # fmt: skip
-        if kept.start_cause == "is paused":
+        restart = self.restarting.get(name, "") if container.is_running else ""
+        if self.options.no_start:
+            restart = ""
+        if kept.start_cause == "is paused" and not restart:
             change = self.builder.change(Verb.UNPAUSE, subject, kept.start_cause)
             key = f"unpause {subject}"
             self.builder.step(key, UnpauseContainer(ref), change, after=[CHECKPOINT])
             self.starts[name].append(key)
             return
-        restart = self.restarting.get(name, "") if container.is_running else ""
-        if self.options.no_start:
-            restart = ""
         if not (restart or (kept.start_cause and not self.options.no_start)):
             self._reconnect(name, container, None)
             return
