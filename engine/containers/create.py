@@ -126,7 +126,6 @@ async def _with_volume(
 def check(parts: Parts, request: CreateRequest) -> tuple[str, ...]:
     warnings = [*checks.check_request(request, cpus=parts.machine.cpus)]
     host = request.host
-    start.refuse_unsupported_modes(host)
     options = checks.parse_security_options(host.security_opt)
     if "apparmor" in options and not has_apparmor():
         warnings.append("AppArmor is not supported by the kernel: its profile has no effect")

@@ -20,7 +20,7 @@ from engine.containers.container import Container
 from engine.containers.machine import host_devices, with_block_devices
 from engine.containers.model import Attachment, HostConfig, MountPoint, Record
 from engine.containers.parts import Parts
-from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound, Unsupported
+from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound
 from engine.networks.model import (
     DnsOptions,
     Endpoint,
@@ -421,10 +421,3 @@ def start_error(error: Exception) -> tuple[int, EngineError]:
             return NOT_STARTED, Failure(f"cannot start container: {error}")
         case _:
             raise error
-
-
-def refuse_unsupported_modes(host: HostConfig) -> None:
-    if host.ipc_mode.startswith("container:"):
-        raise Unsupported(
-            "cannot share the IPC namespace of another container: its /dev/shm is private to it"
-        )

@@ -2,7 +2,7 @@
 
 config.json is written durably and last, and removed first: a folder without it is what a crash
 left of a create or a remove. state.json is written often and lies beside it, so that a start
-needs no fsync: after a power loss nothing runs, and a state that is missing then means "exited".
+waits for no disk: it is synced soon after, and an exit is durable before it is told.
 """
 
 import contextlib
@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from engine.containers.model import Attachment, Record, State, Status
 from engine.networks.model import PortBinding
@@ -31,7 +30,6 @@ INTENT = "intent.json"
 VERSION = 1
 # Of the boot or the moment: in state.json or nowhere.
 _CHANGING = ("state", "attachments", "ports", "restart_count", "boot_id", "exec_ids")
-_NOT_STORED = ("exec_ids",)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,6 +81,17 @@ class Store:
         with open(os.open(temporary, flags, 0o600), "w") as stream:
             stream.write(json.dumps(to_json(changing), separators=(",", ":")))
         os.replace(temporary, path)
+
+    def sync_state(self, container_id: str) -> None:
+        """Makes what was last written durable."""
+        folder = self.folder(container_id)
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(folder / STATE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            sync_directory(folder)
 
     def forget(self, container_id: str) -> None:
         """It no longer exists, durably; its files follow."""
@@ -164,7 +173,7 @@ def _config_json(record: Record) -> dict[str, object]:
 
 
 def to_json(value: object) -> object:
-    kind: Any = type(value)
+    kind: typing.Any = type(value)
     if value is None or kind in _PLAIN:
         return value
     if (names := _field_names(kind)) is not None:

@@ -20,6 +20,7 @@ from engine.runtime.launch import ExitStatus, Shim
 
 log = logging.getLogger(__name__)
 
+SYNC_AFTER = 1.0  # seconds
 LOST = 255  # exit code of a container whose end nobody saw: Docker's
 
 
@@ -56,7 +57,15 @@ async def start_container(parts: Parts, container: Container) -> None:
                 },
             )
     parts.publish(record, "start")
+    parts.tasks.watch(_sync_soon(parts, record.id), f"syncing {record.id}")
     log.info("container %s started: pid %d", record.id, shim.pid)
+
+
+async def _sync_soon(parts: Parts, container_id: str) -> None:
+    """So that a policy like `always` holds after a power loss. Nobody waits for it, and most
+    short runs end before: their exit is written durably anyway."""
+    await asyncio.sleep(SYNC_AFTER)
+    await asyncio.to_thread(parts.store.sync_state, container_id)
 
 
 def _began(parts: Parts, container: Container, shim: Shim, *, at: int) -> None:
