@@ -90,7 +90,9 @@ async def connect_if_running(address: UnixAddress) -> Engine | None:
     try:
         return await connect(address)
     except Unreachable as error:
-        if isinstance(error.__cause__, (FileNotFoundError, ConnectionRefusedError)):
+        if isinstance(
+            error.__cause__, (FileNotFoundError, NotADirectoryError, ConnectionRefusedError)
+        ):
             return None
         raise
 
