@@ -2,31 +2,39 @@
 
 import asyncio
 import contextlib
-import errno
-import fcntl
 import json
 import logging
 import os
 import signal
 import socket
 import sys
-import sysconfig
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import cast
 
 from engine.errors import Failure
-from engine.kernel import privileges, procfs
+from engine.kernel import privileges
 from engine.oci.rootfs import Rootfs
-from engine.runtime import channel, shim
-from engine.runtime.cgroup_tree import Cgroup, detect
+from engine.runtime import channel, interpreter, remains, shim
+from engine.runtime.remains import ExitStatus, exit_status, read_exit
+
+__all__ = [
+    "ExecProcess",
+    "ExecRequest",
+    "ExitStatus",
+    "LaunchRequest",
+    "LogTarget",
+    "Lost",
+    "NetworkSockets",
+    "Shim",
+    "Spawner",
+    "StartFailed",
+    "read_exit",
+]
 
 log = logging.getLogger(__name__)
 
-_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-_MFD_EXEC = 0x10
 _KILLED = 137
 
 
@@ -81,14 +89,6 @@ class ExecRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ExitStatus:
-    code: int  # 128 + signal for a killed process
-    signal: int | None
-    oom_killed: bool
-    finished_at: int  # nanoseconds since 1970
-
-
-@dataclass(frozen=True, slots=True)
 class NetworkSockets:
     """Made inside the container's network namespace; the receiver closes them."""
 
@@ -125,7 +125,7 @@ class Spawner:
 
     @classmethod
     async def start(cls) -> "Spawner":
-        spawner = cls(_sealed_interpreter(), privileges.last_capability())
+        spawner = cls(interpreter.sealed_copy(), privileges.last_capability())
         try:
             async with spawner._lock:
                 await spawner._spawn()
@@ -198,8 +198,8 @@ class Spawner:
             os.set_inheritable(theirs.fileno(), True)
             self._pid = os.posix_spawn(
                 f"/proc/self/fd/{self._interpreter}",
-                _command(),
-                _environment(),
+                interpreter.command(),
+                interpreter.environment(),
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
                     (os.POSIX_SPAWN_DUP2, 2, 1),
@@ -249,52 +249,6 @@ class Spawner:
             "dns": request.dns,
             "last_capability": self._last_capability,
         }
-
-
-def _sealed_interpreter() -> int:
-    """A memory copy of the real interpreter that nobody can write: what /proc/PID/exe shows of a
-    process that enters a container leads to this, never to the host's file (CVE-2019-5736)."""
-    source = sys._base_executable  # type: ignore[attr-defined]
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    try:
-        descriptor = os.memfd_create("pycompose", flags | _MFD_EXEC)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # before Linux 6.3 there is no such flag
-            raise
-        descriptor = os.memfd_create("pycompose", flags)
-    try:
-        with open(os.path.realpath(source), "rb") as program:
-            size = os.fstat(program.fileno()).st_size
-            copied = 0
-            while copied < size:
-                copied += os.sendfile(descriptor, program.fileno(), copied, size - copied)
-        os.fchmod(descriptor, 0o500)
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _command() -> list[str]:
-    """argv[0] tells the interpreter where its library is; the blanks at the end are room for
-    the names that shims give themselves."""
-    package_root = str(Path(__file__).resolve().parents[2])
-    program = (
-        f"import sys; sys.path.append({package_root!r}); "
-        "from engine.runtime.spawner import main; main()"
-    )
-    return [
-        sys._base_executable,  # type: ignore[attr-defined]
-        *("-I", "-S", "-E", "-B", "-X", "utf8", "-c", program + " " * 64),
-    ]
-
-
-def _environment() -> dict[str, str]:
-    if not sysconfig.get_config_var("Py_ENABLE_SHARED"):
-        return {}
-    # A run path relative to the program ($ORIGIN) means nothing in a memory file.
-    return {"LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR"))}
 
 
 # --- a shim -----------------------------------------------------------------------------------
@@ -350,7 +304,7 @@ class Shim:
         finally:
             os.close(folder)
         recorded = read_exit(exec_dir)
-        await _clear_remains(exec_dir)
+        await remains.clear(exec_dir)
         return recorded
 
     async def go(self) -> None:
@@ -425,13 +379,13 @@ class Shim:
     async def release(self) -> None:
         """After the exit was recorded: root file system, cgroup and shim are gone on return."""
         if self._closed:
-            await _clear_remains(self._exec_dir)
+            await remains.clear(self._exec_dir)
             return
         self._released = True
         try:
             await self._call("release")
         except Lost:
-            await _clear_remains(self._exec_dir)
+            await remains.clear(self._exec_dir)
         self._close()
 
     def disconnect(self) -> None:
@@ -520,7 +474,7 @@ class Shim:
             case "exec_exited":
                 handle = self._execs.pop(cast(str, message.body["exec"]), None)
                 if handle is not None and not handle.exited.done():
-                    handle.exited.set_result(_status(message.body))
+                    handle.exited.set_result(exit_status(message.body))
             case "started":
                 self.started = True
                 if not self._start_event.done():
@@ -533,7 +487,7 @@ class Shim:
 
     def _set_exit(self, body: Mapping[str, object]) -> None:
         if not self.exited.done():
-            self.exited.set_result(_status(body))
+            self.exited.set_result(exit_status(body))
 
     def _lost(self) -> None:
         """The shim closed the connection. If it did not say that the container ended, it was
@@ -545,7 +499,7 @@ class Shim:
         if recorded is None:
             log.error("the shim of container %s was killed", self.container_id)
             with contextlib.suppress(OSError, Failure):
-                _kill_remains(self._exec_dir)
+                remains.kill(self._exec_dir)
             recorded = ExitStatus(_KILLED, signal.SIGKILL, False, time.time_ns())
         self.exited.set_result(recorded)
 
@@ -585,49 +539,6 @@ class ExecProcess:
 
     async def resize(self, height: int, width: int) -> None:
         await self._owner._call("resize", exec=self._key, height=height, width=width)
-
-
-def read_exit(exec_dir: str) -> ExitStatus | None:
-    """The recorded end of a container, if there is one."""
-    try:
-        document = json.loads(Path(exec_dir, shim.EXIT).read_bytes())
-    except FileNotFoundError:
-        return None
-    return _status(document)
-
-
-def _kill_remains(exec_dir: str) -> Cgroup | None:
-    """Kill what a killed shim left running; its cgroup, if there was one."""
-    try:
-        record = json.loads(Path(exec_dir, shim.RECORD).read_bytes())
-    except FileNotFoundError:
-        return None
-    group = Cgroup(detect(), record["cgroup"])
-    with contextlib.suppress(FileNotFoundError):
-        group.kill()
-    if procfs.start_time(record["pid"]) == record["pid_start"]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(record["pid"], signal.SIGKILL)
-    return group
-
-
-async def _clear_remains(exec_dir: str) -> None:
-    group = _kill_remains(exec_dir)
-    if group is not None:
-        # Waits until the killed are gone.
-        await asyncio.to_thread(group.remove)
-    for name in (shim.SOCKET, shim.RECORD):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(exec_dir, name))
-
-
-def _status(body: Mapping[str, object]) -> ExitStatus:
-    return ExitStatus(
-        code=cast(int, body["code"]),
-        signal=cast("int | None", body["signal"]),
-        oom_killed=bool(body["oom_killed"]),
-        finished_at=cast(int, body["finished_at"]),
-    )
 
 
 def _sockets(descriptors: tuple[int, ...]) -> NetworkSockets:
