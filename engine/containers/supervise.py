@@ -16,7 +16,8 @@ from engine.containers.model import HealthState, Record, State, Status
 from engine.containers.parts import Parts
 from engine.containers.remove import remove_container
 from engine.errors import EngineError, NotFound
-from engine.runtime.launch import ExitStatus, Shim
+from engine.runtime.launch import Shim
+from engine.runtime.remains import ExitStatus
 
 log = logging.getLogger(__name__)
 
