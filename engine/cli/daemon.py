@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from engine.settings import Settings
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -52,14 +55,12 @@ def daemon(
         fail(f"cannot start: {error}")
 
 
-def _serve(settings: object, ready_fd: int | None, log_level: str) -> None:
+def _serve(settings: Settings, ready_fd: int | None, log_level: str) -> None:
     import asyncio
     import logging
 
     from engine.daemon import run
-    from engine.settings import Settings
 
-    assert isinstance(settings, Settings)
     logging.basicConfig(
         level=log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
