@@ -442,6 +442,39 @@ async def test_a_container_can_be_started_again_on_the_same_root(lab: Laboratory
     )
 
 
+async def test_nothing_leaks_in_the_shim(lab: Laboratory) -> None:
+    shim = await lab.start("sleep", "100")
+    before = open_files(shim.shim_pid)
+    for _ in range(3):
+        for request in (
+            exec_request("true"),
+            exec_request("tty", terminal=True),
+            exec_request("true", attach_stdout=False, attach_stderr=False),
+        ):
+            process = await shim.exec(request)
+            if process.reader is not None and process.writer is not None:
+                await process.reader.read()
+                process.writer.close()
+            await process.exited
+        with pytest.raises(StartFailed):
+            await shim.exec(exec_request("nosuch"))
+        _, writer = await shim.attach(stdin=True, stdout=True, stderr=True)
+        writer.close()
+        (await shim.network_sockets()).close()
+    async with asyncio.timeout(10):  # it sees the closed clients at its next turn
+        while open_files(shim.shim_pid) != before:
+            await asyncio.sleep(0.01)
+
+
+def open_files(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+async def test_many_start_at_once(lab: Laboratory) -> None:
+    outputs = await asyncio.gather(*(lab.run("echo", str(number)) for number in range(8)))
+    assert [ran.stdout for ran in outputs] == [b"%d\n" % number for number in range(8)]
+
+
 async def test_no_log_is_written_when_none_is_wanted(lab: Laboratory) -> None:
     request = replace(lab.request("echo", "x"), log=LogTarget("", 0, 1))
     assert (await lab.run_request(request)).stdout == b"x\n"
