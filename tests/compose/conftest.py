@@ -30,7 +30,14 @@ def engine_socket() -> Iterator[Callable[[str], str]]:
         yield path
 
 
-@pytest.fixture(params=[pytest.param(kind, marks=pytest.mark.kernel) for kind in KINDS])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What uses `engine` runs on ours; what is marked `peer` on Docker's as well."""
+    if "engine" in metafunc.fixturenames:
+        kinds = KINDS if metafunc.definition.get_closest_marker("peer") else KINDS[:1]
+        parameters = [pytest.param(kind, marks=pytest.mark.kernel) for kind in kinds]
+        metafunc.parametrize("engine", parameters, indirect=True)
+
+
+@pytest.fixture
 async def engine(request: pytest.FixtureRequest, engine_socket: Callable[[str], str]) -> Engine:
-    """The contract suites run on our engine and, where it is installed, on Docker's."""
     return await connect(UnixAddress(engine_socket(request.param)))

@@ -66,6 +66,7 @@ def check(*command: str, retries: int = 100, start_period: float = 0) -> HealthC
         timeout=Duration(SECOND * 5),
         retries=retries,
         start_period=Duration(int(start_period * SECOND)),
+        start_interval=Duration(SECOND // 10),
     )
 
 

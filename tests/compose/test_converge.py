@@ -64,6 +64,7 @@ async def run(engine: Engine, container: str, *command: str) -> str:
     return said.decode()
 
 
+@pytest.mark.peer
 async def test_up_makes_it_run_a_second_up_does_nothing_and_down_leaves_nothing(
     engine: Engine, name: str
 ) -> None:
@@ -109,6 +110,7 @@ async def test_one_change_touches_one_service(engine: Engine, name: str) -> None
     assert "A=1" in await run(engine, f"{name}-web-1", "env")
 
 
+@pytest.mark.peer
 async def test_data_of_anonymous_volumes_survives_a_recreation(engine: Engine, name: str) -> None:
     anonymous = (Mount(MountType.VOLUME, "/cache"),)
     project = make_project(make_service("web", volumes=anonymous), name=name)
@@ -119,6 +121,7 @@ async def test_data_of_anonymous_volumes_survives_a_recreation(engine: Engine, n
     assert await run(engine, f"{name}-web-1", "cat", "/cache/file") == "kept\n"
 
 
+@pytest.mark.peer
 async def test_an_update_that_cannot_start_leaves_the_old_one_running(
     engine: Engine, name: str
 ) -> None:
@@ -160,6 +163,7 @@ async def test_a_failing_job_is_told_with_its_code_and_its_last_words(
     assert await states(engine, name) == {f"{name}-job-1": "exited"}
 
 
+@pytest.mark.peer
 async def test_a_failing_check_is_told_with_what_the_probe_said(engine: Engine, name: str) -> None:
     sick = check("sh", "-c", "echo not today; exit 1", retries=2)
     project = make_project(
@@ -187,6 +191,7 @@ async def test_a_dependency_that_dies_while_it_is_waited_for_ends_the_wait(
         await converge.up(engine, project, UpOptions())
 
 
+@pytest.mark.peer
 async def test_a_restart_within_the_start_period_is_no_failure(engine: Engine, name: str) -> None:
     # It fails once, and is well the second time.
     script = "test -f /data/seen && { touch /tmp/ok; sleep 1000; }; touch /data/seen; exit 1"
@@ -206,6 +211,7 @@ async def test_a_restart_within_the_start_period_is_no_failure(engine: Engine, n
     assert await states(engine, name) == {f"{name}-db-1": "running", f"{name}-web-1": "running"}
 
 
+@pytest.mark.peer
 async def test_a_status_from_before_the_start_does_not_count(engine: Engine, name: str) -> None:
     project = make_project(
         make_service("web", depends_on=needs(db=Condition.HEALTHY)),
@@ -260,6 +266,7 @@ async def test_scale_goes_up_and_down(engine: Engine, name: str) -> None:
         assert len(await states(engine, name)) == wanted
 
 
+@pytest.mark.peer
 async def test_a_changed_network_is_made_anew_under_its_containers(
     engine: Engine, name: str
 ) -> None:
@@ -274,6 +281,7 @@ async def test_a_changed_network_is_made_anew_under_its_containers(
     assert (await converge.plan_up(engine, newer, PlanOptions())).is_empty
 
 
+@pytest.mark.peer
 async def test_contents_arrive_with_their_owner_and_mode_and_a_new_content_recreates(
     engine: Engine, name: str
 ) -> None:
@@ -320,6 +328,7 @@ async def test_hooks_run_after_the_start_and_before_the_stop(engine: Engine, nam
     assert await run(engine, f"{name}-reader-1", "cat", "/data/log") == "hello\nbye\n"
 
 
+@pytest.mark.peer
 async def test_containers_share_namespaces_of_a_service(engine: Engine, name: str) -> None:
     sidecar = make_service(
         "sidecar",
@@ -392,9 +401,9 @@ async def test_killed_paused_and_removed_containers_come_back(engine: Engine, na
     assert (
         text(outcome.plan)
         == """\
+create c.1    missing
 start a.1     exited with code 137
 unpause b.1   is paused
-create c.1    missing
 """
     )
     assert set((await states(engine, name)).values()) == {"running"}

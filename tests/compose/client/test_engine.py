@@ -13,6 +13,8 @@ from compose.client.errors import ApiError, Conflict, NotFound
 from compose.client.streams import Source, outputs, read_blocks
 from tests.compose.engines import IMAGE
 
+pytestmark = pytest.mark.peer
+
 SHELL = {"Image": IMAGE, "StopTimeout": 0}
 
 
