@@ -34,7 +34,9 @@ _VERSIONED = re.compile(r"/v([0-9]{1,3})\.([0-9]{1,4})(?=/)")
 _PARAMETER = re.compile(r"\{([a-z]+)(:\.\*)?\}")
 BACKLOG = 512
 LARGEST_LINE = 32 << 10  # of the request line, and of one header field
-PATIENCE = 8.0  # seconds that requests have to end in when the daemon stops
+# Seconds for requests to end in when the daemon stops; aiohttp waits twice. What they began is
+# brought to its end, or not, by the containers themselves.
+PATIENCE = 1.0
 
 
 def parse_version(text: str) -> Version:
