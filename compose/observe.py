@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
+import socket
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -62,6 +64,7 @@ async def observe(engine: Engine, project_name: str, project: Project | None = N
             if (image := found.result()) is not None
         },
         missing_paths=_missing_paths(engine, project) if project else frozenset(),
+        taken_ports=_taken_ports(project, containers) if project and ours.result() else frozenset(),
         profiles=_seccomp_profiles(project) if project else {},
         now=int(time.time()),
         contents_folder=str(contents_folder()) if ours.result() else "",
@@ -179,6 +182,39 @@ def _missing_paths(engine: Engine, project: Project) -> frozenset[str]:
         if mount.type is MountType.BIND
     }
     return frozenset(source for source in sources if not os.path.lexists(source))
+
+
+def _taken_ports(project: Project, rows: Iterable[ContainerSummary]) -> frozenset[ObservedPort]:
+    """Ports that the project wants and that no container has, but that can't be bound. Only where
+    the engine is ours, which publishes on this machine."""
+    held = {(port.port, port.protocol) for row in rows for port in _ports(row)}
+    wanted = {
+        ObservedPort(port.host_ip, port.host_ports[0], port.protocol)
+        for service in project.services.values()
+        for port in service.ports
+        if len(port.host_ports) == 1
+    }
+    return frozenset(
+        port for port in wanted if (port.port, port.protocol) not in held and is_taken(port)
+    )
+
+
+def is_taken(port: ObservedPort) -> bool:
+    kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}.get(port.protocol)
+    if kind is None:
+        return False
+    family = socket.AF_INET6 if ":" in port.ip else socket.AF_INET
+    with socket.socket(family, kind) as probe:
+        try:
+            if kind == socket.SOCK_STREAM:
+                # Connections of a server that has just ended (TIME_WAIT) are in nobody's way.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((port.ip or "0.0.0.0", port.port))
+            if kind == socket.SOCK_STREAM:
+                probe.listen(0)
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def _seccomp_profiles(project: Project) -> dict[str, str]:

@@ -37,9 +37,28 @@ class Failure:
         where = f"{self.place}: " if self.place else ""
         verb, _, rest = self.step.partition(" ")
         if verb != "await":
-            return f"{where}cannot {self.step}: {self.error}"
+            return f"{where}cannot {self.step}: {self.error}{hint_for(str(self.error))}"
         service, _, condition = rest.partition(" ")
         return f"{where}{service} {IN_VAIN[condition]}: {self.error}"
+
+
+# Words of the engine's refusals -> what to do; the first that fits.
+HINTS = (
+    ("unable to start container process: exec:",
+     "command and entrypoint have to name a program that the image has, and that may be executed"),
+    ("port is already allocated", "publish another port, or stop who has it"),
+    ("address already in use", "publish another port, or stop who has it"),
+    ("pull access denied", "correct the image's name, or log in to its registry"),
+    ("dial tcp", "check the name of the registry, and the engine's way to the network"),
+    ("no space left on device", "make room where the engine keeps its data, then run this again"),
+)  # fmt: skip
+
+
+def hint_for(message: str) -> str:
+    """A line to put behind an engine's refusal; empty where nothing is known, or said already."""
+    known = (hint for words, hint in HINTS if words in message.lower())
+    hint = "" if "hint: " in message else next(known, "")
+    return f"\n  hint: {hint}" if hint else ""
 
 
 IN_VAIN = {

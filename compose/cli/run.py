@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Annotated
 
 import typer
 
 from compose import converge
+from compose.apply.errors import hint_for
 from compose.cli.context import Context
 from compose.cli.exec import given
 from compose.cli.progress import progress
 from compose.cli.terminal import converse, stdin_is_terminal
 from compose.client.engine import Engine
+from compose.client.errors import ApiError, Conflict, NotFound
 from compose.errors import UsageError
 from compose.model.project import Project
 from compose.plan.run import RunOptions
@@ -112,11 +115,28 @@ async def _run(context: Context, project: Project, options: RunOptions, detach: 
     engine = await context.engine()
     with progress(context) as listener:
         made = await converge.make_run(engine, project, options, listener)
-    if detach:
-        await engine.containers.start(made.id)
-        print(made.name)
-        return 0
-    return await _converse(engine, made.id, options)
+    try:
+        if detach:
+            await engine.containers.start(made.id)
+            print(made.name)
+            return 0
+        return await _converse(engine, made.id, options)
+    except ApiError as error:
+        if (code := code_of_refusal(error.message)) is None:
+            raise
+        # It never ran: there is nothing in it to look at afterwards. With --rm it goes by itself.
+        with contextlib.suppress(NotFound, Conflict):
+            await engine.containers.remove(made.id, force=True, volumes=True)
+        context.say(f"cannot run {options.service}: {error}{hint_for(error.message)}")
+        return code
+
+
+def code_of_refusal(message: str) -> int | None:
+    """The shell's codes for a command that isn't there or may not be run, as the engine tells it;
+    None: it refused for another reason."""
+    if "unable to start container process: exec:" not in message:
+        return None
+    return 126 if "permission denied" in message else 127
 
 
 async def _converse(engine: Engine, container: str, options: RunOptions) -> int:

@@ -95,6 +95,7 @@ class Observed:
     volumes: Mapping[str, ObservedVolume] = field(default_factory=dict)  # all, by name
     images: Mapping[str, ObservedImage] = field(default_factory=dict)  # those present
     missing_paths: frozenset[str] = frozenset()  # bind sources that aren't there
+    taken_ports: frozenset[ObservedPort] = frozenset()  # by processes of this machine
     profiles: Mapping[str, str] = field(default_factory=dict)  # seccomp files -> JSON
     now: int = 0  # seconds since 1970
     # Where contents of configs and secrets may be written so that the engine can bind them: ours

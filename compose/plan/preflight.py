@@ -289,6 +289,7 @@ def _ports(
         for container in observed.foreign
         for port in container.ports
     ]
+    holders += [(port, "a process of this machine") for port in observed.taken_ports]
     known = {decision.service.name for decision in decided}
     holders += [
         (port, f"container {container.name}")

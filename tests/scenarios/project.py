@@ -76,9 +76,10 @@ def example(host: Host, name: str) -> Project:
     return Project(host, host.daemon(), folder)
 
 
-def project(host: Host, text: str, name: str = "shop") -> Project:
+def project(host: Host, text: str, name: str = "shop", daemon: Daemon | None = None) -> Project:
+    """A folder with that compose.yaml, on `daemon` or on one of its own."""
     folder = host.folder / name
     folder.mkdir()
-    made = Project(host, host.daemon(), folder)
+    made = Project(host, daemon or host.daemon(), folder)
     made.write(text)
     return made
