@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from engine.kernel import process
+from engine.kernel import privileges, process, procfs
 from engine.kernel.libc import KernelError
 from engine.runtime import channel, payload
 from engine.runtime.sequence import SpecError
@@ -71,6 +71,8 @@ class Supervise(Step):
         return "stay as the container's init"
 
     def run(self, place: Place) -> None:
+        procfs.set_command_line("pycompose-init")
+        privileges.set_name("pycompose-init")
         every = signal.valid_signals()
         signal.pthread_sigmask(signal.SIG_BLOCK, every)
         # Not clone3: the seccomp filter, loaded by now, answers it with ENOSYS.

@@ -56,6 +56,11 @@ async def test_init_forwards_signals_and_reaps(lab: Laboratory) -> None:
     assert (await shim.exited).code == 5
 
 
+async def test_init_has_a_name_of_its_own(lab: Laboratory) -> None:
+    ran = await lab.run("cat", "/proc/1/cmdline", init=True, user="1000")
+    assert ran.stdout.rstrip(b"\0") == b"pycompose-init"
+
+
 async def test_init_reports_a_signalled_payload_as_shells_do(lab: Laboratory) -> None:
     status = (await lab.run("sh", "-c", "kill -KILL $$", init=True)).status
     assert status.code == 137
