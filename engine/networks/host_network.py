@@ -69,6 +69,7 @@ class HostNetwork:
         self._guarded = self._read_guarded()
         self._route = NetlinkSocket.open(ROUTE)
         self._firewall = Firewall(tag)
+        self._fading: set[str] = set()  # links that should go with their namespaces
 
     def close(self) -> None:
         self._route.close()
@@ -120,9 +121,18 @@ class HostNetwork:
             network = make(pool)
             return network, links.create_bridge(self._route, bridge_of(network, self._tag))
 
-    def delete(self, bridges: Iterable[str]) -> None:
+    def delete(self, bridges: Sequence[str]) -> None:
+        # A namespace that has ended keeps its links while the kernel still sends the last words
+        # of its TCP connections, for minutes if nobody answers. Usually they go in milliseconds.
+        self._fading |= set(links.ports_of(self._route, bridges))
         for name in bridges:
             links.delete_link(self._route, name)
+
+    def sweep(self) -> None:
+        """What has not gone by itself of the links of deleted bridges goes now."""
+        for name in self._fading:
+            links.delete_link(self._route, name)
+        self._fading.clear()
 
     # Firewall
 
@@ -230,7 +240,8 @@ class HostNetwork:
 
     def retire(self, bridges: Iterable[str]) -> None:
         """Nothing of ours is left afterwards."""
-        self.delete(set(bridges) & set(links.interfaces()))
+        self.delete(sorted(set(bridges) & set(links.interfaces())))
+        self.sweep()
         if self._firewall.present():
             self._firewall.remove()
         if self._forwarding_record.exists():

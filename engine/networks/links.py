@@ -9,7 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ ROUTES = Path("/proc/thread-self/net/route")
 DEVICES = Path("/proc/thread-self/net/dev")
 SYSCTL = Path("/proc/sys/net")
 FORWARDING = SYSCTL / "ipv4/ip_forward"
+VETH = "veth"  # how our ends of the containers' links are called
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,17 @@ def delete_link(route: NetlinkSocket, name: str) -> None:
     found = find_link(route, name)
     if found is not None:
         route.request(link.delete_link(name, link.index_of(found)))
+
+
+def ports_of(route: NetlinkSocket, bridges: Iterable[str]) -> tuple[str, ...]:
+    """Our ends of the veths that hang on `bridges`."""
+    masters = {link.index_of(found) for name in bridges if (found := find_link(route, name))}
+    ends = (name for name in interfaces() if name.startswith(VETH))
+    return tuple(
+        name
+        for name in ends
+        if (found := find_link(route, name)) and link.master_of(found) in masters
+    )
 
 
 def bridges_called(alias: str) -> tuple[str, ...]:

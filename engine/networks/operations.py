@@ -56,6 +56,7 @@ T = TypeVar("T")
 TAG = re.compile(r"[a-z0-9]{1,8}")
 MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 NO_DNS_OPTIONS = DnsOptions()
+FADING = 2.0  # seconds that the kernel has for the links of a removed network
 FORWARDING_RECORD = "forwarding"  # there while this engine has turned forwarding on
 
 
@@ -97,6 +98,7 @@ class Networks:
         self._watch = RemovalWatch(name)
         self._thread = thread
         self._host = host  # used in the thread only
+        self._sweeping: asyncio.TimerHandle | None = None
 
     # Open and close
 
@@ -160,6 +162,9 @@ class Networks:
 
     async def close(self) -> None:
         """The daemon stops; containers live on with addresses and published ports."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await self._run(self._host.sweep)
         asyncio.get_running_loop().remove_reader(self._watch)
         self._watch.close()
         await self._names.close()
@@ -270,8 +275,19 @@ class Networks:
             await self._wall()
             await self._run(self._host.delete, [network.bridge])
             self._forget(network.id)
+        self._sweep_later()
         log.info("network %s (%s) removed", network.name, network.id)
         return network
+
+    def _sweep_later(self) -> None:
+        """Once for all networks that are removed together, when their links have had their time."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+
+        def sweep() -> None:
+            self._thread.submit(self._host.sweep).add_done_callback(_log_failure)
+
+        self._sweeping = asyncio.get_running_loop().call_later(FADING, sweep)
 
     async def prune(self, wanted: Callable[[Network], bool]) -> tuple[Network, ...]:
         """Removes the unused networks of which `wanted` is true; returns them."""
@@ -647,7 +663,7 @@ class _Owned:
 
 def _log_failure(call: "Future[None]") -> None:
     if error := call.exception():
-        log.error("cannot put the firewall table back: %s", error)
+        log.error("cannot look after the host's network: %s", error)
 
 
 def endpoints_ids(endpoints: Iterable[Endpoint]) -> Iterable[str]:
