@@ -27,7 +27,7 @@ from compose.client.locate import built_in_places
 from compose.model.project import Project
 from compose.model.service import Dependency
 from compose.observe import observe
-from compose.plan import life
+from compose.plan import life, names
 from compose.plan.actions import AwaitCondition, Existing, PullImage
 from compose.plan.make import make_plan
 from compose.plan.observed import Observed
@@ -75,6 +75,8 @@ async def _up(engine: Engine, project: Project, options: UpOptions, listener: Li
     plan = await plan_up(engine, project, options.plan)
     if not plan.is_empty and options.confirm is not None and not await options.confirm(plan):
         return Outcome(plan, confirmed=False)
+    if not plan.steps and not options.wait:
+        return Outcome(plan, await _containers(engine, project))
     async with watch_containers(engine, project.name) as watch:
         if pulls := tuple(step for step in plan.steps if isinstance(step.action, PullImage)):
             # What an image brings decides what is recreated: get them, then look again.
@@ -318,11 +320,12 @@ async def _apply(
 
 
 async def _containers(engine: Engine, project: Project) -> dict[str, tuple[str, ...]]:
-    observed = await observe(engine, project.name)
+    filters = {"label": [f"{names.PROJECT}={project.name}", f"{names.ONE_OFF}=False"]}
     found: dict[str, tuple[str, ...]] = {}
-    for container in observed.containers:
-        if container.service in project.services and not container.one_off:
-            found[container.service] = (*found.get(container.service, ()), container.id)
+    for row in sorted(await engine.containers.list(filters=filters), key=lambda row: row.name):
+        service = row.labels.get(names.SERVICE, "")
+        if service in project.services:
+            found[service] = (*found.get(service, ()), row.id)
     return found
 
 

@@ -39,7 +39,7 @@ from compose.plan.networks import NetworkDecision, decide_network, network_body
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import PlanOptions
 from compose.plan.plan import Plan, PlanBuilder, Verb
-from compose.plan.preflight import orphans_note, preflight
+from compose.plan.preflight import orphans_note, preflight, unheeded
 from compose.plan.record import config_hash, write_record
 from compose.plan.services import (
     Create,
@@ -557,6 +557,8 @@ class Planner:
             self.builder.notes.append(orphans_note(orphans))
 
     def finish(self) -> Plan:
+        for decision in self.decided.values():
+            self.builder.notes += unheeded(self.project, decision.service)
         if self.builder.steps:
             self.builder.step(CHECKPOINT, Checkpoint(), after=[*self.pulls.values(), *self.made])
         return self.builder.finish()

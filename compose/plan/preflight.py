@@ -66,6 +66,30 @@ def _unsupported(project: Project, service: Service) -> list[Problem]:
     ]
 
 
+def unheeded(project: Project, service: Service) -> list[Problem]:
+    """What is meant for many machines, or for updates in batches: told, since it changes nothing
+    on one engine."""
+    deploy = service.deploy
+    if deploy is None:
+        return []
+    wanted = {
+        "mode": deploy.mode not in ("", "replicated", "replicated-job"),
+        "update_config": deploy.update_config is not None,
+        "rollback_config": deploy.rollback_config is not None,
+        "placement": bool(
+            deploy.placement.constraints
+            or deploy.placement.spread
+            or deploy.placement.max_replicas_per_node
+        ),
+        "endpoint_mode": bool(deploy.endpoint_mode),
+    }
+    return [
+        project.problem(f"{key} is not heeded", "services", service.name, "deploy", key)
+        for key, present in wanted.items()
+        if present
+    ]
+
+
 def _image(
     project: Project, service: Service, observed: Observed, options: PlanOptions
 ) -> list[Problem]:

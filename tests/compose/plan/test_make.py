@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from compose.errors import ProjectError
+from compose.model.deploy import Deploy, UpdateConfig
 from compose.model.mount import BindOptions, Mount, MountType
 from compose.model.port import Port
 from compose.model.project import Project
@@ -479,3 +480,13 @@ def test_one_off_containers_are_left_alone() -> None:
     observed = applied(project)
     observed = replace(observed, containers=(*observed.containers, one_off))
     assert planned(project, observed, remove_orphans=True) == ""
+
+
+def test_what_needs_many_machines_is_told_to_be_without_effect() -> None:
+    deploy = Deploy(mode="global", update_config=UpdateConfig(parallelism=1))
+    project = make_project(make_service("web", deploy=deploy))
+    plan = make_plan(project, nothing(), PlanOptions())
+    assert [str(note) for note in plan.notes] == [
+        "services.web.deploy.mode: mode is not heeded",
+        "services.web.deploy.update_config: update_config is not heeded",
+    ]
