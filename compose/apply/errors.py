@@ -45,7 +45,7 @@ class Failure:
 # Words of the engine's refusals -> what to do; the first that fits.
 HINTS = (
     ("unable to start container process: exec:",
-     "command and entrypoint have to name a program that the image has, and that may be executed"),
+     "the image must have that program, and it must be executable"),
     ("port is already allocated", "publish another port, or stop who has it"),
     ("address already in use", "publish another port, or stop who has it"),
     ("pull access denied", "correct the image's name, or log in to its registry"),

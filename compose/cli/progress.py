@@ -26,10 +26,12 @@ from compose.apply.listener import (
     silent,
 )
 from compose.cli.context import Context
-from compose.plan.actions import AwaitCondition
+from compose.model.service import Condition
+from compose.plan.actions import AwaitCondition, StartContainer
 from compose.plan.plan import Plan, Step, Verb
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.live import Live
     from rich.table import Table
 
@@ -58,6 +60,11 @@ DOING = {
     Verb.RENAME: "renaming",
     Verb.KILL: "killing",
     Verb.REMOVE: "removing",
+}
+WANTED = {
+    Condition.STARTED: "started",
+    Condition.HEALTHY: "healthy",
+    Condition.COMPLETED: "completed",
 }
 
 
@@ -107,19 +114,24 @@ class Board:
     def _add(self, plan: Plan) -> None:
         start = sum(isinstance(key, int) for key in self.rows)
         for index, change in enumerate(plan.changes):
-            left = {step.key for step in plan.steps if step.change == index}
+            steps = [step for step in plan.steps if step.change == index]
+            done = PAST[change.verb]
+            if change.verb is Verb.CREATE and any(
+                isinstance(step.action, StartContainer) for step in steps
+            ):
+                done = "started"
+            left = {step.key for step in steps}
             self.rows[start + index] = Row(
-                change.subject, DOING[change.verb], PAST[change.verb], change.cause, left
+                change.subject, DOING[change.verb], done, change.cause, left
             )
 
     def _row(self, step: Step) -> Row | None:
         if step.change is not None:
             return next((row for row in self.rows.values() if step.key in row.left), None)
         if isinstance(step.action, AwaitCondition):
-            subject = step.key.removeprefix("await ")
-            return self.rows.setdefault(
-                step.key, Row(subject, "waiting for", "reached", "", {step.key})
-            )
+            wanted = WANTED[step.action.condition]
+            row = Row(step.action.service, f"waiting until {wanted}", wanted, "", {step.key})
+            return self.rows.setdefault(step.key, row)
         return None
 
     def _begin(self, step: Step) -> Row | None:
@@ -219,7 +231,7 @@ def live_table() -> Iterator[Listener]:
         nonlocal live
         board.take(report)
         if live is None and board.rows:
-            live = open_live(lambda: draw(board))
+            live = open_live(board)
         if isinstance(report, Note):
             if live is None:
                 notes_only(report)
@@ -233,12 +245,18 @@ def live_table() -> Iterator[Listener]:
             live.stop()
 
 
-def open_live(render: Callable[[], Table]) -> Live:
+def open_live(board: Board) -> Live:
     from rich.console import Console
     from rich.live import Live
 
-    live = Live(
-        get_renderable=render,
+    class Table(Live):
+        """At the end all rows are printed; before, as many as the screen has room for."""
+
+        def get_renderable(self) -> RenderableType:
+            over = not self.is_started
+            return draw(board, None if over else self.console.size.height - 1)
+
+    live = Table(
         console=Console(stderr=True),
         refresh_per_second=10,
         redirect_stdout=False,
@@ -252,17 +270,23 @@ MARKS = {"done": ("✔", "green"), "failed": ("✘", "red"), "skipped": ("-", "y
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
-def draw(board: Board) -> Table:
+def draw(board: Board, height: int | None = None) -> Table:
+    """`height`: lines that there is room for; None: no limit."""
     from rich.table import Table
     from rich.text import Text
 
     now = board.clock()
     table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(width=1)
-    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=40)
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     table.add_column(justify="right", no_wrap=True, style="blue")
-    for row in board.rows.values():
+    every = list(board.rows.values())  # a copy: rich draws in a thread of its own
+    rows, hidden = visible(every, height)
+    if hidden:
+        done = sum(row.state in MARKS for row in every)
+        table.add_row("", Text(f"{done} of {len(every)} done", "dim"), "", "")
+    for row in rows:
         mark, style = MARKS.get(row.state, (SPINNER[int(now * 10) % 10], "cyan"))
         if row.state == "waiting":
             mark, style = "·", "dim"
@@ -276,3 +300,16 @@ def draw(board: Board) -> Table:
             f"{end - row.began:.1f} s" if row.began else "",
         )
     return table
+
+
+# What a person wants to see first where there isn't room for all.
+URGENCY = {"failed": 0, "working": 1, "waiting": 2, "skipped": 3, "done": 4}
+
+
+def visible(rows: list[Row], height: int | None) -> tuple[list[Row], int]:
+    """The rows to show, in their order, and how many are hidden: one line tells of those."""
+    if height is None or len(rows) <= height:
+        return rows, 0
+    urgent = sorted(range(len(rows)), key=lambda index: (URGENCY[rows[index].state], index))
+    shown = sorted(urgent[: max(1, height - 1)])
+    return [rows[index] for index in shown], len(rows) - len(shown)
