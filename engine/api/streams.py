@@ -126,6 +126,7 @@ def _upgrade_head(request: Request, *, tty: bool) -> bytes:
 
 async def _output(streams: Streams, raw: RawStream) -> None:
     with contextlib.suppress(ConnectionError):
+        await raw.head_was_read()
         async for piece in streams:
             await raw.write(piece)
 

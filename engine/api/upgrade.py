@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import re
 import select
 import socket
+import sys
+import termios
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +29,8 @@ LARGEST_HEAD = 64 << 10
 LARGEST_BODY = 1 << 20
 # Bytes that may wait for a handler or a process before the client is told to wait.
 HIGH_WATER = 64 << 10
+# Seconds between looks at whether a client has read the head; half a second in all.
+HEAD_PAUSES = (*(0.0002 * 2**turn for turn in range(8)), *(0.05 for _ in range(9)))
 LINGER = 5.0  # seconds in which a client may still send after the last byte it was sent
 
 
@@ -244,6 +249,21 @@ class RawStream:
         if not self.lost.done():
             self.lost.set_result(None)
 
+    async def head_was_read(self) -> None:
+        """Returns when the client took the answer's head from its socket, or is slow to.
+
+        docker-py reads the head through a buffer that it then forgets: output that comes along
+        with the head would be lost. No event tells, so this looks now and then; on TCP the kernel
+        can't say.
+        """
+        endpoint: socket.socket | None = self._transport.get_extra_info("socket")
+        if endpoint is None or endpoint.family != socket.AF_UNIX:
+            return
+        for pause in HEAD_PAUSES:
+            if self.lost.done() or not _unread(endpoint.fileno()):
+                return
+            await asyncio.sleep(pause)
+
     async def read(self) -> bytes:
         """What the client sent; b"" when it stopped sending, or is gone (see `lost`)."""
         return await self._reader.read(HIGH_WATER)
@@ -266,6 +286,12 @@ class RawStream:
             async with asyncio.timeout(LINGER):
                 while await self._reader.read(HIGH_WATER):
                     pass
+
+
+def _unread(descriptor: int) -> int:
+    """Bytes of memory that wait in the peer's queue."""
+    answer = fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0" * 4)
+    return int.from_bytes(answer, sys.byteorder)
 
 
 class Taken(web.StreamResponse):
