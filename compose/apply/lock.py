@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from compose.errors import Busy
 
@@ -20,24 +21,46 @@ from compose.errors import Busy
 @contextlib.contextmanager
 def project_lock(folder: Path, *, engine: str, project: str, action: str) -> Iterator[None]:
     """`action`: what is going on, in one word, for whoever is told that it is. Raises Busy."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = hashlib.sha256(f"{engine}\0{project}".encode()).hexdigest()[:32]
-    # Never unlinked: two processes could then hold locks of two files of the same name.
-    with open(folder / f"{name}.lock", "a+", opener=_private) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise Busy(_who(project, file.read())) from None
+    path = folder / f"{name}.lock"
+    with _open_locked(path, project) as file:
         file.seek(0)
         file.truncate()
-        holder = {"pid": os.getpid(), "action": action, "since": int(time.time())}
-        json.dump(holder, file)
+        json.dump({"pid": os.getpid(), "action": action, "since": int(time.time())}, file)
         file.flush()
         try:
             yield
         finally:
-            file.truncate(0)
+            # While it is still held: whoever has opened it meanwhile sees that it is gone.
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # others are at work
+                folder.rmdir()
+
+
+def _open_locked(path: Path, project: str) -> IO[str]:
+    while True:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            file = open(path, "a+", opener=_private)  # noqa: SIM115
+        except FileNotFoundError:
+            continue  # the last holder has just removed the folder
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with file:
+                file.seek(0)
+                raise Busy(_who(project, file.read())) from None
+        if _is_at(file, path):
+            return file
+        file.close()
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether the lock is one of the file that others would open."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _who(project: str, text: str) -> str:

@@ -99,10 +99,15 @@ async def connect_if_running(address: UnixAddress) -> Engine | None:
 
 @asynccontextmanager
 async def _starting(places: Places) -> AsyncIterator[None]:
-    with open(places.exec_root / "start.lock", "w") as lock:
+    path = places.exec_root / "start.lock"
+    with open(path, "w") as lock:
         # In a thread: whoever is starting the engine may need seconds.
         await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            # Should another one make a new file now, the engine itself refuses to run twice.
+            path.unlink(missing_ok=True)
 
 
 async def _start(places: Places, environment: Mapping[str, str]) -> None:

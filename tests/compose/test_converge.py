@@ -462,3 +462,12 @@ async def test_a_plan_that_is_not_confirmed_changes_nothing(engine: Engine, name
     )
     assert not outcome.confirmed
     assert await states(engine, name) == {}
+
+
+async def test_an_image_that_cannot_be_got_stops_everything_before_it_begins(
+    engine: Engine, name: str
+) -> None:
+    project = make_project(make_service("web"), make_service("db", image="nosuch:1"), name=name)
+    with pytest.raises(StepsFailed, match="cannot pull nosuch:1: "):
+        await converge.up(engine, project, UpOptions())
+    assert await states(engine, name) == {}

@@ -42,3 +42,9 @@ def test_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
     os.waitpid(pid, 0)
     with project_lock(tmp_path, engine="e", project="demo", action="up"):
         pass
+
+
+def test_nothing_is_left_of_a_lock(tmp_path: Path) -> None:
+    with project_lock(tmp_path / "locks", engine="e", project="demo", action="up"):
+        assert len(list((tmp_path / "locks").iterdir())) == 1
+    assert list(tmp_path.iterdir()) == []
