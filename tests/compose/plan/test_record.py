@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from hypothesis import given, settings
+
+from compose.model.fingerprint import service_hash
+from compose.model.project import Project
+from compose.plan.diff import differences, in_words, summary
+from compose.plan.record import config_hash, parse_record, service_record, write_record
+from tests.compose.strategies import projects
+
+
+@settings(deadline=None, max_examples=50)
+@given(projects())
+def test_the_hash_is_that_of_the_model(project: Project) -> None:
+    for service in project.services.values():
+        assert config_hash(service.to_document()) == service_hash(service)
+
+
+@settings(deadline=None, max_examples=50)
+@given(projects())
+def test_a_record_reads_back_as_it_was_written(project: Project) -> None:
+    for service in project.services.values():
+        record = service_record(project, service, service.to_document(), "sha256:1")
+        assert parse_record(write_record(record)) == record
+
+
+def test_what_is_no_record_is_none() -> None:
+    assert parse_record("") is None
+    assert parse_record("{") is None
+    assert parse_record("[]") is None
+
+
+def test_differences_are_told_in_words_and_secrets_are_not() -> None:
+    old = {"image": "a:1", "environment": {"KEY": "old"}, "gone": 1, "ports": [1]}
+    new = {"image": "a:2", "environment": {"KEY": "new"}, "user": "x", "ports": [1, 2]}
+    found = differences(old, new)
+    assert [in_words(difference) for difference in found] == [
+        "environment.KEY changed", "gone removed", "image a:1 -> a:2", "ports changed",
+        "user added",
+    ]  # fmt: skip
+    assert summary(found).endswith("image a:1 -> a:2, and 2 more")
