@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import tarfile
+import warnings
 from collections.abc import Iterator
 
 import docker
@@ -12,7 +14,12 @@ import pytest
 
 from tests.host import Daemon
 
-pytestmark = pytest.mark.kernel
+# docker-py leaves the sockets of its raw streams to the collector.
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +27,9 @@ def client(engine: Daemon) -> Iterator[docker.DockerClient]:
     opened = docker.DockerClient(base_url=engine.address, version="auto", timeout=20)
     yield opened
     opened.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def test_it_negotiates_and_asks_who_is_there(client: docker.DockerClient) -> None:
