@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -28,6 +31,10 @@ T = TypeVar("T")
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
+NETLINK_NETFILTER = 12
+NFT_MSG_GETTABLE = 0xA01  # NFNL_SUBSYS_NFTABLES << 8 | 1
+NLM_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 ROOT = Path(__file__).resolve().parent.parent
 
 # Holds the namespaces open until its standard input ends; SIOCSIFFLAGS brings loopback up.
@@ -114,6 +121,24 @@ class Daemon:
         self.process.terminate()
         return self.process.wait(timeout)
 
+    def zombies(self) -> list[str]:
+        """Ended processes that the daemon or its spawner should have waited for."""
+        found = []
+        parents = [self.process.pid]
+        for entry in sorted(Path("/proc").iterdir(), key=lambda entry: entry.name):
+            with contextlib.suppress(OSError):
+                name, _, rest = (entry / "stat").read_text().rpartition(") ")
+                state, parent = rest.split()[:2]
+                if int(parent) in parents and "pycompose-spawn" in name:
+                    parents.append(int(entry.name))
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                name, _, rest = (entry / "stat").read_text().rpartition(") ")
+                state, parent = rest.split()[:2]
+                if state == "Z" and int(parent) in parents:
+                    found.append(f"zombie {name}")
+        return found
+
     def remove_containers(self) -> None:
         status, containers = self.call("GET", "/containers/json?all=1")
         assert status == 200, containers
@@ -131,6 +156,10 @@ class Host:
     inside: ThreadPoolExecutor
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
     daemons: list[Daemon] = field(default_factory=list)
+    forwarding: str = ""  # as it was before any daemon
+
+    def __post_init__(self) -> None:
+        self.forwarding = self.call(lambda: Path(FORWARDING).read_text())
 
     @property
     def pid(self) -> int:
@@ -215,9 +244,10 @@ class Host:
                 if daemon.process.poll() is not None:
                     daemon = self.daemon(daemon.folder.name)
                 daemon.remove_containers()
-                daemon.stop()
+                left += daemon.zombies()
+                assert daemon.stop() == 0, daemon.log
             if self.daemons:
-                left = self._await_nothing_left()
+                left += self._await_nothing_left()
         finally:
             for process in self.processes:
                 process.kill()
@@ -237,28 +267,91 @@ class Host:
     def _await_nothing_left(self) -> list[str]:
         """The kernel takes down namespaces, and the links in them, in its own time."""
         limit = time.monotonic() + 10
-        while (left := leftovers(self.folder, self.pid)) and time.monotonic() < limit:
+        while (left := self.leftovers()) and time.monotonic() < limit:
             time.sleep(0.05)
         return left
 
+    def leftovers(self) -> list[str]:
+        """What the daemons of this host have left behind, now that none of them runs."""
+        found = leftovers(self.folder, self.pid)
+        if self.call(lambda: Path(FORWARDING).read_text()) != self.forwarding:
+            found.append(f"{FORWARDING} is not as it was")
+        return found
+
 
 def leftovers(folder: Path, pid: int) -> list[str]:
-    """Processes, mounts, links and cgroups that belong to daemons whose folders lie in `folder`."""
-    found: list[str] = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        with contextlib.suppress(OSError):
-            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if str(folder) in words:
-                found.append(f"process {entry.name}: {words}")
-    for mounts in (Path("/proc/self/mountinfo"), Path(f"/proc/{pid}/mountinfo")):
-        lines = mounts.read_text().splitlines()
-        found += [f"mount {line}" for line in lines if str(folder) in line]
+    """Processes, mounts, links, tables, cgroups and files that belong to daemons whose folders
+    lie in `folder` and whose network namespace is that of `pid`."""
+    found = [*_processes(folder), *_mounts(folder), *_cgroups(folder), *_files(folder)]
     links = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
     names = [line.split(":")[0].strip() for line in links]
     found += [f"link {name}" for name in names if name.startswith(("br-", "veth", "pyc"))]
+    with ThreadPoolExecutor(1, initializer=_enter, initargs=(pid,)) as inside:
+        found += [f"table {name}" for name in inside.submit(_tables).result()]
     return found
+
+
+def _processes(folder: Path) -> Iterator[str]:
+    """By their command line, and shims by the container that they name there."""
+    wanted = (str(folder), *_container_ids(folder))
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                text = words.decode(errors="replace")
+                if any(word in text for word in wanted):
+                    yield f"process {entry.name}: {text}"
+
+
+def _mounts(folder: Path) -> Iterator[str]:
+    """In every mount namespace that a process is in."""
+    seen: set[str] = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                namespace = os.readlink(entry / "ns/mnt")
+                if namespace not in seen:
+                    seen.add(namespace)
+                    lines = (entry / "mountinfo").read_text().splitlines()
+                    yield from (f"mount of {entry.name}: {x}" for x in lines if str(folder) in x)
+
+
+def _cgroups(folder: Path) -> Iterator[str]:
+    ids = _container_ids(folder)
+    for parent in Path("/sys/fs/cgroup").glob("**/pycompose"):
+        with contextlib.suppress(FileNotFoundError):
+            yield from (f"cgroup {path}" for path in parent.iterdir() if path.name in ids)
+
+
+def _container_ids(folder: Path) -> set[str]:
+    ids = {path.name for path in folder.glob("*/data/containers/*")}
+    for log in folder.glob("*/daemon.log"):
+        ids |= set(re.findall(r"container ([0-9a-f]{64})", log.read_text(errors="replace")))
+    return ids
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Images, volumes and networks of the user's stay; nothing of a life that is over does."""
+    for log in folder.glob("*/daemon.log"):
+        engine = log.parent
+        yield from (f"file {path}" for path in (engine / "exec").rglob("*"))
+        for path in (engine / "data").rglob("*"):
+            name = str(path.relative_to(engine / "data"))
+            if name.startswith("containers") or re.search(r"(^|/)\.[^/]*$|\.(new|next)$", name):
+                yield f"file {path}"
+        tag = hashlib.sha256(os.fsencode(engine / "data" / "images")).hexdigest()[:12]
+        for memory in (Path("/dev/shm"), Path("/run")):
+            if (memory / f"pycompose-masks-{tag}").exists():
+                yield f"file {memory}/pycompose-masks-{tag}"
+
+
+def _tables() -> list[str]:
+    """Names of the nftables tables in the network namespace of this thread."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as netlink:
+        # nlmsghdr: NFT_MSG_GETTABLE as a dump; nfgenmsg: any family.
+        netlink.send(struct.pack("=IHHII4x", 20, NFT_MSG_GETTABLE, NLM_DUMP, 1, 0))
+        reply = netlink.recv(1 << 16)
+    return [name.decode() for name in re.findall(rb"pycompose-[0-9a-z]+", reply)]
 
 
 def _enter(pid: int) -> None:
