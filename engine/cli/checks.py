@@ -8,6 +8,8 @@ import socket
 from pathlib import Path
 
 from engine.errors import Failure
+from engine.kernel.libc import KernelError
+from engine.kernel.mount import knows_filesystem
 
 NAMESPACES = ("mnt", "pid", "net", "uts", "ipc", "cgroup")
 NETLINK_NETFILTER = 12
@@ -36,12 +38,19 @@ def _namespaces() -> list[str]:
 
 
 def _file_systems() -> list[str]:
-    known = {line.split()[-1] for line in Path("/proc/filesystems").read_text().splitlines()}
-    if "overlay" in known:
-        return []
+    try:
+        if knows_filesystem("overlay"):
+            return []
+    except KernelError as error:
+        if error.errno != errno.EPERM:
+            raise
+        return [
+            "this root may not mount anything: inside a container or a sandbox, start that with "
+            "all capabilities (docker run --privileged)"
+        ]
     module = Path(f"/lib/modules/{os.uname().release}")
     if any(module.glob("kernel/fs/overlayfs/*")):
-        return ["no overlay file system yet: load it by `modprobe overlay`"]
+        return ["no overlay file system: its module was not loaded; try `modprobe overlay`"]
     return ["no overlay file system: the kernel was built without CONFIG_OVERLAY_FS"]
 
 

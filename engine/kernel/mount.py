@@ -84,6 +84,17 @@ def open_in_root(root: int, path: str, flags: int = os.O_PATH) -> int:
     return openat2(root, path, flags, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 
 
+def knows_filesystem(kind: str) -> bool:
+    """Whether the kernel has it. The question loads its module, as a mount would."""
+    try:
+        os.close(system_call("fsopen", os.fsencode(kind), _FSOPEN_CLOEXEC, path=kind))
+    except KernelError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        return False
+    return True
+
+
 def make_filesystem(
     kind: str, source: str, options: tuple[tuple[str, str | None], ...], attributes: int
 ) -> int:

@@ -54,6 +54,11 @@ def test_refusal_says_call_option_and_the_kernels_reason() -> None:
         mount.make_filesystem("nosuchfs", "", (), 0)
 
 
+def test_kernel_is_asked_which_file_systems_it_has() -> None:
+    assert mount.knows_filesystem("tmpfs")
+    assert not mount.knows_filesystem("nosuchfs")
+
+
 def test_recursive_read_only_reaches_what_is_below(tmp_path: Path) -> None:
     def check() -> None:
         (tmp_path / "a").mkdir()

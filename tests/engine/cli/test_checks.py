@@ -1,0 +1,37 @@
+"""What the daemon says on a machine or to a user that cannot run containers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from engine.cli.checks import check_machine, check_user
+from engine.errors import Failure
+
+
+def test_ordinary_user_is_told_to_use_sudo() -> None:
+    with pytest.raises(Failure, match=r"as an ordinary user.*sudo"):
+        check_user(1000)
+    check_user(0)
+
+
+@pytest.mark.kernel
+def test_machine_that_runs_these_tests_can_run_containers() -> None:
+    check_machine()
+
+
+@pytest.mark.kernel
+def test_root_without_the_right_to_mount_is_told_why() -> None:
+    without = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
+    check = "from engine.cli.checks import check_machine; check_machine()"
+    ended = subprocess.run(
+        [*without, sys.executable, "-c", check],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "this root may not mount anything" in ended.stderr
+    assert "--privileged" in ended.stderr
