@@ -4,8 +4,18 @@ set -eu
 cd "$(dirname "$0")"
 port=${GUESTBOOK_PORT:-8080}
 
+if [ "$(id -u)" != 0 ]; then
+    echo "the demo runs containers, which needs root: sudo make demo" >&2
+    exit 1
+fi
+# The built-in engine and this project, whatever the shell is set up for.
+unset DOCKER_HOST COMPOSE_FILE COMPOSE_PROJECT_NAME COMPOSE_PROFILES
+
 echo "\$ pycompose up --detach --wait"
-pycompose up --detach --wait
+pycompose up --detach --wait || {
+    echo "the demo didn't start; is it the port? another one: GUESTBOOK_PORT=8081 make demo" >&2
+    exit 1
+}
 echo
 echo "\$ GET http://127.0.0.1:$port/"
 python3 - "$port" <<'PYTHON'
