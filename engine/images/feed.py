@@ -23,15 +23,17 @@ class Feed:
         self._buffer = b""
         self._position = 0
         self._ended = False
-        self._waiting: concurrent.futures.Future[bytes] | None = None
+        # Both are the loop's: what the thread knows of its own request may come too late.
+        self._aborted = False
+        self._awaiting: asyncio.Task[object] | None = None
 
     def read(self, size: int, /) -> bytes:
         while self._position == len(self._buffer):
             if self._ended:
                 return b""
-            self._waiting = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
+            request = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
             try:
-                self._buffer, self._position = self._waiting.result(), 0
+                self._buffer, self._position = request.result(), 0
             except concurrent.futures.CancelledError:
                 raise Failure("the transfer was cancelled") from None
         taken = self._buffer[self._position : self._position + size]
@@ -39,15 +41,21 @@ class Feed:
         return taken
 
     def abort(self) -> None:
-        """The thread's present or next `read` fails."""
-        self._ended = True
-        if self._waiting is not None:
-            self._waiting.cancel()
+        """The thread's present or next `read` fails. Called in the loop."""
+        self._aborted = True
+        if self._awaiting is not None:
+            self._awaiting.cancel()
 
     async def _next(self) -> bytes:
-        async for chunk in self._chunks:
-            if chunk:
-                return bytes(chunk)
+        if self._aborted:
+            raise Failure("the transfer was cancelled")
+        self._awaiting = asyncio.current_task()
+        try:
+            async for chunk in self._chunks:
+                if chunk:
+                    return bytes(chunk)
+        finally:
+            self._awaiting = None
         self._ended = True
         return b""
 
