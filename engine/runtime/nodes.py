@@ -99,6 +99,8 @@ class OpenTerminal(Step):
                 os.close(target)
             for descriptor in (0, 1, 2):
                 os.dup2(peer, descriptor)
+            # For job control, /dev/tty and Ctrl-C: we lead a session of our own by now.
+            process.take_terminal(0)
         finally:
             os.close(peer)
 
