@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.containers import lifecycle, start
@@ -20,9 +21,14 @@ async def remove_container(parts: Parts, container: Container, *, volumes: bool)
     container.is_being_removed = True
     record = container.record
     container.record = replace(record, state=lifecycle.changed(record.state, Change.REMOVE))
+    own = [mount.name for mount in record.mounts if mount.type == "volume" and mount.anonymous]
     try:
+        _intend(parts, record.id, own if volumes else [])
         parts.save(container.record)
         await parts.networks.leave(record.id)
+        await asyncio.to_thread(parts.store.forget, record.id)
+        if volumes:
+            await _remove_volumes(parts, container)
         await asyncio.to_thread(_remove_files, parts, record.id)
     except OSError as error:
         state = lifecycle.changed(container.record.state, Change.FAIL_TO_REMOVE)
@@ -33,8 +39,6 @@ async def remove_container(parts: Parts, container: Container, *, volumes: bool)
     parts.forget(container)
     for client in container.waiting_clients:
         client.never_connects()
-    if volumes:
-        await _remove_volumes(parts, container)
     parts.publish(record, "destroy")
     # What `wait` answers is how it ended, not that it is going.
     container.record = record
@@ -44,18 +48,29 @@ async def remove_container(parts: Parts, container: Container, *, volumes: bool)
     log.info("container %s removed", record.id)
 
 
+def _intend(parts: Parts, container_id: str, volumes: Sequence[str]) -> None:
+    try:
+        parts.store.intend(container_id, volumes)
+    except OSError as error:
+        # A full disk must not keep a container from being removed.
+        log.warning("a crash now would leave volumes of container %s: %s", container_id, error)
+
+
 def _remove_files(parts: Parts, container_id: str) -> None:
-    parts.store.forget(container_id)
     parts.store.clear(container_id)
     start.clear_exec_dir(parts.exec_dir(container_id))
 
 
 async def _remove_volumes(parts: Parts, container: Container) -> None:
+    def staying(volume: str) -> tuple[str, ...]:
+        users = parts.volume_users(volume)
+        return tuple(user for user in users if not parts.find(user).is_being_removed)
+
     for mount in container.record.mounts:
         if mount.type != "volume" or not mount.anonymous:
             continue
         try:
-            await parts.volumes.remove(mount.name, force=True, users=parts.volume_users)
+            await parts.volumes.remove(mount.name, force=True, users=staying)
         except EngineError as error:
             # Another container uses it too (volumes from): it stays, as in Docker.
             log.info("volume %s stays: %s", mount.name, error)

@@ -93,12 +93,22 @@ class Store:
                 os.close(descriptor)
             sync_directory(folder)
 
+    def intend(self, container_id: str, volumes: Iterable[str]) -> None:
+        """A removal begins: these volumes go with the container, whoever ends it."""
+        path = self.folder(container_id) / INTENT
+        if names := list(volumes):
+            path.write_text(json.dumps(names))
+        else:
+            path.unlink(missing_ok=True)
+
+    def intended(self, container_id: str) -> tuple[str, ...]:
+        return _intended(self.folder(container_id))
+
     def forget(self, container_id: str) -> None:
         """It no longer exists, durably; its files follow."""
         folder = self.folder(container_id)
-        for name in (INTENT, CONFIG):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(folder / name)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(folder / CONFIG)
         with contextlib.suppress(FileNotFoundError):
             sync_directory(folder)
 

@@ -94,6 +94,27 @@ def test_a_folder_without_config_was_never_a_container(tmp_path: Path) -> None:
     assert store.load() == ([], [])
 
 
+def test_a_removal_that_a_crash_interrupts_takes_the_volumes_along(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.begin(FULL.id, ())
+    store.commit(FULL)
+    store.intend(FULL.id, ["vol"])
+    assert [record.id for record in store.load()[0]] == [FULL.id]
+    assert store.intended(FULL.id) == ("vol",)
+    store.forget(FULL.id)
+    assert store.load() == ([], [(FULL.id, ("vol",))])
+
+
+def test_a_removal_without_volumes_takes_back_an_earlier_one_with_them(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.begin(FULL.id, ())
+    store.commit(FULL)
+    store.intend(FULL.id, ["vol"])
+    store.intend(FULL.id, [])
+    store.forget(FULL.id)
+    assert store.load() == ([], [(FULL.id, ())])
+
+
 def test_a_lost_state_is_that_of_an_ended_container(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.begin(FULL.id, ())
