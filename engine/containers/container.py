@@ -77,10 +77,15 @@ class Container:
         running = tuple(exec.id for exec in self.execs.values() if exec.is_running)
         return replace(self.record, exec_ids=running) if running else self.record
 
+    def add_waiter(self, condition: str, future: asyncio.Future[WaitResult]) -> None:
+        """It is forgotten when it is answered, or when its client is gone."""
+        waiter = (condition, future)
+        self.waiters.append(waiter)
+        future.add_done_callback(lambda _: self.waiters.remove(waiter))
+
     def answer_waiters(self, conditions: tuple[str, ...]) -> None:
         state = self.record.state
         result = WaitResult(state.exit_code, state.error)
         for condition, future in self.waiters:
             if condition in conditions and not future.done():
                 future.set_result(result)
-        self.waiters = [(kind, future) for kind, future in self.waiters if not future.done()]

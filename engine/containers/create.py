@@ -79,9 +79,9 @@ async def create_container(
 
 async def _make(parts: Parts, request: CreateRequest, image: Image, record: Record) -> Record:
     anonymous = [point.name for point in record.mounts if point.anonymous]
-    parts.store.begin(record.id, anonymous)
     made: list[str] = []
     try:
+        parts.store.begin(record.id, anonymous)
         points = []
         for point in record.mounts:
             points.append(await _with_volume(parts, request, image, point, made))

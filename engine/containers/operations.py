@@ -477,17 +477,7 @@ class Containers:
             except OSError as error:
                 del self._names[name]
                 raise Failure(f"cannot rename container {before.name}: {error}") from error
-            endpoints = {
-                endpoint.network_id: endpoint
-                for endpoint in await self._parts.networks.rename(before.id, name)
-            }
-            attachments = tuple(
-                replace(attachment, endpoint=endpoints[attachment.network_id])
-                if attachment.network_id in endpoints
-                else attachment
-                for attachment in container.record.attachments
-            )
-            container.record = replace(container.record, name=name, attachments=attachments)
+            await supervise.rename_endpoints(self._parts, container, name)
             self._parts.save(container.record)
             del self._names[before.name]
             self._parts.publish(container.record, "rename", oldName=f"/{before.name}")
@@ -504,7 +494,7 @@ class Containers:
         if kind == "not-running" and is_down:
             future.set_result(WaitResult(state.exit_code, state.error))
         else:
-            container.waiters.append((kind, future))
+            container.add_waiter(kind, future)
         return future
 
     # --- output and input -----------------------------------------------------------------
@@ -769,15 +759,16 @@ class Containers:
             if container.shim is not None:
                 added = start.attach(self._parts, record, added)
                 assert added.endpoint is not None
+                # Ahead of the kernel: after a crash from here on, adoption joins it.
+                self._parts.save(replace(record, attachments=_with(record, added)))
                 try:
                     sockets = await container.shim.network_sockets()
                     await self._parts.networks.connect(record.id, added.endpoint, sockets)
                 except BaseException:
+                    self._parts.save(record)
                     await self._take_back(container, network.id)
                     raise
-            # "none" stands for no network at all.
-            kept = tuple(one for one in record.attachments if one.network != "none")
-            container.record = replace(record, attachments=(*kept, added))
+            container.record = replace(record, attachments=_with(record, added))
             await self._store_networks(container)
         supervise.network_event(self._parts, container.record, "connect", network.id)
 
@@ -823,6 +814,11 @@ class Containers:
             container.record = replace(record, attachments=kept)
             await self._store_networks(container)
         supervise.network_event(self._parts, container.record, "disconnect", network.id)
+
+
+def _with(record: Record, added: Attachment) -> tuple[Attachment, ...]:
+    # "none" stands for no network at all.
+    return (*(one for one in record.attachments if one.network != "none"), added)
 
 
 def _is_in(attachment: Attachment, network_id: str, name: str) -> bool:

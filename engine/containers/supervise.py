@@ -305,7 +305,8 @@ async def adopt(parts: Parts, container: Container) -> None:
     if record.state.status is Status.REMOVING or record.state.status is Status.DEAD:
         if isinstance(found, Shim):
             await start.abandon(found)
-        await remove_container(parts, container, volumes=record.host.auto_remove)
+        volumes = record.host.auto_remove or bool(parts.store.intended(record.id))
+        await remove_container(parts, container, volumes=volumes)
         return
     if isinstance(found, Shim):
         await _take_over(parts, container, found)
@@ -319,6 +320,17 @@ async def adopt(parts: Parts, container: Container) -> None:
         if state.status is Status.RESTARTING:
             state = lifecycle.changed(state, Change.GIVE_UP)
         container.record = replace(_disconnected(record), state=state)
+
+
+async def rename_endpoints(parts: Parts, container: Container, name: str) -> None:
+    """The neighbours in its networks find it by that name from now on."""
+    found = await parts.networks.rename(container.id, name)
+    renamed = {endpoint.network_id: endpoint for endpoint in found}
+    attachments = tuple(
+        replace(attachment, endpoint=renamed.get(attachment.network_id, attachment.endpoint))
+        for attachment in container.record.attachments
+    )
+    container.record = replace(container.record, name=name, attachments=attachments)
 
 
 def _has_endpoints(record: Record) -> bool:
@@ -349,6 +361,9 @@ async def _take_over(parts: Parts, container: Container, shim: Shim) -> None:
                 record.ports,
                 dns=start.dns_options(record.host),
             )
+            # It had its new name already, but not for its neighbours, when the daemon died.
+            if any(endpoint.container_name != record.name for endpoint in endpoints):
+                await rename_endpoints(parts, container, record.name)
         except (EngineError, OSError) as error:
             # It runs, and must be seen to end.
             log.error("cannot take over the network of container %s: %s", record.id, error)

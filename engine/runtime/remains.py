@@ -3,16 +3,19 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from engine.kernel import procfs
 from engine.runtime import shim
 from engine.runtime.cgroup_tree import Cgroup, detect
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +28,14 @@ class ExitStatus:
 
 def read_exit(exec_dir: str) -> ExitStatus | None:
     """The recorded end of a container, if there is one."""
-    try:
-        document = json.loads(Path(exec_dir, shim.EXIT).read_bytes())
-    except FileNotFoundError:
-        return None
-    return exit_status(document)
+    document = _read(exec_dir, shim.EXIT)
+    return None if document is None else exit_status(document)
 
 
 def kill(exec_dir: str) -> Cgroup | None:
     """Kill what a killed shim left running; its cgroup, if there was one."""
-    try:
-        record = json.loads(Path(exec_dir, shim.RECORD).read_bytes())
-    except FileNotFoundError:
+    record = _read(exec_dir, shim.RECORD)
+    if record is None:
         return None
     group = Cgroup(detect(), record["cgroup"])
     with contextlib.suppress(FileNotFoundError):
@@ -55,6 +54,19 @@ async def clear(exec_dir: str) -> None:
     for name in (shim.SOCKET, shim.RECORD):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(exec_dir, name))
+
+
+def _read(exec_dir: str, name: str) -> dict[str, Any] | None:
+    """A document that a shim wrote; one that a dying machine tore tells nothing."""
+    try:
+        document = json.loads(Path(exec_dir, name).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        log.error("cannot read %s of %s: %s", name, exec_dir, error)
+        return None
+    assert isinstance(document, dict)
+    return document
 
 
 def exit_status(body: Mapping[str, object]) -> ExitStatus:
