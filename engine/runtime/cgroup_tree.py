@@ -334,6 +334,14 @@ class Cgroup:
         return served
 
     def _make(self) -> None:
+        # Any user in the container may read its limits, as a JVM does that sizes itself by them.
+        mask = os.umask(0o022)
+        try:
+            self._make_everywhere()
+        finally:
+            os.umask(mask)
+
+    def _make_everywhere(self) -> None:
         for _ in range(50):
             try:
                 for index, tree in enumerate(self.hierarchy.trees):

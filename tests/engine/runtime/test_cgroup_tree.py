@@ -100,6 +100,16 @@ def test_limits_are_set_before_anything_runs(group: Cgroup) -> None:
         )
 
 
+def test_limits_may_be_read_by_any_user_whatever_the_umask(group: Cgroup) -> None:
+    before = os.umask(0o077)
+    try:
+        group.create({"pids": {"limit": 7}})
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    assert {os.stat(folder).st_mode & 0o777 for folder in folders(group)} == {0o755}
+
+
 def test_update_grows_and_shrinks_memory(group: Cgroup) -> None:
     group.create({"memory": {"limit": 64 << 20, "swap": 64 << 20}})
     for size in (512 << 20, 32 << 20):
