@@ -17,7 +17,7 @@ from compose.client.engine import Engine
 from compose.client.errors import ApiError, NotFound
 from compose.client.events import Event
 from compose.client.streams import Source
-from compose.plan.names import ONE_OFF, SERVICE
+from compose.plan.names import ONE_OFF, PROJECT, REPLACES, SERVICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class Follower:
                 elif event.action == "die":
                     await self._end(event, container_name)
                 if not self._tasks and not forever and event.action in ("die", "destroy"):
-                    if await self._restarting(event.actor_id):
+                    if await self._more_will_come(event):
                         continue
                     return
 
@@ -154,16 +154,21 @@ class Follower:
         await task
         name = display_name(container_name, self.project)
         if self.say_exits:
-            text = self.prefixer.line(name, f"exited with code {event.exit_code}")
-            self.write(text, Source.ENGINE)
+            # Without the bar: it isn't the container that says it.
+            self.write(f"{name} exited with code {event.exit_code}", Source.ENGINE)
         self.exited(event.attributes.get(SERVICE, ""), container_name, event.exit_code)
 
-    async def _restarting(self, container: str) -> bool:
-        try:
-            details = await self.engine.containers.inspect(container)
-        except NotFound:
-            return False
-        return details.restarting or details.running
+    async def _more_will_come(self, ended: Event) -> bool:
+        """Whether the container is restarted, or was stopped for another that takes its place."""
+        labels = [f"{PROJECT}={self.project}"]
+        rows = await self.engine.containers.list(all=True, filters={"label": labels})
+        name = ended.attributes.get("name", "")
+        return any(
+            row.state in ("running", "restarting")
+            if row.id == ended.actor_id
+            else row.state == "created" and row.labels.get(REPLACES) == name
+            for row in rows
+        )
 
     async def _print(self, container: str, name: str, selection: Selection) -> None:
         try:

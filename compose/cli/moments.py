@@ -21,8 +21,11 @@ def api_time(text: str, option: str) -> str:
         seconds = sum(float(number) * _UNITS[unit] for number, unit in pieces)
         return f"{time.time() - seconds:.9f}"
     try:
-        return f"{datetime.fromisoformat(text).timestamp():.9f}"
+        moment = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(
             f"{option}: cannot read {text!r} as a time; write 10m, 2026-11-22T12:00:00 or seconds"
         ) from None
+    # Neither datetime nor a float holds the nanoseconds of a log's stamp.
+    fraction = re.search(r"\.(\d+)", text)
+    return f"{int(moment.timestamp() // 1)}.{fraction[1] if fraction else '0':0<9}"

@@ -28,7 +28,7 @@ def raw_terminal() -> Iterator[None]:
     """Keys reach the container one by one; the terminal is put back whatever happens."""
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
-    tty.setraw(descriptor)
+    tty.setraw(descriptor, termios.TCSADRAIN)  # what was typed meanwhile isn't lost
     try:
         yield
     finally:

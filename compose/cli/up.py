@@ -156,6 +156,8 @@ async def converged(context: Context, engine: Engine, project: Project, options:
     """What has been done."""
     with progress(context) as listener:
         outcome = await converge.up(engine, project, options, listener)
+    for note in outcome.plan.notes:
+        context.say(f"warning: {note}")
     if outcome.plan.is_empty:
         context.say(f"{project.name} is up to date")
     return outcome.plan

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from compose.cli.main import COMMANDS, main
+from tests.host import ROOT
+
+
+def test_every_command_of_the_table_is_there() -> None:
+    for name in COMMANDS:
+        assert hasattr(importlib.import_module(f"compose.cli.{name}"), "register")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"], {}, Path.cwd()) == 0
+    shown = capsys.readouterr().out
+    assert COMMANDS[name] in shown
+    assert "<" not in shown, "an option without a metavar"
+
+
+def test_wrong_usage_says_where_help_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", "--nothing"], {}, Path.cwd()) == 2
+    assert capsys.readouterr().err.endswith("hint: pycompose up --help\n")
+    assert main(["lgos"], {}, Path.cwd()) == 2
+    assert "did you mean logs?" in capsys.readouterr().err
+
+
+def test_options_that_exclude_each_other_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {a: {image: 'rootfs:/'}}\n")
+    for words in (["up", "-d", "--exit-code-from", "a"], ["up", "--wait", "--watch"],
+                  ["up", "--force-recreate", "--no-recreate"]):  # fmt: skip
+        assert main(words, {}, tmp_path) == 1
+        assert "can't be used together" in capsys.readouterr().err
+
+
+def test_help_and_version_import_nothing_heavy() -> None:
+    script = (
+        "import sys; from pathlib import Path; from compose.cli.main import main\n"
+        "main([sys.argv[1]], {}, Path.cwd())\n"
+        "heavy = {'asyncio', 'jsonschema', 'networkx', 'rich', 'yaml', 'watchdog'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    for word in ("--help", "version"):
+        done = subprocess.run(
+            [sys.executable, "-c", script, word], capture_output=True, text=True, cwd=ROOT
+        )
+        assert done.stderr == "[]\n", done.stderr

@@ -1,0 +1,542 @@
+"""Every command, as its user types it: what it does, what it prints, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.host import Host, host
+from tests.scenarios.project import PYCOMPOSE, Project, project
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
+
+SHOP = """\
+services:
+  db:
+    image: rootfs:/
+    command: sleep infinity
+    stop_signal: SIGKILL
+    environment: {KIND: database}
+    volumes: ["data:/data"]
+  web:
+    image: rootfs:/
+    command: sh -c 'echo one; sleep 0.01; echo two >&2; exec sleep infinity'
+    stop_signal: SIGKILL
+    depends_on: [db]
+    ports: ["127.0.0.1:8000:80", "90/udp"]
+volumes: {data: {}}
+"""
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Host]:
+    with host() as opened:
+        opened.daemon()
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def shop(place: Host) -> Iterator[Project]:
+    """One that runs, for tests that leave it as it was."""
+    made = project(place, SHOP, "shop", place.daemons[0])
+    made("up", "--detach")
+    yield made
+    made("down", "--volumes")
+
+
+@pytest.fixture
+def fresh(place: Host, request: pytest.FixtureRequest) -> Iterator[Project]:
+    """An empty folder; its project is taken down in the end."""
+    name = re.sub(r"\W", "", request.node.name.removeprefix("test_"))[:40].rstrip("_")
+    made = project(place, "", name, place.daemons[0])
+    yield made
+    made("down", "--volumes", "--remove-orphans", "--timeout", "0")
+
+
+def own(made: Project) -> dict[str, str]:
+    """Names of this project's containers without its name in front -> their ids."""
+    prefix = made.folder.name + "-"
+    return {
+        name.removeprefix(prefix): identity
+        for name, identity in made.ids().items()
+        if name.startswith(prefix)
+    }
+
+
+def state(made: Project, name: str) -> dict[str, object]:
+    found = made.inspect(f"{made.folder.name}-{name}")["State"]
+    assert isinstance(found, dict)
+    return found
+
+
+def await_line(stream: IO[str] | None, pattern: str) -> str:
+    """All up to and including the first line that has it."""
+    assert stream is not None
+    text = ""
+    for line in stream:
+        text += line
+        if re.search(pattern, line):
+            return text
+    raise AssertionError(f"the output ended before {pattern!r}:\n{text}")
+
+
+class Terminal:
+    """pycompose on a terminal of its own."""
+
+    def __init__(self, made: Project, *arguments: str) -> None:
+        self.ours, theirs = pty.openpty()
+        command = made.host.command([*PYCOMPOSE, *arguments], cwd=made.folder)
+        environment = {**made.environment, "TERM": "xterm", "COLUMNS": "80"}
+        self.process = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+            env=made.host.environment(environment),
+        )  # fmt: skip
+        os.close(theirs)
+        self.text = ""
+
+    def read_until(self, pattern: str, limit: float = 40) -> str:
+        end = time.monotonic() + limit
+        while not re.search(pattern, self.text):
+            ready, _, _ = select.select([self.ours], [], [], max(0.0, end - time.monotonic()))
+            assert ready, f"{pattern!r} did not come:\n{self.text}"
+            try:
+                self.text += os.read(self.ours, 65536).decode()
+            except OSError as error:
+                raise AssertionError(f"ended before {pattern!r}:\n{self.text}") from error
+        return self.text
+
+    def type(self, text: str) -> None:
+        os.write(self.ours, text.encode())
+
+    def end(self) -> int:
+        """The exit code; what is left of the output goes to `text`."""
+        while True:
+            try:
+                block = os.read(self.ours, 65536)
+            except OSError:
+                break
+            if not block:
+                break
+            self.text += block.decode()
+        os.close(self.ours)
+        return self.process.wait(30)
+
+
+# --- looking
+
+
+def test_ps_says_what_docker_compose_says(shop: Project) -> None:
+    rows = {str(row["Service"]): row for row in shop.ps()}
+    assert rows.keys() == {"db", "web"}
+    web = rows["web"]
+    assert web["Name"] == "shop-web-1"
+    assert web["State"] == "running"
+    assert web["Project"] == "shop"
+    assert web["ExitCode"] == 0
+    assert web["Publishers"] == [
+        {"URL": "127.0.0.1", "TargetPort": 80, "PublishedPort": 8000, "Protocol": "tcp"},
+        {
+            "URL": "0.0.0.0", "TargetPort": 90, "Protocol": "udp",
+            "PublishedPort": web["Publishers"][1]["PublishedPort"],  # type: ignore[index]
+        },
+    ]  # fmt: skip
+    assert shop("ps", "--services").stdout.split() == ["db", "web"]
+    ids = shop("ps", "--quiet").stdout.split()
+    assert sorted(ids) == sorted(own(shop).values())
+    assert shop("ps", "--status", "exited", "--format", "json").stdout == ""
+    header, *lines = shop("ps").stdout.splitlines()
+    assert header.split() == ["NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS"]
+    assert len(lines) == 2
+
+
+def test_port_and_top_and_ls(shop: Project) -> None:
+    assert shop("port", "web", "80").stdout == "127.0.0.1:8000\n"
+    assert re.fullmatch(r"0\.0\.0\.0:\d+\n", shop("port", "--protocol", "udp", "web", "90").stdout)
+    nothing = shop("port", "web", "81", check=False)
+    assert nothing.returncode == 1
+    assert "81" in nothing.stderr
+    assert "sleep infinity" in shop("top", "web").stdout
+    listed = json.loads(shop("ls", "--format", "json").stdout)
+    assert {"Name": "shop", "Status": "running(2)", "ConfigFiles": f"{shop.folder}/compose.yaml"} \
+        in listed  # fmt: skip
+
+
+def test_commands_work_by_name_outside_of_the_folder(shop: Project) -> None:
+    done = shop.host.run(*PYCOMPOSE, "-p", "shop", "ps", "-q", env=shop.environment, cwd=Path("/"))
+    assert sorted(done.stdout.split()) == sorted(own(shop).values())
+
+
+def test_config_prints_what_can_be_loaded_again(shop: Project) -> None:
+    document = json.loads(shop("config", "--format", "json").stdout)
+    assert document["name"] == "shop"
+    assert document["services"]["web"]["depends_on"] == {
+        "db": {"condition": "service_started", "required": True}
+    }
+    again = shop.folder / "again.yaml"
+    shop("config", "--output", str(again))
+    assert json.loads(shop("-f", str(again), "config", "--format", "json").stdout) == document
+    assert shop("config", "--services").stdout.split() == ["db", "web"]
+    assert shop("config", "--volumes").stdout.split() == ["data"]
+    assert shop("config", "--quiet").stdout == ""
+    hashes = shop("config", "--hash", "*").stdout.splitlines()
+    labels = shop.inspect("shop-web-1")["Config"]["Labels"]  # type: ignore[index]
+    assert f"web {labels['com.docker.compose.config-hash']}" in hashes
+
+
+def test_version(shop: Project) -> None:
+    number = shop("version", "--short").stdout.strip()
+    assert json.loads(shop("version", "--format", "json").stdout) == {"version": number}
+
+
+def test_every_command_explains_itself(shop: Project) -> None:
+    shown = shop("--help").stdout
+    commands = re.findall(r"^  (\w+)  +\w", shown.partition("Commands:")[2], re.M)
+    assert len(commands) >= 20
+    for line in shown.splitlines():
+        assert len(line) <= 80, line
+
+
+def test_a_second_up_does_nothing(shop: Project) -> None:
+    before = own(shop)
+    done = shop("up", "--detach")
+    assert done.stderr == "shop is up to date\n"
+    assert done.stdout == ""
+    assert own(shop) == before
+    assert shop("plan", "--detailed-exitcode").returncode == 0
+
+
+def test_logs_by_time_and_in_parts(shop: Project) -> None:
+    assert shop("logs", "web").stdout == "web-1  | one\nweb-1  | two\n"
+    assert shop("logs", "--tail", "1", "--no-log-prefix", "web").stdout == "two\n"
+    stamped = shop("logs", "-t", "--no-log-prefix", "web").stdout.splitlines()
+    first, second = (line.split()[0] for line in stamped)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", first)
+    assert first < second
+    assert shop("logs", "--since", second, "--no-log-prefix", "web").stdout == "two\n"
+    assert shop("logs", "--until", first, "--no-log-prefix", "web").stdout == "one\n"
+    assert shop("--ansi", "always", "logs", "web").stdout.startswith("\x1b[36mweb-1  | \x1b[0mone")
+
+
+# --- exec and run
+
+
+def test_exec(shop: Project) -> None:
+    done = shop(
+        "exec", "-T", "-u", "65534", "-w", "/tmp", "-e", "A=b c", "-e", "B", "db",
+        "sh", "-c", "id -u; pwd; echo $A $B $KIND; echo bad >&2; exit 7", check=False,
+        env={"B": "from outside"},
+    )  # fmt: skip
+    assert done.returncode == 7
+    assert done.stdout == "65534\n/tmp\nb c from outside database\n"
+    assert done.stderr == "bad\n"
+
+
+def test_exec_passes_standard_input_on(shop: Project) -> None:
+    command = [*PYCOMPOSE, "exec", "-T", "db", "sha256sum"]
+    blob = os.urandom(3_000_000)
+    done = subprocess.run(
+        shop.host.command(command, cwd=shop.folder), input=blob, capture_output=True, timeout=60,
+        env=shop.host.environment(shop.environment),
+    )  # fmt: skip
+    import hashlib
+
+    assert done.stdout.split()[0].decode() == hashlib.sha256(blob).hexdigest(), done.stderr
+
+
+def test_exec_on_a_terminal(shop: Project) -> None:
+    terminal = Terminal(shop, "exec", "db", "sh")
+    terminal.type("test -t 0 && tty && stty size; PS1=; echo ready-$((1+1))\n")
+    terminal.read_until(r"/dev/pts/\d+\r\n(.|\n)*ready-2")
+    terminal.type("exit 5\n")
+    assert terminal.end() == 5
+
+
+def test_exec_in_the_background(shop: Project) -> None:
+    assert shop("exec", "-d", "db", "touch", "/tmp/done").returncode == 0
+    shop("exec", "-T", "db", "sh", "-c", "until test -e /tmp/done; do sleep 0.05; done")
+
+
+def test_run(fresh: Project) -> None:
+    fresh.write(SHOP.replace("127.0.0.1:8000:80", "127.0.0.1:8003:80"))
+    (fresh.folder / "here").mkdir()
+    (fresh.folder / "here" / "note").write_text("hello\n")
+    done = fresh(
+        "run", "--rm", "-T", "-e", "A=1", "-v", "./here:/here:ro", "web",
+        "sh", "-c", "cat /here/note; echo $A; exit 4", check=False,
+    )  # fmt: skip
+    assert done.returncode == 4, done.stderr
+    assert done.stdout == "hello\n1\n"
+    # What it depends on runs now, it itself has gone, its ports were never published.
+    assert list(own(fresh)) == ["db-1"]
+    done = fresh("run", "--rm", "-T", "--no-deps", "--entrypoint", "sh -c", "web", "echo over")
+    assert done.stdout == "over\n"
+    name = fresh("run", "-d", "-P", "--name", "sidecar", "web", "sleep", "60").stdout.strip()
+    assert name == "sidecar"
+    host_config = fresh.inspect("sidecar")["HostConfig"]
+    assert host_config["PortBindings"]["80/tcp"][0]["HostPort"] == "8003"  # type: ignore[index]
+    assert "sidecar" not in fresh("ps", "-a").stdout
+    fresh.daemon.call("DELETE", "/containers/sidecar?force=1")
+
+
+def test_run_keeps_a_container_that_is_not_to_be_removed(fresh: Project) -> None:
+    fresh.write("services: {job: {image: 'rootfs:/', command: 'true'}}\n")
+    assert fresh("run", "-T", "job").returncode == 0
+    (name,) = own(fresh)
+    assert re.fullmatch(r"job-run-[0-9a-f]{12}", name)
+    assert state(fresh, name)["Status"] == "exited"
+    fresh("down")
+    assert own(fresh) == {}
+
+
+def test_run_on_a_terminal(fresh: Project) -> None:
+    fresh.write("services: {job: {image: 'rootfs:/'}}\n")
+    terminal = Terminal(fresh, "run", "--rm", "job", "sh")
+    terminal.type("tty; echo ready-$((1+1))\n")
+    terminal.read_until(r"/dev/(pts/\d+|console)\r\n(.|\n)*ready-2")
+    terminal.type("exit 6\n")
+    assert terminal.end() == 6
+
+
+# --- the life of containers
+
+
+def test_stop_start_restart_kill_rm(fresh: Project) -> None:
+    fresh.write(SHOP.replace("127.0.0.1:8000:80", "127.0.0.1:8004:80"))
+    fresh("up", "--detach")
+    before = own(fresh)
+    stopped = fresh("stop").stderr
+    assert stopped.index("web.1  stopped") < stopped.index("db.1  stopping")
+    assert {row["State"] for row in fresh.ps()} == {"exited"}
+    assert fresh("ps").stdout.count("\n") == 1
+    started = fresh("start").stderr
+    assert started.index("db.1  started") < started.index("web.1  start")
+    pid = state(fresh, "db-1")["Pid"]
+    fresh("restart", "db")
+    assert state(fresh, "db-1")["Pid"] != pid
+    fresh("kill", "-s", "SIGUSR1", "web")
+    assert own(fresh) == before
+    fresh("kill")
+    fresh("rm", "--force")
+    assert own(fresh) == {}
+
+
+def test_down_takes_what_it_is_told(fresh: Project) -> None:
+    fresh.write(SHOP.replace("127.0.0.1:8000:80", "127.0.0.1:8005:80"))
+    fresh("up", "--detach")
+    fresh.write(SHOP.partition("  web:")[0] + "volumes: {data: {}}\n")
+    done = fresh("down", check=False)
+    assert list(own(fresh)) == ["web-1"], done.stderr
+    fresh("down", "--remove-orphans")
+    assert own(fresh) == {}
+    volume = f"{fresh.folder.name}_data"
+    assert fresh.daemon.call("GET", f"/volumes/{volume}")[0] == 200
+    fresh("down", "-v")
+    assert fresh.daemon.call("GET", f"/volumes/{volume}")[0] == 404
+    assert fresh.daemon.call("GET", f"/networks/{fresh.folder.name}_default")[0] == 404
+    assert "has nothing to remove" in fresh("down").stderr
+
+
+def test_up_changes_only_what_was_edited(fresh: Project) -> None:
+    fresh.write(SHOP.replace("127.0.0.1:8000:80", "127.0.0.1:8006:80"))
+    fresh("up", "--detach")
+    before = own(fresh)
+    fresh.replace("KIND: database", "KIND: store")
+    planned = fresh("plan", "--detailed-exitcode", check=False)
+    assert planned.returncode == 2
+    assert re.search(r"recreate container db\.1|recreate.*db", planned.stdout)
+    assert "KIND" in planned.stdout
+    document = json.loads(fresh("plan", "--format", "json").stdout)
+    assert document["changes"]
+    assert fresh("up", "--detach", "--dry-run").stdout == planned.stdout
+    assert own(fresh) == before
+    fresh("up", "--detach")
+    after = own(fresh)
+    assert after["web-1"] == before["web-1"]
+    assert after["db-1"] != before["db-1"]
+    fresh("up", "--detach", "--force-recreate", "--no-deps", "web")
+    assert own(fresh)["web-1"] != after["web-1"]
+    assert own(fresh)["db-1"] == after["db-1"]
+
+
+def test_scale_and_orphans(fresh: Project) -> None:
+    fresh.write("services: {web: {image: 'rootfs:/', command: sleep infinity, init: true}}\n")
+    fresh("up", "--detach", "--scale", "web=3")
+    three = own(fresh)
+    assert sorted(three) == ["web-1", "web-2", "web-3"]
+    done = fresh("exec", "-T", "--index", "2", "web", "hostname")
+    assert three["web-2"].startswith(done.stdout.strip())
+    fresh("up", "--detach")
+    assert own(fresh) == {"web-1": three["web-1"]}
+    fresh.write("services: {other: {image: 'rootfs:/', command: sleep infinity, init: true}}\n")
+    assert "web-1" in fresh("up", "--detach").stderr
+    assert sorted(own(fresh)) == ["other-1", "web-1"]
+    fresh("up", "--detach", "--remove-orphans")
+    assert sorted(own(fresh)) == ["other-1"]
+
+
+def test_wait_is_over_when_all_are_healthy_or_done(fresh: Project) -> None:
+    fresh.write(
+        "services:\n"
+        "  job: {image: 'rootfs:/', command: 'true'}\n"
+        "  web:\n"
+        "    image: rootfs:/\n"
+        "    command: sh -c 'sleep 0.3; touch /tmp/up; exec sleep infinity'\n"
+        "    stop_signal: SIGKILL\n"
+        "    healthcheck: {test: test -e /tmp/up, interval: 200ms}\n"
+    )
+    fresh("up", "--wait")
+    health = state(fresh, "web-1")["Health"]
+    assert health["Status"] == "healthy"  # type: ignore[index]
+    fresh.replace("touch /tmp/up", "touch /tmp/down")
+    fresh.replace("interval: 200ms", "interval: 100ms, retries: 2")
+    failed = fresh("up", "--wait", check=False)
+    assert failed.returncode == 1
+    assert "web-1" in failed.stderr
+
+
+def test_a_failing_dependency_shows_its_last_words(fresh: Project) -> None:
+    fresh.write(
+        "services:\n"
+        "  job: {image: 'rootfs:/', command: sh -c 'echo the disk is on fire; exit 9'}\n"
+        "  web:\n"
+        "    image: rootfs:/\n"
+        "    depends_on: {job: {condition: service_completed_successfully}}\n"
+    )
+    failed = fresh("up", "--detach", check=False)
+    assert failed.returncode == 1
+    assert "the disk is on fire" in failed.stderr
+    assert "9" in failed.stderr
+    assert list(own(fresh)) == ["job-1"]
+
+
+# --- up in the foreground
+
+
+TALKING = """\
+services:
+  a:
+    image: rootfs:/
+    command: sh -c 'trap "echo bye; exit 0" TERM; echo hello; while :; do sleep 0.05; done'
+    init: true
+  long-name:
+    image: rootfs:/
+    command: sh -c 'trap "echo farewell; exit 0" TERM; echo hi; while :; do sleep 0.05; done'
+    init: true
+    depends_on: [a]
+"""
+
+
+def test_up_shows_output_and_stops_in_order_at_ctrl_c(fresh: Project) -> None:
+    fresh.write(TALKING)
+    running = fresh.start("up")
+    text = await_line(running.stdout, r"^long-name-1 +\| hi$")
+    assert re.search(r"^a-1          \| hello$", text, re.M)
+    running.send_signal(signal.SIGINT)
+    assert running.stdout is not None
+    rest = running.stdout.read()
+    assert running.wait(30) == 130
+    assert rest.index("farewell") < rest.index("bye"), rest
+    assert {row["State"] for row in fresh.ps()} == {"exited"}
+
+
+def test_a_second_ctrl_c_kills(fresh: Project) -> None:
+    fresh.write(
+        "services:\n  deaf:\n    image: rootfs:/\n    stop_grace_period: 1h\n"
+        "    command: sh -c 'trap \"\" TERM; echo up; while :; do sleep 0.05; done'\n"
+    )
+    running = fresh.start("up")
+    await_line(running.stdout, r"\| up$")
+    running.send_signal(signal.SIGINT)
+    await_line(running.stdout, "deaf.1 +stopping")
+    running.send_signal(signal.SIGINT)
+    assert running.wait(30) == 130
+    assert state(fresh, "deaf-1")["ExitCode"] == 137
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--abort-on-container-exit"], 3),
+        (["--abort-on-container-failure"], 3),
+        (["--exit-code-from", "short"], 3),
+        (["--exit-code-from", "long"], 137),
+    ],
+)
+def test_up_ends_with_a_container(fresh: Project, arguments: list[str], code: int) -> None:
+    fresh.write(
+        "services:\n"
+        "  short: {image: 'rootfs:/', command: sh -c 'exit 3'}\n"
+        "  long: {image: 'rootfs:/', command: sleep infinity, stop_signal: SIGKILL}\n"
+    )
+    done = fresh("up", *arguments, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "short-1 exited with code 3" in done.stdout
+    assert {row["State"] for row in fresh.ps()} == {"exited"}
+
+
+def test_up_ends_when_all_have_ended(fresh: Project) -> None:
+    fresh.write(
+        "services:\n"
+        "  a: {image: 'rootfs:/', command: echo first}\n"
+        "  b: {image: 'rootfs:/', command: echo second}\n"
+    )
+    done = fresh("up", "--attach", "a")
+    assert "a-1  | first" in done.stdout
+    assert "second" not in done.stdout
+    assert fresh("up", "--no-log-prefix", "b").stdout.startswith("second\n")
+
+
+def test_a_terminal_shows_a_table_and_colours(fresh: Project) -> None:
+    fresh.write("services: {a: {image: 'rootfs:/', command: echo first}}\n")
+    terminal = Terminal(fresh, "up")
+    assert terminal.end() == 0
+    assert "\x1b[36ma-1  | \x1b[0mfirst" in terminal.text
+    assert "✔" in terminal.text
+    assert terminal.text.rfind("\x1b[?25h") > terminal.text.rfind("\x1b[?25l")  # the cursor is back
+
+
+# --- following
+
+
+def test_logs_follow_a_container_that_is_replaced(fresh: Project) -> None:
+    fresh.write(TALKING)
+    fresh("up", "--detach")
+    following = fresh.start("logs", "--follow", "a")
+    await_line(following.stdout, "hello")
+    fresh.replace("echo hello", "echo servus")
+    fresh("up", "--detach")
+    await_line(following.stdout, "servus")
+    fresh("stop")
+    assert following.wait(30) == 0
+
+
+def test_events_are_told_as_they_come(fresh: Project) -> None:
+    fresh.write("services: {a: {image: 'rootfs:/', command: echo first}}\n")
+    following = fresh.start("events", "--json")
+    since = str(int(time.time()))
+    fresh("up", "--detach")
+    seen = []
+    assert following.stdout is not None
+    for line in following.stdout:
+        event = json.loads(line)
+        seen.append(event["action"])
+        assert event["service"] == "a"
+        if event["action"] == "die":
+            break
+    assert seen[0] == "create"
+    assert "start" in seen
+    following.send_signal(signal.SIGINT)
+    assert following.wait(30) == 130
+    text = fresh("events", "--since", since, "--until", str(int(time.time()) + 1)).stdout
+    assert " container create " in text
