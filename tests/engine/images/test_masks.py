@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -203,9 +205,15 @@ def test_a_mask_is_made_once(masks: Masks) -> None:
 
 
 def test_a_folder_of_somebody_else_is_not_used(
-    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """In /dev/shm anybody may make a folder of the name that we'd use."""
+    if os.stat("/var/tmp").st_dev != os.stat("/").st_dev:
+        pytest.skip("/var/tmp is not on the file system of /: no other folder is needed")
+    engine = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    request.addfinalizer(lambda: shutil.rmtree(engine))
+    (engine / "images").mkdir()
+    (engine / "token").write_text("secret of the engine")
     made = Masks(engine / "images", [engine])
     shared = Path(made.lowers("/")[0]).parent
     made.retire()

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import stat
 import subprocess
 import sys
 import uuid
@@ -238,7 +239,9 @@ print(
         assert process.stdout.read() == b"ok ok EPERM EPERM EPERM\n"
 
 
-def test_a_device_is_let_through_later(group: Cgroup) -> None:
+def test_a_device_is_let_through_later(group: Cgroup, tmp_path: Path) -> None:
+    node = tmp_path / "kmsg"
+    os.mknod(node, stat.S_IFCHR | 0o600, os.makedev(1, 11))
     denied = [rule.to_oci() for rule in devices.DEFAULT_RULES]
     kmsg = devices.parse_rule("c 1:11 r").to_oci()
     program = """
@@ -258,7 +261,7 @@ for line in sys.stdin:
         def opens() -> bytes:
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(b"/dev/kmsg\n")
+            process.stdin.write(f"{node}\n".encode())
             process.stdin.flush()
             return process.stdout.readline().strip()
 

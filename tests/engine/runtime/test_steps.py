@@ -70,9 +70,8 @@ async def test_devices_are_the_six_and_their_links(lab: Laboratory) -> None:
 
 
 async def test_any_node_can_be_made_and_none_other_opened(lab: Laboratory) -> None:
-    found = os.stat("/dev/vda") if os.path.exists("/dev/vda") else os.stat("/dev/loop0")
-    numbers = f"{os.major(found.st_rdev)} {os.minor(found.st_rdev)}"
-    ran = await lab.run("sh", "-c", f"mknod /disk b {numbers} && head -c1 /disk")
+    # The first loop device: refused before its driver is asked, so it needn't be there.
+    ran = await lab.run("sh", "-c", "mknod /disk b 7 0 && head -c1 /disk")
     assert b"Operation not permitted" in ran.stderr
 
 
