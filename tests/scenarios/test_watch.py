@@ -1,0 +1,130 @@
+"""`watch`: edits reach what runs, and nothing else; what can't be loaded changes nothing."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.host import host
+from tests.scenarios.project import Project, project
+from tests.scenarios.test_commands import await_line, own
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
+
+SITE = """\
+services:
+  web:
+    image: rootfs:/
+    command: sleep infinity
+    stop_signal: SIGKILL
+    env_file: web.env
+    configs: [motd]
+    develop:
+      watch:
+      - {action: sync, path: ./pages, target: /srv/pages, ignore: ["*.tmp"]}
+      - {action: sync+restart, path: ./conf, target: /srv/conf}
+      - action: sync+exec
+        path: ./code
+        target: /srv/code
+        exec: {command: [sh, -c, "cat /srv/code/version >> /srv/seen"]}
+  other:
+    image: rootfs:/
+    command: sleep infinity
+    stop_signal: SIGKILL
+configs:
+  motd: {file: ./motd}
+"""
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Project]:
+    with host() as place:
+        made = project(place, SITE, "site")
+        for folder in ("pages", "conf", "code"):
+            (made.folder / folder).mkdir()
+        made.write("COLOUR=red\n", "web.env")
+        made.write("welcome\n", "motd")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def watching(site: Project) -> Iterator[subprocess.Popen[str]]:
+    process = site.start("watch")
+    await_line(process.stdout, "^watching")
+    yield process
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    site("down")
+
+
+def inside(site: Project, *command: str) -> str:
+    return site("exec", "-T", "web", *command).stdout
+
+
+def test_watch_brings_the_project_up_first(site: Project, watching: object) -> None:
+    assert own(site).keys() == {"web-1", "other-1"}
+
+
+def test_changed_files_are_synced(site: Project, watching: subprocess.Popen[str]) -> None:
+    before = own(site)
+    (site.folder / "pages" / "deep").mkdir()
+    (site.folder / "pages" / "draft.tmp").write_text("not this")
+    (site.folder / "pages" / "index.html").write_text("<h1>one</h1>")
+    await_line(watching.stdout, "web: .*index.html.* synced")
+    assert inside(site, "cat", "/srv/pages/index.html") == "<h1>one</h1>"
+    assert "draft.tmp" not in inside(site, "ls", "/srv/pages")
+    (site.folder / "pages" / "index.html").unlink()
+    await_line(watching.stdout, "web: .*index.html.* synced")
+    assert "index.html" not in inside(site, "ls", "/srv/pages")
+    assert own(site) == before
+
+
+def test_sync_and_restart(site: Project, watching: subprocess.Popen[str]) -> None:
+    before = site.inspect("site-web-1")["State"]
+    (site.folder / "conf" / "app.conf").write_text("x=1\n")
+    await_line(watching.stdout, "web: restarted")
+    after = site.inspect("site-web-1")["State"]
+    assert after["StartedAt"] > before["StartedAt"]  # type: ignore[index]
+    assert inside(site, "cat", "/srv/conf/app.conf") == "x=1\n"
+
+
+def test_sync_and_exec(site: Project, watching: subprocess.Popen[str]) -> None:
+    (site.folder / "code" / "version").write_text("v2\n")
+    await_line(watching.stdout, "ended with code 0")
+    assert "v2" in inside(site, "cat", "/srv/seen")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("web.env", "COLOUR=blue\n"), ("motd", "good morning\n")]
+)
+def test_a_changed_env_file_or_config_recreates_only_its_service(
+    site: Project, watching: subprocess.Popen[str], name: str, text: str
+) -> None:
+    before = own(site)
+    site.write(text, name)
+    await_line(watching.stdout, "is up to date")
+    after = own(site)
+    assert after["other-1"] == before["other-1"]
+    assert after["web-1"] != before["web-1"]
+    shown = inside(site, "sh", "-c", "echo COLOUR=$COLOUR; cat /motd")
+    assert text in shown
+
+
+def test_a_broken_edit_is_told_and_changes_nothing(
+    site: Project, watching: subprocess.Popen[str]
+) -> None:
+    before = own(site)
+    site.replace("image: rootfs:/\n    command: sleep infinity\n    stop_signal: SIGKILL\nconfigs",
+                 "image: [rootfs:/]\n    command: sleep infinity\nconfigs")  # fmt: skip
+    told = await_line(watching.stdout, "stays as it is")
+    assert re.search(r"compose\.yaml:\d+:\d+: services\.other\.image", told), told
+    assert own(site) == before
+    site.replace("image: [rootfs:/]", "image: rootfs:/")
+    await_line(watching.stdout, "is up to date")
+    after = own(site)
+    assert after["web-1"] == before["web-1"]
+    assert after["other-1"] != before["other-1"]
