@@ -37,6 +37,12 @@ $(VENV)/run.stamp: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
 	@touch $@
 
+# Some tests run a busybox image or read our rules back by nft; without them they skip, and say so.
 $(VENV)/dev.stamp: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@{ test -x /bin/busybox && command -v nft >/dev/null; } || test "$$(id -u)" != 0 || \
+	  { echo 'installing busybox-static and nftables for the tests'; \
+	    apt-get install -y -qq busybox-static nftables >/dev/null 2>&1 || \
+	    { apt-get update -qq && apt-get install -y -qq busybox-static nftables >/dev/null; }; } || \
+	  echo 'cannot install them: some tests will be skipped'
 	@touch $@ $(VENV)/run.stamp
