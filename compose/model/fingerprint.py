@@ -23,7 +23,9 @@ def network_hash(network: Network) -> str:
 
 
 def volume_hash(volume: Volume) -> str:
-    return _hash(volume.to_document())
+    """With the driver that is meant where none is named, as Docker Compose fills it in: where the
+    hashes differ, it offers to make the volume anew, without its data."""
+    return _hash(replace(volume, driver=volume.driver or "local").to_document())
 
 
 def _hash(document: Document) -> str:

@@ -43,4 +43,12 @@ def test_networks_and_volumes_hash_by_what_the_engine_is_told() -> None:
     assert network_hash(network) == network_hash(replace(network, key="b"))
     assert network_hash(network) != network_hash(replace(network, internal=True))
     volume = Volume("a", "p_a")
-    assert volume_hash(volume) != volume_hash(replace(volume, driver="local"))
+    assert volume_hash(volume) == volume_hash(replace(volume, driver="local"))
+    assert volume_hash(volume) != volume_hash(replace(volume, driver="nfs"))
+
+
+def test_volume_hashes_are_those_of_docker_compose() -> None:
+    """As Docker Compose 2.40.3 labels the volume `data: {}` of project xside."""
+    assert volume_hash(Volume("data", "xside_data")) == (
+        "75990848508da456c254fcf372c785d4a218f6ded9be2140d3afdb4369fd3a42"
+    )
