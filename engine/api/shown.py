@@ -45,7 +45,7 @@ def lasting_summary(record: Record, image: str) -> Document:
         "Names": [f"/{record.name}"],
         "Image": image,
         "ImageID": record.image_id,
-        "Command": " ".join((record.path, *record.args)),
+        "Command": " ".join((record.path, *map(quoted, record.args))),
         "Created": record.created // NANOSECONDS,
         "Ports": port_list(record),
         "Labels": record.config.labels,
@@ -54,6 +54,10 @@ def lasting_summary(record: Record, image: str) -> Document:
         "NetworkSettings": {"Networks": networks_json(record)},
         "Mounts": [mount_json(mount) for mount in record.mounts],
     }
+
+
+def quoted(argument: str) -> str:
+    return f"'{argument}'" if " " in argument else argument
 
 
 def status_text(state: State, now: int) -> str:
