@@ -21,12 +21,14 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def json_lines(documents: Iterable[Mapping[str, object]]) -> str:
     """One object a line, as `docker compose ps --format json` writes them."""
-    return "\n".join(json.dumps(document, separators=(",", ":")) for document in documents)
+    return "\n".join(
+        json.dumps(document, separators=(",", ":"), ensure_ascii=False) for document in documents
+    )
 
 
 def json_array(documents: Iterable[Mapping[str, object]]) -> str:
     """One array on one line, as `docker compose ls --format json` writes it."""
-    return json.dumps(list(documents), separators=(",", ":"))
+    return json.dumps(list(documents), separators=(",", ":"), ensure_ascii=False)
 
 
 # The largest unit that fits twice is the one that reads best: "90 seconds" but "2 minutes".
