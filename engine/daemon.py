@@ -25,6 +25,7 @@ from engine.events import EventLog
 from engine.images.operations import Images
 from engine.networks.operations import Networks
 from engine.records import write_record
+from engine.registry.client import RegistryClient
 from engine.runtime.launch import Spawner
 from engine.settings import VERSION, Settings, UnixAddress
 from engine.volumes.operations import Volumes
@@ -72,7 +73,11 @@ async def build(settings: Settings, parts: AsyncExitStack) -> Server:
     events = EventLog()
     parts.callback(events.close)
     volumes = await Volumes.open(root / "volumes")
-    images = await Images.open(root / "images", private=(root, settings.exec_root, *sockets))
+    images = await Images.open(
+        root / "images",
+        private=(root, settings.exec_root, *sockets),
+        client=RegistryClient(settings.registries),
+    )
     networks = await Networks.open(root / "networks", name=tag[:8])
     # Without containers the daemon leaves nothing behind it; with some, what they live on.
     containers: Containers | None = None

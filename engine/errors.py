@@ -2,6 +2,7 @@
 
     EngineError
     ├── InvalidRequest    400  the request can't be right, whatever the state
+    ├── Unauthorized      401  a registry wants to know who asks
     ├── Forbidden         403  never allowed on this object
     ├── NotFound          404  no such container, image, network, volume, exec
     ├── Conflict          409  not in this state, or the name is taken
@@ -18,6 +19,9 @@ class EngineError(Exception):
 
 
 class InvalidRequest(EngineError): ...
+
+
+class Unauthorized(EngineError): ...
 
 
 class Forbidden(EngineError): ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from engine.errors import InvalidRequest
 VERSION = "0.1.0"
 # sun_path of unix(7) holds 108 bytes with the final NUL.
 LONGEST_SOCKET_PATH = 107
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,19 @@ Address = UnixAddress | TcpAddress
 
 
 @dataclass(frozen=True, slots=True)
+class Registries:
+    """How registries are reached."""
+
+    mirrors: tuple[str, ...] = ()  # of Docker Hub, asked before it: `https://host[:port]`
+    insecure: tuple[str, ...] = ()  # `host`, `host:port` or a network: plain HTTP is allowed there
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     data_root: Path
     exec_root: Path
     hosts: tuple[Address, ...]
+    registries: Registries = Registries()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,8 @@ def make_settings(
     data_root: str,
     exec_root: str,
     insecure_tcp: bool,
+    mirrors: tuple[str, ...] = (),
+    insecure_registries: tuple[str, ...] = (),
     uid: int,
     environment: Mapping[str, str],
 ) -> Settings:
@@ -90,7 +103,35 @@ def make_settings(
         data_root=absolute("--data-root", data_root) if data_root else places.data_root,
         exec_root=run,
         hosts=addresses,
+        registries=Registries(
+            tuple(parse_mirror(mirror) for mirror in mirrors),
+            tuple(parse_insecure(registry) for registry in insecure_registries),
+        ),
     )
+
+
+def parse_mirror(text: str) -> str:
+    """An address without a path; raises InvalidRequest."""
+    scheme, separator, host = text.rstrip("/").partition("://")
+    if not separator or scheme not in ("http", "https") or not _HOST.fullmatch(host):
+        raise InvalidRequest(
+            f"cannot use {text!r} as a mirror: it has to be https://HOST[:PORT] or http://HOST[:PORT]"
+        )
+    return f"{scheme}://{host.lower()}"
+
+
+def parse_insecure(text: str) -> str:
+    """A host, `host:port`, or a network as 10.0.0.0/8; raises InvalidRequest."""
+    try:
+        if "/" in text:
+            return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise InvalidRequest(f"cannot use {text!r} as an insecure registry: no network") from None
+    if not _HOST.fullmatch(text):
+        raise InvalidRequest(
+            f"cannot use {text!r} as an insecure registry: it has to be HOST[:PORT] or a network"
+        )
+    return text.lower()
 
 
 def absolute(option: str, text: str) -> Path:

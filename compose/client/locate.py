@@ -24,7 +24,7 @@ from compose.client.errors import Unreachable
 # What a daemon needs of its starter's environment. The rest may hold secrets, and it lives long.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "XDG_RUNTIME_DIR", "XDG_DATA_HOME",
              "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy",
-             "no_proxy")  # fmt: skip
+             "no_proxy", "PYENGINE_REGISTRY_MIRROR", "PYENGINE_INSECURE_REGISTRY")  # fmt: skip
 LOG_LINES = 15
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import datetime
 
 from aiohttp import web
@@ -16,10 +17,14 @@ from engine.api.selection import parse_until, wanted_for_prune
 from engine.api.shown import Document
 from engine.api.streams import JSON, TAR, Stream, send_all
 from engine.containers.model import Status
-from engine.errors import EngineError, InvalidRequest, NotFound, Unsupported
+from engine.errors import EngineError, InvalidRequest, Unsupported
 from engine.filters import Filters
-from engine.images.model import Image, ImageUser, Loaded, Removal, Removed
+from engine.images.model import Image, ImageUser, Loaded, Progress, Removal, Removed
+from engine.oci.digest import parse_digest
 from engine.oci.image_config import image_config_json
+from engine.oci.platform import parse_platform
+from engine.oci.reference import Reference, parse_reference, parse_tag
+from engine.registry.credentials import parse_registry_auth
 
 IMAGE_FILTERS = frozenset({"before", "dangling", "label", "reference", "since", "until"})
 
@@ -149,30 +154,66 @@ async def prune(request: Request, engine: Engine) -> web.Response:
 
 
 async def create(request: Request, engine: Engine) -> web.StreamResponse:
-    """Import of an archive, or what clients call a pull."""
+    """Import of an archive, or a pull."""
     query = request.query
     if query.text("fromSrc"):
         return await _import(request, engine)
-    name = query.text("fromImage")
+    name, tag = query.text("fromImage"), query.text("tag")
     if not name:
         raise InvalidRequest("cannot create an image: neither fromImage nor fromSrc is given")
-    image = _present(engine, name, query.text("tag"))
-    stream = Stream(request, JSON)
-    async with stream:
-        await stream.message({"status": f"Status: Image is up to date for {image.name}"})
+    if name.partition(":")[0] == "rootfs":
+        image = engine.images.resolve(name)
+        return await _send_pull(request, _present(image))
+    reference = pull_reference(name, tag)
+    platform = query.text("platform")
+    steps = engine.images.pull(
+        reference,
+        platform=parse_platform(platform) if platform else None,
+        credentials=parse_registry_auth(request.header("X-Registry-Auth")),
+    )
+    return await _send_pull(request, steps)
+
+
+def pull_reference(name: str, tag: str) -> Reference:
+    """`tag` may be a digest, and overrides what `name` has. Without any all tags are meant."""
+    reference = parse_reference(name)
+    if not tag:
+        return reference
+    if ":" in tag:
+        return reference.with_digest(parse_digest(tag))
+    return Reference(reference.domain, reference.path, parse_tag(tag))
+
+
+async def _send_pull(request: Request, steps: AsyncGenerator[Progress, None]) -> web.StreamResponse:
+    """What is refused before anything happened is an ordinary error; later it is in the stream.
+    A client that hangs up has changed its mind."""
+    async with contextlib.aclosing(steps):
+        with request.until_gone():
+            first = await anext(steps)
+            stream = Stream(request, JSON)
+            async with stream:
+                await stream.message(progress_json(first))
+                try:
+                    async for step in steps:
+                        await stream.message(progress_json(step))
+                except EngineError as error:
+                    await stream.message(error_message(str(error)))
     return stream.response
 
 
-def _present(engine: Engine, name: str, tag: str) -> Image:
-    separator = "@" if tag.startswith("sha256:") else ":"
-    reference = f"{name}{separator}{tag}" if tag and not name.startswith("rootfs:") else name
-    try:
-        return engine.images.resolve(reference)
-    except NotFound:
-        raise Unsupported(
-            f"cannot pull {reference}: this engine doesn't speak to registries; load an archive "
-            "by `docker load`, or use `rootfs:/` for the files of this machine"
-        ) from None
+def progress_json(step: Progress) -> Document:
+    document: Document = {"status": step.status}
+    if step.id:
+        document["id"] = step.id
+    if step.is_of_layer:
+        detail = {"current": step.current, "total": step.total} if step.total else {}
+        document["progressDetail"] = detail
+    return document
+
+
+async def _present(image: Image) -> AsyncGenerator[Progress, None]:
+    """A directory of this machine: nothing is to be fetched."""
+    yield Progress(f"Status: Image is up to date for {image.name}")
 
 
 async def _import(request: Request, engine: Engine) -> web.StreamResponse:

@@ -9,12 +9,14 @@ from engine.errors import (
     Forbidden,
     InvalidRequest,
     NotFound,
+    Unauthorized,
     Unavailable,
     Unsupported,
 )
 
 STATUS: tuple[tuple[type[EngineError], int], ...] = (
     (InvalidRequest, 400),
+    (Unauthorized, 401),
     (Forbidden, 403),
     (NotFound, 404),
     (Conflict, 409),

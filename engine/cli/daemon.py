@@ -27,6 +27,20 @@ def daemon(
     insecure_tcp: Annotated[
         bool, typer.Option(help="Listen on addresses that other machines reach, without TLS")
     ] = False,
+    registry_mirror: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Asked before Docker Hub: https://HOST[:PORT]; may be repeated",
+            envvar="PYENGINE_REGISTRY_MIRROR",
+        ),
+    ] = None,
+    insecure_registry: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="HOST[:PORT] or network that may speak plain HTTP; may be repeated",
+            envvar="PYENGINE_INSECURE_REGISTRY",
+        ),
+    ] = None,
 ) -> None:
     """Serve the Docker Engine API in the foreground, until SIGTERM or SIGINT."""
     from engine.cli.checks import check_machine, check_user
@@ -43,6 +57,8 @@ def daemon(
             data_root=data_root,
             exec_root=exec_root,
             insecure_tcp=insecure_tcp,
+            mirrors=tuple(registry_mirror or ()),
+            insecure_registries=tuple(insecure_registry or ()),
             uid=os.geteuid(),
             environment=os.environ,
         )

@@ -6,7 +6,7 @@ import concurrent.futures
 import contextlib
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from engine.errors import Failure
 
@@ -60,8 +60,22 @@ class Feed:
         return b""
 
 
+class Abortable(Protocol):
+    def abort(self) -> None: ...
+
+
+async def finish(running: asyncio.Future[Result]) -> Result:
+    """The result of what a thread does. A cancelled caller waits for its end: no thread is left
+    behind that touches what somebody else believes to be his."""
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait((running,))
+        raise
+
+
 async def run_fed(
-    threads: concurrent.futures.Executor, feed: Feed, job: Callable[[], Result]
+    threads: concurrent.futures.Executor, feed: Abortable, job: Callable[[], Result]
 ) -> Result:
     """The result of `job`, which reads the feed in a thread. A cancelled caller waits for the
     thread to have cleaned up."""

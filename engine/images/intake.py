@@ -17,7 +17,7 @@ from engine.images.compression import Source, decompressed
 from engine.images.layers import Layers, Staged, remove_directory
 from engine.oci.digest import Digest, digest_of
 from engine.oci.image_config import ImageDocument, image_document_json, parse_image_document
-from engine.oci.manifest import OCI_LAYER
+from engine.oci.manifest import OCI_LAYER, Descriptor
 from engine.oci.platform import Platform
 from engine.oci.reference import Reference
 
@@ -45,7 +45,7 @@ class Intake:
 
     def load(self, archive: Source, known: Mapping[Digest, LayerRecord]) -> tuple[Incoming, ...]:
         """All images of an archive, or none."""
-        with self._scratch("load") as folder:
+        with self.scratch("load") as folder:
             images = read_archive(spool_archive(archive, folder), self._platform)
             with self._staging() as staged:
                 incoming = tuple(self._archived(image, known, staged) for image in images)
@@ -64,7 +64,7 @@ class Intake:
 
     def import_(self, archive: Source, document: ImageDocument) -> Incoming:
         """A flat tar as the one layer of an image with that document (its diff id is added)."""
-        with self._scratch("import") as folder:
+        with self.scratch("import") as folder:
             written = write_temporary(archive, folder)
             with self._staging() as staged:
                 with open(written.path, "rb", buffering=0) as blob:
@@ -85,11 +85,42 @@ class Intake:
         diff_ids = tuple(layer.diff_id for layer in layers)
         content = image_document_json(replace(document, diff_ids=diff_ids))
         image_id = digest_of(content)
-        with self._scratch("config") as folder:
-            self._blobs.adopt(write_temporary(_Memory(content), folder))
-        self._blobs.sync()
+        self.add_documents((content,))
         document = parse_image_document(content)
         return Incoming(ImageRecord(image_id, diff_ids), tuple(layers), document)
+
+    def receive(self, source: Source, descriptor: Descriptor, folder: Path) -> Written:
+        """A blob in a file of `folder`: what its descriptor says, or InvalidRequest."""
+        written = write_temporary(source, folder, limit=descriptor.size)
+        if (written.digest, written.size) != (descriptor.digest, descriptor.size):
+            raise InvalidRequest(
+                f"filesystem layer verification failed for digest {descriptor.digest}: "
+                f"got {written.size} bytes of {descriptor.size}, digest {written.digest}"
+            )
+        return written
+
+    def add_layer(
+        self, written: Written, content: Source, diff_id: Digest, below: Sequence[Digest]
+    ) -> LayerRecord:
+        """Unpack what was received, durably. `content` reads it; `below` is bottom first."""
+        paths = [self._layers.path(each) for each in reversed(below)]
+        staged = self._layers.unpack(content, expected=diff_id, below=paths)
+        try:
+            record = _layer_record(staged, written, _media_type(staged))
+            self._layers.adopt((staged,))
+        except BaseException:
+            if staged.path.exists():
+                remove_directory(staged.path)
+            raise
+        self._blobs.adopt(written)
+        self._blobs.sync()
+        return record
+
+    def add_documents(self, contents: Sequence[bytes]) -> None:
+        with self.scratch("documents") as folder:
+            for content in contents:
+                self._blobs.adopt(write_temporary(_Memory(content), folder))
+            self._blobs.sync()
 
     def _archived(
         self,
@@ -128,13 +159,10 @@ class Intake:
         if diff_id not in staged:
             with open(blob.path, "rb", buffering=0) as stream:
                 staged[diff_id] = self._layers.unpack(stream, expected=diff_id, below=below)
-        layer = staged[diff_id]
-        if layer.compression not in _MEDIA_TYPES:
-            raise InvalidRequest(f"unsupported compression of a layer: {layer.compression}")
-        return _layer_record(layer, blob, _MEDIA_TYPES[layer.compression])
+        return _layer_record(staged[diff_id], blob, _media_type(staged[diff_id]))
 
     @contextlib.contextmanager
-    def _scratch(self, what: str) -> Iterator[Path]:
+    def scratch(self, what: str) -> Iterator[Path]:
         folder = self._temporary / f"{what}-{secrets.token_hex(8)}"
         folder.mkdir(mode=0o700)
         try:
@@ -161,6 +189,12 @@ class _Memory:
     def read(self, size: int, /) -> bytes:
         taken, self._content = self._content[:size], self._content[size:]
         return taken
+
+
+def _media_type(layer: Staged) -> str:
+    if layer.compression not in _MEDIA_TYPES:
+        raise InvalidRequest(f"unsupported compression of a layer: {layer.compression}")
+    return _MEDIA_TYPES[layer.compression]
 
 
 def _layer_record(layer: Staged, blob: Written, media_type: str) -> LayerRecord:

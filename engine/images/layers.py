@@ -1,6 +1,7 @@
 """Unpacked layers: <root>/<diff id>/ is a directory that overlayfs takes as a lower layer. Whole
 once it has that name: unpacked elsewhere, checked, synced, then renamed."""
 
+import errno
 import hashlib
 import os
 import secrets
@@ -108,10 +109,14 @@ class Layers:
         finally:
             os.close(descriptor)
         for layer in staged:
-            if self.has(layer.diff_id):
-                remove_directory(layer.path)  # the same layer came in another way meanwhile
-            else:
+            try:
                 os.rename(layer.path, self.path(layer.diff_id))
+            except FileExistsError:
+                remove_directory(layer.path)  # the same layer came in another way meanwhile
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                remove_directory(layer.path)
         sync_directory(self._folder)
 
     def remove(self, diff_id: Digest) -> None:

@@ -95,3 +95,14 @@ class HistoryLine:
     tags: tuple[str, ...]
     size: int
     comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One thing that happened in a pull, in Docker's words."""
+
+    status: str
+    id: str = ""  # of a layer, short; or the tag that is pulled
+    current: int = 0  # bytes
+    total: int = 0
+    is_of_layer: bool = False

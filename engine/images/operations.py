@@ -9,10 +9,12 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from engine.errors import Failure, InvalidRequest, NotFound, Unsupported
@@ -20,7 +22,7 @@ from engine.images.blobs import Blobs
 from engine.images.catalog import Catalog, catalog_json, parse_catalog
 from engine.images.changes import apply_changes
 from engine.images.export import ExportedImage, export_images
-from engine.images.feed import Feed, run_fed
+from engine.images.feed import Feed, finish, run_fed
 from engine.images.intake import Incoming, Intake
 from engine.images.layers import Layers, remove_directory
 from engine.images.masks import Masks
@@ -30,12 +32,14 @@ from engine.images.model import (
     Image,
     ImageUser,
     Loaded,
+    Progress,
     Pruned,
     Removal,
     Removed,
 )
 from engine.images.removal import RemovalPlan, plan_removal, refuse_used
 from engine.images.rootfs import HOST_ALIASES, HOST_NAME, Directories
+from engine.images.transfer import DOWNLOADS, UNPACKING, PullRequest, Transfer
 from engine.oci.digest import Digest, chain_id, is_digest
 from engine.oci.image_config import (
     HistoryEntry,
@@ -46,19 +50,23 @@ from engine.oci.image_config import (
 from engine.oci.platform import Platform, platform_of
 from engine.oci.reference import Reference, parse_reference, parse_tag
 from engine.records import read_record, write_record
+from engine.registry.client import RegistryClient
+from engine.registry.credentials import ANONYMOUS, Credentials
+from engine.settings import Registries
 
 log = logging.getLogger(__name__)
 Users = Callable[[str], Sequence[ImageUser]]  # image id -> the containers that need it
 Result = TypeVar("Result")
+NO_DOCUMENTS: Mapping[Digest, ImageDocument] = MappingProxyType({})
 
 _CATALOG = "catalog.json"
 _ALIAS_IN_FULL = "docker.io/library/rootfs:latest"
-_THREADS = 6
+_THREADS = DOWNLOADS + UNPACKING + 4
 _ID_PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 
 
 class Images:
-    def __init__(self, root: Path, private: Sequence[Path]) -> None:
+    def __init__(self, root: Path, private: Sequence[Path], client: RegistryClient) -> None:
         self._root = root
         self._temporary = root / "tmp"
         self._empty = root / "empty"  # the lower layer of an image that has none
@@ -69,6 +77,7 @@ class Images:
         self._private = tuple(os.path.realpath(path) for path in (root.parent, *private))
         self._masks = Masks(root, (root.parent, *private))
         self._threads = ThreadPoolExecutor(_THREADS, "images")
+        self._transfer = Transfer(client, self._intake, self._threads)
         self._catalog = Catalog()
         self._documents: Mapping[Digest, ImageDocument] = {}
         self._directories = Directories(root, self._platform, self._private)
@@ -77,18 +86,25 @@ class Images:
         self._sweep_due = False
 
     @classmethod
-    async def open(cls, root: Path, *, private: Sequence[Path] = ()) -> "Images":
+    async def open(
+        cls,
+        root: Path,
+        *,
+        private: Sequence[Path] = (),
+        client: RegistryClient | None = None,
+    ) -> "Images":
         """Reads the catalog and clears away what a crash left half made.
 
         `private`: directories of the engine (data root, exec root, those of its sockets) that no
         `rootfs:` image may show. The parent of `root` is always one of them.
         """
-        images = cls(root, private)
+        images = cls(root, private, client or RegistryClient(Registries()))
         images._catalog, images._documents = await images._in_thread(images._recover)
         return images
 
     async def close(self, *, containers_left: bool = True) -> None:
         """Without containers the masks and names of `rootfs:` images go as well."""
+        await self._transfer.close()
         if not containers_left:
             await self._in_thread(self._masks.retire)
             await self._in_thread(self._directories.retire)
@@ -200,6 +216,51 @@ class Images:
 
     # ---- in and out
 
+    async def pull(
+        self,
+        reference: Reference,
+        *,
+        platform: Platform | None = None,
+        credentials: Credentials = ANONYMOUS,
+    ) -> AsyncGenerator[Progress, None]:
+        """Gets the image from its registry; without tag and digest all there are. What happens,
+        as it happens. It stops with its reader, but for what other pulls need as well."""
+        if reference.digest:
+            reference = replace(reference, tag="")
+        if reference.tag or reference.digest:
+            wanted = [reference]
+        else:
+            tags = await self._transfer.tags(reference, credentials)
+            wanted = [replace(reference, tag=parse_tag(tag)) for tag in tags]
+        before = [self._catalog.names.get(str(name)) for name in wanted]
+        async with self._taking_in():
+            for name in wanted:
+                request = PullRequest(
+                    name, platform or self._platform, platform is not None, credentials
+                )
+                async with contextlib.aclosing(self._pull_one(request)) as steps:
+                    async for step in steps:
+                        yield step
+        after = [self._catalog.names.get(str(name)) for name in wanted]
+        is_new = before != after
+        found = "Downloaded newer image" if is_new else "Image is up to date"
+        yield Progress(f"Status: {found} for {reference.familiar}")
+
+    async def _pull_one(self, request: PullRequest) -> AsyncGenerator[Progress, None]:
+        steps: asyncio.Queue[Progress | None] = asyncio.Queue()
+        catalog = self._catalog
+        pulling = asyncio.create_task(self._transfer.pull(request, catalog, steps.put_nowait))
+        pulling.add_done_callback(lambda _: steps.put_nowait(None))
+        try:
+            while (step := await steps.get()) is not None:
+                yield step
+            pulled = await pulling
+        finally:
+            pulling.cancel()
+            await asyncio.wait((pulling,))
+        await self._enter((pulled.incoming,))
+        yield Progress(f"Digest: {pulled.digest}")
+
     async def load(self, archive: AsyncIterator[bytes]) -> tuple[Loaded, ...]:
         """A `docker save` archive or an OCI layout in a tar, plain or compressed."""
         known = self._catalog.layers
@@ -272,6 +333,8 @@ class Images:
         if not is_digest(full):
             try:
                 name = parse_reference(reference).with_default_tag()
+                if name.digest:  # it says all; the tag beside it is for people
+                    name = replace(name, tag="")
             except InvalidRequest:
                 if not _ID_PREFIX.fullmatch(reference):
                     raise
@@ -327,20 +390,29 @@ class Images:
                     catalog = catalog.with_name(str(name), each.record.id, now)
             return catalog
 
-        self._documents = {**self._documents, **documents}
-        await self._change(entered)
+        async with self._changing:
+            await self._write(entered(self._catalog), documents)
 
     async def _change(self, step: Callable[[Catalog], Catalog]) -> None:
         async with self._changing:
             await self._write(step(self._catalog))
 
-    async def _write(self, catalog: Catalog) -> None:
-        document = catalog_json(catalog)
+    async def _write(
+        self, catalog: Catalog, documents: Mapping[Digest, ImageDocument] = NO_DOCUMENTS
+    ) -> None:
+        """With `_changing` held. Disk and memory agree, also when the caller is cancelled."""
+        content = catalog_json(catalog)
+        writing = asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: write_record(self._root / _CATALOG, content)
+        )
         try:
-            await self._in_thread(lambda: write_record(self._root / _CATALOG, document))
+            await finish(writing)
         except OSError as error:
             raise Failure(f"cannot record the images: {error}") from error
-        self._catalog = catalog
+        finally:
+            if writing.exception() is None:
+                self._catalog = catalog
+                self._documents = {**self._documents, **documents}
 
     async def _perform_removal(self, planned: RemovalPlan) -> tuple[Removed, ...]:
         """With `_changing` held."""
@@ -389,6 +461,7 @@ class Images:
             self._sweep_due = True
             return
         self._sweep_due = False
+        self._transfer.forget()
         catalog = self._catalog
         try:
             await self._in_thread(lambda: self._remove_garbage(catalog))

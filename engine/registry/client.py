@@ -1,0 +1,238 @@
+"""The OCI distribution protocol, as far as a pull needs it: manifests, blobs, tags.
+
+What comes back from `manifest` and `document` was checked against its digest; what `blob` yields is
+still to be checked by who stores it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from engine.errors import EngineError, Failure, InvalidRequest
+from engine.oci.digest import Digest, digest_of, is_digest
+from engine.oci.document import MAX_DOCUMENT, parse_object, texts_field
+from engine.oci.manifest import (
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    Descriptor,
+    Index,
+    Manifest,
+    parse_manifest,
+)
+from engine.oci.reference import Reference
+from engine.registry.auth import Authorizer
+from engine.registry.challenges import parse_challenges
+from engine.registry.credentials import ANONYMOUS, Credentials
+from engine.registry.endpoints import Endpoint, endpoints
+from engine.registry.refusals import pull_refusal
+from engine.registry.transport import Answer, Interrupted, Transport
+from engine.settings import Registries
+
+log = logging.getLogger(__name__)
+
+# Seconds before the next try; a try that brought something starts the count anew.
+PAUSES = (0.2, 1.0, 3.0, 8.0)
+PROGRESS = 1 << 20  # bytes that make a failed try one that brought something
+MAX_CONFIG = 8 << 20
+MAX_TAGS = 10_000
+_ACCEPT = {"Accept": ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))}
+# Said by servers that don't know what they serve.
+_NO_TYPE = frozenset({"application/json", "application/octet-stream", "text/plain"})
+_NEXT_PAGE = re.compile(r'<([^<>]*)>\s*;\s*rel="?next"?')
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A manifest or an index, with the bytes that its digest is of."""
+
+    content: bytes
+    digest: Digest
+    manifest: Manifest | Index
+
+
+class RegistryClient:
+    """One for a daemon. Opens nothing before it is asked for something."""
+
+    def __init__(self, registries: Registries, *, pauses: Sequence[float] = PAUSES) -> None:
+        self._registries = registries
+        self._pauses = tuple(pauses)
+        self._transport = Transport(registries)
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    def repositories(
+        self, reference: Reference, credentials: Credentials
+    ) -> tuple[Repository, ...]:
+        """The places where to look for it, in order. A mirror is told no credentials."""
+        return tuple(
+            Repository(
+                self._transport,
+                endpoint,
+                reference,
+                ANONYMOUS if endpoint.is_mirror else credentials,
+                self._pauses,
+            )
+            for endpoint in endpoints(reference.domain, self._registries)
+        )
+
+
+class Repository:
+    """One repository at one endpoint, for one pull."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        endpoint: Endpoint,
+        reference: Reference,
+        credentials: Credentials,
+        pauses: Sequence[float],
+    ) -> None:
+        self.endpoint = endpoint
+        self._transport = transport
+        self._reference = reference
+        self._authorizer = Authorizer(transport, credentials, reference)
+        self._pauses = pauses
+        self._found = ""
+        self._finding = asyncio.Lock()
+
+    async def manifest(self, name: str, descriptor: Descriptor | None = None) -> Received:
+        """By tag or digest; `descriptor` is what an index said of it. Raises EngineError."""
+        async with self._get(f"manifests/{name}", _ACCEPT) as answer:
+            content = await self._body(answer, MAX_DOCUMENT)
+            media_type = answer.header("Content-Type").partition(";")[0].strip().lower()
+        digest = digest_of(content)
+        if is_digest(name) and digest != name:
+            raise Failure(f"manifest verification failed for digest {name}")
+        if descriptor is not None:
+            media_type = descriptor.media_type
+            if descriptor.size != len(content):
+                raise Failure(f"manifest {name} has {len(content)} bytes, not {descriptor.size}")
+        elif media_type in _NO_TYPE:
+            media_type = ""
+        try:
+            return Received(content, digest, parse_manifest(content, media_type))
+        except InvalidRequest as error:
+            raise Failure(f"cannot pull {self._reference.familiar}: {error}") from error
+
+    async def document(self, descriptor: Descriptor) -> bytes:
+        """A small blob, whole."""
+        if descriptor.size > MAX_CONFIG:
+            raise Failure(f"cannot pull a configuration of {descriptor.size} bytes")
+        content = bytearray()
+        async with contextlib.aclosing(self.blob(descriptor)) as chunks:
+            async for chunk in chunks:
+                content += chunk
+                if len(content) > descriptor.size:
+                    break
+        if len(content) != descriptor.size or digest_of(bytes(content)) != descriptor.digest:
+            raise Failure(f"image config verification failed for digest {descriptor.digest}")
+        return bytes(content)
+
+    async def blob(self, descriptor: Descriptor) -> AsyncGenerator[bytes, None]:
+        """Its bytes. After an interruption it goes on where it stopped, a few times."""
+        position = mark = failures = 0
+        while True:
+            try:
+                async with contextlib.aclosing(self._piece(descriptor, position)) as chunks:
+                    async for chunk in chunks:
+                        position += len(chunk)
+                        yield chunk
+                if position >= descriptor.size:
+                    return
+                raise Interrupted(f"blob {descriptor.digest}: unexpected EOF")
+            except Interrupted as error:
+                if position - mark >= PROGRESS:
+                    failures, mark = 0, position
+                if failures == len(self._pauses):
+                    raise
+                log.info("%s; trying again at byte %d", error, position)
+                await asyncio.sleep(self._pauses[failures])
+                failures += 1
+
+    async def tags(self) -> tuple[str, ...]:
+        found: list[str] = []
+        path = "tags/list"
+        while path:
+            async with self._get(path, {}) as answer:
+                body = await self._body(answer, MAX_DOCUMENT)
+                following = _NEXT_PAGE.search(answer.header("Link"))
+            try:
+                page = texts_field(parse_object(body, "list of tags"), "tags")
+            except InvalidRequest as error:
+                raise Failure(f"cannot list the tags of {self._reference}: {error}") from error
+            found += page
+            if len(found) > MAX_TAGS:
+                raise Failure(f"{self._reference.familiar_name} has more than {MAX_TAGS} tags")
+            # Only its query counts: a link must not lead to another repository.
+            query = following[1].partition("?")[2] if following and page else ""
+            path = f"tags/list?{query}" if query else ""
+        return tuple(found)
+
+    async def _piece(self, descriptor: Descriptor, position: int) -> AsyncGenerator[bytes, None]:
+        headers = {"Range": f"bytes={position}-"} if position else {}
+        async with self._get(f"blobs/{descriptor.digest}", headers) as answer:
+            if answer.status >= 500 or answer.status == 429:
+                raise Interrupted(
+                    f"blob {descriptor.digest}: received unexpected HTTP status: "
+                    f"{answer.status} {answer.reason}"
+                )
+            if answer.status not in (200, 206):
+                raise Failure(
+                    f"error pulling image: download failed: blob {descriptor.digest}: "
+                    f"{answer.status} {answer.reason}"
+                )
+            ahead = position if answer.status == 200 else 0
+            if answer.status == 206 and not _starts_at(answer, position):
+                raise Failure(f"blob {descriptor.digest}: the registry sent another range")
+            async with contextlib.aclosing(answer.chunks()) as chunks:
+                async for chunk in chunks:
+                    fresh = chunk[ahead:]
+                    ahead = max(0, ahead - len(chunk))
+                    if fresh:
+                        yield fresh
+
+    async def _body(self, answer: Answer, limit: int) -> bytes:
+        body = await answer.read(limit)
+        if answer.status == 200:
+            return body
+        challenges = parse_challenges(answer.headers("WWW-Authenticate"))
+        raise pull_refusal(answer.status, answer.reason, body, challenges, self._reference)
+
+    @asynccontextmanager
+    async def _get(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
+        base = await self._base()
+        url = f"{base}/v2/{self._reference.path}/{path}"
+        sent = self._authorizer.header
+        async with self._transport.get(url, headers=headers, authorization=sent) as answer:
+            # Elsewhere a 401 is none of the registry's challenges.
+            if answer.status != 401 or answer.is_elsewhere:
+                yield answer
+                return
+            header = await self._authorizer.renew(sent, answer)
+        async with self._transport.get(url, headers=headers, authorization=header) as answer:
+            yield answer
+
+    async def _base(self) -> str:
+        """The address of the endpoint: with TLS if it speaks that, else as far as allowed."""
+        async with self._finding:
+            *others, last = (f"{scheme}://{self.endpoint.host}" for scheme in self.endpoint.schemes)
+            for base in others if not self._found else ():
+                try:
+                    async with self._transport.get(f"{base}/v2/"):
+                        self._found = base
+                        break
+                except EngineError as error:
+                    log.debug("%s", error)
+            self._found = self._found or last
+            return self._found
+
+
+def _starts_at(answer: Answer, position: int) -> bool:
+    return answer.header("Content-Range").startswith(f"bytes {position}-")

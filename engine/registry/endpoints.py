@@ -1,0 +1,60 @@
+"""Pure: which hosts a repository is asked for at, and where plain HTTP is allowed."""
+
+import ipaddress
+from dataclasses import dataclass
+
+from engine.oci.reference import DEFAULT_DOMAIN
+from engine.settings import Registries
+
+HUB = "registry-1.docker.io"  # what serves docker.io
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    host: str  # with a port where one was given
+    schemes: tuple[str, ...]  # to try in this order
+    is_mirror: bool = False
+
+
+def endpoints(domain: str, registries: Registries) -> tuple[Endpoint, ...]:
+    """In the order in which they are asked: a mirror that fails is passed over."""
+    if domain != DEFAULT_DOMAIN:
+        schemes = ("https", "http") if may_be_plain(domain, registries) else ("https",)
+        return (Endpoint(domain, schemes),)
+    mirrors = [mirror.split("://") for mirror in registries.mirrors]
+    return (
+        *(Endpoint(host, (scheme,), is_mirror=True) for scheme, host in mirrors),
+        Endpoint(HUB, ("https",)),
+    )
+
+
+def may_be_plain(host: str, registries: Registries) -> bool:
+    """This machine itself, and what the daemon was told: a host, `host:port`, or a network.
+
+    A name is compared as it is: what it resolves to is another's word.
+    """
+    if host in registries.insecure or f"http://{host}" in registries.mirrors:
+        return True
+    name = host_name(host)
+    if name == "localhost" or name in registries.insecure:
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or any(
+        address in network for network in _networks(registries.insecure)
+    )
+
+
+def host_name(host: str) -> str:
+    """Without port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def _networks(
+    entries: tuple[str, ...],
+) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    return [ipaddress.ip_network(entry) for entry in entries if "/" in entry]

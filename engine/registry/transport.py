@@ -1,0 +1,214 @@
+"""HTTP as registries need it. The only place that opens connections to them.
+
+TLS is verified; plain HTTP only where it is allowed; no proxies, cookies or netrc of the
+environment. Redirects are followed here, by hand: an Authorization header never reaches another
+origin than the one it is meant for, and https never becomes http.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import aiohttp
+from yarl import URL
+
+from engine.errors import Failure
+from engine.registry.endpoints import may_be_plain
+from engine.settings import VERSION, Registries
+
+MAX_REDIRECTS = 10
+CHUNK = 1 << 17
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# Seconds. There is no limit for a whole transfer: layers are large and lines are slow.
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
+
+
+class Interrupted(Failure):
+    """The connection or the server gave out: another try may do better."""
+
+
+class Answer:
+    """The head of an answer, its body still to be read."""
+
+    def __init__(self, response: aiohttp.ClientResponse, *, is_elsewhere: bool = False) -> None:
+        self._request = _request(response.method, response.url)
+        self._response = response
+        self.is_elsewhere = is_elsewhere  # another origin than was asked: it redirected
+        self.status = response.status
+        self.reason = response.reason or ""
+        self.origin = str(response.url.origin())
+
+    def header(self, name: str) -> str:
+        return self._response.headers.get(name, "")
+
+    def headers(self, name: str) -> list[str]:
+        return self._response.headers.getall(name, [])
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes. Raises Interrupted where it ends early."""
+        try:
+            async for chunk in self._response.content.iter_chunked(CHUNK):
+                yield chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _interrupted(self._request, error) from error
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body. Raises Failure where it has more than `limit` bytes."""
+        gathered = bytearray()
+        async for chunk in self.chunks():
+            gathered += chunk
+            if len(gathered) > limit:
+                raise Failure(f"{self._request}: the answer has more than {limit} bytes")
+        return bytes(gathered)
+
+
+class Transport:
+    def __init__(self, registries: Registries) -> None:
+        self._registries = registries
+        self._session: aiohttp.ClientSession | None = None
+        self._verifying: ssl.SSLContext | None = None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    @asynccontextmanager
+    async def get(
+        self, url: str, *, headers: Mapping[str, str] | None = None, authorization: str = ""
+    ) -> AsyncIterator[Answer]:
+        """Follows redirects. Raises Failure, and Interrupted where nobody answers."""
+        start = here = URL(url, encoded=True)
+        for _ in range(MAX_REDIRECTS + 1):
+            if here.origin() != start.origin():
+                authorization = ""  # for good: the way may lead back, but then others chose it
+            async with self._send("GET", here, headers or {}, authorization, None) as response:
+                if response.status not in _REDIRECTS or "Location" not in response.headers:
+                    yield Answer(response, is_elsewhere=here.origin() != start.origin())
+                    return
+                here = self._target(here, response.headers["Location"])
+        raise Failure(f"{_request('GET', start)}: stopped after {MAX_REDIRECTS} redirects")
+
+    @asynccontextmanager
+    async def post(self, url: str, form: Mapping[str, str]) -> AsyncIterator[Answer]:
+        """Follows no redirect: what is in the form is meant for this host alone."""
+        here = URL(url, encoded=True)
+        async with self._send("POST", here, {}, "", form) as response:
+            yield Answer(response)
+
+    def allow(self, url: str, *, coming_from: str) -> None:
+        """Raises Failure where `coming_from` must not send anybody to `url`."""
+        self._allow(URL(url, encoded=True), URL(coming_from))
+
+    def _allow(self, url: URL, coming_from: URL) -> None:
+        if url.scheme == "https" and url.host:
+            return
+        plain = url.scheme == "http" and coming_from.scheme == "http" and url.host
+        if not plain or not may_be_plain(url.authority, self._registries):
+            raise Failure(
+                f"cannot follow {coming_from.origin()} to {_shown(url)}: it has to be https"
+            )
+
+    def _target(self, here: URL, location: str) -> URL:
+        try:
+            target = here.join(URL(location, encoded=True))
+            if target.raw_user or target.raw_password:
+                target = target.with_user(None)
+        except ValueError as error:
+            raise Failure(f"{_request('GET', here)}: invalid redirect: {error}") from None
+        self._allow(target, here)
+        return target
+
+    @asynccontextmanager
+    async def _send(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        authorization: str,
+        form: Mapping[str, str] | None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        # Digests are those of the bytes sent: nothing may compress them on the way.
+        sent = {**headers, "Accept-Encoding": "identity"}
+        if authorization:
+            sent["Authorization"] = authorization
+        async with contextlib.AsyncExitStack() as opened:
+            try:
+                response = await opened.enter_async_context(
+                    self._opened().request(
+                        method,
+                        url,
+                        headers=sent,
+                        data=form,
+                        ssl=await self._tls(url),
+                        allow_redirects=False,
+                    )
+                )
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise _interrupted(_request(method, url), error) from error
+            except ValueError as error:  # what can't be sent as a header, or as an address
+                raise Failure(f"{_request(method, url)}: {error}") from None
+            yield response
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=_TIMEOUT,
+                headers={"User-Agent": f"pyengine/{VERSION}"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._session
+
+    async def _tls(self, url: URL) -> ssl.SSLContext:
+        if self._verifying is None:
+            self._verifying = await asyncio.to_thread(ssl.create_default_context)
+        if not may_be_plain(url.authority, self._registries):
+            return self._verifying
+        # Where plain HTTP is allowed, a certificate that nobody vouches for is still better.
+        unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        unverified.check_hostname = False
+        unverified.verify_mode = ssl.CERT_NONE
+        return unverified
+
+
+def _shown(url: URL) -> str:
+    """Without the query: signed addresses have secrets there."""
+    return str(url.with_query(None).with_fragment(None).with_user(None))
+
+
+def _request(method: str, url: URL) -> str:
+    return f'{method.capitalize()} "{_shown(url)}"'
+
+
+def _interrupted(request: str, error: Exception) -> Interrupted:
+    return Interrupted(f"{request}: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    """In the words of Docker, which clients and people search for."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return f"dial tcp: lookup {error.host}: no such host"
+        case aiohttp.ClientConnectorCertificateError():
+            reason = getattr(error.certificate_error, "verify_message", error.certificate_error)
+            return f"tls: failed to verify certificate: {reason}"
+        case aiohttp.ClientSSLError():
+            return f"tls: {error.os_error.strerror or error.os_error}"
+        case aiohttp.ClientConnectorError():
+            return f"dial tcp {error.host}:{error.port}: connect: {_words(error.os_error)}"
+        case TimeoutError():
+            return "net/http: timeout awaiting response"
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
+            return "unexpected EOF"
+        case OSError():
+            return _words(error)
+    return str(error) or type(error).__name__
+
+
+def _words(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
