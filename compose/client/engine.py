@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from compose.client import fields
 from compose.client.address import Address
 from compose.client.containers import Containers
+from compose.client.credentials import CredentialStore
 from compose.client.events import Events
 from compose.client.images import Images
 from compose.client.networks import Networks
@@ -17,11 +19,11 @@ from compose.client.volumes import Volumes
 class Engine:
     """Made by `connect`; holds no open connection between calls, so there is nothing to close."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, credentials: CredentialStore) -> None:
         self._transport = transport
         self.address = transport.address
         self.containers = Containers(transport)
-        self.images = Images(transport)
+        self.images = Images(transport, credentials)
         self.networks = Networks(transport)
         self.volumes = Volumes(transport)
         self.events = Events(transport)
@@ -42,8 +44,11 @@ class Engine:
         return fields.mapping(await self._transport.json("GET", "/info"), "the info")
 
 
-async def connect(address: Address) -> Engine:
-    """Raises Unreachable or Incompatible, each with what to do."""
+async def connect(
+    address: Address, environment: Mapping[str, str] = MappingProxyType({})
+) -> Engine:
+    """Raises Unreachable or Incompatible, each with what to do. `environment` says whose
+    credentials of registries are used; an empty one means nobody's."""
     transport = Transport(address)
     await transport.negotiate()
-    return Engine(transport)
+    return Engine(transport, CredentialStore(environment))

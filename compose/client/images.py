@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from compose.client import fields
 from compose.client.containers import Filters, encode_filters
+from compose.client.credentials import CredentialStore
 from compose.client.errors import ClientError, NotFound
 from compose.client.transport import Transport
 
@@ -36,8 +37,9 @@ class Progress:
 
 
 class Images:
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, credentials: CredentialStore) -> None:
         self._transport = transport
+        self._credentials = credentials
 
     async def inspect(self, reference: str) -> ImageDetails:
         answer = await self._transport.json("GET", f"/images/{reference}/json")
@@ -70,11 +72,10 @@ class Images:
         )
         return tuple(fields.mapping(row, "an image") for row in fields.items(answer, "images"))
 
-    async def pull(
-        self, reference: str, *, platform: str = "", credentials: str = ""
-    ) -> AsyncIterator[Progress]:
-        """`credentials`: an X-Registry-Auth value. Raises ClientError where the pull fails."""
+    async def pull(self, reference: str, *, platform: str = "") -> AsyncIterator[Progress]:
+        """With the user's credentials for its registry. Raises ClientError where it fails."""
         name, tag = split_reference(reference)
+        credentials = await self._credentials.header(reference)
         headers = {"X-Registry-Auth": credentials} if credentials else {}
         query = {"fromImage": name, "tag": tag, "platform": platform or None}
         async with self._transport.stream(

@@ -63,12 +63,12 @@ async def locate(host: str, environment: Mapping[str, str]) -> Engine:
     """A connected engine; starts the built-in one if it is meant and down. Raises ClientError."""
     address = chosen_address(host, environment)
     if address is not None:
-        return await connect(address)
+        return await connect(address, environment)
     return await connect_built_in(built_in_places(os.getuid(), environment), environment)
 
 
 async def connect_built_in(places: Places, environment: Mapping[str, str]) -> Engine:
-    if engine := await connect_if_running(places.address):
+    if engine := await connect_if_running(places.address, environment):
         return engine
     try:
         places.exec_root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -79,16 +79,16 @@ async def connect_built_in(places: Places, environment: Mapping[str, str]) -> En
         ) from error
     async with _starting(places):
         # Whoever held the lock before us may have started it.
-        if engine := await connect_if_running(places.address):
+        if engine := await connect_if_running(places.address, environment):
             return engine
         await _start(places, environment)
-        return await connect(places.address)
+        return await connect(places.address, environment)
 
 
-async def connect_if_running(address: UnixAddress) -> Engine | None:
+async def connect_if_running(address: UnixAddress, environment: Mapping[str, str]) -> Engine | None:
     """None where nothing listens; every other trouble is raised."""
     try:
-        return await connect(address)
+        return await connect(address, environment)
     except Unreachable as error:
         if isinstance(
             error.__cause__, (FileNotFoundError, NotADirectoryError, ConnectionRefusedError)

@@ -171,7 +171,16 @@ async def create(request: Request, engine: Engine) -> web.StreamResponse:
         platform=parse_platform(platform) if platform else None,
         credentials=parse_registry_auth(request.header("X-Registry-Auth")),
     )
-    return await _send_pull(request, steps)
+    return await _send_pull(request, _told(engine, reference, steps))
+
+
+async def _told(
+    engine: Engine, reference: Reference, steps: AsyncGenerator[Progress, None]
+) -> AsyncGenerator[Progress, None]:
+    async with contextlib.aclosing(steps):
+        async for step in steps:
+            yield step
+    tell(engine, "pull", reference.familiar, reference.familiar_name)
 
 
 def pull_reference(name: str, tag: str) -> Reference:

@@ -29,6 +29,7 @@ from engine.oci.platform import Platform, best_match, platform_of
 from engine.oci.reference import Reference
 from engine.registry.client import Received, RegistryClient, Repository
 from engine.registry.credentials import Credentials
+from engine.registry.transport import Interrupted
 
 log = logging.getLogger(__name__)
 Tell = Callable[[Progress], None]
@@ -105,12 +106,18 @@ class Transfer:
     ) -> Result:
         """From the first endpoint that has it; the last one's refusal counts."""
         *mirrors, last = self._client.repositories(reference, credentials)
+        refusals = []
         for mirror in mirrors:
             try:
                 return await work(mirror)
             except EngineError as error:
                 log.warning("mirror %s is passed over: %s", mirror.endpoint.host, error)
-        return await work(last)
+                refusals.append(f"mirror {mirror.endpoint.host}: {error}")
+        try:
+            return await work(last)
+        except Interrupted as error:
+            # Nobody is there: then what a mirror said is what there is to know.
+            raise Interrupted("; ".join((str(error), *refusals))) from error
 
     async def _pull(
         self, repository: Repository, request: PullRequest, catalog: Catalog, tell: Tell
