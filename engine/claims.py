@@ -37,7 +37,10 @@ def _take(folder: Path, descriptor: int) -> None:
         ) from None
     found = os.fstat(descriptor)
     if found.st_uid != os.geteuid() or found.st_mode & stat.S_IWOTH:
-        raise Failure(f"cannot use {folder}: others may write there")
+        raise Failure(
+            f"cannot use {folder}: others may write there; "
+            f"chown {os.geteuid()} and chmod o-w it, or choose another folder"
+        )
 
 
 def holder(folder: Path) -> int | None:
