@@ -1,12 +1,11 @@
 """pure: order, cycles and subsets of things that need one another.
 
 A graph is given as `edges`: name -> the names that it needs. Names that are only needed belong to
-it as well. networkx is imported where a cycle is looked for: that takes longer than most plans.
+it as well. networkx is imported where it is used: that takes longer than sorting most graphs.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -44,23 +43,14 @@ def find_cycle(edges: Edges) -> tuple[str, ...]:
 
 def dependency_order(edges: Edges) -> tuple[str, ...]:
     """What is needed first; among equals by name. Raises ValueError on a cycle."""
-    # By hand: every `up` asks for it, and importing networkx would be a fifth of one that does
-    # nothing.
-    dependents = reverse(edges)
-    missing = {name: len(set(edges.get(name, ()))) for name in dependents}
-    ready = [name for name, count in missing.items() if not count]
-    heapq.heapify(ready)
-    order: list[str] = []
-    while ready:
-        name = heapq.heappop(ready)
-        order.append(name)
-        for other in dependents[name]:
-            missing[other] -= 1
-            if not missing[other]:
-                heapq.heappush(ready, other)
-    if len(order) < len(dependents):
-        raise ValueError("the graph has a cycle: " + " -> ".join(find_cycle(edges)))
-    return tuple(order)
+    if not any(edges.values()):
+        return tuple(sorted(edges))
+    import networkx
+
+    try:
+        return tuple(networkx.lexicographical_topological_sort(make_graph(edges)))
+    except networkx.NetworkXUnfeasible as error:
+        raise ValueError("the graph has a cycle: " + " -> ".join(find_cycle(edges))) from error
 
 
 def with_needed(edges: Edges, names: Iterable[str]) -> frozenset[str]:
@@ -76,7 +66,7 @@ def with_dependents(edges: Edges, names: Iterable[str]) -> frozenset[str]:
 def reverse(edges: Edges) -> dict[str, list[str]]:
     turned: dict[str, list[str]] = {name: [] for name in edges}
     for name, needed in edges.items():
-        for other in set(needed):
+        for other in needed:
             turned.setdefault(other, []).append(name)
     return turned
 
