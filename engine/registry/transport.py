@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -178,7 +180,7 @@ class Transport:
 
 def _shown(url: URL) -> str:
     """Without the query: signed addresses have secrets there."""
-    return str(url.with_query(None).with_fragment(None).with_user(None))
+    return f"{url.scheme}://{url.host_port_subcomponent or ''}{url.raw_path}"
 
 
 def _request(method: str, url: URL) -> str:
@@ -193,7 +195,7 @@ def _reason(error: Exception) -> str:
     """In the words of Docker, which clients and people search for."""
     match error:
         case aiohttp.ClientConnectorDNSError():
-            return f"dial tcp: lookup {error.host}: no such host"
+            return f"dial tcp: lookup {error.host}: {_lookup(error.os_error)}"
         case aiohttp.ClientConnectorCertificateError():
             reason = getattr(error.certificate_error, "verify_message", error.certificate_error)
             return f"tls: failed to verify certificate: {reason}"
@@ -210,5 +212,11 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+def _lookup(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+        return "temporary failure in name resolution"
+    return "no such host"
+
+
 def _words(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+    return (os.strerror(error.errno) if error.errno else str(error)).lower()
