@@ -310,7 +310,12 @@ def changing(engine: Engine, project: str, action: str) -> Iterator[None]:
 
 
 def lock_folder(environment: Mapping[str, str]) -> Path:
-    return built_in_places(os.getuid(), environment).exec_root / "locks"
+    """Beside the built-in engine's socket; for users without a folder for such, as those of
+    another engine may be, below /tmp."""
+    exec_root = built_in_places(os.getuid(), environment).exec_root
+    if os.access(exec_root if exec_root.exists() else exec_root.parent, os.W_OK):
+        return exec_root / "locks"
+    return Path(f"/tmp/pycompose-{os.getuid()}")
 
 
 async def _apply(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from compose.errors import Busy
+from compose.errors import Busy, UsageError
 
 
 @contextlib.contextmanager
@@ -41,9 +41,16 @@ def _open_locked(path: Path, project: str) -> IO[str]:
     while True:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
+            owner = path.parent.lstat().st_uid
             file = open(path, "a+", opener=_private)  # noqa: SIM115
         except FileNotFoundError:
             continue  # the last holder has just removed the folder
+        if owner != os.getuid():
+            file.close()
+            raise UsageError(
+                f"cannot lock project {project}: {path.parent} belongs to another user\n"
+                "  hint: set XDG_RUNTIME_DIR to a folder of yours"
+            )
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -75,4 +82,4 @@ def _who(project: str, text: str) -> str:
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from compose.apply.lock import project_lock
-from compose.errors import Busy
+from compose.errors import Busy, UsageError
 
 
 def test_a_second_change_is_told_who_is_at_work(tmp_path: Path) -> None:
@@ -48,3 +48,15 @@ def test_nothing_is_left_of_a_lock(tmp_path: Path) -> None:
     with project_lock(tmp_path / "locks", engine="e", project="demo", action="up"):
         assert len(list((tmp_path / "locks").iterdir())) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.kernel
+def test_a_folder_of_another_user_is_not_trusted(tmp_path: Path) -> None:
+    folder = tmp_path / "locks"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    with (
+        pytest.raises(UsageError, match="belongs to another user"),
+        project_lock(folder, engine="unix:///x", project="shop", action="up"),
+    ):
+        pass
