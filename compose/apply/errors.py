@@ -49,6 +49,10 @@ HINTS = (
     ("port is already allocated", "publish another port, or stop who has it"),
     ("address already in use", "publish another port, or stop who has it"),
     ("pull access denied", "correct the image's name, or log in to its registry"),
+    ("no basic auth credentials",
+     "log in to its registry: docker login writes what is needed to ~/.docker/config.json"),
+    ("unauthorized: ",
+     "log in to its registry: docker login writes what is needed to ~/.docker/config.json"),
     ("dial tcp", "check the name of the registry, and the engine's way to the network"),
     ("no space left on device", "make room where the engine keeps its data, then run this again"),
 )  # fmt: skip

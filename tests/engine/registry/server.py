@@ -42,12 +42,14 @@ class Registry:
     auth: str = ""  # "basic", "bearer"
     realm: str = ""  # of the tokens, if it isn't here
     token: str = "tok"
+    private: str = ""  # the only repositories that want to know who asks begin so
     strangers: bool = True  # who has no name gets a token
     elsewhere: str = ""  # where blobs redirect to
     cuts: list[int] = field(default_factory=list)  # the next bodies end after so many bytes
     ranges: bool = True
     failures: list[int] = field(default_factory=list)  # statuses of the next blobs
     gate: asyncio.Event = field(default_factory=asyncio.Event)  # bodies wait for it, half sent
+    stuck: set[str] = field(default_factory=set)  # blobs that never end
     reached: asyncio.Event = field(default_factory=asyncio.Event)  # a body waits, or was sent
     most_at_once: int = 0
     at_once: int = 0
@@ -116,6 +118,8 @@ class Registry:
 
     def _refused(self, request: web.Request) -> web.Response | None:
         self.seen.append(request)
+        if not request.match_info.get("name", "").startswith(self.private):
+            return None
         sent = request.headers.get("Authorization", "")
         if self.auth == "basic" and sent != BASIC:
             return _error(401, "UNAUTHORIZED", "authentication required",
@@ -196,7 +200,7 @@ class Registry:
         half = len(content) // 2
         await response.write(content[:half])
         self.reached.set()
-        await self.gate.wait()
+        await (asyncio.Event() if digest(content) in self.stuck else self.gate).wait()
         if self.cuts:
             await response.write(content[half : self.cuts.pop(0)])
             assert request.transport is not None
@@ -245,8 +249,9 @@ async def main(port: int) -> None:
         layers = [machine_layer(), tar([entry("etc/motd", b"pulled\n")])]
         registry.add_image("library/shell:1", layers)
         registry.add_image("private/shell:1", layers)
-        registry.auth = "bearer"
-        registry.strangers = True
+        registry.add_image("library/stuck:1", [tar([entry("never", b"whole")])])
+        registry.stuck = set(registry.blobs) - {digest(zipped(layer)) for layer in layers}
+        registry.auth, registry.private = "basic", "private/"
         print("ready", flush=True)
         await asyncio.Event().wait()
 
