@@ -8,6 +8,7 @@ from engine.api.shown import (
     human_duration,
     mount_json,
     port_map,
+    quoted,
     status_text,
     timestamp,
 )
@@ -170,3 +171,8 @@ def test_a_volume_mount_is_shown_as_docker_shows_it() -> None:
         "RW": True,
         "Propagation": "",
     }
+
+
+def test_arguments_with_blanks_are_quoted_in_the_list() -> None:
+    assert quoted("echo a b") == "'echo a b'"
+    assert quoted("-c") == "-c"
