@@ -24,7 +24,7 @@ from engine.containers.operations import Containers
 from engine.events import EventLog
 from engine.images.operations import Images
 from engine.networks.operations import Networks
-from engine.records import write_record
+from engine.records import remove_torn, write_record
 from engine.registry.client import RegistryClient
 from engine.runtime.launch import Spawner
 from engine.settings import VERSION, Settings, UnixAddress
@@ -122,6 +122,7 @@ def claim_folders(settings: Settings, undo: ExitStack) -> None:
 def clear_folders(settings: Settings) -> None:
     """At the end: our own record goes; folders only if nothing is in them."""
     (settings.exec_root / RECORD).unlink(missing_ok=True)
+    remove_torn(settings.exec_root)
     left = any((settings.exec_root / "containers").glob("*"))
     if not left:
         remove_own_log(settings.exec_root)

@@ -28,6 +28,12 @@ def write_record(path: Path, document: object) -> None:
     sync_directory(path.parent)
 
 
+def remove_torn(folder: Path) -> None:
+    """Remove the pieces that a crash left of records in `folder` while they were written."""
+    for path in folder.glob(".*.new"):
+        path.unlink(missing_ok=True)
+
+
 def read_record(path: Path) -> object:
     """The document at `path`. Raises FileNotFoundError, or ValueError where it is no JSON."""
     return json.loads(path.read_bytes())

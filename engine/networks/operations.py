@@ -46,7 +46,7 @@ from engine.networks.netlink_socket import ROUTE, NetlinkError, NetlinkSocket
 from engine.networks.ports import HostPorts
 from engine.networks.request import check_spec, checked_options
 from engine.networks.stored import network_document, parse_network
-from engine.records import read_record, sync_directory, write_record
+from engine.records import read_record, remove_torn, sync_directory, write_record
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +112,7 @@ class Networks:
         if not TAG.fullmatch(name):
             raise ValueError(f"the tag of a daemon is up to 8 letters and digits, not {name!r}")
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        remove_torn(root)
         thread = ThreadPoolExecutor(1, "networks")
         opened = thread.submit(HostNetwork, name, root / FORWARDING_RECORD)
         networks = cls(root, name, thread, await asyncio.wrap_future(opened))
