@@ -123,21 +123,12 @@ class Daemon:
 
     def zombies(self) -> list[str]:
         """Ended processes that the daemon or its spawner should have waited for."""
-        found = []
-        parents = [self.process.pid]
-        for entry in sorted(Path("/proc").iterdir(), key=lambda entry: entry.name):
-            with contextlib.suppress(OSError):
-                name, _, rest = (entry / "stat").read_text().rpartition(") ")
-                state, parent = rest.split()[:2]
-                if int(parent) in parents and "pycompose-spawn" in name:
-                    parents.append(int(entry.name))
-        for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError):
-                name, _, rest = (entry / "stat").read_text().rpartition(") ")
-                state, parent = rest.split()[:2]
-                if state == "Z" and int(parent) in parents:
-                    found.append(f"zombie {name}")
-        return found
+        children = [self.process.pid]
+        for pid in (self.process.pid, *_children(self.process.pid)):
+            children += _children(pid)
+        status = [Path(f"/proc/{pid}/stat") for pid in children]
+        texts = [path.read_text() for path in status if path.exists()]
+        return [f"zombie {text}" for text in texts if ") Z " in text]
 
     def remove_containers(self) -> None:
         status, containers = self.call("GET", "/containers/json?all=1")
@@ -174,6 +165,7 @@ class Host:
         """The test's own without what would steer pycompose, and `more`."""
         steering = ("DOCKER_", "COMPOSE_", "PYCOMPOSE_")
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(steering)}
+        inherited.pop("CI", None)  # it makes progress quiet
         return {**inherited, **(more or {})}
 
     def run(
@@ -211,10 +203,14 @@ class Host:
         return self.call(get)
 
     def daemon(
-        self, name: str = "engine", *options: str, env: Mapping[str, str] | None = None
+        self,
+        name: str = "engine",
+        *options: str,
+        env: Mapping[str, str] | None = None,
+        wait: bool = True,
     ) -> Daemon:
         """Start (or, after a crash, start again) the daemon with the folders of `name`, and
-        wait until it serves."""
+        wait until it serves, unless told not to."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         daemon = Daemon(process=None, folder=folder)  # type: ignore[arg-type]
@@ -229,7 +225,7 @@ class Host:
             )  # fmt: skip
         os.close(writer)
         with open(reader, "rb") as ready:
-            started = ready.read(1)
+            started = ready.read(1) if wait else b"?"
         if not started:
             daemon.process.wait(10)
             raise AssertionError(f"the daemon did not start:\n{daemon.log}")
@@ -291,6 +287,13 @@ def leftovers(folder: Path, pid: int) -> list[str]:
     return found
 
 
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(FileNotFoundError):
+        tasks = Path(f"/proc/{pid}/task").glob("*/children")
+        return [int(child) for task in tasks for child in task.read_text().split()]
+    return []
+
+
 def _processes(folder: Path) -> Iterator[str]:
     """By their command line, and shims by the container that they name there."""
     wanted = (str(folder), *_container_ids(folder))
@@ -318,9 +321,8 @@ def _mounts(folder: Path) -> Iterator[str]:
 
 def _cgroups(folder: Path) -> Iterator[str]:
     ids = _container_ids(folder)
-    for parent in Path("/sys/fs/cgroup").glob("**/pycompose"):
-        with contextlib.suppress(FileNotFoundError):
-            yield from (f"cgroup {path}" for path in parent.iterdir() if path.name in ids)
+    for parent, groups, _ in os.walk("/sys/fs/cgroup"):
+        yield from (f"cgroup {parent}/{name}" for name in groups if name in ids)
 
 
 def _container_ids(folder: Path) -> set[str]:
