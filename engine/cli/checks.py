@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.errors import Failure
 from engine.kernel.libc import KernelError
-from engine.kernel.mount import knows_filesystem
+from engine.kernel.mount import knows_filesystem, mount_setattr
 
 NAMESPACES = ("mnt", "pid", "net", "uts", "ipc", "cgroup")
 NETLINK_NETFILTER = 12
@@ -25,9 +25,18 @@ def check_user(uid: int) -> None:
 
 def check_machine() -> None:
     """Raises Failure with all that is missing at once."""
-    missing = [*_namespaces(), *_file_systems(), *_cgroups(), *_nftables()]
+    missing = [*_version(), *_namespaces(), *_file_systems(), *_cgroups(), *_nftables()]
     if missing:
         raise Failure("cannot run containers on this kernel:\n  " + "\n  ".join(missing))
+
+
+def _version() -> list[str]:
+    try:
+        mount_setattr(-1)
+    except KernelError as error:
+        if error.errno == errno.ENOSYS:
+            return [f"Linux {os.uname().release} is too old: it has to be 5.12 or newer"]
+    return []
 
 
 def _namespaces() -> list[str]:
