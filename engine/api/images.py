@@ -295,15 +295,17 @@ async def _save(request: Request, engine: Engine, references: Sequence[str]) -> 
 
 
 async def search(request: Request, engine: Engine) -> web.Response:
-    raise Unsupported("cannot search: this engine doesn't speak to registries")
+    raise Unsupported(
+        "cannot search: this engine gets images from registries, and asks for no more"
+    )
 
 
 async def distribution(request: Request, engine: Engine) -> web.Response:
-    raise Unsupported(f"cannot look up {request['name']}: this engine doesn't speak to registries")
+    raise Unsupported(f"cannot look up {request['name']}: this engine can only pull it")
 
 
 async def push(request: Request, engine: Engine) -> web.Response:
-    raise Unsupported(f"cannot push {request['name']}: this engine doesn't speak to registries")
+    raise Unsupported(f"cannot push {request['name']}: this engine pulls images, but sends none")
 
 
 async def build(request: Request, engine: Engine) -> web.Response:

@@ -13,6 +13,7 @@ from pathlib import Path
 from aiohttp import web
 
 from engine.api.answer import API_VERSION, COMMON_HEADERS, OLDEST_API_VERSION, reply
+from engine.api.fields import Fields
 from engine.api.images import summary_json
 from engine.api.parts import Engine
 from engine.api.request import Request
@@ -23,6 +24,7 @@ from engine.containers.model import Record, Status
 from engine.errors import InvalidRequest, Unavailable, Unsupported
 from engine.events import Event
 from engine.filters import Filters, has_label
+from engine.registry.credentials import Credentials
 from engine.settings import VERSION
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
@@ -145,9 +147,13 @@ async def info(request: Request, engine: Engine) -> web.Response:
             "Architecture": here.machine,
             "IndexServerAddress": "https://index.docker.io/v1/",
             "RegistryConfig": {
-                "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+                "InsecureRegistryCIDRs": [
+                    "::1/128",
+                    "127.0.0.0/8",
+                    *(entry for entry in engine.settings.registries.insecure if "/" in entry),
+                ],
                 "IndexConfigs": {},
-                "Mirrors": None,
+                "Mirrors": engine.settings.registries.mirrors or None,
             },
             "NCPU": here.cpus,
             "MemTotal": here.memory,
@@ -274,9 +280,16 @@ def event_json(event: Event) -> dict[str, object]:
 
 
 async def auth(request: Request, engine: Engine) -> web.Response:
-    raise Unsupported(
-        "cannot log in: this engine doesn't speak to registries, so credentials would be of no use"
+    """`docker login` asks here whether a registry takes the credentials; it keeps them itself."""
+    fields = Fields(await request.document())
+    credentials = Credentials(
+        username=fields.text("username"),
+        password=fields.text("password"),
+        identity_token=fields.text("identitytoken"),
     )
+    with request.until_gone():
+        await engine.images.log_in(fields.text("serveraddress"), credentials)
+    return reply(200, {"IdentityToken": "", "Status": "Login Succeeded"})
 
 
 async def disk_usage(request: Request, engine: Engine) -> web.Response:

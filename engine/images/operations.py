@@ -246,6 +246,10 @@ class Images:
         found = "Downloaded newer image" if is_new else "Image is up to date"
         yield Progress(f"Status: {found} for {reference.familiar}")
 
+    async def log_in(self, address: str, credentials: Credentials) -> None:
+        """Raises EngineError where the registry at `address` doesn't take these credentials."""
+        await self._transfer.log_in(address, credentials)
+
     async def _pull_one(self, request: PullRequest) -> AsyncGenerator[Progress, None]:
         steps: asyncio.Queue[Progress | None] = asyncio.Queue()
         catalog = self._catalog

@@ -25,8 +25,9 @@ class Authorizer:
     """Keeps the Authorization of one repository, and gets a new one when that is refused."""
 
     def __init__(
-        self, transport: Transport, credentials: Credentials, reference: Reference
+        self, transport: Transport, credentials: Credentials, reference: Reference | None
     ) -> None:
+        """`reference`: what is to be pulled; None: it is only asked who one is."""
         self._transport = transport
         self._credentials = credentials
         self._reference = reference
@@ -55,7 +56,9 @@ class Authorizer:
     async def _token(self, challenge: Challenge, origin: str) -> str:
         """Distribution's token authentication; the scope is ours, whatever was asked for."""
         realm = challenge.parameters.get("realm", "")
-        query = {"scope": f"repository:{self._reference.path}:pull"}
+        query = {}
+        if self._reference is not None:
+            query["scope"] = f"repository:{self._reference.path}:pull"
         if service := challenge.parameters.get("service"):
             query["service"] = service
         try:

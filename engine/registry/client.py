@@ -11,8 +11,9 @@ import contextlib
 import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from engine.errors import EngineError, Failure, InvalidRequest
 from engine.oci.digest import Digest, digest_of, is_digest
@@ -29,7 +30,7 @@ from engine.oci.reference import Reference
 from engine.registry.auth import Authorizer
 from engine.registry.challenges import parse_challenges
 from engine.registry.credentials import ANONYMOUS, Credentials
-from engine.registry.endpoints import Endpoint, endpoints
+from engine.registry.endpoints import Endpoint, domain_of, endpoints
 from engine.registry.refusals import pull_refusal
 from engine.registry.transport import Answer, Interrupted, Transport
 from engine.settings import Registries
@@ -44,6 +45,7 @@ MAX_TAGS = 10_000
 _ACCEPT = {"Accept": ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))}
 # Said by servers that don't know what they serve.
 _NO_TYPE = frozenset({"application/json", "application/octet-stream", "text/plain"})
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _NEXT_PAGE = re.compile(r'<([^<>]*)>\s*;\s*rel="?next"?')
 
 
@@ -70,37 +72,86 @@ class RegistryClient:
     def repositories(
         self, reference: Reference, credentials: Credentials
     ) -> tuple[Repository, ...]:
-        """The places where to look for it, in order. A mirror is told no credentials."""
+        """The places where to look for it, in order."""
         return tuple(
             Repository(
-                self._transport,
-                endpoint,
+                Connection(self._transport, endpoint, credentials, reference),
                 reference,
-                ANONYMOUS if endpoint.is_mirror else credentials,
                 self._pauses,
             )
             for endpoint in endpoints(reference.domain, self._registries)
         )
+
+    async def log_in(self, address: str, credentials: Credentials) -> None:
+        """Raises EngineError where the registry doesn't take these credentials."""
+        *_, endpoint = endpoints(domain_of(address), self._registries)
+        async with Connection(self._transport, endpoint, credentials).get("") as answer:
+            if answer.status != 200:
+                raise Failure(
+                    f"login attempt to {answer.origin}/v2/ failed with status: "
+                    f"{answer.status} {answer.reason}"
+                )
+
+
+class Connection:
+    """An endpoint and what was found out about it: scheme, token."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        reference: Reference | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self._transport = transport
+        # A mirror is told nothing of the user.
+        known = ANONYMOUS if endpoint.is_mirror else credentials
+        self._authorizer = Authorizer(transport, known, reference)
+        self._found = ""
+        self._finding = asyncio.Lock()
+
+    @asynccontextmanager
+    async def get(
+        self, path: str, headers: Mapping[str, str] = NO_HEADERS
+    ) -> AsyncIterator[Answer]:
+        """Of `/v2/path`; a challenge is answered once."""
+        url = f"{await self._base()}/v2/{path}"
+        sent = self._authorizer.header
+        async with self._transport.get(url, headers=headers, authorization=sent) as answer:
+            # Elsewhere a 401 is none of the registry's challenges.
+            if answer.status != 401 or answer.is_elsewhere:
+                yield answer
+                return
+            header = await self._authorizer.renew(sent, answer)
+        async with self._transport.get(url, headers=headers, authorization=header) as answer:
+            yield answer
+
+    async def _base(self) -> str:
+        """The address of the endpoint: with TLS if it speaks that, else as far as allowed."""
+        async with self._finding:
+            *others, last = (f"{scheme}://{self.endpoint.host}" for scheme in self.endpoint.schemes)
+            for base in others if not self._found else ():
+                try:
+                    async with self._transport.get(f"{base}/v2/"):
+                        self._found = base
+                        break
+                except EngineError as error:
+                    log.debug("%s", error)
+            self._found = self._found or last
+            return self._found
 
 
 class Repository:
     """One repository at one endpoint, for one pull."""
 
     def __init__(
-        self,
-        transport: Transport,
-        endpoint: Endpoint,
-        reference: Reference,
-        credentials: Credentials,
-        pauses: Sequence[float],
+        self, connection: Connection, reference: Reference, pauses: Sequence[float]
     ) -> None:
-        self.endpoint = endpoint
-        self._transport = transport
+        self.endpoint = connection.endpoint
+        self._connection = connection
         self._reference = reference
-        self._authorizer = Authorizer(transport, credentials, reference)
         self._pauses = pauses
-        self._found = ""
-        self._finding = asyncio.Lock()
 
     async def manifest(self, name: str, descriptor: Descriptor | None = None) -> Received:
         """By tag or digest; `descriptor` is what an index said of it. Raises EngineError."""
@@ -160,7 +211,7 @@ class Repository:
         found: list[str] = []
         path = "tags/list"
         while path:
-            async with self._get(path, {}) as answer:
+            async with self._get(path) as answer:
                 body = await self._body(answer, MAX_DOCUMENT)
                 following = _NEXT_PAGE.search(answer.header("Link"))
             try:
@@ -198,40 +249,17 @@ class Repository:
                     if fresh:
                         yield fresh
 
+    def _get(
+        self, path: str, headers: Mapping[str, str] = NO_HEADERS
+    ) -> AbstractAsyncContextManager[Answer]:
+        return self._connection.get(f"{self._reference.path}/{path}", headers)
+
     async def _body(self, answer: Answer, limit: int) -> bytes:
         body = await answer.read(limit)
         if answer.status == 200:
             return body
         challenges = parse_challenges(answer.headers("WWW-Authenticate"))
         raise pull_refusal(answer.status, answer.reason, body, challenges, self._reference)
-
-    @asynccontextmanager
-    async def _get(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
-        base = await self._base()
-        url = f"{base}/v2/{self._reference.path}/{path}"
-        sent = self._authorizer.header
-        async with self._transport.get(url, headers=headers, authorization=sent) as answer:
-            # Elsewhere a 401 is none of the registry's challenges.
-            if answer.status != 401 or answer.is_elsewhere:
-                yield answer
-                return
-            header = await self._authorizer.renew(sent, answer)
-        async with self._transport.get(url, headers=headers, authorization=header) as answer:
-            yield answer
-
-    async def _base(self) -> str:
-        """The address of the endpoint: with TLS if it speaks that, else as far as allowed."""
-        async with self._finding:
-            *others, last = (f"{scheme}://{self.endpoint.host}" for scheme in self.endpoint.schemes)
-            for base in others if not self._found else ():
-                try:
-                    async with self._transport.get(f"{base}/v2/"):
-                        self._found = base
-                        break
-                except EngineError as error:
-                    log.debug("%s", error)
-            self._found = self._found or last
-            return self._found
 
 
 def _starts_at(answer: Answer, position: int) -> bool:

@@ -28,6 +28,13 @@ def endpoints(domain: str, registries: Registries) -> tuple[Endpoint, ...]:
     )
 
 
+def domain_of(address: str) -> str:
+    """Of a registry as `docker login` names it: a host, or Docker Hub's https://.../v1/."""
+    host = address.partition("://")[2] if "://" in address else address
+    host = host.partition("/")[0].lower()
+    return DEFAULT_DOMAIN if host in ("", "index.docker.io", HUB) else host
+
+
 def may_be_plain(host: str, registries: Registries) -> bool:
     """This machine itself, and what the daemon was told: a host, `host:port`, or a network.
 

@@ -34,11 +34,13 @@ def pull_refusal(
     return Failure(said)
 
 
-def token_refusal(status: int, reason: str, body: bytes, reference: Reference) -> EngineError:
+def token_refusal(
+    status: int, reason: str, body: bytes, reference: Reference | None
+) -> EngineError:
     code, message = first_error(body)
     if status == 401:
         return Unauthorized(f"unauthorized: {message or 'incorrect username or password'}")
-    if status == 403:
+    if status == 403 and reference is not None:
         return _denied(reference, f"denied: {message or 'requested access is denied'}")
     return Failure(f"the token server answered {status} {reason}: {message or code}".rstrip(": "))
 

@@ -92,3 +92,26 @@ def test_loopback_needs_no_further_word() -> None:
 def test_one_address_twice_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="twice"):
         settings(hosts=("unix:///a", "unix:///a"))
+
+
+def test_registries_are_named_by_host_or_network() -> None:
+    found = settings(
+        mirrors=("https://Mirror.example/", "http://127.0.0.1:5000"),
+        insecure_registries=("reg.example:5000", "10.1.2.3/8", "[::1]:5000"),
+    ).registries
+    assert found.mirrors == ("https://mirror.example", "http://127.0.0.1:5000")
+    assert found.insecure == ("reg.example:5000", "10.0.0.0/8", "[::1]:5000")
+
+
+@pytest.mark.parametrize(
+    "mirror", ["", "mirror.example", "ftp://x", "https://x/path", "https://u:p@x", "https://x?y"]
+)
+def test_a_mirror_is_a_host_and_nothing_else(mirror: str) -> None:
+    with pytest.raises(InvalidRequest, match="as a mirror"):
+        settings(mirrors=(mirror,))
+
+
+@pytest.mark.parametrize("registry", ["", "http://x", "10.0.0.0/99", "x/y", "u@x"])
+def test_an_insecure_registry_is_a_host_or_a_network(registry: str) -> None:
+    with pytest.raises(InvalidRequest, match="as an insecure registry"):
+        settings(insecure_registries=(registry,))

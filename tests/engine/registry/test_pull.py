@@ -353,6 +353,16 @@ async def test_a_token_is_got_for_the_repository(
     assert registry.asked("/token") == [asked]
 
 
+@pytest.mark.parametrize("auth", ["basic", "bearer"])
+async def test_a_login_is_checked_at_the_registry(
+    images: Images, registry: Registry, auth: str
+) -> None:
+    registry.auth = auth
+    await images.log_in(f"http://{registry.host}/v1/", ANN)
+    with pytest.raises(EngineError, match=r"401 Unauthorized|incorrect username or password"):
+        await images.log_in(registry.host, Credentials(USER, "wrong"))
+
+
 async def test_a_token_that_is_at_its_end_is_renewed(images: Images, registry: Registry) -> None:
     registry.auth = "bearer"
     registry.add_image("box:1", [BASE, TOP])
