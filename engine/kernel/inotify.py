@@ -9,6 +9,7 @@ from engine.kernel.libc import check, function
 IN_MODIFY = 0x2
 IN_MOVED_TO = 0x80
 IN_CREATE = 0x100
+IN_DELETE = 0x200
 IN_DELETE_SELF = 0x400
 IN_IGNORED = 0x8000
 IN_ONLYDIR = 0x1000000
