@@ -86,13 +86,26 @@ async def _make(parts: Parts, request: CreateRequest, image: Image, record: Reco
         for point in record.mounts:
             points.append(await _with_volume(parts, request, image, point, made))
         record = replace(record, mounts=tuple(points))
-        await asyncio.to_thread(parts.store.commit, record)
+        await _commit(parts, record)
     except BaseException:
+        # First of all: a container whose volumes are gone must not be found by the next daemon.
+        parts.store.forget(record.id)
         for volume in made:
             await parts.volumes.remove(volume, force=True, users=lambda _: ())
         parts.store.clear(record.id)
         raise
     return record
+
+
+async def _commit(parts: Parts, record: Record) -> None:
+    """Over when this returns, also where a daemon that stops cuts it short: its thread goes on
+    and would write into what is being cleared away."""
+    committing = asyncio.ensure_future(asyncio.to_thread(parts.store.commit, record))
+    try:
+        await asyncio.shield(committing)
+    except asyncio.CancelledError:
+        await asyncio.wait([committing])
+        raise
 
 
 async def _with_volume(
