@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from tests.host import ROOT, Daemon, Host
 
@@ -57,6 +58,19 @@ class Project:
 
     def ids(self) -> dict[str, str]:
         return {name: str(row["Id"]) for name, row in self.containers().items()}
+
+    def clear(self) -> None:
+        """Take away what the project of this folder left on the engine, sooner than `down` does."""
+        label = f"com.docker.compose.project={self.folder.name}"
+        filters = quote(json.dumps({"label": [label]}))
+        _, rows = self.daemon.call("GET", f"/containers/json?all=1&filters={filters}")
+        assert isinstance(rows, list)
+        for row in rows:
+            self.daemon.call("DELETE", f"/containers/{row['Id']}?force=1&v=1")
+        filters = quote(json.dumps({"label": [label], "all": ["1"]}))
+        assert self.daemon.call("POST", f"/volumes/prune?filters={filters}")[0] == 200
+        filters = quote(json.dumps({"label": [label]}))
+        assert self.daemon.call("POST", f"/networks/prune?filters={filters}")[0] == 200
 
     def inspect(self, name: str) -> dict[str, object]:
         status, document = self.daemon.call("GET", f"/containers/{name}/json")

@@ -61,7 +61,7 @@ def fresh(place: Host, request: pytest.FixtureRequest) -> Iterator[Project]:
     name = re.sub(r"\W", "", request.node.name.removeprefix("test_"))[:40].rstrip("_")
     made = project(place, "", name, place.daemons[0])
     yield made
-    made("down", "--volumes", "--remove-orphans", "--timeout", "0")
+    made.clear()
 
 
 def own(made: Project) -> dict[str, str]:
