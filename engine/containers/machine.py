@@ -18,14 +18,13 @@ _LETTERS = {stat.S_IFCHR: "c", stat.S_IFBLK: "b", stat.S_IFIFO: "p"}
 _OWN_FOLDERS = ("/dev/pts", "/dev/shm", "/dev/fd", "/dev/mqueue", "/dev/console")
 
 
-def read_machine(*, cgroup_v2: bool) -> Machine:
+def read_machine() -> Machine:
     major, minor = platform.release().split(".")[:2]
     cpus = Path("/sys/devices/system/cpu")
     return Machine(
         cpus=os.cpu_count() or 1,
         bounding=capabilities.names(_bounding_set()),
         kernel=(int(major), int("".join(filter(str.isdigit, minor)))),
-        cgroup_v2=cgroup_v2,
         thermal_paths=tuple(sorted(str(path) for path in cpus.glob("cpu*/thermal_throttle"))),
     )
 

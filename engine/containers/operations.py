@@ -99,7 +99,7 @@ class Containers:
             networks=networks,
             events=events,
             store=Store(data_root / "containers"),
-            machine=read_machine(cgroup_v2=hierarchy.is_v2),
+            machine=read_machine(),
             hierarchy=hierarchy,
             boot_id=boot_id(),
             exec_root=exec_root / "containers",

@@ -56,7 +56,6 @@ class Machine:
     cpus: int
     bounding: tuple[str, ...]  # capabilities that the engine itself may hand on
     kernel: tuple[int, int]
-    cgroup_v2: bool
     thermal_paths: tuple[str, ...] = ()  # existing /sys/devices/system/cpu/cpuN/thermal_throttle
 
 
@@ -263,16 +262,16 @@ def _namespaces(host: HostConfig, machine: Machine, around: Surroundings) -> lis
         found.append({"type": "ipc"})
     if host.uts_mode != "host":
         found.append({"type": "uts"})
-    if has_private_cgroups(host, machine):
+    if has_private_cgroups(host):
         found.append({"type": "cgroup"})
     return found
 
 
-def has_private_cgroups(host: HostConfig, machine: Machine) -> bool:
-    """Docker's default: private on v2, the host's on v1."""
+def has_private_cgroups(host: HostConfig) -> bool:
+    """Private by default, on v1 too, where Docker shows a container the host's paths."""
     if host.cgroupns_mode:
         return host.cgroupns_mode == "private"
-    return machine.cgroup_v2 and not host.privileged
+    return not host.privileged
 
 
 def _has_open_paths(host: HostConfig) -> bool:

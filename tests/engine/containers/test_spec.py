@@ -12,7 +12,7 @@ from engine.containers.spec import (
 )
 from engine.runtime import capabilities
 
-MACHINE = Machine(4, capabilities.NAMES, (6, 1), cgroup_v2=True)
+MACHINE = Machine(4, capabilities.NAMES, (6, 1))
 
 
 def record(host: HostConfig | None = None, **config: object) -> Record:
