@@ -156,7 +156,8 @@ async def test_input_stays_open_for_the_next_client_unless_once(lab: Laboratory)
 
 
 async def test_terminal(lab: Laboratory) -> None:
-    script = "tty; ls -l /dev/console | cut -c1; stty size; read line < /dev/tty; echo got $line; stty size"
+    script = "tty; ls -l /dev/console | cut -c1; stty size; "
+    script += "read line < /dev/tty; echo got $line; stty size"
     shim = await lab.launch(lab.request("sh", "-c", script, terminal=True, open_stdin=True))
     reader, writer = await shim.attach(stdin=True, stdout=True, stderr=True)
     await shim.go()
@@ -195,7 +196,9 @@ async def test_exec_joins_everything(lab: Laboratory) -> None:
 
 async def test_exec_with_terminal_and_input(lab: Laboratory) -> None:
     shim = await lab.start("sleep", "100")
-    request = exec_request("sh", "-c", "tty; read x < /dev/tty; echo $x", terminal=True, attach_stdin=True)
+    request = exec_request(
+        "sh", "-c", "tty; read x < /dev/tty; echo $x", terminal=True, attach_stdin=True
+    )
     process = await shim.exec(request)
     assert process.reader is not None
     assert process.writer is not None
