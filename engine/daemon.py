@@ -32,6 +32,11 @@ from engine.volumes.operations import Volumes
 
 log = logging.getLogger(__name__)
 
+# In the order in which they can be removed.
+OWN_FOLDERS = (
+    *("images/blobs/sha256", "images/blobs", "images/layers", "images/empty", "images/tmp"),
+    *("images", "networks", "volumes", "containers", ""),
+)
 RECORD = "engine.json"  # in the exec root, for `pyengine status` and `stop`
 
 
@@ -139,10 +144,11 @@ def remove_own_log(folder: Path) -> None:
 
 
 def remove_empty(folder: Path) -> None:
-    """Remove `folder` and what is in it, as far as it is made of empty folders."""
-    for path, _, _ in os.walk(folder, topdown=False):
-        with contextlib.suppress(OSError):  # something is in it: it stays
-            os.rmdir(path)
+    """Remove `folder` and our own in it, where they are empty. Never what is inside of volumes,
+    containers and layers: an empty folder there is somebody's data."""
+    for name in OWN_FOLDERS:
+        with contextlib.suppress(OSError):  # it isn't there, or something is in it: it stays
+            os.rmdir(folder / name)
 
 
 def describe(settings: Settings) -> dict[str, object]:

@@ -64,6 +64,24 @@ def test_after_a_stop_without_containers_nothing_is_left(host: Host) -> None:
     host.daemons.clear()
 
 
+def test_a_stop_takes_no_empty_folder_of_anybody_else(host: Host) -> None:
+    """Volumes without content, containers that wrote nothing, or only folders."""
+    daemon = host.daemon()
+    daemon.call("POST", "/volumes/create", {"Name": "vol"})
+    body = {"Image": "rootfs:/", "Cmd": ["true"], "HostConfig": {"Binds": ["vol:/vol"]}}
+    assert daemon.call("POST", "/containers/create?name=fresh", body)[0] == 201
+    run_container(daemon, "ended", "mkdir", "/srv/folder")
+    daemon.call("POST", "/containers/ended/wait")
+    before = {path for path in daemon.data_root.rglob("*") if path.is_dir()}
+    assert any(path.name == "folder" for path in before)
+    assert daemon.stop() == 0
+    kept = {path for path in before if "images" not in path.parts}
+    assert {path for path in kept if not path.is_dir()} == set()
+    daemon = host.daemon()
+    assert daemon.call("POST", "/containers/fresh/start") == (204, None)
+    assert daemon.call("POST", "/containers/ended/start") == (204, None)
+
+
 def test_its_own_log_goes_with_an_empty_exec_root(host: Host) -> None:
     folder = host.folder / "exec"
     folder.mkdir(mode=0o711)
