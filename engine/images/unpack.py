@@ -330,6 +330,8 @@ class _Unpacker:
                 os.unlink(parts[end - 1], dir_fd=above)
                 os.mkdir(parts[end - 1], 0o755, dir_fd=above)
                 os.setxattr(f"/proc/self/fd/{above}/{parts[end - 1]}", OPAQUE, b"y")
+            # mkdir heeds the engine's umask; in a container others have to get through.
+            os.fchmod(self._open(parts[:end]), 0o755)
             self._result.implied.append("/".join(parts[:end]))
         return self._open(parts)
 

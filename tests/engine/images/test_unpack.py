@@ -228,6 +228,17 @@ def test_deep_paths_are_walked(root: Path) -> None:
     assert not root.exists()
 
 
+def test_folders_that_are_not_described_can_be_entered(root: Path) -> None:
+    before = os.umask(0o077)  # as the engine has it
+    try:
+        unpack([entry("deep/er/file", b"x")], root)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((root / name).stat().st_mode) for name in ("deep", "deep/er")] == [
+        0o755, 0o755,
+    ]  # fmt: skip
+
+
 def test_a_path_that_is_too_deep_is_refused(root: Path) -> None:
     with pytest.raises(InvalidRequest, match="folders deep"):
         unpack([entry("d/" * 5000 + "f")], root)
