@@ -42,7 +42,7 @@ async def create_container(
     warnings = check(parts, request)
     image = parts.images.resolve(request.config.image)
     host = with_defaults(request.host)
-    container_id = new_id()
+    container_id = parts.spawner.take_id() or new_id()
     config = merged_config(request.config, image)
     config = replace(config, hostname=_hostname(parts, request, container_id))
     command = (*(config.entrypoint or ()), *(config.cmd or ()))

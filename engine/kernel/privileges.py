@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import struct
+from functools import cache
 
 from engine.kernel.libc import KernelError, check, function, system_call
 
@@ -50,6 +51,7 @@ def clear_parent_death_signal() -> None:
     _control(_PR_SET_PDEATHSIG, 0, name="PR_SET_PDEATHSIG")
 
 
+@cache
 def last_capability() -> int:
     """The highest capability this kernel knows."""
     with open("/proc/sys/kernel/cap_last_cap") as stream:

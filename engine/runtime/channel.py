@@ -72,10 +72,3 @@ def write_document(content: bytes) -> int:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def read_document(descriptor: int) -> bytes:
-    """The content of a memory file, which is then closed."""
-    with open(descriptor, "rb", buffering=0) as stream:
-        stream.seek(0)
-        return stream.read()

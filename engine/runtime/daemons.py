@@ -104,9 +104,10 @@ class Daemons:
         self._connected.remove(daemon)
         self._poller.forget(daemon.descriptor)
         daemon.empty()
-        daemon.connection.close()
         if not self._connected:
+            # First: who waits for our end of the connection to close waits for this, too.
             self._on_all_left()
+        daemon.connection.close()
 
 
 def user_of(connection: socket.socket) -> int:

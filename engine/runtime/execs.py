@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from engine.kernel import process
-from engine.runtime import channel, join, sequence
+from engine.runtime import channel, join
 from engine.runtime.cgroup_tree import Cgroup
 from engine.runtime.channel import Message
+from engine.runtime.orders import read_shims_part, read_steps
 from engine.runtime.poller import READABLE, Poller
 from engine.runtime.starting import Starting
 from engine.runtime.stdio import Pipes, Stdio, wanted
@@ -38,15 +39,10 @@ class Execs:
         self,
         poller: Poller,
         cgroup: Cgroup,
-        *,
-        container_id: str,
-        last_capability: int,
         broadcast: Callable[[Mapping[str, object]], None],
     ) -> None:
         self._poller = poller
         self._cgroup = cgroup
-        self._container_id = container_id
-        self._last_capability = last_capability
         self._broadcast = broadcast
         self._running: dict[str, Exec] = {}
 
@@ -54,14 +50,14 @@ class Execs:
         """The pty of one; KeyError if it has ended."""
         return self._running[key].stdio.terminal
 
-    def start(self, request: Mapping[str, object], container: int, reply: Reply) -> None:
-        """Start what `request` asks for beside the process behind the pidfd `container`."""
-        spec = cast("Mapping[str, object]", request["process"])
-        terminal = bool(spec.get("terminal"))
+    def start(self, orders: int, container: int, reply: Reply) -> None:
+        """Start what the daemon's `orders` are for beside the process behind the pidfd
+        `container`."""
+        request = read_shims_part(orders)
         key = cast(str, request["key"])
         pipes = (
             None
-            if terminal
+            if request["terminal"]
             else Pipes(
                 stdin=bool(request["stdin"]),
                 stdout=bool(request["stdout"]),
@@ -70,18 +66,11 @@ class Execs:
         )
         ours, theirs = channel.pair()
         joiner = join.start(
-            lambda: sequence.exec_sequence(
-                spec,
-                container_id=self._container_id,
-                user=cast(str, request["user"]),
-                groups=tuple(cast("list[str]", request["groups"])),
-                seccomp=bytes.fromhex(cast(str, request["seccomp"])),
-                last_capability=self._last_capability,
-            ),
+            lambda: read_steps(orders),
             Place(theirs, self._cgroup),
-            pipes.theirs if pipes else None,
+            pipes.theirs if pipes else (),
             container=container,
-            oom_score=cast(int, spec.get("oomScoreAdj") or 0),
+            oom_score=cast(int, request["oom_score"]),
         )
         theirs.close()
         stdio = Stdio(

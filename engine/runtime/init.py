@@ -1,6 +1,8 @@
 """In the child: walk the steps and become the payload, or say why not and end.
 
 Runs between clone3 and execve in a fork of the shim; imports nothing more, raises nothing.
+Which steps, a container's first process learns by a message: so it can be there, in its
+namespaces and its cgroup, before anybody knows what it is to become.
 """
 
 import os
@@ -11,35 +13,34 @@ from typing import NoReturn
 from engine.kernel import privileges, process, procfs
 from engine.kernel.libc import KernelError
 from engine.runtime import channel, payload
-from engine.runtime.sequence import SpecError
-from engine.runtime.steps import Place, Refused, Step
+from engine.runtime.steps import EnterCgroup, Place, Refused, Step
 
-# Steps are made where they are walked: what that costs in memory goes with execve, while the
+# Steps are read where they are walked: what that costs in memory goes with execve, while the
 # shim, which lives on, stays small.
 Plan = Callable[[], Sequence[Step]]
 
 
-def become(plan: Plan, place: Place, stdio: tuple[int, int, int] | None) -> NoReturn:
+def become(plan: Plan, place: Place) -> NoReturn:
     """Never returns: either this process is another program afterwards, or it is no more."""
     code = 1
     try:
         os.setsid()
         os.umask(0)  # modes are given in full until the payload's own umask is set
-        if stdio is not None:
-            for number, descriptor in enumerate(stdio):
-                os.dup2(descriptor, number)
         for step in plan():
             _run(step, place)
     except Refused as refused:
         code = refused.code
         _report(place, str(refused), code)
-    except SpecError as error:
-        code = 128
-        _report(place, str(error), code)
     except BaseException as error:  # noqa: BLE001 - the end of this process; the text is its log
         _report(place, f"{type(error).__name__}: {error}", code)
     finally:
         os._exit(code)
+
+
+def use_stdio(descriptors: Sequence[int]) -> None:
+    """None of them: a terminal will be opened."""
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
 
 
 def _run(step: Step, place: Place) -> None:
@@ -123,12 +124,14 @@ def with_reaper(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 
 def start(
-    plan: Plan,
     place: Place,
-    stdio: tuple[int, int, int] | None,
+    read_steps: Callable[[int], Sequence[Step]],
     flags: int,
+    *,
+    warm_up: Callable[[], None] | None = None,
 ) -> process.Child:
-    """A child in new namespaces and in the container's cgroup that walks the plan's steps."""
+    """A child in new namespaces and in the container's cgroup. It waits for a message with the
+    descriptors of its orders and of its stdio; `warm_up` is what it does until then."""
     group = place.cgroup.unified_fd()
     try:
         child = process.clone3(flags, cgroup=group)
@@ -136,5 +139,29 @@ def start(
         if group >= 0:
             os.close(group)
     if child.pid == 0:
-        become(plan, place, stdio)
+        become(lambda: _await_orders(place, read_steps, warm_up), place)
     return child
+
+
+def _await_orders(
+    place: Place,
+    read_steps: Callable[[int], Sequence[Step]],
+    warm_up: Callable[[], None] | None,
+) -> Sequence[Step]:
+    _run(EnterCgroup(), place)
+    # Of the shim's: with its end of our own connection open here, its death would not be seen.
+    kept = place.supervisor.fileno()
+    if kept > 3:
+        process.close_range(3, kept - 1)
+    process.close_range(kept + 1)
+    if warm_up is not None:
+        warm_up()
+    message = channel.receive(place.supervisor)
+    if message is None:
+        os._exit(1)
+    orders, *stdio = message.descriptors
+    use_stdio(stdio)
+    walked = read_steps(orders)
+    for descriptor in message.descriptors:
+        os.close(descriptor)
+    return walked

@@ -23,7 +23,7 @@ _ALL = (
 def start(
     plan: init.Plan,
     place: Place,
-    stdio: tuple[int, int, int] | None,
+    stdio: tuple[int, ...],
     *,
     container: int,
     oom_score: int,
@@ -47,7 +47,7 @@ def start(
 def _join(
     plan: init.Plan,
     place: Place,
-    stdio: tuple[int, int, int] | None,
+    stdio: tuple[int, ...],
     container: int,
     oom_score: int,
 ) -> None:
@@ -60,7 +60,8 @@ def _join(
         child = process.clone3(reparent=True)
         if child.pid == 0:
             place.root = mount.open_by_name("/", os.O_PATH | os.O_DIRECTORY)
-            init.become(plan, place, stdio)
+            init.use_stdio(stdio)
+            init.become(plan, place)
         channel.send(place.supervisor, {"state": "joined", "pid": child.pid}, (child.pidfd,))
     except OSError as error:
         text = f"cannot join the container: {error}"

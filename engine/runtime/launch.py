@@ -2,22 +2,23 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import cast
 
 from engine.errors import Failure
 from engine.kernel import privileges
 from engine.oci.rootfs import Rootfs
-from engine.runtime import channel, interpreter, remains, shim
+from engine.runtime import channel, init, interpreter, orders, remains, sequence, shim
 from engine.runtime.remains import ExitStatus, exit_status, read_exit
+from engine.runtime.spares import Spare, Spares, clear
+from engine.runtime.steps import Step
 
 __all__ = [
     "ExecProcess",
@@ -36,6 +37,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 _KILLED = 137
+_NOT_STARTED = 128
 
 
 class StartFailed(Failure):
@@ -122,6 +124,7 @@ class Spawner:
         self._connection: socket.socket | None = None
         self._pid = 0
         self._lock = asyncio.Lock()
+        self._spares = Spares(self._fork)
 
     @classmethod
     async def start(cls) -> "Spawner":
@@ -138,10 +141,28 @@ class Spawner:
     def pid(self) -> int:
         return self._pid
 
+    def take_id(self) -> str:
+        """The id for a container that is about to be made and started soon: a start by the id
+        of a spare is shorter. "" if there is no spare now."""
+        return self._spares.take_id()
+
     async def launch(self, request: LaunchRequest) -> "Shim":
         """Returns when the container's namespaces exist. Raises StartFailed."""
-        document = channel.write_document(json.dumps(self._body(request)).encode())
         try:
+            shims_part = self._shims_part(request)
+            walked = self._steps(request)
+        except sequence.SpecError as error:
+            raise StartFailed(_start_text(str(error)), _NOT_STARTED) from error
+        document = orders.write(shims_part, walked)
+        try:
+            spare = await self._spares.take(shims_part)
+            if spare is not None:
+                try:
+                    return await self._launch_spare(request, spare, shims_part, walked)
+                except Lost:
+                    log.warning("what was prepared for container %s is gone", spare.id)
+                    await clear(spare)
+            os.makedirs(request.exec_dir, 0o700, exist_ok=True)
             for attempt in (1, 2):
                 try:
                     return await self._launch(request, document)
@@ -151,19 +172,41 @@ class Spawner:
                         raise
         finally:
             os.close(document)
+            self._spares.replenish()
         raise AssertionError("unreachable")
 
     async def close(self) -> None:
         """The spawner goes; shims and containers stay."""
+        await self._spares.close()
         async with self._lock:
             self._end()
             os.close(self._interpreter)
 
+    async def _launch_spare(
+        self,
+        request: LaunchRequest,
+        spare: Spare,
+        shims_part: dict[str, object],
+        walked: Sequence[Step],
+    ) -> "Shim":
+        resources = cast("dict[str, object]", shims_part["resources"])
+        left = {key: value for key, value in resources.items() if key != "devices"}
+        document = orders.write({**shims_part, "resources": left}, walked)
+        handle = Shim(spare.connection, request.container_id, request.exec_dir)
+        try:
+            await handle._send({"id": 0, "call": "launch"}, (document,))
+            await handle._launched()
+        except BaseException:
+            handle._close()
+            raise
+        finally:
+            os.close(document)
+        return handle
+
     async def _launch(self, request: LaunchRequest, document: int) -> "Shim":
         ours, theirs = channel.pair()
         try:
-            async with self._lock:
-                await self._send(document, theirs.fileno())
+            await self._send(document, theirs.fileno())
         except BaseException:
             ours.close()
             raise
@@ -177,19 +220,28 @@ class Spawner:
             raise
         return handle
 
+    async def _fork(self, shims_part: Mapping[str, object], connection: socket.socket) -> None:
+        """A shim that does its part of the orders at the other end of `connection`."""
+        document = orders.write(shims_part, ())
+        try:
+            await self._send(document, connection.fileno())
+        finally:
+            os.close(document)
+
     async def _send(self, document: int, connection: int) -> None:
-        for _ in range(2):
-            if self._connection is None:
-                await self._spawn()
-            assert self._connection is not None
-            try:
-                await _when_writable(
-                    self._connection, channel.encode({"launch": True}), (document, connection)
-                )
-                return
-            except OSError as error:
-                log.warning("the spawner %d is gone (%s): starting another", self._pid, error)
-                self._end()
+        async with self._lock:
+            for _ in range(2):
+                if self._connection is None:
+                    await self._spawn()
+                assert self._connection is not None
+                try:
+                    await _when_writable(
+                        self._connection, channel.encode({"launch": True}), (document, connection)
+                    )
+                    return
+                except OSError as error:
+                    log.warning("the spawner %d is gone (%s): starting another", self._pid, error)
+                    self._end()
         raise Failure("cannot start a container: the spawner ends again and again")
 
     async def _spawn(self) -> None:
@@ -232,23 +284,38 @@ class Spawner:
                 os.waitpid(self._pid, 0)
             self._pid = 0
 
-    def _body(self, request: LaunchRequest) -> dict[str, object]:
+    def _shims_part(self, request: LaunchRequest) -> dict[str, object]:
+        linux = cast("Mapping[str, object]", request.spec.get("linux") or {})
+        process = cast("Mapping[str, object]", request.spec.get("process") or {})
+        enclosure = sequence.enclosure(request.spec)
         return {
+            "spare": False,
             "container_id": request.container_id,
-            "spec": request.spec,
-            "seccomp": request.seccomp.hex(),
-            "user": request.user,
-            "groups": request.groups,
-            "rootfs": asdict(request.rootfs),
             "exec_dir": request.exec_dir,
-            "log": asdict(request.log),
-            "open_stdin": request.open_stdin,
-            "stdin_once": request.stdin_once,
-            "init": request.init,
+            "cgroup": linux["cgroupsPath"],
+            "resources": linux.get("resources") or {},
+            "namespaces": enclosure.new,
+            "pid_namespace": enclosure.pid,
             "own_network": request.own_network,
             "dns": request.dns,
-            "last_capability": self._last_capability,
+            "log": asdict(request.log),
+            "terminal": bool(process.get("terminal")),
+            "open_stdin": request.open_stdin,
+            "stdin_once": request.stdin_once,
         }
+
+    def _steps(self, request: LaunchRequest) -> Sequence[Step]:
+        walked = sequence.container_sequence(
+            request.spec,
+            container_id=request.container_id,
+            rootfs=request.rootfs,
+            hook=request.exec_dir,
+            user=request.user,
+            groups=request.groups,
+            seccomp=request.seccomp,
+            last_capability=self._last_capability,
+        )
+        return init.with_reaper(walked) if request.init else walked
 
 
 # --- a shim -----------------------------------------------------------------------------------
@@ -345,17 +412,26 @@ class Shim:
         """Run another process inside. Raises StartFailed."""
         self._number += 1
         key = f"{os.getpid()}-{time.monotonic_ns()}-{self._number}"
-        body = {
+        try:
+            walked = sequence.exec_sequence(
+                request.process,
+                container_id=self.container_id,
+                user=request.user,
+                groups=request.groups,
+                seccomp=request.seccomp,
+                last_capability=privileges.last_capability(),
+            )
+        except sequence.SpecError as error:
+            raise StartFailed(_exec_text(str(error)), _NOT_STARTED) from error
+        shims_part = {
             "key": key,
-            "process": request.process,
-            "user": request.user,
-            "groups": request.groups,
-            "seccomp": request.seccomp.hex(),
+            "terminal": bool(request.process.get("terminal")),
+            "oom_score": request.process.get("oomScoreAdj") or 0,
             "stdin": request.attach_stdin,
             "stdout": request.attach_stdout,
             "stderr": request.attach_stderr,
         }
-        document = channel.write_document(json.dumps(body).encode())
+        document = orders.write(shims_part, walked)
         handle = ExecProcess(self, key)
         self._execs[key] = handle
         try:
@@ -431,11 +507,7 @@ class Shim:
         reply: asyncio.Future[channel.Message] = asyncio.get_running_loop().create_future()
         self._replies[number] = reply
         try:
-            encoded = channel.encode({"id": number, "call": call, **arguments})
-            try:
-                await _when_writable(self._connection, encoded, descriptors)
-            except OSError as error:
-                raise Lost(f"the container's shim is gone: {error}") from None
+            await self._send({"id": number, "call": call, **arguments}, descriptors)
             message = await reply
         finally:
             self._replies.pop(number, None)
@@ -443,6 +515,12 @@ class Shim:
             text, code = cast(str, message.body["error"]), cast(int, message.body["code"])
             raise StartFailed(text, code) if code else Failure(text)
         return message
+
+    async def _send(self, body: dict[str, object], descriptors: tuple[int, ...]) -> None:
+        try:
+            await _when_writable(self._connection, channel.encode(body), descriptors)
+        except OSError as error:
+            raise Lost(f"the container's shim is gone: {error}") from None
 
     def _on_readable(self) -> None:
         # All that is there: an exit must be known before the end of a stream is.

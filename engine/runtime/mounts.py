@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from engine.kernel import mount
 from engine.kernel.libc import AT_FDCWD, KernelError
-from engine.oci.rootfs import Rootfs
 from engine.runtime.steps import Place, Refused, Step
 
 
@@ -59,17 +58,19 @@ class MakePrivate(Step):
 class MountRoot(Step):
     """The overlay, at a directory that serves as a hook until the root is switched."""
 
-    rootfs: Rootfs
+    lowers: tuple[str, ...]
+    upper: str
+    work: str
     hook: str
 
     def describe(self) -> str:
-        return f"mount the root file system of {len(self.rootfs.lowers)} layers"
+        return f"mount the root file system of {len(self.lowers)} layers"
 
     def run(self, place: Place) -> None:
         # Names by descriptor are short (an option holds 255 bytes) and keep the host's paths
         # out of the container's mount table.
-        held = [mount.open_by_name(path) for path in self.rootfs.lowers]
-        held += [mount.open_by_name(path) for path in (self.rootfs.upper, self.rootfs.work)]
+        held = [mount.open_by_name(path) for path in self.lowers]
+        held += [mount.open_by_name(path) for path in (self.upper, self.work)]
         names = [f"/proc/self/fd/{descriptor}" for descriptor in held]
         hook = mount.open_by_name(self.hook)
         try:

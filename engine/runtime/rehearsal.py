@@ -6,16 +6,28 @@ again so that the pages that a start writes to are its own already. Both make a 
 most where a page fault is dear, and change nothing else.
 """
 
-import json
+import contextlib
 import os
-import socket
 
+from engine.kernel import mount, privileges
 from engine.oci.rootfs import Rootfs
-from engine.runtime import capabilities, channel, sequence
+from engine.runtime import (
+    capabilities,
+    channel,
+    hiding,
+    mounts,
+    nodes,
+    orders,
+    payload,
+    sequence,
+    users,
+)
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
+from engine.runtime.daemons import Daemons
 from engine.runtime.log_writer import Clock, LineBuffer, escape
-from engine.runtime.poller import READABLE, Poller
-from engine.runtime.steps import Place
+from engine.runtime.poller import Poller
+from engine.runtime.stdio import Pipes, Stdio
+from engine.runtime.steps import Place, Refused, Step
 
 _PATH = "/pycompose-rehearsal/none"
 
@@ -52,43 +64,82 @@ _SPEC = {
 }
 
 
-def rehearse(hierarchy: Hierarchy) -> None:
-    """The shim's part: what it does before it forks the container's first process."""
+def rehearse() -> None:
+    """The shim's part: what it does from its orders on, and for each line of output."""
     ours, theirs = channel.pair()
-    with ours, theirs:
-        request = json.dumps({"spec": _SPEC, "seccomp": bytes(4000).hex()}).encode()
-        channel.send(ours, {"launch": True}, (theirs.fileno(),))
-        message = channel.receive(theirs)
-        assert message is not None
-        os.close(message.descriptors[0])
-        spec = json.loads(channel.read_document(channel.write_document(request)))["spec"]
-        sequence.enclosure(spec)
-        Place(ours, Cgroup(hierarchy, _PATH))
-        _serve(theirs)
+    document = orders.write({"log": {"path": ""}, "resources": {}}, _WALKED)
+    poller = Poller()
+    daemons = Daemons(poller, lambda _, found: _close_all(found.descriptors), lambda: None)
+    daemon = daemons.add(theirs)
+    stdio = Stdio(poller, log=None, close_input_after_client=False, when_drained=lambda: None)
+    channel.send(ours, {"id": 0, "call": "none"}, (document,))
+    poller.at("soon", 0.0, lambda: None)
+    poller.turn()
+    orders.read_shims_part(document)
+    pipes = Pipes(stdin=False)
+    channel.send(ours, {"orders": True}, (document, *pipes.theirs))
+    pipes.close_theirs()
+    stdio.use_pipes(pipes.input, pipes.outputs)
+    daemons.broadcast({"event": "none", "pid": 1}, (document,))
+    message = channel.receive(ours)
+    assert message is not None
+    _close_all((*message.descriptors, *pipes.outputs, document))
     for text, _ in LineBuffer().feed(b'a "line"\nand another\n'):
         escape(text)
     Clock().stamp(0)
+    daemon.empty()
+    ours.close()
+    theirs.close()
+    poller.close()
 
 
 def rehearse_steps() -> None:
     """The first process's part, which it does in memory that goes with execve."""
-    walked = sequence.container_sequence(
-        _SPEC,
-        container_id="rehearsal",
-        rootfs=Rootfs(("/",), "/", "/", False),
-        hook="/",
-        user="",
-        groups=(),
-        seccomp=b"",
-        last_capability=40,
-    )
-    for step in walked:
+    document = orders.write({}, _WALKED)
+    for step in orders.read_steps(document):
         step.describe()
+    os.close(document)
 
 
-def _serve(connection: socket.socket) -> None:
-    poller = Poller()
-    poller.watch(connection.fileno(), READABLE, lambda _: None)
-    poller.at("soon", 0.0, lambda: None)
-    poller.turn()
-    poller.close()
+def rehearse_world() -> None:
+    """What can be tried of the steps themselves, on file systems that are attached nowhere."""
+    rehearse_steps()
+    privileges.set_capabilities(*privileges.get_capabilities())
+    users.resolve("", (), "root:x:0:0:root:/root:/bin/sh\n", "root:x:0:\n")
+    with contextlib.suppress(Refused):
+        payload.find_program("none", _PATH)
+    root = mount.make_filesystem("tmpfs", "tmpfs", (("mode", "755"),), 0)
+    supervisor, other = channel.pair()
+    with supervisor, other:
+        place = Place(supervisor, _NO_CGROUP, root=root)
+        for step in (*_devices(), hiding.ProtectPath("/none/x"), hiding.MaskPath("/none/y")):
+            step.run(place)
+        for path, is_folder in (("/proc/self", True), ("/etc/hosts", False)):
+            os.close(mounts.make_target(root, path, directory=is_folder))
+    tree = mount.clone_tree(root, "", recursive=False)
+    mount.mount_setattr(tree, set_attributes=mount.MOUNT_ATTR_NOSUID)
+    os.close(tree)
+    os.close(root)
+
+
+def _devices() -> list[Step]:
+    return [step for step in _WALKED if isinstance(step, nodes.MakeDevice | nodes.MakeLink)]
+
+
+def _close_all(descriptors: tuple[int, ...]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+_NO_CGROUP = Cgroup(Hierarchy((), ""), _PATH)
+
+_WALKED = sequence.container_sequence(
+    _SPEC,
+    container_id="rehearsal",
+    rootfs=Rootfs(("/",), "/", "/", False),
+    hook="/",
+    user="",
+    groups=(),
+    seccomp=bytes(4096),
+    last_capability=40,
+)

@@ -1,7 +1,8 @@
 """From an OCI runtime spec to the steps of a container's first process, in the order that works.
 
 Pure. The order, and why:
-  cgroup first, so that nothing of the container runs or allocates outside of its limits;
+  the cgroup was entered before (`init`), so that nothing of the container runs or allocates
+  outside of its limits;
   binds are taken while the host's mounts are still there, then all is cut off from the host;
   the mounts in list order (runtime-spec, config.md "Mounts"), then devices, sysctls, then what is
   read-only and last what is masked; the root is switched when nothing of the host is needed;
@@ -89,8 +90,10 @@ class Enclosure:
 
 def enclosure(spec: Mapping[str, object]) -> Enclosure:
     new, joined = _namespaces(_mapping(spec, "linux"))
-    # The cgroup namespace comes later: its root is the group that its maker is in.
-    return Enclosure(new & ~namespaces.CLONE_NEWCGROUP, joined.get("pid", ""))
+    # Two are made by steps: the mounts are those of the moment when they are taken, and the root
+    # of a cgroup namespace is the group that its maker is in.
+    later = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWCGROUP
+    return Enclosure(new & ~later, joined.get("pid", ""))
 
 
 def container_sequence(
@@ -119,7 +122,7 @@ def container_sequence(
         options.bind and posixpath.normpath(_text(entry, "destination")) == "/dev"
         for entry, options in listed
     )
-    before: list[Step] = [steps.EnterCgroup()]
+    before: list[Step] = [steps.NewMountNamespace()]
     if new & namespaces.CLONE_NEWCGROUP:
         before.append(steps.NewCgroupNamespace())
     before += [
@@ -139,7 +142,7 @@ def container_sequence(
         mounts.TakeNull(),
         *take,
         mounts.MakePrivate(),
-        mounts.MountRoot(rootfs, hook),
+        mounts.MountRoot(rootfs.lowers, rootfs.upper, rootfs.work, hook),
         *attach,
         *(_devices(linux) if own_dev else ()),
         *terminal,

@@ -15,22 +15,23 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NoReturn, cast
 
 from engine.errors import EngineError
 from engine.kernel import privileges, process, procfs
-from engine.oci.rootfs import Rootfs
-from engine.runtime import channel, daemons, init, refuge, sequence, visiting
+from engine.runtime import channel, daemons, init, refuge, visiting
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
 from engine.runtime.channel import Message
 from engine.runtime.daemons import Daemon, Daemons
 from engine.runtime.execs import Execs, Reply
 from engine.runtime.log_writer import LogWriter
+from engine.runtime.orders import read_shims_part, read_steps
 from engine.runtime.poller import READABLE, Poller
+from engine.runtime.rehearsal import rehearse, rehearse_world
 from engine.runtime.starting import CannotStart, Starting
 from engine.runtime.stdio import Pipes, Stdio, wanted
-from engine.runtime.steps import Place, Step
+from engine.runtime.steps import Place
 
 SOCKET = "shim.sock"
 RECORD = "shim.json"
@@ -38,37 +39,30 @@ EXIT = "exit.json"
 LOG = "shim.log"
 
 # What may go wrong in a start without being a mistake of ours.
-_EXPECTED = (OSError, CannotStart, sequence.SpecError, EngineError)
+_EXPECTED = (OSError, CannotStart, EngineError)
 
 
 class Shim:
+    """`orders` is the shim's part of them; with "spare" in it, that is what is known before a
+    container is: where it would be."""
+
     def __init__(
-        self, connection: socket.socket, request: Mapping[str, object], hierarchy: Hierarchy
+        self, connection: socket.socket, orders: Mapping[str, object], hierarchy: Hierarchy
     ) -> None:
         self.poller = Poller()
-        self.request = request
-        self.container_id = cast(str, request["container_id"])
-        self.spec = cast(Mapping[str, object], request["spec"])
-        self.linux = cast(Mapping[str, object], self.spec.get("linux") or {})
-        self.exec_dir = os.open(
-            cast(str, request["exec_dir"]), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        )
-        self.cgroup = Cgroup(hierarchy, cast(str, self.linux["cgroupsPath"]))
+        self.container_id = cast(str, orders["container_id"])
+        self.exec_path = cast(str, orders["exec_dir"])
+        self.exec_dir = -1
+        self.cgroup = Cgroup(hierarchy, cast(str, orders["cgroup"]))
         self.cgroup_made = False
-        self.last_capability = cast(int, request["last_capability"])
         self.daemons = Daemons(self.poller, self._answer, self.on_left)
         self.daemons.add(connection)
         self.listener: socket.socket | None = None
-        self.execs = Execs(
-            self.poller,
-            self.cgroup,
-            container_id=self.container_id,
-            last_capability=self.last_capability,
-            broadcast=self.daemons.broadcast,
-        )
+        self.execs = Execs(self.poller, self.cgroup, self.daemons.broadcast)
         self.pid = 0
         self.pidfd = -1
         self.starting: Starting | None = None
+        self.is_spare = False
         self.started = False
         self.go_reply: Reply | None = None
         self.went = False
@@ -77,91 +71,98 @@ class Shim:
         self.released = False
         self.mounts = -1
         self.network = -1
+        self.netlink: tuple[int, ...] = ()
         self.dns: tuple[int, ...] = ()
         self.oom = -1
-        log = cast(Mapping[str, object], request["log"])
-        path = cast(str, log["path"])
         self.stdio = Stdio(
-            self.poller,
-            log=LogWriter(path, cast(int, log["max_size"]), cast(int, log["max_file"]))
-            if path
-            else None,
-            close_input_after_client=bool(request["stdin_once"]),
-            when_drained=self.on_drained,
+            self.poller, log=None, close_input_after_client=False, when_drained=self.on_drained
         )
 
     # --- beginning ------------------------------------------------------------------------
 
-    def launch(self) -> None:
-        for name in (EXIT, RECORD, SOCKET):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=self.exec_dir)
-        process_spec = cast(Mapping[str, object], self.spec.get("process") or {})
-        enclosure = sequence.enclosure(self.spec)
-        self.cgroup.create(cast(Mapping[str, object], self.linux.get("resources") or {}))
-        self.cgroup_made = True
-        terminal = bool(process_spec.get("terminal"))
-        ours, theirs = channel.pair()
-        place = Place(theirs, self.cgroup)
-        pipes = None if terminal else Pipes(stdin=bool(self.request["open_stdin"]))
-        with visiting.joined_pid(enclosure.pid):
-            child = init.start(self._plan, place, pipes.theirs if pipes else None, enclosure.new)
-        theirs.close()
-        self.pid, self.pidfd = child.pid, child.pidfd
+    def prepare(self, orders: Mapping[str, object]) -> None:
+        """All that can be done before it is known what is to run: for a spare."""
+        self.is_spare = True
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self.exec_path, 0o700)
+        self._be_born(orders, warm_up=rehearse_world)
+        rehearse()
+
+    def launch(self, orders: Mapping[str, object], document: int) -> None:
+        if self.pid == 0:
+            self._be_born(orders)
+        elif orders["resources"]:
+            self.cgroup.update(cast("Mapping[str, object]", orders["resources"]))
+        starting = self.starting
+        assert starting is not None
+        pipes = None if orders["terminal"] else Pipes(stdin=bool(orders["open_stdin"]))
+        try:
+            beside = (document, *pipes.theirs) if pipes else (document,)
+            channel.send(starting.connection, {"orders": True}, beside)
+        except BrokenPipeError:
+            if self.is_spare:
+                self.undo()  # it was killed while it waited: the daemon starts another
+            # It may have said why.
+            starting.drain(self._init_says)
+            raise starting.failure or CannotStart("the process ended at once") from None
+        self.is_spare = False
+        log = cast("Mapping[str, object]", orders["log"])
+        if path := cast(str, log["path"]):
+            size, count = cast(int, log["max_size"]), cast(int, log["max_file"])
+            self.stdio.log = LogWriter(path, size, count)
+        self.stdio.close_input_after_client = bool(orders["stdin_once"])
         if pipes is not None:
             pipes.close_theirs()
             self.stdio.use_pipes(pipes.input, pipes.outputs)
-        self.starting = Starting(ours)
-        self.poller.watch(ours.fileno(), READABLE, lambda _: self.on_starting())
-        self.poller.watch(self.pidfd, READABLE, lambda _: self.on_exit())
-        try:
-            self._hold_namespaces()
-        except (FileNotFoundError, ProcessLookupError):
-            # It ended already, and has said why.
-            self.starting.drain(self._init_says)
-            raise self.starting.failure or CannotStart("the process ended at once") from None
-        self._listen()
-        self._record()
+        if not orders["dns"]:
+            _close_all(self.dns)
+            self.dns = ()
         descriptors = self._sockets() if self.network >= 0 else ()
         self.daemons.broadcast({"event": "launched", **self._identity()}, descriptors)
         _close_all(descriptors[1:3])
+
+    def _be_born(
+        self, orders: Mapping[str, object], warm_up: Callable[[], None] | None = None
+    ) -> None:
+        """The cgroup and in it a first process that waits for its orders; what the kernel is to
+        tell of it; its network namespace, if it has one of its own."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        self.exec_dir = os.open(self.exec_path, flags)
+        for name in (EXIT, RECORD, SOCKET):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self.exec_dir)
+        self.cgroup.create(cast("Mapping[str, object]", orders["resources"]))
+        self.cgroup_made = True
+        ours, theirs = channel.pair()
+        place = Place(theirs, self.cgroup)
+        with visiting.joined_pid(cast(str, orders["pid_namespace"])):
+            namespaces = cast(int, orders["namespaces"])
+            child = init.start(place, read_steps, namespaces, warm_up=warm_up)
+        theirs.close()
+        self.pid, self.pidfd = child.pid, child.pidfd
+        self.starting = Starting(ours)
+        self.poller.watch(ours.fileno(), READABLE, lambda _: self.on_starting())
+        self.poller.watch(self.pidfd, READABLE, lambda _: self.on_exit())
+        if orders["own_network"]:
+            self._hold_network(dns=bool(orders["dns"]))
+        self._listen()
+        self._record()
         self._watch_oom()
 
-    def _plan(self) -> Sequence[Step]:
-        root = cast(Mapping[str, object], self.request["rootfs"])
-        steps = sequence.container_sequence(
-            self.spec,
-            container_id=self.container_id,
-            rootfs=Rootfs(
-                tuple(cast("list[str]", root["lowers"])),
-                cast(str, root["upper"]),
-                cast(str, root["work"]),
-                bool(root["read_only"]),
-            ),
-            hook=cast(str, self.request["exec_dir"]),
-            user=cast(str, self.request["user"]),
-            groups=tuple(cast("list[str]", self.request["groups"])),
-            seccomp=bytes.fromhex(cast(str, self.request["seccomp"])),
-            last_capability=self.last_capability,
-        )
-        return init.with_reaper(steps) if self.request["init"] else steps
-
-    def _hold_namespaces(self) -> None:
-        # While the shim holds it, the end of the container does not wait for the overlay's
-        # file system to be synced, which unmounting does.
-        self.mounts = os.open(f"/proc/{self.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        if not self.request["own_network"]:
-            return
+    def _hold_network(self, *, dns: bool) -> None:
         self.network = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         with visiting.in_network(self.network):
             visiting.raise_loopback()
-            if self.request["dns"]:
+            if dns:
                 self.dns = visiting.dns_sockets()
+            self.netlink = visiting.netlink_sockets()
 
     def _sockets(self) -> tuple[int, ...]:
         """Descriptors in the order of launch.NetworkSockets; the two netlink ones are new."""
-        with visiting.in_network(self.network):
-            netlink = visiting.netlink_sockets()
+        netlink, self.netlink = self.netlink, ()
+        if not netlink:
+            with visiting.in_network(self.network):
+                netlink = visiting.netlink_sockets()
         return (self.network, *netlink, *self.dns)
 
     def _listen(self) -> None:
@@ -213,6 +214,21 @@ class Shim:
             self.daemons.tell(daemon, {"event": "hello", **self._identity()})
         else:
             connection.close()
+
+    def call_launch(self, message: Message, reply: Reply) -> None:
+        document = message.descriptors[0]
+        self.undertake(lambda: self.launch(read_shims_part(document), document))
+
+    def undertake(self, beginning: Callable[[], None]) -> None:
+        """Begin as a daemon asks, or tell it why not and end."""
+        try:
+            beginning()
+        except BaseException as error:  # noqa: BLE001 - undone and told
+            if not isinstance(error, _EXPECTED):
+                self.complain(traceback.format_exc())
+            text, code = reason(error)
+            refusal: dict[str, object] = {"event": "failed", "error": text, "code": code}
+            self.undo_before(lambda: self.daemons.broadcast(refusal))
 
     def on_left(self) -> None:
         if not self.went and self.pid:
@@ -292,8 +308,7 @@ class Shim:
     def call_exec(self, message: Message, reply: Reply) -> None:
         if self.status is not None or not self.started:
             raise CannotStart("the container is not running")
-        request = json.loads(channel.read_document(os.dup(message.descriptors[0])))
-        self.execs.start(request, self.pidfd, reply)
+        self.execs.start(message.descriptors[0], self.pidfd, reply)
 
     def call_release(self, message: Message, reply: Reply) -> None:
         if self.exit is None:
@@ -305,6 +320,8 @@ class Shim:
     # --- the container's life -------------------------------------------------------------
 
     def on_starting(self) -> None:
+        if self.is_spare:
+            self.undo()  # it ended, or could not even enter its cgroup
         starting = self.starting
         assert starting is not None
         starting.drain(self._init_says)
@@ -318,6 +335,11 @@ class Shim:
     def _init_says(self, message: Message) -> None:
         if message.body["state"] == "terminal":
             self.stdio.use_terminal(message.descriptors[0])
+        elif message.body["state"] == "ready":
+            # While the shim holds it, the end of the container does not wait for the overlay's
+            # file system to be synced, which unmounting does.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                self.mounts = os.open(f"/proc/{self.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
     def _conclude_start(self) -> None:
         """Answer `go`: the payload runs, or why it does not. Then nothing of it stays."""
@@ -341,6 +363,8 @@ class Shim:
         self.status = process.reap(self.pidfd)
         if self.status is None:
             return
+        if self.is_spare:
+            self.undo()
         self.poller.forget(self.pidfd)
         starting = self.starting
         assert starting is not None
@@ -390,6 +414,8 @@ class Shim:
     def _close_network(self) -> None:
         _close_all(self.dns)
         self.dns = ()
+        _close_all(self.netlink)
+        self.netlink = ()
         if self.network >= 0:
             os.close(self.network)
             self.network = -1
@@ -416,6 +442,10 @@ class Shim:
             for name in (SOCKET, RECORD):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=self.exec_dir)
+        if self.is_spare:
+            # For a start it is the daemon's.
+            with contextlib.suppress(OSError):
+                os.rmdir(self.exec_path)
         refuge.leave(self.cgroup.hierarchy)
 
     def undo_before(self, tell: Callable[[], None]) -> NoReturn:
@@ -455,6 +485,7 @@ class Shim:
 
 
 _CALLS: Mapping[str, Callable[[Shim, Message, Reply], None]] = {
+    "launch": Shim.call_launch,
     "go": Shim.call_go,
     "kill": Shim.call_kill,
     "kill_all": Shim.call_kill_all,
@@ -489,30 +520,10 @@ def write_document(directory: int, name: str, document: object, *, durable: bool
 
 
 def main(connection: socket.socket, document: int, hierarchy: Hierarchy) -> NoReturn:
-    """In the fork of the spawner: be the shim of the container that `document` asks for."""
-    try:
-        os.setsid()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        request = json.loads(channel.read_document(document))
-        identifier = request["container_id"]
-        privileges.set_name("pycompose-shim")
-        procfs.set_command_line(f"pycompose-shim {identifier}")
-        shim = Shim(connection, request, hierarchy)
-        # Not the daemon's: whoever reads that waits for its end, which we outlive.
-        for descriptor in (1, 2):
-            os.dup2(0, descriptor)
-    except BaseException as error:  # noqa: BLE001 - the end of this process
-        _refuse(connection, error)
-        os._exit(1)
-    try:
-        shim.launch()
-    except BaseException as error:  # noqa: BLE001 - undone and told
-        if not isinstance(error, _EXPECTED):
-            shim.complain(traceback.format_exc())
-        failed = error
-        shim.undo_before(lambda: _refuse(connection, failed))
+    """In the fork of the spawner: be the shim of the container that `document` asks for, or of
+    one that may come."""
+    shim = _begin(connection, document, hierarchy)
+    os.close(document)
     try:
         shim.serve()
     except BaseException:  # noqa: BLE001 - its log is all that can be had
@@ -521,11 +532,36 @@ def main(connection: socket.socket, document: int, hierarchy: Hierarchy) -> NoRe
         os._exit(1)
 
 
-def _refuse(connection: socket.socket, error: BaseException) -> None:
+def _begin(connection: socket.socket, document: int, hierarchy: Hierarchy) -> Shim:
+    try:
+        os.setsid()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        orders = read_shims_part(document)
+        identifier = orders["container_id"]
+        privileges.set_name("pycompose-shim")
+        procfs.set_command_line(f"pycompose-shim {identifier}")
+        shim = Shim(connection, orders, hierarchy)
+        # Not the daemon's: whoever reads that waits for its end, which we outlive.
+        for descriptor in (1, 2):
+            os.dup2(0, descriptor)
+    except BaseException as error:  # noqa: BLE001 - the end of this process
+        text, code = reason(error)
+        with contextlib.suppress(OSError):
+            connection.setblocking(True)
+            channel.send(connection, {"event": "failed", "error": text, "code": code})
+        os._exit(1)
+    if orders["spare"]:
+        shim.undertake(lambda: shim.prepare(orders))
+    else:
+        shim.undertake(lambda: shim.launch(orders, document))
+    return shim
+
+
+def reason(error: BaseException) -> tuple[str, int]:
+    """Text and exit code for whoever asked."""
     text = str(error) or type(error).__name__
     if not isinstance(error, _EXPECTED):
         text = f"{type(error).__name__}: {error}"
-    with contextlib.suppress(OSError):
-        connection.setblocking(True)
-        code = error.code if isinstance(error, CannotStart) else 128
-        channel.send(connection, {"event": "failed", "error": text, "code": code})
+    return text, error.code if isinstance(error, CannotStart) else 128

@@ -3,14 +3,11 @@
 The daemon starts it as a fresh interpreter from a sealed memory file (`launch`), so what is seen
 of it inside a container is a file that nobody can write. It forks on request and does nothing
 else; shims in their own sessions outlive it, and it ends when the daemon's socket does.
-
-While nothing is asked it keeps one spare: a shim that is forked and warm before it is needed.
 """
 
 import codecs
 import gc
 import os
-import select
 import signal
 import socket
 import sys
@@ -23,8 +20,6 @@ from engine.runtime.rehearsal import rehearse, rehearse_steps
 
 # The daemon's socket, where `launch` puts it.
 CONNECTION = 3
-# Milliseconds without a request after which a spare is made: not while starts follow each other.
-_IDLE = 30
 # Calls after which the interpreter has specialised a function, with some to spare.
 _REHEARSALS = 20
 
@@ -37,24 +32,15 @@ def main() -> NoReturn:
         refuge.enter(hierarchy)
     except OSError as error:
         sys.stderr.write(f"containers end with the engine's service: {error}\n")
-    _harden(hierarchy)
+    _harden()
     channel.send(connection, {"ready": os.getpid()})
-    waiting = select.poll()
-    waiting.register(connection, select.POLLIN)
-    spare: socket.socket | None = None
     while True:
-        if spare is None and not waiting.poll(_IDLE):
-            spare = _make_spare(connection, hierarchy)
         message = channel.receive(connection)
         if message is None:
             refuge.leave(hierarchy)
             os._exit(0)
         document, shim_end = message.descriptors
-        if spare is None or not _hand_over(spare, document, shim_end):
-            _fork(connection, document, shim_end, hierarchy)
-        if spare is not None:
-            spare.close()
-            spare = None
+        _fork(connection, document, shim_end, hierarchy)
         os.close(document)
         os.close(shim_end)
 
@@ -71,47 +57,7 @@ def _fork(connection: socket.socket, document: int, shim_end: int, hierarchy: Hi
             channel.send(answer, {"event": "failed", "error": str(error), "code": 128})
 
 
-def _make_spare(connection: socket.socket, hierarchy: Hierarchy) -> socket.socket | None:
-    """A shim that waits for its container, or None if there can't be one now."""
-    ours, theirs = channel.pair()
-    try:
-        child = process.clone3()
-    except OSError:
-        # The next launch tries again and says what is wrong.
-        ours.close()
-        theirs.close()
-        return None
-    if child.pid == 0:
-        connection.close()
-        ours.close()
-        _wait_as_spare(theirs, hierarchy)
-    os.close(child.pidfd)
-    theirs.close()
-    return ours
-
-
-def _wait_as_spare(connection: socket.socket, hierarchy: Hierarchy) -> NoReturn:
-    try:
-        rehearse(hierarchy)
-        message = channel.receive(connection)
-        if message is not None:
-            connection.close()
-            document, shim_end = message.descriptors
-            shim.main(socket.socket(fileno=shim_end), document, hierarchy)
-        refuge.leave(hierarchy)
-    finally:
-        os._exit(0)
-
-
-def _hand_over(spare: socket.socket, document: int, shim_end: int) -> bool:
-    try:
-        channel.send(spare, {}, (document, shim_end))
-    except OSError:
-        return False  # somebody killed it
-    return True
-
-
-def _harden(hierarchy: Hierarchy) -> None:
+def _harden() -> None:
     os.chdir("/")
     os.umask(0o077)
     # Nobody in a container looks into a process that enters it, nor at the engine's memory.
@@ -131,7 +77,7 @@ def _harden(hierarchy: Hierarchy) -> None:
     sys.path_importer_cache.clear()
     gc.disable()
     for _ in range(_REHEARSALS):
-        rehearse(hierarchy)
+        rehearse()
         rehearse_steps()
     gc.collect()
     gc.freeze()

@@ -38,8 +38,8 @@ class Stdio:
         when_drained: Callable[[], None],
     ) -> None:
         self._poller = poller
-        self._log = log
-        self._close_input_after_client = close_input_after_client
+        self.log = log
+        self.close_input_after_client = close_input_after_client
         self._when_drained = when_drained
         self._outputs: dict[int, int] = {}  # descriptor -> STDOUT or STDERR
         self._input = -1
@@ -67,7 +67,7 @@ class Stdio:
     def use_terminal(self, master: int) -> None:
         os.set_blocking(master, False)
         self._terminal = True
-        self._close_input_after_client = False
+        self.close_input_after_client = False
         self._input = master
         self._outputs[master] = STDOUT
         self._watch_outputs()
@@ -147,8 +147,8 @@ class Stdio:
             self._close_output(descriptor)
             return False
         stream = self._outputs[descriptor]
-        if self._log is not None:
-            self._log.write(stream, chunk)
+        if self.log is not None:
+            self.log.write(stream, chunk)
         for client in [client for client in self._clients if stream in client.wants]:
             if not self._terminal:
                 client.pending += struct.pack(">BxxxL", stream, len(chunk))
@@ -179,8 +179,8 @@ class Stdio:
         for descriptor in list(self._outputs):
             self._close_output(descriptor)
         self._close_input()
-        if self._log is not None:
-            self._log.finish()
+        if self.log is not None:
+            self.log.finish()
         self._when_drained()
 
     # --- clients --------------------------------------------------------------------------
@@ -247,7 +247,7 @@ class Stdio:
         self._client_input_ended()
 
     def _client_input_ended(self) -> None:
-        if self._close_input_after_client and not any(client.stdin for client in self._clients):
+        if self.close_input_after_client and not any(client.stdin for client in self._clients):
             self._input_ends = True
             self._feed_input()
 

@@ -79,6 +79,17 @@ class JoinNamespace(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class NewMountNamespace(Step):
+    """Late: a process that waits to become a container must not keep mounts of the host busy."""
+
+    def describe(self) -> str:
+        return "make a mount namespace"
+
+    def run(self, place: Place) -> None:
+        namespaces.unshare(namespaces.CLONE_NEWNS)
+
+
+@dataclass(frozen=True, slots=True)
 class NewCgroupNamespace(Step):
     """After the cgroup was entered: its group becomes the root of what is seen."""
 

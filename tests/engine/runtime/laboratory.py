@@ -120,13 +120,16 @@ class Laboratory:
     folder: Path
     shims: list[Shim] = field(default_factory=list)
 
-    def request(self, *arguments: str, user: str = "", **changes: object) -> LaunchRequest:
-        container_id = new_id()
+    def request(
+        self, *arguments: str, user: str = "", container_id: str = "", **changes: object
+    ) -> LaunchRequest:
+        container_id = container_id or new_id()
         own = {name: changes.pop(name) for name in list(changes) if name in _REQUEST_FIELDS}
         place = self.folder / container_id
-        for name in ("upper", "work", "exec"):
+        for name in ("upper", "work"):
             (place / name).mkdir(parents=True)
-        (place / "exec").chmod(0o700)
+        exec_dir = self.folder / "exec" / container_id
+        exec_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         built = spec(*arguments, container_id=container_id, **changes)  # type: ignore[arg-type]
         request = LaunchRequest(
             container_id=container_id,
@@ -135,7 +138,7 @@ class Laboratory:
             user=user,
             groups=(),
             rootfs=Rootfs(("/",), str(place / "upper"), str(place / "work"), False),
-            exec_dir=str(place / "exec"),
+            exec_dir=str(exec_dir),
             log=LogTarget(str(place / "json.log"), 0, 1),
             open_stdin=False,
             stdin_once=False,

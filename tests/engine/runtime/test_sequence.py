@@ -42,7 +42,7 @@ def test_steps_come_in_the_order_that_works() -> None:
     devices = [step for step in steps if step.startswith(("make device", "link"))]
     assert len(devices) == 11
     assert [step for step in steps if step not in devices] == [
-        "enter the cgroup",
+        "make a mount namespace",
         "open /dev/null",
         "take /d",
         "cut the mounts off from the host's",
@@ -83,15 +83,15 @@ def test_unconfined_loads_no_filter() -> None:
 def test_namespaces_are_new_or_joined() -> None:
     built = small(namespaces={"network": "/proc/7/ns/net", "pid": "/proc/7/ns/pid", "ipc": "host"})
     found = sequence.enclosure(built)
-    assert found.new == namespaces.CLONE_NEWNS | namespaces.CLONE_NEWUTS
+    assert found.new == namespaces.CLONE_NEWUTS
     assert found.pid == "/proc/7/ns/pid"
     assert "join namespace /proc/7/ns/net" in described(built)
 
 
-def test_cgroup_namespace_is_made_after_the_cgroup_is_entered() -> None:
+def test_cgroup_namespace_is_left_to_a_step_for_the_cgroup_is_entered_first() -> None:
     built = small(namespaces={"cgroup": ""})
     assert not sequence.enclosure(built).new & namespaces.CLONE_NEWCGROUP
-    assert described(built)[:2] == ["enter the cgroup", "make a cgroup namespace"]
+    assert described(built)[:2] == ["make a mount namespace", "make a cgroup namespace"]
 
 
 def test_bind_of_dev_leaves_devices_alone() -> None:

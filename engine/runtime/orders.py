@@ -1,0 +1,55 @@
+"""What the daemon writes for a new process, in one sealed memory file: first the shim's part, then
+the steps of the process itself.
+
+Steps are made where it costs least, in the daemon. A shim, which lives as long as its container,
+hands them on unread; the process reads them in memory that goes with execve.
+"""
+
+import json
+import marshal
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from engine.runtime import channel, hiding, init, mounts, nodes, payload, steps
+from engine.runtime.steps import Step
+
+_LENGTH = struct.Struct("=I")
+
+
+def _kinds() -> dict[str, tuple[type[Step], tuple[str, ...]]]:
+    found: dict[str, tuple[type[Step], tuple[str, ...]]] = {}
+    for module in (steps, mounts, nodes, hiding, payload, init):
+        for name, kind in vars(module).items():
+            if isinstance(kind, type) and issubclass(kind, Step) and kind is not Step:
+                found[name] = (kind, tuple(getattr(kind, "__dataclass_fields__", ())))
+    return found
+
+
+_KINDS = _kinds()
+
+
+def write(shims_part: Mapping[str, object], walked: Sequence[Step]) -> int:
+    """The descriptor of a new memory file; the caller closes it."""
+    first = json.dumps(shims_part, separators=(",", ":")).encode()
+    # Daemon and shims run on one interpreter, for which marshal is made.
+    second = marshal.dumps([_row(step) for step in walked])
+    return channel.write_document(_LENGTH.pack(len(first)) + first + second)
+
+
+def read_shims_part(document: int) -> dict[str, object]:
+    (length,) = _LENGTH.unpack(os.pread(document, _LENGTH.size, 0))
+    return cast("dict[str, object]", json.loads(os.pread(document, length, _LENGTH.size)))
+
+
+def read_steps(document: int) -> list[Step]:
+    (length,) = _LENGTH.unpack(os.pread(document, _LENGTH.size, 0))
+    begin = _LENGTH.size + length
+    rows = marshal.loads(os.pread(document, os.fstat(document).st_size - begin, begin))
+    return [_KINDS[name][0](*fields) for name, fields in rows]
+
+
+def _row(step: Step) -> tuple[str, tuple[object, ...]]:
+    name = type(step).__name__
+    return name, tuple([getattr(step, field) for field in _KINDS[name][1]])

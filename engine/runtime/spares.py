@@ -1,0 +1,227 @@
+"""Shims with a first process each that wait, in cgroup and namespaces, for what they will run.
+
+The daemon's side. A cgroup is named after its container, so a spare has a container's id from the
+start: whoever makes a container takes the id of a spare, and its start finds the spare. One that
+is not started soon, or that wants other namespaces, costs nothing but the spare.
+"""
+
+import asyncio
+import contextlib
+import logging
+import posixpath
+import shutil
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from engine.errors import Failure
+from engine.ids import new_id
+from engine.kernel import namespaces
+from engine.runtime import channel, remains
+
+log = logging.getLogger(__name__)
+
+NAMESPACES = (
+    namespaces.CLONE_NEWPID
+    | namespaces.CLONE_NEWNET
+    | namespaces.CLONE_NEWIPC
+    | namespaces.CLONE_NEWUTS
+)
+# Seconds after a start until the next spare is made: not in the way of what follows the start.
+_PAUSE = 0.04
+_MOST_TAKEN = 4  # ids that were given out and not started yet
+_KEPT = 30.0  # seconds that a spare waits once its id was given out
+
+
+@dataclass(frozen=True, slots=True)
+class Mould:
+    """What spares are made like: the last container that one would have done for."""
+
+    exec_root: str
+    cgroup_parent: str
+    devices: object  # the device rules of its resources
+
+    @classmethod
+    def of(cls, orders: Mapping[str, object]) -> "Mould | None":
+        identifier = cast(str, orders["container_id"])
+        exec_root, own = posixpath.split(cast(str, orders["exec_dir"]))
+        parent, leaf = posixpath.split(cast(str, orders["cgroup"]))
+        resources = cast("Mapping[str, object]", orders["resources"])
+        if (
+            orders["namespaces"] != NAMESPACES
+            or orders["pid_namespace"]
+            or not own == leaf == identifier
+            or not resources.get("devices")
+        ):
+            return None
+        return cls(exec_root, parent, resources["devices"])
+
+
+@dataclass(slots=True, eq=False)
+class Spare:
+    id: str
+    mould: Mould
+    connection: socket.socket
+    exec_dir: str
+
+
+class Spares:
+    """`fork(orders, connection)` has a shim made; it raises OSError or Failure."""
+
+    def __init__(
+        self, fork: Callable[[Mapping[str, object], socket.socket], Awaitable[None]]
+    ) -> None:
+        self._fork = fork
+        self._mould: Mould | None = None
+        self._free: Spare | None = None
+        self._taken: dict[str, Spare] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._are_wanted = False
+        self._is_closing = False
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._leaving: dict[str, asyncio.Task[None]] = {}  # by id
+
+    def take_id(self) -> str:
+        """For a container that is about to be made; "" if there is no spare now."""
+        self._are_wanted = True
+        spare, self._free = self._free, None
+        if spare is None:
+            return ""
+        self._taken[spare.id] = spare
+        while len(self._taken) > _MOST_TAKEN:
+            self._dismiss(next(iter(self._taken.values())))
+        asyncio.get_running_loop().call_later(_KEPT, self._expire, spare)
+        self.replenish()
+        return spare.id
+
+    async def take(self, orders: Mapping[str, object]) -> Spare | None:
+        """The spare that waits for this very container, if it is of its kind. If it isn't, it
+        has gone when this returns."""
+        mould = Mould.of(orders)
+        if mould is not None:
+            self._mould = mould
+        identifier = cast(str, orders["container_id"])
+        spare = self._taken.get(identifier)
+        if spare is not None and mould != spare.mould:
+            self._dismiss(spare)
+            spare = None
+        if spare is None:
+            if identifier in self._leaving:
+                await asyncio.shield(self._leaving[identifier])
+            return None
+        del self._taken[spare.id]
+        asyncio.get_running_loop().remove_reader(spare.connection.fileno())
+        return spare
+
+    def replenish(self) -> None:
+        """Have a spare soon, once starts no longer follow each other."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._are_wanted and self._mould is not None and self._free is None:
+            self._timer = asyncio.get_running_loop().call_later(_PAUSE, self._begin)
+
+    async def close(self) -> None:
+        """Returns when none is left."""
+        self._is_closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for spare in (*self._taken.values(), *((self._free,) if self._free else ())):
+            self._dismiss(spare)
+        while going := (*self._beginning, *self._leaving.values()):
+            await asyncio.wait(going)
+
+    def _begin(self) -> None:
+        if self._beginning or self._free is not None:
+            return
+        task = asyncio.create_task(self._make())
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    async def _make(self) -> None:
+        mould = self._mould
+        if mould is None or self._is_closing:
+            return
+        identifier = new_id()
+        exec_dir = f"{mould.exec_root}/{identifier}"
+        ours, theirs = channel.pair()
+        ours.setblocking(False)
+        orders = {
+            "spare": True,
+            "container_id": identifier,
+            "exec_dir": exec_dir,
+            "cgroup": f"{mould.cgroup_parent}/{identifier}",
+            "namespaces": NAMESPACES,
+            "pid_namespace": "",
+            "own_network": True,
+            "dns": True,
+            "resources": {"devices": mould.devices},
+        }
+        try:
+            await self._fork(orders, theirs)
+        except (OSError, Failure) as error:
+            log.warning("cannot prepare a container: %s", error)
+            ours.close()
+            return
+        finally:
+            theirs.close()
+        spare = Spare(identifier, mould, ours, exec_dir)
+        self._free = spare
+        asyncio.get_running_loop().add_reader(ours.fileno(), self._on_readable, spare)
+        if self._is_closing:
+            self._dismiss(spare)
+
+    def _on_readable(self, spare: Spare) -> None:
+        """It says why it failed, or its end: nothing else comes from a spare."""
+        with contextlib.suppress(BlockingIOError, OSError):
+            message = channel.receive(spare.connection)
+            if message is not None:
+                log.warning("cannot prepare a container: %s", message.body.get("error"))
+        self._dismiss(spare)
+
+    def _expire(self, spare: Spare) -> None:
+        if self._taken.get(spare.id) is spare:
+            self._dismiss(spare)
+
+    def _dismiss(self, spare: Spare) -> None:
+        self._taken.pop(spare.id, None)
+        if self._free is spare:
+            self._free = None
+        asyncio.get_running_loop().remove_reader(spare.connection.fileno())
+        task = asyncio.create_task(self._await_end(spare))
+        self._leaving[spare.id] = task
+        task.add_done_callback(lambda _: self._left(spare))
+
+    def _left(self, spare: Spare) -> None:
+        error = self._leaving.pop(spare.id).exception()
+        if error is not None:
+            log.error("cannot clear away %s: %s", spare.exec_dir, error)
+
+    async def _await_end(self, spare: Spare) -> None:
+        """It cleans up when we leave; what a killed one left is cleared here."""
+        with spare.connection as connection:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_WR)
+            while not await _is_over(connection):
+                pass
+        await clear(spare)
+
+
+async def clear(spare: Spare) -> None:
+    """What one has left that was killed."""
+    await remains.clear(spare.exec_dir)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(spare.exec_dir)
+
+
+async def _is_over(connection: socket.socket) -> bool:
+    loop = asyncio.get_running_loop()
+    readable = loop.create_future()
+    loop.add_reader(connection.fileno(), readable.set_result, None)
+    try:
+        await readable
+    finally:
+        loop.remove_reader(connection.fileno())
+    with contextlib.suppress(OSError):
+        return channel.receive(connection) is None
+    return True

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.engine.runtime.laboratory import Laboratory, ended
+from tests.engine.runtime.test_launch import leftovers, nothing_left
+
+pytestmark = pytest.mark.kernel
+
+
+async def spare(lab: Laboratory) -> str:
+    """The id of a spare, once there is one: they are made like what was launched before."""
+    if not lab.spawner.take_id():
+        await lab.run("true")
+    async with asyncio.timeout(10):
+        while not (identifier := lab.spawner.take_id()):
+            await asyncio.sleep(0.01)
+        while not Path(lab.folder, "exec", identifier, "shim.json").exists():
+            await asyncio.sleep(0.01)
+    return identifier
+
+
+def record(lab: Laboratory, identifier: str) -> dict[str, int]:
+    found: dict[str, int] = json.loads(
+        Path(lab.folder, "exec", identifier, "shim.json").read_text()
+    )
+    return found
+
+
+async def test_container_with_the_id_of_a_spare_runs_in_it(lab: Laboratory) -> None:
+    identifier = await spare(lab)
+    waiting = record(lab, identifier)["shim"]
+    request = lab.request(
+        *("sh", "-c", "hostname; cat /proc/1/comm; echo $$; ls /sys/class/net; cat"),
+        container_id=identifier,
+        dns=True,
+        open_stdin=True,
+        stdin_once=True,
+        resources={"pids": {"limit": 77}},
+    )
+    shim = await lab.launch(request)
+    assert shim.shim_pid == waiting
+    assert shim.sockets is not None
+    assert shim.sockets.dns_udp >= 0
+    reader, writer = await shim.attach(stdin=True, stdout=True, stderr=True)
+    await shim.go()
+    writer.write(b"the input")
+    writer.write_eof()
+    output = await reader.read()
+    assert b"".join(output.split(b"\n")).count(identifier[:12].encode()) == 1
+    assert b"the input" in output
+    assert (await shim.exited).code == 0
+    writer.close()
+    await shim.release()
+    await nothing_left(identifier)
+
+
+async def test_limits_hold_in_a_spare(lab: Laboratory) -> None:
+    identifier = await spare(lab)
+    request = lab.request(
+        "sleep", "100", container_id=identifier, resources={"pids": {"limit": 77}}
+    )
+    await lab.start_request(request)
+    limits = [
+        path.read_text()
+        for path in Path("/sys/fs/cgroup").rglob("pids.max")
+        if path.parent.name == identifier
+    ]
+    assert "77\n" in limits
+
+
+async def test_container_that_wants_other_namespaces_starts_without_the_spare(
+    lab: Laboratory,
+) -> None:
+    identifier = await spare(lab)
+    waiting = record(lab, identifier)["shim"]
+    request = lab.request(
+        *("readlink", "/proc/self/ns/net"),
+        container_id=identifier,
+        namespaces={"network": "host"},
+        own_network=False,
+    )
+    ran = await lab.run_request(request)
+    assert ran.stdout.decode().strip() == os.readlink("/proc/self/ns/net")
+    await ended(waiting)
+    await nothing_left(identifier)
+
+
+@pytest.mark.parametrize("whom", ["shim", "pid"])
+async def test_killed_spare_costs_nothing(lab: Laboratory, whom: str) -> None:
+    identifier = await spare(lab)
+    found = record(lab, identifier)
+    os.kill(found[whom], signal.SIGKILL)
+    request = lab.request("echo", "on", container_id=identifier)
+    assert (await lab.run_request(request)).stdout == b"on\n"
+    await ended(found["pid"])
+    await nothing_left(identifier)
+
+
+async def test_what_a_killed_spare_left_is_cleared(lab: Laboratory) -> None:
+    identifier = await spare(lab)
+    os.kill(record(lab, identifier)["shim"], signal.SIGKILL)
+    await nothing_left(identifier)
+    async with asyncio.timeout(10):
+        while Path(lab.folder, "exec", identifier).exists():
+            await asyncio.sleep(0.01)
+
+
+async def test_spares_go_with_the_spawner(lab: Laboratory) -> None:
+    identifier = await spare(lab)
+    pid = record(lab, identifier)["shim"]
+    await lab.spawner._spares.close()
+    await ended(pid)
+    assert leftovers(identifier) == []
+    assert not Path(lab.folder, "exec", identifier).exists()
+
+
+async def test_only_a_few_wait_for_their_start(lab: Laboratory) -> None:
+    taken = [await spare(lab) for _ in range(6)]
+    for identifier in taken[:2]:
+        await nothing_left(identifier)
+    assert (await lab.run_request(lab.request("echo", "x", container_id=taken[0]))).stdout == b"x\n"
