@@ -139,7 +139,11 @@ class _Walk:
 
     async def take_back(self) -> None:
         """Undo what is half-way, the last done first. Goes on past failures."""
-        due = [step for step in self.done.values() if step.undo and step.until not in self.done]
+        due = [
+            step
+            for step in self.done.values()
+            if step.undo and not any(key in self.done for key in step.until)
+        ]
         for step in reversed(due):
             assert step.undo is not None
             try:

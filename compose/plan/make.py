@@ -7,7 +7,7 @@ is as it was. After it containers are stopped, replaced and started, dependencie
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from compose.errors import ProjectError
 from compose.graph import dependency_order
@@ -203,7 +203,7 @@ class Planner:
                 change,
                 after=after,
                 undo=None if decision.exists else RemoveNetwork(name),
-                until=CHECKPOINT,
+                until=[CHECKPOINT],
             )
             if not decision.exists:
                 self.made.append(step)
@@ -299,7 +299,7 @@ class Planner:
         verb = Verb.RESTART if restart else Verb.START
         change = self.builder.change(verb, subject, restart or kept.start_cause)
         if restart:
-            self._stop(change, container, undo=StartContainer(ref), until=f"start {subject}")
+            self._stop(change, container, undo=StartContainer(ref), until=[f"start {subject}"])
         connected = self._reconnect(name, container, change)
         self._start(name, ref, subject, change, after=[_stop_key(container), *connected, *rename])
 
@@ -358,7 +358,7 @@ class Planner:
             early = service.name in self.restarting or self._is_wanted(old)
             waits = [] if early else self._conditions(service.name)
             undo = StartContainer(old_ref)
-            stopped = [self._stop(change, old, undo=undo, until=started, after=waits)]
+            stopped = [self._stop(change, old, undo=undo, until=[started], after=waits)]
         created = f"create {subject}"
         aside = self.builder.step(
             f"set aside {subject}",
@@ -366,7 +366,7 @@ class Planner:
             change,
             after=[created, *stopped],
             undo=RenameContainer(old_ref, old.name),
-            until=started,
+            until=[started],
         )
         renamed = self.builder.step(
             f"rename {subject}",
@@ -375,7 +375,7 @@ class Planner:
             # Another container has the name only if an interrupted change left it there.
             after=[aside, *([f"remove {name}"] if old.name != name else [])],
             undo=RenameContainer(new_ref, interim),
-            until=started,
+            until=[started],
         )
         if not self.options.no_start:
             self._start(service.name, new_ref, subject, change, after=[renamed])
@@ -425,7 +425,7 @@ class Planner:
             change,
             after=after,
             undo=RemoveContainer(Planned(slot), volumes=old is None, force=True),
-            until=CHECKPOINT if self.options.no_start and old is None else f"start {slot}",
+            until=[CHECKPOINT if self.options.no_start and old is None else f"start {slot}"],
         )
         # On a network that is made anew it can only be created once the old one has gone.
         if not any(
@@ -471,7 +471,7 @@ class Planner:
         container: ObservedContainer,
         *,
         undo: StartContainer | None = None,
-        until: str = "",
+        until: Iterable[str] = (),
         after: Iterable[str] = (),
     ) -> str:
         """Followers stop first."""
@@ -559,9 +559,19 @@ class Planner:
     def finish(self) -> Plan:
         for decision in self.decided.values():
             self.builder.notes += unheeded(self.project, decision.service)
+        self._keep_used_networks()
         if self.builder.steps:
             self.builder.step(CHECKPOINT, Checkpoint(), after=[*self.pulls.values(), *self.made])
         return self.builder.finish()
+
+    def _keep_used_networks(self) -> None:
+        """A new network goes again where nothing has been started on it."""
+        for key in self.networks:
+            step = self.builder.steps.get(f"create network {key}")
+            users = (name for name in self.decided if key in self.project.services[name].networks)
+            starts = tuple(start for name in users for start in self.starts.get(name, ()))
+            if step is not None and step.undo is not None and starts:
+                self.builder.steps[step.key] = replace(step, until=starts)
 
     def _at(self, service: str, *place: str | int) -> Position | None:
         return self.project.at("services", service, *place)

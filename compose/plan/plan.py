@@ -40,14 +40,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One action. Its `undo` is due if the plan fails before the step `until` is done."""
+    """One action. Its `undo` is due if the plan ends before a step of `until` is done."""
 
     key: str  # unique: "start web.1"
     action: Action
     change: int | None = None  # index of the change that it belongs to
     after: tuple[str, ...] = ()  # keys of steps that have to be done first
     undo: Action | None = None
-    until: str = ""
+    until: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +125,11 @@ class PlanBuilder:
         *,
         after: Iterable[str] = (),
         undo: Action | None = None,
-        until: str = "",
+        until: Iterable[str] = (),
     ) -> str:
         if key in self.steps:
             raise ValueError(f"the plan has two steps called {key!r}")
-        self.steps[key] = Step(key, action, change, tuple(dict.fromkeys(after)), undo, until)
+        self.steps[key] = Step(key, action, change, tuple(dict.fromkeys(after)), undo, tuple(until))
         return key
 
     def finish(self) -> Plan:

@@ -38,7 +38,9 @@ def make(edges: Mapping[str, list[str]], until: Mapping[str, str] | None = None)
         change = builder.change(Verb.START, name, "test")
         limit = (until or {}).get(name)
         undo = unact(name) if limit else None
-        builder.step(name, act(name), change, after=after, undo=undo, until=limit or "")
+        builder.step(
+            name, act(name), change, after=after, undo=undo, until=[limit] if limit else ()
+        )
     return builder.finish()
 
 
@@ -172,7 +174,7 @@ async def test_a_fault_of_our_own_is_not_taken_for_a_failed_step() -> None:
             await super().perform(action)
 
     builder = PlanBuilder("demo")
-    builder.step("made", act("made"), undo=unact("made"), until="never")
+    builder.step("made", act("made"), undo=unact("made"), until=["never"])
     builder.step("faulty", RemoveVolume("x"), after=["made"])
     recorder = Faulty()
     with pytest.raises(ExceptionGroup) as caught:
