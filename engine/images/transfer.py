@@ -135,7 +135,8 @@ class Transfer:
         document = parse_image_document(config)
         check_document(document, manifest, request)
         parts = tuple(map(_Part, document.diff_ids, manifest.layers))
-        layers = await self._layers(repository, parts, catalog, tell)
+        is_new = manifest.config.digest not in catalog.images
+        layers = await self._layers(repository, parts, catalog, tell, is_new=is_new)
         contents = (config, received.content)
         loop = asyncio.get_running_loop()
         await finish(
@@ -148,7 +149,13 @@ class Transfer:
         return Pulled(Incoming(record, layers, document, tuple(names)), top.digest)
 
     async def _layers(
-        self, repository: Repository, parts: Sequence[_Part], catalog: Catalog, tell: Tell
+        self,
+        repository: Repository,
+        parts: Sequence[_Part],
+        catalog: Catalog,
+        tell: Tell,
+        *,
+        is_new: bool,
     ) -> tuple[LayerRecord, ...]:
         """Records of all of them, bottom first."""
         # A layer that comes twice is moved once, for its first place.
@@ -157,7 +164,7 @@ class Transfer:
             first.setdefault(part.diff_id, part)
         stack = tuple(first.values())
         arrival = _Arrival(repository, stack, catalog.layers)
-        for part in stack:
+        for part in stack if is_new else ():
             is_known = self._known(arrival, part) is not None
             tell(part.progress("Already exists" if is_known else "Pulling fs layer"))
         try:
@@ -210,6 +217,7 @@ class Transfer:
                     position += len(chunk)
                     throttle.at(position)
                     yield chunk
+            tell(part.progress("Verifying Checksum"))
 
         async with contextlib.aclosing(counted()) as chunks:
             feed = Feed(chunks)
@@ -230,11 +238,14 @@ class Transfer:
         ))  # fmt: skip
         with open(written.path, "rb", buffering=0) as blob:
             content = _Watched(blob, throttle)
-            return await run_fed(
-                self._threads,
-                content,
-                lambda: self._intake.add_layer(written, content, part.diff_id, below),
-            )
+            try:
+                return await run_fed(
+                    self._threads,
+                    content,
+                    lambda: self._intake.add_layer(written, content, part.diff_id, below),
+                )
+            except InvalidRequest as error:
+                raise InvalidRequest(f"failed to register layer: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
