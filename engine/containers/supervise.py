@@ -120,15 +120,17 @@ async def _record_exit(parts: Parts, container: Container, shim: Shim, status: E
     async with container.lock:
         if container.shim is not shim:
             return
-        await settle_exit(parts, container, status)
+        is_saved = await settle_exit(parts, container, status)
         container.shim = None
         container.run_ended.set()
         await shim.release()
-        start.clear_exec_dir(parts.exec_dir(container.id))
+        if is_saved:
+            start.clear_exec_dir(parts.exec_dir(container.id))
 
 
-async def settle_exit(parts: Parts, container: Container, status: ExitStatus) -> None:
-    """The container is down: in the record, on disk, in events, for those who wait."""
+async def settle_exit(parts: Parts, container: Container, status: ExitStatus) -> bool:
+    """The container is down: in the record, on disk, in events, for those who wait. False where
+    the disk did not take it: then the shim's own record of the end is needed on."""
     stop_watching(container)
     await execs.settle_all(container)
     await parts.networks.leave(container.id)
@@ -152,7 +154,7 @@ async def settle_exit(parts: Parts, container: Container, status: ExitStatus) ->
     )
     networks = [attachment.network_id for attachment in record.attachments]
     container.record = replace(_disconnected(record), state=ended)
-    await save_durably(parts, container)
+    is_saved = await save_durably(parts, container)
     if status.oom_killed:
         parts.publish(record, "oom")
     ran_for = max(0, status.finished_at - state.started_at) // 1_000_000_000
@@ -168,10 +170,11 @@ async def settle_exit(parts: Parts, container: Container, status: ExitStatus) ->
     if again is not None:
         container.answer_waiters(("next-exit",))
         _restart_later(parts, container, again)
-        return
+        return is_saved
     container.answer_waiters(("next-exit", "not-running"))
     if record.host.auto_remove and not container.is_being_restarted:
         begin_removal(parts, container)
+    return is_saved
 
 
 def _disconnected(record: Record) -> Record:
@@ -179,13 +182,15 @@ def _disconnected(record: Record) -> Record:
     return replace(record, attachments=attachments, ports=())
 
 
-async def save_durably(parts: Parts, container: Container) -> None:
+async def save_durably(parts: Parts, container: Container) -> bool:
     """A full disk must not keep a container from ending: it is said, and the daemon goes on."""
     record = container.record
     try:
         await asyncio.to_thread(parts.store.save_state, record, durable=True)
     except OSError as error:
         log.error("cannot save the state of container %s: %s", record.id, error)
+        return False
+    return True
 
 
 def begin_removal(parts: Parts, container: Container) -> None:
@@ -376,14 +381,15 @@ async def _catch_up(parts: Parts, container: Container, status: ExitStatus) -> N
     record = container.record
     if not record.state.status.is_up:
         if record.state.finished_at >= status.finished_at:
+            start.clear_exec_dir(parts.exec_dir(container.id))
             return
         # It was started, and the daemon died before the record of it.
         state = State(Status.RUNNING, started_at=status.finished_at)
         container.record = replace(record, state=state)
     container.is_being_restarted = True  # whether it starts again is decided by `resume`
     try:
-        await settle_exit(parts, container, status)
-        start.clear_exec_dir(parts.exec_dir(container.id))
+        if await settle_exit(parts, container, status):
+            start.clear_exec_dir(parts.exec_dir(container.id))
     finally:
         container.is_being_restarted = False
 

@@ -228,8 +228,10 @@ class Networks:
                     self._subnets(),
                     lambda pool: self._make(spec, network_id, pool),
                 )
-            except BaseException:
+            except BaseException as error:
                 self._forget(network_id)
+                if isinstance(error, OSError):
+                    raise Failure(f"cannot create network {spec.name}: {error}") from error
                 raise
             self._keep(network)
             self._bridges[network.id] = index

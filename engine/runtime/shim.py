@@ -68,6 +68,7 @@ class Shim:
         self.went = False
         self.status: tuple[int, int | None] | None = None
         self.exit: dict[str, object] | None = None
+        self.recorded = False  # exit.json is there
         self.released = False
         self.mounts = -1
         self.network = -1
@@ -396,8 +397,9 @@ class Shim:
         self.exit = self._ending()
         try:
             write_document(self.exec_dir, EXIT, self.exit, durable=True)
+            self.recorded = True
         except OSError as error:
-            # A full disk must not hide the end from a daemon that listens.
+            # A full disk must not hide the end: it is told, or kept here for the next daemon.
             self.complain(f"cannot write {EXIT}: {error}\n")
         self.daemons.broadcast({"event": "exited", **self.exit})
         self.stdio.close_clients()
@@ -478,7 +480,7 @@ class Shim:
             if self.exit is not None and not self.stdio.has_clients:
                 if self.released:
                     os._exit(0)
-                if not self.daemons:
+                if not self.daemons and self.recorded:
                     # exit.json tells the next daemon all there is to know.
                     self.clean()
                     os._exit(0)
