@@ -279,6 +279,7 @@ def leftovers(folder: Path, pid: int) -> list[str]:
     """Processes, mounts, links, tables, cgroups and files that belong to daemons whose folders
     lie in `folder` and whose network namespace is that of `pid`."""
     found = [*_processes(folder), *_mounts(folder), *_cgroups(folder), *_files(folder)]
+    found += _helpers(pid)
     links = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
     names = [line.split(":")[0].strip() for line in links]
     found += [f"link {name}" for name in names if name.startswith(("br-", "veth", "pyc"))]
@@ -304,6 +305,18 @@ def _processes(folder: Path) -> Iterator[str]:
                 text = words.decode(errors="replace")
                 if any(word in text for word in wanted):
                     yield f"process {entry.name}: {text}"
+
+
+def _helpers(pid: int) -> Iterator[str]:
+    """Spawners and shims, also such as wait for a container to come: they live where their
+    daemon does."""
+    place = os.readlink(f"/proc/{pid}/ns/mnt")
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                name = (entry / "comm").read_text().strip()
+                if name.startswith("pycompose-") and os.readlink(entry / "ns/mnt") == place:
+                    yield f"process {entry.name}: {name}"
 
 
 def _mounts(folder: Path) -> Iterator[str]:
