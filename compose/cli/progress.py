@@ -26,6 +26,7 @@ from compose.apply.listener import (
     silent,
 )
 from compose.cli.context import Context
+from compose.client.images import Progress
 from compose.model.service import Condition
 from compose.plan.actions import AwaitCondition, StartContainer
 from compose.plan.plan import Plan, Step, Verb
@@ -61,6 +62,7 @@ DOING = {
     Verb.KILL: "killing",
     Verb.REMOVE: "removing",
 }
+LAYER_DONE = frozenset({"Pull complete", "Already exists"})
 WANTED = {
     Condition.STARTED: "started",
     Condition.HEALTHY: "healthy",
@@ -81,6 +83,7 @@ class Row:
     detail: str = ""
     began: float = 0.0
     ended: float = 0.0
+    layers: dict[str, str] = field(default_factory=dict)  # of an image: layer -> status
 
 
 @dataclass(slots=True)
@@ -106,7 +109,7 @@ class Board:
             case Undone(step):
                 return self._end(step, "skipped", "taken back")
             case Pulling(reference, progress):
-                return self._pull(reference, progress.status, progress.current, progress.total)
+                self._pull(reference, progress)
             case Note():
                 return None
         return None
@@ -158,12 +161,17 @@ class Board:
         row.state, row.detail, row.ended = state, detail, self.clock()
         return row
 
-    def _pull(self, reference: str, status: str, current: int, total: int) -> Row | None:
-        row = next((row for row in self.rows.values() if reference in row.subject), None)
-        if row is not None:
-            share = f" {100 * current // total} %" if total else ""
-            row.detail = f"{status}{share}"
-        return None
+    def _pull(self, reference: str, progress: Progress) -> None:
+        subject = f"image {reference}"
+        row = next((row for row in self.rows.values() if row.subject == subject), None)
+        if row is None or not progress.layer:
+            return
+        row.layers[progress.layer] = progress.status
+        done = sum(status in LAYER_DONE for status in row.layers.values())
+        row.detail = f"{done} of {len(row.layers)} layers"
+        if progress.total:
+            share = 100 * progress.current // progress.total
+            row.detail += f", {progress.status.lower()} {share} %"
 
 
 def plain_line(row: Row) -> str:

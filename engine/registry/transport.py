@@ -56,7 +56,7 @@ class Answer:
             async for chunk in self._response.content.iter_chunked(CHUNK):
                 yield chunk
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _interrupted(self._request, error) from error
+            raise _failed(self._request, error) from error
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises Failure where it has more than `limit` bytes."""
@@ -150,7 +150,7 @@ class Transport:
                     )
                 )
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise _interrupted(_request(method, url), error) from error
+                raise _failed(_request(method, url), error) from error
             except ValueError as error:  # what can't be sent as a header, or as an address
                 raise Failure(f"{_request(method, url)}: {error}") from None
             yield response
@@ -187,8 +187,10 @@ def _request(method: str, url: URL) -> str:
     return f'{method.capitalize()} "{_shown(url)}"'
 
 
-def _interrupted(request: str, error: Exception) -> Interrupted:
-    return Interrupted(f"{request}: {_reason(error)}")
+def _failed(request: str, error: Exception) -> Failure:
+    # A certificate doesn't get better by waiting.
+    final = isinstance(error, aiohttp.ClientConnectorCertificateError)
+    return (Failure if final else Interrupted)(f"{request}: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:

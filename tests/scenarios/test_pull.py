@@ -54,7 +54,8 @@ def shared_host() -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def engine(shared_host: Host) -> Daemon:
-    return shared_host.daemon("engine", "--registry-mirror", f"http://{REGISTRY}")
+    """Told of the mirror by its environment, as where pycompose starts it."""
+    return shared_host.daemon("engine", env={"PYENGINE_REGISTRY_MIRROR": f"http://{REGISTRY}"})
 
 
 @pytest.fixture
@@ -139,9 +140,14 @@ def test_a_client_that_hangs_up_ends_its_pull(engine: Daemon) -> None:
 
 
 def test_a_daemon_that_dies_in_a_pull_starts_clean(shared_host: Host, engine: Daemon) -> None:
-    other = shared_host.daemon("other", "--insecure-registry", REGISTRY)
+    mirror = ("--registry-mirror", f"http://{REGISTRY}")
+    other = shared_host.daemon("other", *mirror, "--insecure-registry", "10.0.0.0/8")
+    _, document = other.call("GET", "/info")
+    assert isinstance(document, dict)
+    assert document["RegistryConfig"]["Mirrors"] == [f"http://{REGISTRY}"]
+    assert "10.0.0.0/8" in document["RegistryConfig"]["InsecureRegistryCIDRs"]
     dialogue = Dialogue(other.socket)
-    dialogue.request("POST", f"/images/create?fromImage={REGISTRY}/library/stuck&tag=1")
+    dialogue.request("POST", "/images/create?fromImage=stuck&tag=1")
     dialogue.read_until(b'"Downloading"')
     other.kill()
     dialogue.close()
