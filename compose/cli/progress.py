@@ -164,7 +164,8 @@ class Board:
     def _pull(self, reference: str, progress: Progress) -> None:
         subject = f"image {reference}"
         row = next((row for row in self.rows.values() if row.subject == subject), None)
-        if row is None or not progress.layer:
+        # What comes first has the tag where others have their layer.
+        if row is None or not progress.layer or progress.status.startswith("Pulling from"):
             return
         row.layers[progress.layer] = progress.status
         done = sum(status in LAYER_DONE for status in row.layers.values())

@@ -1,30 +1,36 @@
 from __future__ import annotations
 
-from compose.cli.progress import Row, plain_line, visible
+from compose.apply.listener import Pulling
+from compose.cli.progress import Board, Row
+from compose.client.images import Progress
 
 
-def row(subject: str, state: str) -> Row:
-    return Row(subject, "creating", "created", "missing", set(), state)
-
-
-def test_all_rows_are_shown_where_there_is_room() -> None:
-    rows = [row("a", "done"), row("b", "working")]
-    assert visible(rows, 2) == (rows, 0)
-    assert visible(rows, None) == (rows, 0)
-
-
-def test_what_is_at_work_or_failed_stays_on_the_screen() -> None:
-    states = ["done", "failed", "done", "waiting", "working", "working"]
-    rows = [row(str(number), state) for number, state in enumerate(states)]
-    shown, hidden = visible(rows, 4)
-    assert [each.subject for each in shown] == ["1", "4", "5"]
-    assert hidden == 3
-
-
-def test_lines_tell_what_is_done_and_how_long_it_took() -> None:
-    done = row("web.1", "done")
-    done.began, done.ended = 1.0, 2.5
-    assert plain_line(done) == " web.1  created (1.5 s)"
-    failed = row("web.1", "failed")
-    failed.detail = "no such image"
-    assert plain_line(failed) == " web.1  failed: no such image"
+def test_a_pull_is_told_by_its_layers() -> None:
+    board = Board()
+    board.rows = {
+        number: Row(f"image {name}", "pulling", "pulled", "missing", {name})
+        for number, name in enumerate(("box:10", "box:1"))
+    }
+    details = []
+    for status, layer, current in (
+        ("Pulling from library/box", "1", 0),
+        ("Already exists", "a", 0),
+        ("Pulling fs layer", "b", 0),
+        ("Downloading", "b", 50),
+        ("Extracting", "b", 200),
+        ("Pull complete", "b", 0),
+        ("Digest: sha256:0", "", 0),
+    ):
+        progress = Progress(status, layer, current, 200 if current else 0)
+        assert board.take(Pulling("box:1", progress)) is None
+        details.append(board.rows[1].detail)
+    assert details == [
+        "",
+        "1 of 1 layers",
+        "1 of 2 layers",
+        "1 of 2 layers, downloading 25 %",
+        "1 of 2 layers, extracting 100 %",
+        "2 of 2 layers",
+        "2 of 2 layers",
+    ]
+    assert board.rows[0].detail == ""
