@@ -456,7 +456,11 @@ class Containers:
         shim = container.shim
         if shim is not None and container.record.state.status.is_up:
             self._mark_stopped(container)
-            await self._kill_and_wait(container, shim, container.run_ended)
+            container.is_ended_for_removal = True
+            try:
+                await self._kill_and_wait(container, shim, container.run_ended)
+            finally:
+                container.is_ended_for_removal = False
 
     async def rename(self, reference: str, name: str) -> None:
         container = self._find(reference)

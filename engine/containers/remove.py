@@ -29,12 +29,13 @@ async def remove_container(parts: Parts, container: Container, *, volumes: bool)
         await asyncio.to_thread(parts.store.forget, record.id)
         if volumes:
             await _remove_volumes(parts, container)
-        await asyncio.to_thread(_remove_files, parts, record.id)
     except OSError as error:
         state = lifecycle.changed(container.record.state, Change.FAIL_TO_REMOVE)
         container.record = replace(container.record, state=state)
         container.is_being_removed = False
         raise Failure(f"cannot remove container {record.id}: {error}") from error
+    # Nobody waits for the rest, and a crash in it is the next daemon's: a folder of nobody.
+    parts.tasks.start(asyncio.to_thread(_remove_files, parts, record.id), f"clearing {record.id}")
     container.is_gone = True
     parts.forget(container)
     for client in container.waiting_clients:

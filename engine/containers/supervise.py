@@ -185,8 +185,9 @@ def _disconnected(record: Record) -> Record:
 async def save_durably(parts: Parts, container: Container) -> bool:
     """A full disk must not keep a container from ending: it is said, and the daemon goes on."""
     record = container.record
+    durable = not container.is_ended_for_removal
     try:
-        await asyncio.to_thread(parts.store.save_state, record, durable=True)
+        await asyncio.to_thread(parts.store.save_state, record, durable=durable)
     except OSError as error:
         log.error("cannot save the state of container %s: %s", record.id, error)
         return False
