@@ -110,6 +110,12 @@ def repair(host: NetlinkSocket, place: Place, namespace: int) -> bool:
     return False
 
 
+def is_configured(inside: NetlinkSocket, ifname: str) -> bool:
+    """Not so where the daemon was killed between making the link and configuring it."""
+    (found,) = inside.request(link.get_link(ifname))
+    return link.is_up(found)
+
+
 def detach(host: NetlinkSocket, host_ifname: str) -> None:
     """Takes 10 ms and more: only for a container that stays up. Otherwise the namespace goes,
     and the link with it."""

@@ -17,6 +17,7 @@ from engine.networks.endpoint import (
     configure,
     detach,
     gateway_endpoint,
+    is_configured,
     redirect_names,
     repair,
     route_by,
@@ -195,7 +196,12 @@ class HostNetwork:
         published: Sequence[PublishedPort],
     ) -> None:
         """What is there stays as it is."""
-        made = [place.endpoint for place in places if repair(self._route, place, sockets.namespace)]
+        made = [
+            place.endpoint
+            for place in places
+            if repair(self._route, place, sockets.namespace)
+            or not is_configured(sockets.route, place.endpoint.ifname)
+        ]
         if made:
             configure(sockets.route, made, way_out=way_out)
         if sockets.dns_ports:

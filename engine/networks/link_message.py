@@ -123,6 +123,10 @@ def index_of(reply: Reply) -> int:
     return int(LINK.unpack_from(reply.body)[2])
 
 
+def is_up(reply: Reply) -> bool:
+    return bool(int(LINK.unpack_from(reply.body)[3]) & IFF_UP)
+
+
 def master_of(reply: Reply) -> int:
     """Index of the bridge a link belongs to, 0 = none."""
     found = dict(attributes(reply.body[LINK.size :])).get(IFLA_MASTER)
