@@ -23,13 +23,17 @@ def enter(hierarchy: Hierarchy) -> None:
             _move(f"{root}/{GROUP}")
 
 
-def leave(hierarchy: Hierarchy) -> None:
-    """Whoever is the last in there takes the group away."""
+def leave(hierarchy: Hierarchy, *, together: bool = False) -> None:
+    """Whoever is the last in there takes the group away.
+
+    `together`: others of the engine leave at this moment, too. Each of them moves out then, or
+    each would see another one inside. Not always so: a move lets every fork here wait for it.
+    """
     for root, path in _tracked(hierarchy):
         if path == f"/{GROUP}":
             with open(f"{root}/{GROUP}/cgroup.procs") as stream:
                 inside = stream.read().split()
-            if inside == [str(os.getpid())]:
+            if together or inside == [str(os.getpid())]:
                 _move(root)
                 # Another may have come in between: it is the last one then.
                 with contextlib.suppress(OSError):

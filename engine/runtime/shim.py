@@ -448,7 +448,7 @@ class Shim:
             # For a start it is the daemon's.
             with contextlib.suppress(OSError):
                 os.rmdir(self.exec_path)
-        refuge.leave(self.cgroup.hierarchy)
+        refuge.leave(self.cgroup.hierarchy, together=self.is_spare)
 
     def undo_before(self, tell: Callable[[], None]) -> NoReturn:
         """End a start that failed: first clean up, then say so."""

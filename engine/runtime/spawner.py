@@ -37,7 +37,7 @@ def main() -> NoReturn:
     while True:
         message = channel.receive(connection)
         if message is None:
-            refuge.leave(hierarchy)
+            refuge.leave(hierarchy, together=True)
             os._exit(0)
         document, shim_end = message.descriptors
         _fork(connection, document, shim_end, hierarchy)
