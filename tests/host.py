@@ -165,7 +165,8 @@ class Host:
         """The test's own without what would steer pycompose, and `more`."""
         steering = ("DOCKER_", "COMPOSE_", "PYCOMPOSE_")
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(steering)}
-        inherited.pop("CI", None)  # it makes progress quiet
+        for name in ("CI", "PYTHONDONTWRITEBYTECODE"):  # quiet progress; each start compiles all
+            inherited.pop(name, None)
         return {**inherited, **(more or {})}
 
     def run(
