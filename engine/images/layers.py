@@ -141,7 +141,7 @@ def _take_attributes(root: int, implied: Sequence[str], below: Sequence[Path]) -
     try:
         for name in implied:
             found = _first_directory(opened, name)
-            if found is None:
+            if found is None or not _is_harmless(found):
                 continue
             resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
             descriptor = openat2(root, name, _DIRECTORY, resolve=resolve)
@@ -153,6 +153,13 @@ def _take_attributes(root: int, implied: Sequence[str], below: Sequence[Path]) -
     finally:
         for descriptor in opened:
             os.close(descriptor)
+
+
+def _is_harmless(found: os.stat_result) -> bool:
+    """Images share layers: what one of them lays below must not open a directory of another, so
+    that nothing is taken over but what root keeps to itself, or shares as /tmp is shared."""
+    shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return found.st_uid == 0 and (not shared or bool(found.st_mode & stat.S_ISVTX))
 
 
 def _first_directory(layers: Sequence[int], name: str) -> os.stat_result | None:
