@@ -100,11 +100,11 @@ class Follower:
     selection: Selection
     prefixer: Prefixer
     write: Callable[[str, Source], None]
+    told_until: float  # seconds since 1970: what was written before has been shown
     exited: Callable[[str, str, int], None] = lambda service, name, code: None
     say_exits: bool = False
-    # Containers that were started before this moment (seconds) have been told already.
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    _seen: dict[str, int] = field(default_factory=dict)  # id -> number of its run
+    _died: dict[str, int] = field(default_factory=dict)  # id -> when, nanoseconds since 1970
 
     async def follow(
         self, events: AsyncIterator[Event], running: list[ContainerSummary], *, forever: bool
@@ -123,10 +123,13 @@ class Follower:
                     continue
                 container_name = event.attributes.get("name", "")
                 if event.action == "start":
-                    since = f"{event.time // 10**9}.{event.time % 10**9:09d}"
-                    selection = Selection(since=since, timestamps=self.selection.timestamps)
+                    selection = Selection(
+                        since=self._unseen_since(event.actor_id),
+                        timestamps=self.selection.timestamps,
+                    )
                     self._begin(group, event.actor_id, container_name, selection)
                 elif event.action == "die":
+                    self._died[event.actor_id] = event.time
                     await self._end(event, container_name)
                 if not self._tasks and not forever and event.action in ("die", "destroy"):
                     if await self._more_will_come(event):
@@ -138,6 +141,11 @@ class Follower:
         if event.attributes.get(ONE_OFF) == "True":
             return False
         return not self.selection.services or service in self.selection.services
+
+    def _unseen_since(self, container: str) -> str:
+        """Not the start's own time: a quick command has written before the engine tells of it."""
+        moment = self._died.get(container, int(self.told_until * 1e9))
+        return f"{moment // 10**9}.{moment % 10**9:09d}"
 
     def _begin(
         self, group: asyncio.TaskGroup, container: str, name: str, selection: Selection

@@ -105,6 +105,7 @@ class Foreground:
             selection,
             Prefixer(names, self.style.colour, self.style.prefix),
             write,
+            told_until=started_at,
             exited=self._exited,
             say_exits=True,
         )

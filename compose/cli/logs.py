@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from typing import Annotated
 
 import typer
@@ -86,12 +87,13 @@ async def _logs(
         await _print(engine, name, rows, selection, _prefixer(name, rows, colour, prefix))
         return
     async with engine.events.subscribe(filters=filters) as events:
+        listed_at = time.time()
         rows = await chosen()
         prefixer = _prefixer(name, rows, colour, prefix)
         ended = [row for row in rows if row.state not in ("running", "paused")]
         await _print(engine, name, ended, selection, prefixer)
         running = [row for row in rows if row not in ended]
-        follower = Follower(engine, name, selection, prefixer, write)
+        follower = Follower(engine, name, selection, prefixer, write, listed_at)
         await follower.follow(events, running, forever=False)
 
 
