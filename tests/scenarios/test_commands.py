@@ -523,8 +523,8 @@ def test_logs_follow_a_container_that_is_replaced(fresh: Project) -> None:
 
 def test_events_are_told_as_they_come(fresh: Project) -> None:
     fresh.write("services: {a: {image: 'rootfs:/', command: echo first}}\n")
-    following = fresh.start("events", "--json")
-    since = str(int(time.time()))
+    since = f"{time.time():.9f}"
+    following = fresh.start("events", "--json", "--since", since)
     fresh("up", "--detach")
     seen = []
     assert following.stdout is not None
