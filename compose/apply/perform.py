@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
 from compose.apply.deliver import make_tar, remove_contents, write_content
 from compose.apply.errors import WaitFailed
+from compose.apply.hooks import run_hook
 from compose.apply.listener import Listener, Note, Pulling
 from compose.apply.wait import await_condition
 from compose.apply.watch import ContainerWatch
 from compose.client.engine import Engine
 from compose.client.errors import ApiError, NotFound
-from compose.client.streams import outputs, read_blocks
 from compose.errors import ApplyError
 from compose.model.service import Hook
 from compose.plan.actions import (
@@ -203,28 +203,9 @@ class Performer:
             return
 
     async def _run_hook(self, container: str, name: str, hook: Hook) -> None:
-        command: Sequence[str] = hook.command or ()
-        exec_id = await self.engine.containers.create_exec(
-            container,
-            command,
-            user=hook.user,
-            privileged=hook.privileged,
-            working_dir=hook.working_dir,
-            environment=[
-                key if value is None else f"{key}={value}"
-                for key, value in hook.environment.items()
-            ],
-        )
-        duplex = await self.engine.containers.start_exec(exec_id)
-        said = b""
-        try:
-            async for output in outputs(read_blocks(duplex), tty=False):
-                said = (said + output.text)[-4096:]
-        finally:
-            await duplex.close()
-        result = await self.engine.containers.inspect_exec(exec_id)
+        result = await run_hook(self.engine, container, hook)
         if result.exit_code:
             raise WaitFailed(
-                f"{name} hook {' '.join(command)} ended with code {result.exit_code}",
-                details=said.decode("utf-8", "replace").splitlines()[-10:],
+                f"{name} hook {' '.join(hook.command or ())} ended with code {result.exit_code}",
+                details=result.last_lines,
             )

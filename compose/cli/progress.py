@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from compose.apply.listener import (
     Failed,
@@ -185,10 +185,6 @@ def plain_line(row: Row) -> str:
 def json_line(row: Row) -> str:
     document = {"id": row.subject, "status": row.state, "text": plain_line(row).strip()}
     return json.dumps(document, separators=(",", ":"))
-
-
-class Screen(Protocol):
-    def __call__(self, report: Report, /) -> None: ...
 
 
 @contextmanager

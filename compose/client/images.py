@@ -87,19 +87,6 @@ class Images:
     async def remove(self, reference: str, *, force: bool = False) -> None:
         await self._transport.json("DELETE", f"/images/{reference}", query={"force": force})
 
-    async def import_rootfs(
-        self, tar: bytes | AsyncIterator[bytes], *, repository: str, tag: str = "latest"
-    ) -> str:
-        """A tar of a root filesystem becomes an image; its id."""
-        query = {"fromSrc": "-", "repo": repository, "tag": tag}
-        image_id = ""
-        async with self._transport.stream(
-            "POST", "/images/create", query=query, body=tar
-        ) as answer:
-            async for message in answer.objects():
-                image_id = _progress(fields.mapping(message, "an import"), repository).status
-        return image_id
-
 
 def split_reference(reference: str) -> tuple[str, str]:
     """Name, and the tag or digest: without either the API would pull every tag there is."""

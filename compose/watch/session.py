@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from compose import converge
+from compose.apply.hooks import run_hook
 from compose.apply.listener import Listener
 from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
@@ -21,7 +22,7 @@ from compose.model.service import WatchAction
 from compose.plan.names import ONE_OFF, PROJECT, SERVICE
 from compose.watch.observer import Changes, observe, watched_folders
 from compose.watch.rules import ServiceWork, decide
-from compose.watch.sync import run, sync
+from compose.watch.sync import sync
 
 
 @dataclass(slots=True)
@@ -79,7 +80,7 @@ class Session:
             self.say(f"{work.service}: restarted")
         for rule in work.exec:
             for container in containers:
-                code = await run(self.engine, container.id, rule.exec)
+                code = (await run_hook(self.engine, container.id, rule.exec)).exit_code
                 command = " ".join(rule.exec.command or ())
                 self.say(f"{work.service}: {command} ended with code {code}")
 

@@ -8,6 +8,7 @@ import os
 import tarfile
 from collections.abc import Sequence
 
+from compose.apply.hooks import run_hook
 from compose.client.engine import Engine
 from compose.errors import ApplyError
 from compose.model.service import Hook
@@ -35,27 +36,8 @@ async def sync(engine: Engine, container: str, paths: Sequence[SyncPath]) -> Non
 
 
 async def _remove(engine: Engine, container: str, targets: Sequence[str]) -> None:
-    code = await run(engine, container, Hook(command=("rm", "-rf", "--", *targets)))
-    if code:
-        raise ApplyError(f"cannot remove {', '.join(targets)} in the container: rm gave {code}")
-
-
-async def run(engine: Engine, container: str, hook: Hook) -> int:
-    """The exit code of a command in the container; its output goes nowhere."""
-    exec_id = await engine.containers.create_exec(
-        container,
-        hook.command or (),
-        user=hook.user,
-        privileged=hook.privileged,
-        working_dir=hook.working_dir,
-        environment=[
-            name if value is None else f"{name}={value}" for name, value in hook.environment.items()
-        ],
-    )
-    duplex = await engine.containers.start_exec(exec_id)
-    try:
-        while await duplex.reader.read(65536):
-            continue
-    finally:
-        await duplex.close()
-    return (await engine.containers.inspect_exec(exec_id)).exit_code or 0
+    result = await run_hook(engine, container, Hook(command=("rm", "-rf", "--", *targets)))
+    if result.exit_code:
+        raise ApplyError(
+            f"cannot remove {', '.join(targets)} in the container: rm gave {result.exit_code}"
+        )

@@ -26,10 +26,6 @@ class Query:
     raw: bytes
     record: Any  # dnslib's
 
-    @property
-    def type_name(self) -> str:
-        return str(QTYPE.get(self.type))
-
 
 def parse_query(raw: bytes) -> Query:
     """Raises MalformedMessage for what isn't one standard question of class IN."""
