@@ -51,7 +51,10 @@ async def test_output_arrives_by_stream_and_the_exit_code_by_wait(engine: Engine
         }
         details = await engine.containers.inspect(made)
         assert (details.status, details.exit_code, details.running) == ("exited", 3, False)
-        assert details.finished_at >= details.started_at > 0
+        # dockerd stamps the start only after containerd's answer: a short life may have ended
+        # before it by these stamps.
+        assert details.started_at > 0
+        assert details.finished_at > 0
     finally:
         await engine.containers.remove(made)
 
