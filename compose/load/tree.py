@@ -21,6 +21,7 @@ from compose.model.project import Place, dotted
 from compose.position import Position
 
 MAX_DEPTH = 100
+_TOO_DEEP = f"this is nested more than {MAX_DEPTH} levels deep"
 # What aliases may blow a file up to: a hundred times its own size, or this, if that is more.
 MAX_EXPANDED = 100_000
 
@@ -356,7 +357,7 @@ class _Builder:
                 line, column = key.line, key.column
             node = Scalar(self._source, line, column, value, event.value)
         elif len(place) >= MAX_DEPTH:
-            raise self._bad(event, f"this is nested more than {MAX_DEPTH} levels deep")
+            raise self._bad(event, _TOO_DEEP)
         elif isinstance(event, yaml.SequenceStartEvent):
             node = Sequence(self._source, line, column, self._items(place))
         else:
@@ -574,6 +575,10 @@ def _yaml_problem(error: yaml.MarkedYAMLError, text: str, source: Source) -> Pro
         else:
             what = f"a value can't start with {letter or 'this character'}"
             hint = "put the value in quotes"
+    position = Position(source.label, line, column)
+    if "maximum nesting depth" in reason:
+        # libyaml has a limit of its own, and reads ahead: it may come to it before we to ours.
+        return Problem(_TOO_DEEP, at=position)
     indentation = shown[: len(shown) - len(shown.lstrip())]
     if "\t" in indentation:
         column = indentation.index("\t") + 1
