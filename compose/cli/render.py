@@ -58,6 +58,17 @@ def ago(created: float, now: float) -> str:
     return f"{human_duration(max(0.0, now - created))} ago"
 
 
+def human_size(size: float, *, base: int = 1000) -> str:
+    """Bytes as Docker writes them: 1.04MB for files (base 1000), 388KiB for memory (1024)."""
+    units = ("B", "kB", "MB", "GB", "TB", "PB") if base == 1000 else (
+        "B", "KiB", "MiB", "GiB", "TiB", "PiB")  # fmt: skip
+    power = 0
+    while size >= base and power < len(units) - 1:
+        size /= base
+        power += 1
+    return f"{size:.4g}{units[power]}"
+
+
 def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 

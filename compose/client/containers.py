@@ -326,11 +326,45 @@ class Containers:
             "POST", f"/exec/{exec_id}/resize", query={"h": height, "w": width}
         )
 
-    async def stats(self, container: str) -> Mapping[str, object]:
-        """One sample, undecoded: the fields differ between cgroup versions."""
-        query = {"stream": "0", "one-shot": "1"}
-        answer = await self._transport.json("GET", f"/containers/{container}/stats", query=query)
-        return fields.mapping(answer, "stats")
+    @asynccontextmanager
+    async def export(self, container: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Its whole file system as a tar."""
+        async with self._transport.stream("GET", f"/containers/{container}/export") as answer:
+            yield answer.chunks
+
+    async def commit(
+        self,
+        container: str,
+        repository: str,
+        tag: str,
+        *,
+        author: str = "",
+        comment: str = "",
+        changes: Sequence[str] = (),
+        pause: bool = True,
+    ) -> str:
+        """The id of the image. `changes`: instructions of a Dockerfile."""
+        query: Query = {
+            "container": container,
+            "repo": repository or None,
+            "tag": tag or None,
+            "author": author or None,
+            "comment": comment or None,
+            "changes": [*changes],
+            "pause": pause,
+        }
+        answer = await self._transport.json("POST", "/commit", query=query, body={})
+        return fields.text(fields.mapping(answer, "the committed image"), "Id")
+
+    async def samples(self, container: str, *, stream: bool) -> AsyncIterator[Mapping[str, object]]:
+        """What it uses, undecoded: the fields differ between cgroup versions. About once a second
+        until the container ends; without `stream` one sample. A first sample of a stream has none
+        before it."""
+        path = f"/containers/{container}/stats"
+        query: Query = {"stream": "1" if stream else "0"}  # which is on where it isn't said
+        async with self._transport.stream("GET", path, query=query) as answer:
+            async for sample in answer.objects():
+                yield fields.mapping(sample, "stats")
 
 
 def encode_filters(filters: Filters | None) -> str | None:

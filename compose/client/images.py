@@ -22,6 +22,7 @@ class ImageDetails:
     created: str
     tagged: str  # when the engine last gave it a name; "" if it doesn't say
     size: int
+    system: str  # GOOS
     architecture: str
     labels: Mapping[str, str]
 
@@ -55,6 +56,7 @@ class Images:
             created=fields.text(image, "Created", ""),
             tagged=fields.text(fields.child(image, "Metadata"), "LastTagTime", ""),
             size=fields.number(image, "Size", 0),
+            system=fields.text(image, "Os", ""),
             architecture=fields.text(image, "Architecture", ""),
             labels=fields.text_map(config, "Labels"),
         )

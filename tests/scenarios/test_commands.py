@@ -540,3 +540,104 @@ def test_events_are_told_as_they_come(fresh: Project) -> None:
     assert following.wait(30) == 130
     text = fresh("events", "--since", since, "--until", str(int(time.time()) + 1)).stdout
     assert " container create " in text
+
+
+# --- pausing, scaling, waiting
+
+
+def test_pause_and_unpause(fresh: Project) -> None:
+    fresh.write(SHOP.replace("127.0.0.1:8000:80", "127.0.0.1:8011:80"))
+    fresh("up", "--detach")
+    fresh("pause", "web")
+    assert (state(fresh, "web-1")["Status"], state(fresh, "db-1")["Status"]) == (
+        "paused", "running",
+    )  # fmt: skip
+    fresh("unpause")
+    assert state(fresh, "web-1")["Status"] == "running"
+    assert "no such service: wbe" in fresh("pause", "wbe", check=False).stderr
+
+
+def test_create_then_scale(fresh: Project) -> None:
+    fresh.write("services: {a: {image: 'rootfs:/', command: sleep 60, stop_signal: SIGKILL}}\n")
+    fresh("create", "--scale", "a=2")
+    assert {row["State"] for row in fresh.ps()} == {"created"}
+    fresh("scale", "a=3")
+    assert [(row["Name"], row["State"]) for row in fresh.ps()] == [
+        (f"{fresh.folder.name}-a-{number}", "running") for number in (1, 2, 3)
+    ]
+    fresh("scale", "a=1")
+    assert len(fresh.ps()) == 1
+    assert "no such service: b" in fresh("scale", "b=1", check=False).stderr
+
+
+def test_wait_ends_with_the_code_of_the_container(fresh: Project) -> None:
+    fresh.write(
+        "services:\n"
+        "  a: {image: 'rootfs:/', command: sh -c 'read line; exit 3', stdin_open: true}\n"
+        "  b: {image: 'rootfs:/', command: sleep 60, stop_signal: SIGKILL}\n"
+    )
+    fresh("up", "--detach")
+    identity = own(fresh)["a-1"]
+    waiting = fresh.start("wait", "--down-project", "a")
+    await_line(waiting.stdout, "waiting for .*a-1")
+    terminal = subprocess.run(
+        fresh.host.command([*PYCOMPOSE, "attach", "a"], cwd=fresh.folder), input=b"line\n",
+        capture_output=True, timeout=60, env=fresh.host.environment(fresh.environment),
+    )  # fmt: skip
+    assert terminal.returncode == 3, terminal.stderr
+    said, _ = waiting.communicate(timeout=60)
+    assert f'container "{identity}" exited with status code 3\n' in said
+    assert waiting.returncode == 3
+    assert own(fresh) == {}
+    nothing = fresh("wait", "a", check=False)
+    assert (nothing.returncode, "no container of a runs" in nothing.stderr) == (1, True)
+
+
+# --- looking on
+
+
+def test_stats_once_and_on(shop: Project) -> None:
+    rows = [json.loads(line) for line in
+            shop("stats", "--no-stream", "--format", "json").stdout.splitlines()]  # fmt: skip
+    assert [row["Name"] for row in rows] == ["shop-db-1", "shop-web-1"]
+    assert set(rows[0]) == {
+        "BlockIO", "CPUPerc", "Container", "ID", "MemPerc", "MemUsage", "Name", "NetIO", "PIDs",
+    }  # fmt: skip
+    assert int(rows[0]["PIDs"]) >= 1
+    assert re.fullmatch(r"[\d.]+[KM]iB / [\d.]+GiB", rows[0]["MemUsage"])
+    header = shop("stats", "--no-stream", "web").stdout.splitlines()[0]
+    assert re.split(r"  +", header) == [
+        "CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "BLOCK I/O",
+        "PIDS",
+    ]  # fmt: skip
+    following = shop.start("stats", "--format", "json", "web")
+    for _ in range(2):
+        assert json.loads(await_line(following.stdout, "shop-web-1"))["Name"] == "shop-web-1"
+    following.send_signal(signal.SIGINT)
+    assert following.wait(20) == 130
+
+
+def test_images_and_volumes(shop: Project) -> None:
+    (row, *_rest) = json.loads(shop("images", "--format", "json", "db").stdout)
+    assert (row["ContainerName"], row["Repository"]) == ("shop-db-1", "rootfs:/")
+    assert shop("images", "-q").stdout.strip() == row["ID"].removeprefix("sha256:")
+    assert shop("volumes").stdout.split() == ["DRIVER", "VOLUME", "NAME", "local", "shop_data"]
+    assert shop("volumes", "-q", "web").stdout == ""
+    (line,) = shop("volumes", "--format", "json").stdout.splitlines()
+    volume = json.loads(line)
+    assert (volume["Name"], volume["Driver"]) == ("shop_data", "local")
+    assert "com.docker.compose.project=shop" in volume["Labels"]
+
+
+def test_attach_leaves_by_keys_and_passes_signals_on(fresh: Project) -> None:
+    fresh.write(
+        "services:\n  a:\n    image: rootfs:/\n    tty: true\n    stdin_open: true\n"
+        "    command: sh -c 'trap \"echo hangup\" HUP; echo up; while read x; do echo got-$$x; done'\n"
+    )
+    fresh("up", "--detach")
+    terminal = Terminal(fresh, "attach", "--detach-keys", "ctrl-x", "a")
+    terminal.type("one\n")
+    terminal.read_until("got-one")
+    terminal.type("\x18")
+    assert terminal.end() == 0
+    assert state(fresh, "a-1")["Status"] == "running"

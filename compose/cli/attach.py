@@ -1,0 +1,96 @@
+"""`pycompose attach`: this terminal becomes that of a service's running container."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from compose.cli.context import Context
+from compose.cli.find import check_services, find_project, one_container
+from compose.cli.terminal import converse
+from compose.client.engine import Engine
+from compose.client.errors import Conflict, NotFound
+
+# Those that a person or a program sends to what it started.
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1,
+             signal.SIGUSR2)  # fmt: skip
+
+# Seconds from the end of a container's output to its exit code; later: it was only left.
+_UNTIL_RECORDED = 0.5
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("attach")
+    def attach(
+        ctx: typer.Context,
+        service: Annotated[str, typer.Argument(metavar="SERVICE", hidden=True)],
+        detach_keys: Annotated[
+            str, typer.Option("--detach-keys", help="Keys that leave it.", metavar="KEYS")
+        ] = "",
+        no_stdin: Annotated[
+            bool, typer.Option("--no-stdin", help="Don't pass standard input on.")
+        ] = False,
+        sig_proxy: Annotated[
+            bool, typer.Option("--sig-proxy/--no-sig-proxy", help="Pass signals on.")
+        ] = True,
+        index: Annotated[int, typer.Option("--index", help="Which replica.", metavar="NUMBER")] = 0,
+    ) -> int:
+        return asyncio.run(
+            _attach(ctx.obj, service, detach_keys, not no_stdin, sig_proxy, index)
+        )  # fmt: skip
+
+
+async def _attach(
+    context: Context, service: str, detach_keys: str, stdin: bool, sig_proxy: bool, index: int
+) -> int:
+    """The container's exit code, or 0 where it was left running."""
+    name, project = find_project(context)
+    check_services(project, [service])
+    engine = await context.engine()
+    container = (await one_container(engine, name, service, index)).id
+    details = await engine.containers.inspect(container)
+
+    async def resize(height: int, width: int) -> None:
+        with contextlib.suppress(Conflict):  # it is about to end
+            await engine.containers.resize(container, height=height, width=width)
+
+    stdin = stdin and details.open_stdin
+    async with engine.containers.waiting(container, condition="not-running") as exit_code:
+        duplex = await engine.containers.attach(container, stdin=stdin, detach_keys=detach_keys)
+        try:
+            with _forwarding(engine, container) if sig_proxy else contextlib.nullcontext():
+                await converse(duplex, is_tty=details.tty, stdin=stdin, resize=resize)
+        finally:
+            await duplex.close()
+        try:
+            return await asyncio.wait_for(exit_code, _UNTIL_RECORDED)
+        except TimeoutError:
+            return 0
+
+
+@contextlib.contextmanager
+def _forwarding(engine: Engine, container: str) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def tell(number: signal.Signals) -> None:
+        with contextlib.suppress(Conflict, NotFound):  # it has ended meanwhile
+            await engine.containers.kill(container, signal=number.name)
+
+    def forward(number: signal.Signals) -> None:
+        task = loop.create_task(tell(number))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    for number in FORWARDED:
+        loop.add_signal_handler(number, forward, number)
+    try:
+        yield
+    finally:
+        for number in FORWARDED:
+            loop.remove_signal_handler(number)

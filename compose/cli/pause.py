@@ -1,0 +1,21 @@
+"""`pycompose pause`: stop the clock of running containers."""
+
+from __future__ import annotations
+
+import typer
+
+from compose import converge
+from compose.cli.change import Services, change
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("pause")
+    def pause(ctx: typer.Context, services: Services = None) -> int:
+        return change(
+            ctx.obj,
+            services,
+            lambda engine, name, _, listener: converge.pause(
+                engine, name, services=services or (), listener=listener
+            ),
+            lenient=True,
+        )

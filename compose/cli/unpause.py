@@ -1,0 +1,21 @@
+"""`pycompose unpause`: let paused containers go on."""
+
+from __future__ import annotations
+
+import typer
+
+from compose import converge
+from compose.cli.change import Services, change
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("unpause")
+    def unpause(ctx: typer.Context, services: Services = None) -> int:
+        return change(
+            ctx.obj,
+            services,
+            lambda engine, name, _, listener: converge.unpause(
+                engine, name, services=services or (), listener=listener
+            ),
+            lenient=True,
+        )
