@@ -34,6 +34,7 @@ COMMANDS = {
     "logs": "Show what the containers wrote.",
     "exec": "Run a command in a running container.",
     "run": "Run a command in a new container of a service.",
+    "cp": "Copy files from a container or into the containers of a service.",
     "start": "Start containers that exist, in order of dependency.",
     "stop": "Stop containers without removing them.",
     "restart": "Restart containers as they are (up applies changes of the files).",

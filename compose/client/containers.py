@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from compose.client import fields
+from compose.client.errors import BadAnswer
 from compose.client.streams import Output, outputs
 from compose.client.times import parse_time
 from compose.client.transport import Duplex, Query, Transport
@@ -107,6 +109,23 @@ class ExecDetails:
 class ProcessTable:
     titles: tuple[str, ...]
     processes: tuple[tuple[str, ...], ...]
+
+
+# Bits of Go's fs.FileMode, in which the API tells what a path is.
+_GO_DIRECTORY = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class PathStat:
+    """`link_target`: where a symbolic link leads, as a path in the container; else empty."""
+
+    name: str
+    mode: int
+    link_target: str
+
+    @property
+    def is_directory(self) -> bool:
+        return bool(self.mode & _GO_DIRECTORY)
 
 
 class Containers:
@@ -262,11 +281,37 @@ class Containers:
         )
 
     async def put_archive(
-        self, container: str, path: str, tar: bytes | AsyncIterator[bytes]
+        self,
+        container: str,
+        path: str,
+        tar: bytes | AsyncIterator[bytes],
+        *,
+        keep_owners: bool = False,
+        keep_kinds: bool = False,
     ) -> None:
-        """Unpack a tar below `path`, which has to be a directory."""
-        await self._transport.json(
-            "PUT", f"/containers/{container}/archive", query={"path": path}, body=tar
+        """Unpack a tar below `path`, which has to be a directory. `keep_kinds`: a file does not
+        take the place of a folder, nor a folder that of a file."""
+        query: Query = {
+            "path": path,
+            "copyUIDGID": keep_owners,
+            "noOverwriteDirNonDir": keep_kinds,
+        }
+        await self._transport.json("PUT", f"/containers/{container}/archive", query=query, body=tar)
+
+    async def stat_path(self, container: str, path: str) -> PathStat:
+        """Raises NotFound where there is nothing."""
+        async with self._transport.stream(
+            "HEAD", f"/containers/{container}/archive", query={"path": path}
+        ) as answer:
+            text = answer.head.headers.get("x-docker-container-path-stat", "")
+        try:
+            found = fields.mapping(json.loads(b64decode(text, validate=True)), "a path")
+        except ValueError as error:
+            raise BadAnswer(f"the engine tells nothing readable of {path}") from error
+        return PathStat(
+            name=fields.text(found, "name"),
+            mode=fields.number(found, "mode"),
+            link_target=fields.text(found, "linkTarget", ""),
         )
 
     @asynccontextmanager
