@@ -38,7 +38,7 @@ class Failure:
         verb, _, rest = self.step.partition(" ")
         if verb != "await":
             return f"{where}cannot {self.step}: {self.error}{hint_for(str(self.error))}"
-        service, _, condition = rest.partition(" ")
+        service, _, condition = rest.rpartition(" ")
         return f"{where}{service} {IN_VAIN[condition]}: {self.error}"
 
 
@@ -69,6 +69,7 @@ IN_VAIN = {
     "started": "did not start",
     "healthy": "did not become healthy",
     "completed": "did not complete",
+    "updated": "did not come up",
 }
 
 

@@ -23,7 +23,7 @@ from compose.apply.listener import (
     Undone,
 )
 from compose.errors import ComposeError
-from compose.plan.actions import Action, AwaitCondition, Checkpoint, PullImage
+from compose.plan.actions import Action, AwaitCondition, AwaitUpdate, Checkpoint, PullImage
 from compose.plan.plan import Plan, Step
 
 PARALLEL = 32
@@ -96,7 +96,7 @@ class _Walk:
 
     async def _perform(self, step: Step) -> None:
         # Who waits does no work: it must not keep others from doing theirs.
-        if isinstance(step.action, (AwaitCondition, Checkpoint)):
+        if isinstance(step.action, (AwaitCondition, AwaitUpdate, Checkpoint)):
             await self._attempt(step)
             return
         async with self.limit:
@@ -163,7 +163,7 @@ class _Walk:
 
 
 def _is_optional(step: Step) -> bool:
-    return isinstance(step.action, AwaitCondition) and not step.action.required
+    return isinstance(step.action, (AwaitCondition, AwaitUpdate)) and not step.action.required
 
 
 def _first(group: BaseExceptionGroup[ComposeError]) -> ComposeError:

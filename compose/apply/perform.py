@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from compose.apply.deliver import make_tar, remove_contents, write_content
 from compose.apply.errors import WaitFailed
 from compose.apply.hooks import run_hook
 from compose.apply.listener import Listener, Note, Pulling
-from compose.apply.wait import await_condition
+from compose.apply.wait import await_condition, await_ready
 from compose.apply.watch import ContainerWatch
 from compose.client.engine import Engine
 from compose.client.errors import ApiError, NotFound
@@ -22,6 +23,7 @@ from compose.model.service import Hook
 from compose.plan.actions import (
     Action,
     AwaitCondition,
+    AwaitUpdate,
     Checkpoint,
     ConnectNetwork,
     ContainerRef,
@@ -94,6 +96,10 @@ class Performer:
             case AwaitCondition():
                 containers = [self.id_of(ref) for ref in action.containers]
                 await await_condition(self.watch, action.condition, containers)
+            case AwaitUpdate():
+                containers = [self.id_of(ref) for ref in action.containers]
+                await await_ready(self.watch, containers, settling=action.monitor)
+                await asyncio.sleep(action.delay)
             case CreateContainer():
                 await self._create(action)
             case _:

@@ -40,12 +40,14 @@ async def await_condition(
                     assert_never(condition)
 
 
-async def await_ready(watch: ContainerWatch, containers: Collection[str]) -> None:
-    """For `up --wait`: all of them healthy, or up for a while where there is no check, or ended
-    with code 0; and still so when the last one is. Raises WaitFailed."""
+async def await_ready(
+    watch: ContainerWatch, containers: Collection[str], *, settling: float = SETTLING
+) -> None:
+    """All of them healthy, or up for `settling` seconds where there is no check, or ended with
+    code 0; and still so when the last one is. Raises WaitFailed."""
     async with asyncio.TaskGroup() as group:
         for container in containers:
-            group.create_task(_await_one_ready(watch, container))
+            group.create_task(_await_one_ready(watch, container, settling))
     for container in containers:
         state = watch.state(container)
         if state.status == "exited" and state.exit_code != 0:
@@ -122,7 +124,7 @@ async def _await_completed(watch: ContainerWatch, container: str) -> None:
             raise await _died(watch, container, "")
 
 
-async def _await_one_ready(watch: ContainerWatch, container: str) -> None:
+async def _await_one_ready(watch: ContainerWatch, container: str, settling: float) -> None:
     details = await watch.look(container)
     state = watch.state(container)
     if state.status == "exited" and state.exit_code == 0:
@@ -131,10 +133,10 @@ async def _await_one_ready(watch: ContainerWatch, container: str) -> None:
         await _await_ready_by_check(watch, details)
         return
     # The engine's clock may be another machine's, so the time is taken from here on.
-    if details.running and _is_old(details):
+    if details.running and _is_old(details, settling):
         return
     try:
-        async with asyncio.timeout(SETTLING):
+        async with asyncio.timeout(settling):
             await watch.until(lambda: state.status not in ("running", "paused"))
     except TimeoutError:
         return
@@ -152,9 +154,9 @@ async def _await_ready_by_check(watch: ContainerWatch, details: ContainerDetails
         raise
 
 
-def _is_old(details: ContainerDetails) -> bool:
-    """Whether it has run for longer than SETTLING, if both clocks agree."""
-    return time.time_ns() - details.started_at > SETTLING * 1e9
+def _is_old(details: ContainerDetails, settling: float) -> bool:
+    """Whether it has run for longer than that, if both clocks agree."""
+    return time.time_ns() - details.started_at > settling * 1e9
 
 
 async def _died(watch: ContainerWatch, container: str, prefix: str) -> WaitFailed:

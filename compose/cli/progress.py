@@ -28,7 +28,7 @@ from compose.apply.listener import (
 from compose.cli.context import Context
 from compose.client.images import Progress
 from compose.model.service import Condition
-from compose.plan.actions import AwaitCondition, StartContainer
+from compose.plan.actions import AwaitCondition, AwaitUpdate, StartContainer
 from compose.plan.plan import Plan, Step, Verb
 
 if TYPE_CHECKING:
@@ -134,6 +134,10 @@ class Board:
         if isinstance(step.action, AwaitCondition):
             wanted = WANTED[step.action.condition]
             row = Row(step.action.service, f"waiting until {wanted}", wanted, "", {step.key})
+            return self.rows.setdefault(step.key, row)
+        if isinstance(step.action, AwaitUpdate):
+            subject = step.key.removeprefix("await ").removesuffix(" updated")
+            row = Row(subject, "waiting until it is up", "is up", "", {step.key})
             return self.rows.setdefault(step.key, row)
         return None
 

@@ -174,6 +174,18 @@ class AwaitCondition:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitUpdate:
+    """Wait until new containers are up: healthy, or alive for `monitor` seconds where there is no
+    check; then for `delay` seconds more."""
+
+    service: str
+    containers: tuple[ContainerRef, ...]
+    monitor: float
+    delay: float
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """Nothing to do: what can be made beforehand has been made, what runs is touched from here."""
 
@@ -197,5 +209,6 @@ Action = (
     | RenameContainer
     | RemoveContainer
     | AwaitCondition
+    | AwaitUpdate
     | Checkpoint
 )

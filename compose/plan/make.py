@@ -41,6 +41,7 @@ from compose.plan.options import PlanOptions
 from compose.plan.plan import Plan, PlanBuilder, Verb
 from compose.plan.preflight import orphans_note, preflight, unheeded
 from compose.plan.record import config_hash, write_record
+from compose.plan.rolling import Batch, make_batches
 from compose.plan.services import (
     Create,
     Keep,
@@ -106,6 +107,7 @@ class Planner:
     pulls: dict[str, str] = field(default_factory=dict)  # image -> key
     made: list[str] = field(default_factory=list)  # keys that the checkpoint waits for
     freed: dict[HostPort, list[str]] = field(default_factory=dict)  # port -> what frees it
+    batches: dict[str, Batch] = field(default_factory=dict)  # slot -> that it is replaced in
     publishers: dict[HostPort, set[str]] = field(default_factory=dict)  # port -> services
 
     def __post_init__(self) -> None:
@@ -243,6 +245,8 @@ class Planner:
                     self._free_ports(each.container, _stop_key(each.container))
         for name, decision in self.decided.items():
             self.starts[name] = []
+            if not self.options.no_start:
+                self._plan_batches(name, make_batches(decision))
             for each in decision.decisions:
                 match each:
                     case Keep():
@@ -251,6 +255,12 @@ class Planner:
                         self._plan_creation(decision, each)
                     case Recreate():
                         self._plan_replacement(decision, each)
+
+    def _plan_batches(self, name: str, batches: Iterable[Batch]) -> None:
+        for batch in batches:
+            slots = [names.slot(name, number) for number in batch.numbers]
+            self.batches |= dict.fromkeys(slots, batch)
+            self.builder.step(batch.key, batch.action, after=[f"start {slot}" for slot in slots])
 
     def _plan_removal(self, container: ObservedContainer, cause: str) -> None:
         subject = _subject(container)
@@ -346,11 +356,14 @@ class Planner:
         name = final_name(self.project, service, old.number)
         old_ref, new_ref = Existing(old.id, old.name), Planned(subject)
         started = f"start {subject}" if not self.options.no_start else f"rename {subject}"
+        batch = self.batches.get(subject)
+        over = batch.until if batch else started  # from then on the old one is of no use
         interim = names.temporary_name(old.id, name)
         change = self.builder.change(
             Verb.RECREATE, subject, recreation.cause, self._at(service.name, *recreation.place)
         )
-        self._create(decision, change, old.number, created_as=interim, old=old)
+        self._create(decision, change, old.number, created_as=interim, old=old, until=over)
+        before = [batch.previous] if batch and batch.previous else []
         stopped = [CHECKPOINT]
         if old.is_running:
             # It may serve until those that its successor waits for are ready, unless somebody
@@ -358,15 +371,15 @@ class Planner:
             early = service.name in self.restarting or self._is_wanted(old)
             waits = [] if early else self._conditions(service.name)
             undo = StartContainer(old_ref)
-            stopped = [self._stop(change, old, undo=undo, until=[started], after=waits)]
+            stopped = [self._stop(change, old, undo=undo, until=[over], after=[*waits, *before])]
         created = f"create {subject}"
         aside = self.builder.step(
             f"set aside {subject}",
             RenameContainer(old_ref, names.outgoing_name(old.id, name)),
             change,
-            after=[created, *stopped],
+            after=[created, *stopped, *before],
             undo=RenameContainer(old_ref, old.name),
-            until=[started],
+            until=[over],
         )
         renamed = self.builder.step(
             f"rename {subject}",
@@ -375,15 +388,20 @@ class Planner:
             # Another container has the name only if an interrupted change left it there.
             after=[aside, *([f"remove {name}"] if old.name != name else [])],
             undo=RenameContainer(new_ref, interim),
-            until=[started],
+            until=[over],
         )
         if not self.options.no_start:
-            self._start(service.name, new_ref, subject, change, after=[renamed])
+            # It may have the old one's ports, so it goes first where the old one comes back.
+            undo_start = StopContainer(new_ref, self.options.timeout) if batch else None
+            self._start(
+                service.name, new_ref, subject, change,
+                after=[renamed], undo=undo_start, until=[over],
+            )  # fmt: skip
         self.builder.step(
             f"remove {old.name}",
             RemoveContainer(old_ref, volumes=self.options.renew_anonymous_volumes),
             change,
-            after=[started],
+            after=[over],
         )
 
     def _create(
@@ -394,6 +412,7 @@ class Planner:
         *,
         created_as: str,
         old: ObservedContainer | None,
+        until: str = "",
     ) -> None:
         service = decision.service
         slot = names.slot(service.name, number)
@@ -425,7 +444,9 @@ class Planner:
             change,
             after=after,
             undo=RemoveContainer(Planned(slot), volumes=old is None, force=True),
-            until=[CHECKPOINT if self.options.no_start and old is None else f"start {slot}"],
+            until=[
+                CHECKPOINT if self.options.no_start and old is None else until or f"start {slot}"
+            ],
         )
         # On a network that is made anew it can only be created once the old one has gone.
         if not any(
@@ -448,20 +469,33 @@ class Planner:
         }
 
     def _start(
-        self, name: str, ref: ContainerRef, subject: str, change: int, *, after: Iterable[str]
+        self,
+        name: str,
+        ref: ContainerRef,
+        subject: str,
+        change: int,
+        *,
+        after: Iterable[str],
+        undo: StopContainer | None = None,
+        until: Iterable[str] = (),
     ) -> None:
         service = self.project.services[name]
+        # Of a range the replicas of later batches hold theirs still; its own is free by then.
+        later = {_stop_key(other) for other in self.own[name]} if subject in self.batches else set()
         released = [
             key
             for port in service.ports
             for host_port in port.host_ports
             for key in self.freed.get((host_port, port.protocol), ())
+            if key not in later
         ]
         key = self.builder.step(
             f"start {subject}",
             StartContainer(ref, service.post_start),
             change,
             after=[CHECKPOINT, *after, *released, *self._conditions(name)],
+            undo=undo,
+            until=until,
         )
         self.starts[name].append(key)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from compose.errors import Problem
-from compose.plan.actions import Action
+from compose.plan.actions import Action, AwaitUpdate, RemoveContainer
 from compose.position import Position
 
 
@@ -75,7 +75,11 @@ class Plan:
                 before = owner[key]
                 if before.change is None:
                     # Conditions have no line of their own; the checkpoint says nothing to people.
-                    if key.startswith("await "):
+                    # That the old one is kept until an update is over says nothing of its begin.
+                    is_kept = isinstance(before.action, AwaitUpdate) and isinstance(
+                        step.action, RemoveContainer
+                    )
+                    if key.startswith("await ") and not is_kept:
                         words[key.removeprefix("await ")] = None
                 elif before.change != step.change:
                     words[self.changes[before.change].subject] = None

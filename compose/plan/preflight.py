@@ -74,7 +74,6 @@ def unheeded(project: Project, service: Service) -> list[Problem]:
         return []
     wanted = {
         "mode": deploy.mode not in ("", "replicated", "replicated-job"),
-        "update_config": deploy.update_config is not None,
         "rollback_config": deploy.rollback_config is not None,
         "placement": bool(
             deploy.placement.constraints
@@ -83,10 +82,15 @@ def unheeded(project: Project, service: Service) -> list[Problem]:
         ),
         "endpoint_mode": bool(deploy.endpoint_mode),
     }
+    places: list[tuple[str, ...]] = [(key,) for key, present in wanted.items() if present]
+    if update := deploy.update_config:
+        if update.order == "start-first":
+            places.append(("update_config", "order"))
+        if update.max_failure_ratio:
+            places.append(("update_config", "max_failure_ratio"))
     return [
-        project.problem(f"{key} is not heeded", "services", service.name, "deploy", key)
-        for key, present in wanted.items()
-        if present
+        project.problem(f"{place[-1]} is not heeded", "services", service.name, "deploy", *place)
+        for place in places
     ]
 
 

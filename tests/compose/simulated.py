@@ -9,6 +9,7 @@ from compose.plan import names
 from compose.plan.actions import (
     Action,
     AwaitCondition,
+    AwaitUpdate,
     Checkpoint,
     ConnectNetwork,
     ContainerRef,
@@ -90,6 +91,9 @@ class Simulated:
                 self.create(action)
             case Checkpoint():
                 pass
+            case AwaitUpdate():
+                for ref in action.containers:
+                    assert self.find(ref).state == "running"
             case AwaitCondition():
                 for ref in action.containers:
                     state = self.find(ref)

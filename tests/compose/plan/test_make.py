@@ -483,10 +483,10 @@ def test_one_off_containers_are_left_alone() -> None:
 
 
 def test_what_needs_many_machines_is_told_to_be_without_effect() -> None:
-    deploy = Deploy(mode="global", update_config=UpdateConfig(parallelism=1))
+    deploy = Deploy(mode="global", update_config=UpdateConfig(order="start-first"))
     project = make_project(make_service("web", deploy=deploy))
     plan = make_plan(project, nothing(), PlanOptions())
     assert [str(note) for note in plan.notes] == [
         "services.web.deploy.mode: mode is not heeded",
-        "services.web.deploy.update_config: update_config is not heeded",
+        "services.web.deploy.update_config.order: order is not heeded",
     ]
