@@ -474,6 +474,8 @@ class Shim:
     async def _launched(self) -> None:
         message = await self._greeting
         body = message.body
+        if body["event"] == "unfit":
+            raise Lost(f"what was prepared ended before its start: {body['error']}")
         if body["event"] == "failed":
             code = cast(int, body["code"])
             self._released = True

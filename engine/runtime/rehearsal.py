@@ -10,6 +10,7 @@ import contextlib
 import os
 
 from engine.kernel import mount, privileges
+from engine.kernel.libc import AT_FDCWD
 from engine.oci.rootfs import Rootfs
 from engine.runtime import (
     capabilities,
@@ -116,7 +117,8 @@ def rehearse_world() -> None:
             step.run(place)
         for path, is_folder in (("/proc/self", True), ("/etc/hosts", False)):
             os.close(mounts.make_target(root, path, directory=is_folder))
-    tree = mount.clone_tree(root, "", recursive=False)
+    # Not of `root`: before Linux 6.15 what is attached nowhere can't be cloned.
+    tree = mount.clone_tree(AT_FDCWD, "/", recursive=False)
     mount.mount_setattr(tree, set_attributes=mount.MOUNT_ATTR_NOSUID)
     os.close(tree)
     os.close(root)

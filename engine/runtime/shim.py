@@ -321,11 +321,13 @@ class Shim:
     # --- the container's life -------------------------------------------------------------
 
     def on_starting(self) -> None:
-        if self.is_spare:
-            self.undo()  # it ended, or could not even enter its cgroup
         starting = self.starting
         assert starting is not None
         starting.drain(self._init_says)
+        if self.is_spare:
+            # It ended, or could not even enter its cgroup.
+            text = str(starting.failure or "its first process has ended")
+            self.undo_before(lambda: self.daemons.broadcast({"event": "unfit", "error": text}))
         if not starting.over:
             return
         self.poller.forget(starting.connection.fileno())
@@ -365,7 +367,7 @@ class Shim:
         if self.status is None:
             return
         if self.is_spare:
-            self.undo()
+            self.on_starting()
         self.poller.forget(self.pidfd)
         starting = self.starting
         assert starting is not None

@@ -97,6 +97,7 @@ async def test_killed_spare_costs_nothing(lab: Laboratory, whom: str) -> None:
     identifier = await spare(lab)
     found = record(lab, identifier)
     os.kill(found[whom], signal.SIGKILL)
+    await ended(found[whom])  # its descriptors are closed by then
     request = lab.request("echo", "on", container_id=identifier)
     assert (await lab.run_request(request)).stdout == b"on\n"
     await ended(found["pid"])
