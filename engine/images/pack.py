@@ -31,14 +31,14 @@ _KINDS = {
 
 
 @dataclass(slots=True)
-class _Packing:
+class Packing:
     sink: Sink
     links: dict[tuple[int, int], str] = field(default_factory=dict)
 
 
 def pack_entry(folder: int, name: str, as_name: str, sink: Sink) -> None:
     """The entry `name` of the folder of that descriptor, and all below it, under another name."""
-    packing = _Packing(sink)
+    packing = Packing(sink)
     found = os.lstat(name, dir_fd=folder)
     if stat.S_ISDIR(found.st_mode):
         descriptor = os.open(name, _DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
@@ -47,17 +47,17 @@ def pack_entry(folder: int, name: str, as_name: str, sink: Sink) -> None:
         finally:
             os.close(descriptor)
     else:
-        _pack_one(packing, folder, name, as_name, found)
+        pack_one(packing, folder, name, as_name, found)
     sink(END)
 
 
 def pack_tree(directory: int, as_name: str, sink: Sink) -> None:
     """The directory itself as `as_name`, and all below it. With "" only what is below."""
-    _pack_tree(_Packing(sink), directory, as_name)
+    _pack_tree(Packing(sink), directory, as_name)
     sink(END)
 
 
-def _pack_tree(packing: _Packing, top: int, as_name: str) -> None:
+def _pack_tree(packing: Packing, top: int, as_name: str) -> None:
     if as_name:
         packing.sink(_head(as_name, Kind.DIRECTORY, os.fstat(top), xattrs=_xattrs(top)))
     prefix = f"{as_name.rstrip('/')}/" if as_name else ""
@@ -65,21 +65,19 @@ def _pack_tree(packing: _Packing, top: int, as_name: str) -> None:
     while waiting:
         path = waiting.pop()
         folders = []
-        with _opened(top, path) as folder:
+        with opened(top, path) as folder:
             for name in sorted(os.listdir(folder)):
                 below = f"{path}/{name}" if path else name
                 try:
                     found = os.lstat(name, dir_fd=folder)
                 except FileNotFoundError:  # a container is at work there
                     continue
-                if _pack_one(packing, folder, name, prefix + below, found):
+                if pack_one(packing, folder, name, prefix + below, found):
                     folders.append(below)
         waiting += reversed(folders)
 
 
-def _pack_one(
-    packing: _Packing, folder: int, name: str, as_name: str, found: os.stat_result
-) -> bool:
+def pack_one(packing: Packing, folder: int, name: str, as_name: str, found: os.stat_result) -> bool:
     """True for a directory: its content is still to come."""
     kind = _KINDS.get(stat.S_IFMT(found.st_mode))
     if kind is None:
@@ -94,7 +92,7 @@ def _pack_one(
         case Kind.FILE:
             _pack_file(packing.sink, folder, name, as_name)
         case Kind.DIRECTORY:
-            with _opened(folder, name) as below:
+            with opened(folder, name) as below:
                 packing.sink(_head(as_name, kind, os.fstat(below), xattrs=_xattrs(below)))
             return True
         case Kind.SYMLINK:
@@ -164,7 +162,7 @@ def _xattrs(descriptor: int) -> dict[str, bytes]:
 
 
 @contextlib.contextmanager
-def _opened(root: int, path: str) -> Iterator[int]:
+def opened(root: int, path: str) -> Iterator[int]:
     try:
         descriptor = openat2(
             root, path or ".", _DIRECTORY, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
