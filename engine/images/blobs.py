@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,18 +27,34 @@ class Written:
 
 def write_temporary(source: Source, folder: Path, *, limit: int | None = None) -> Written:
     """Copies the stream to a new file in `folder`. Not yet durable."""
+
+    def copy(put: Callable[[bytes], None]) -> None:
+        size = 0
+        while chunk := source.read(CHUNK):
+            size += len(chunk)
+            if limit is not None and size > limit:
+                raise InvalidRequest(f"cannot store more than the {limit} bytes announced")
+            put(chunk)
+
+    return write_pieces(copy, folder)
+
+
+def write_pieces(job: Callable[[Callable[[bytes], None]], None], folder: Path) -> Written:
+    """The same with what `job(put)` puts."""
     path = folder / f"blob-{secrets.token_hex(8)}"
     checksum = hashlib.sha256()
     size = 0
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         with open(os.open(path, flags, 0o600), "wb") as stream:
-            while chunk := source.read(CHUNK):
+
+            def put(chunk: bytes) -> None:
+                nonlocal size
                 size += len(chunk)
-                if limit is not None and size > limit:
-                    raise InvalidRequest(f"cannot store more than the {limit} bytes announced")
                 checksum.update(chunk)
                 stream.write(chunk)
+
+            job(put)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()

@@ -13,6 +13,7 @@ from engine.oci.document import (
     array_field,
     as_object,
     as_text,
+    bool_field,
     int_field,
     object_field,
     text_field,
@@ -37,6 +38,9 @@ class ImageRecord:
     layers: tuple[Digest, ...]  # diff ids, bottom first
     manifest: str = ""  # the digest of the manifest it came with
     last_tagged: str = ""
+    base: str = ""  # a directory of the host below its layers, resolved
+    cache_key: str = ""  # what a build step made it of
+    is_step: bool = False  # only the builder's cache has it: no image to anybody else
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +56,36 @@ class Catalog:
         known = self.images.get(image.id)
         if known is not None:
             image = replace(
-                image, manifest=image.manifest or known.manifest, last_tagged=known.last_tagged
+                image,
+                manifest=image.manifest or known.manifest,
+                last_tagged=known.last_tagged,
+                base=image.base or known.base,
+                cache_key=image.cache_key or known.cache_key,
+                is_step=image.is_step and known.is_step,
             )
+        images = dict(self.images)
+        if image.cache_key:
+            images = {key: _without_key(other, image.cache_key) for key, other in images.items()}
         # A layer that is here already keeps the blob that it came with.
         added = {layer.diff_id: layer for layer in layers if layer.diff_id not in self.layers}
         return replace(
             self,
-            images=MappingProxyType({**self.images, image.id: image}),
+            images=MappingProxyType({**images, image.id: image}),
             layers=MappingProxyType({**self.layers, **added}),
         )
 
     def with_name(self, name: str, image_id: Digest, now: str) -> "Catalog":
-        image = replace(self.images[image_id], last_tagged=now)
+        image = replace(self.images[image_id], last_tagged=now, is_step=False)
         return replace(
             self,
             images=MappingProxyType({**self.images, image_id: image}),
             names=MappingProxyType({**self.names, name: image_id}),
         )
+
+    def made_of(self, cache_key: str) -> ImageRecord | None:
+        """What a build step with that key made, the newest."""
+        found = (image for image in self.images.values() if image.cache_key == cache_key)
+        return next(found, None)
 
     def without_names(self, names: Sequence[str]) -> "Catalog":
         kept = {name: known for name, known in self.names.items() if name not in names}
@@ -99,6 +116,9 @@ def catalog_json(catalog: Catalog) -> dict[str, object]:
                 "layers": list(image.layers),
                 "manifest": image.manifest,
                 "lastTagged": image.last_tagged,
+                **({"base": image.base} if image.base else {}),
+                **({"cacheKey": image.cache_key} if image.cache_key else {}),
+                **({"isStep": True} if image.is_step else {}),
             }
             for image in catalog.images.values()
         ],
@@ -140,6 +160,9 @@ def _parse_image(document: Mapping[str, object]) -> ImageRecord:
         layers=tuple(parse_digest(text) for text in texts_field(document, "layers")),
         manifest=text_field(document, "manifest"),
         last_tagged=text_field(document, "lastTagged"),
+        base=text_field(document, "base"),
+        cache_key=text_field(document, "cacheKey"),
+        is_step=bool_field(document, "isStep"),
     )
 
 
@@ -151,3 +174,7 @@ def _parse_layer(document: Mapping[str, object]) -> LayerRecord:
         media_type=text_field(document, "mediaType"),
         size=int_field(document, "size"),
     )
+
+
+def _without_key(image: ImageRecord, cache_key: str) -> ImageRecord:
+    return replace(image, cache_key="") if image.cache_key == cache_key else image

@@ -4,6 +4,7 @@ Nothing here counts until the catalog says so: what a crash leaves is swept away
 """
 
 import contextlib
+import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +12,10 @@ from pathlib import Path
 
 from engine.errors import InvalidRequest
 from engine.images.archive import ArchivedImage, read_archive, spool_archive
-from engine.images.blobs import Blobs, Written, write_temporary
+from engine.images.blobs import Blobs, Written, write_pieces, write_temporary
 from engine.images.catalog import ImageRecord, LayerRecord
 from engine.images.compression import Source, decompressed
+from engine.images.diff_layer import has_changes, pack_changes
 from engine.images.layers import Layers, Staged, remove_directory
 from engine.oci.digest import Digest, digest_of
 from engine.oci.image_config import ImageDocument, image_document_json, parse_image_document
@@ -88,6 +90,36 @@ class Intake:
         self.add_documents((content,))
         document = parse_image_document(content)
         return Incoming(ImageRecord(image_id, diff_ids), tuple(layers), document)
+
+    def built(
+        self, document: ImageDocument, below: Sequence[LayerRecord], upper: Path | None
+    ) -> Incoming:
+        """What a build step made on the layers `below`: `document`, whose last line of history is
+        the step's own. The upper directory of its overlay becomes a layer, and is moved away;
+        one without changes makes none."""
+        layer = None if upper is None else self._add_changes(upper)
+        if layer is None:
+            *before, own = document.history
+            document = replace(document, history=(*before, replace(own, empty_layer=True)))
+        return self.made(document, (*below, *((layer,) if layer else ())))
+
+    def _add_changes(self, upper: Path) -> LayerRecord | None:
+        descriptor = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if not has_changes(descriptor):
+                return None
+            with self.scratch("step") as folder:
+                sizes: list[int] = []
+                written = write_pieces(
+                    lambda sink: sizes.append(pack_changes(descriptor, sink)), folder
+                )
+                staged = Staged(upper, written.digest, sizes[0], "")
+                self._layers.adopt((staged,))
+                self._blobs.adopt(written)
+                self._blobs.sync()
+        finally:
+            os.close(descriptor)
+        return _layer_record(staged, written, OCI_LAYER)
 
     def receive(self, source: Source, descriptor: Descriptor, folder: Path) -> Written:
         """A blob in a file of `folder`: what its descriptor says, or InvalidRequest."""

@@ -20,6 +20,7 @@ class Image:
     size: int  # bytes of all layers, unpacked
     last_tagged: str = ""  # RFC 3339
     rootfs_path: str = ""  # a directory of the host, resolved; "" for an image of layers
+    base: str = ""  # the same below layers that were built on it
 
     @property
     def config(self) -> ImageConfig:

@@ -9,7 +9,14 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -136,11 +143,17 @@ class Images:
             except OSError as error:
                 raise Failure(f"cannot use {image.name} as an image: {error}") from error
         stack = [str(self._layers.path(diff_id)) for diff_id in reversed(self._stack(image))]
+        if image.base:
+            try:
+                stack += self._masks.lowers(image.base)
+            except OSError as error:
+                raise Failure(f"cannot use {image.base} below {image.name}: {error}") from error
         return tuple(stack) or (str(self._empty),)
 
     def list(self) -> tuple[Image, ...]:
         """All of them, newest first; a `rootfs:` image once it was used."""
-        images = [self._image(image_id) for image_id in self._catalog.images]
+        records = self._catalog.images.values()
+        images = [self._image(record.id) for record in records if not record.is_step]
         images += self._directories.list()
         return tuple(sorted(images, key=lambda image: (image.created, image.id), reverse=True))
 
@@ -208,11 +221,60 @@ class Images:
         async with self._changing:
             before = self.disk_usage()
             for image_id in tuple(self._catalog.images):
+                if self._catalog.images[image_id].is_step:
+                    continue  # prune_steps takes these
                 if users(image_id) or not wanted(self._image(image_id)):
                     continue
                 planned = plan_removal(self._catalog, image_id, None, force=True, users=users)
                 removed += await self._perform_removal(planned)
             return Pruned(tuple(removed), before - self.disk_usage())
+
+    # ---- build steps
+
+    def made_of(self, cache_key: str) -> Image | None:
+        """What a build step with that key has made before."""
+        record = self._catalog.made_of(cache_key)
+        return None if record is None else self._image(record.id)
+
+    async def add_step(
+        self,
+        document: ImageDocument,
+        upper: Path | None,
+        *,
+        base: str = "",
+        cache_key: str,
+        is_step: bool,
+    ) -> Image:
+        """The image of a build step: `document` is what lies below it, with the step's own line
+        of history, and `upper` what it changed (see Intake.built). With `is_step` only the
+        builder knows of it."""
+        below = [self._catalog.layers[diff_id] for diff_id in document.diff_ids]
+        async with self._taking_in():
+            job = asyncio.get_running_loop().run_in_executor(
+                self._threads, lambda: self._intake.built(document, below, upper)
+            )
+            made = await finish(job)
+            record = replace(made.record, base=base, cache_key=cache_key, is_step=is_step)
+            await self._enter((replace(made, record=record),))
+        return self._image(record.id)
+
+    async def prune_steps(self, *, keep: Collection[str]) -> Pruned:
+        """Empties the builder's cache, but for the images in `keep` (ids)."""
+        async with self._changing:
+            before, catalog = self.disk_usage(), self._catalog
+            gone = [
+                record.id
+                for record in catalog.images.values()
+                if record.is_step and record.id not in keep
+            ]
+            for image_id in gone:
+                catalog = catalog.without_image(image_id)
+            if gone:
+                await self._write(catalog)
+                self._documents = {key: self._documents[key] for key in catalog.images}
+                await self._sweep()
+            removed = tuple(Removed(Removal.DELETED, each, each) for each in gone)
+            return Pruned(removed, before - self.disk_usage())
 
     # ---- in and out
 
@@ -309,8 +371,11 @@ class Images:
         exported: dict[Digest, ExportedImage] = {}
         for reference in references:
             image = self.resolve(reference)
-            if image.rootfs_path:
-                raise Unsupported(f"cannot save {reference}: it is a directory, not layers")
+            if image.rootfs_path or image.base:
+                raise Unsupported(
+                    f"cannot save {reference}: it lies on the directory "
+                    f"{image.rootfs_path or image.base} of this host, not on layers alone"
+                )
             known = exported.get(image.id)
             names = self._names_to_save(reference, image.id)
             if known is not None:
@@ -367,6 +432,7 @@ class Images:
             created=document.created,
             size=sum(self._catalog.layers[diff_id].size for diff_id in record.layers),
             last_tagged=record.last_tagged,
+            base=record.base,
         )
 
     def _stack(self, image: Image) -> tuple[Digest, ...]:
