@@ -32,34 +32,56 @@ _KINDS = {
 
 @dataclass(slots=True)
 class Packing:
+    """What is told of an entry may differ from what is on disk (`change`: an owner, no time), and
+    not all of it may be wanted (by its name in the archive; a folder stands for what is in it)."""
+
     sink: Sink
+    change: Callable[[Member], Member] = lambda member: member
+    wanted: Callable[[str], bool] = lambda name: True
     links: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    def head(
+        self,
+        name: str,
+        kind: Kind,
+        found: os.stat_result,
+        *,
+        link: str = "",
+        size: int = 0,
+        xattrs: dict[str, bytes] | None = None,
+    ) -> None:
+        member = _member(name, kind, found, link=link, size=size, xattrs=xattrs)
+        self.sink(member_head(self.change(member)))
 
 
 def pack_entry(folder: int, name: str, as_name: str, sink: Sink) -> None:
     """The entry `name` of the folder of that descriptor, and all below it, under another name."""
-    packing = Packing(sink)
+    add_entry(Packing(sink), folder, name, as_name)
+    sink(END)
+
+
+def add_entry(packing: Packing, folder: int, name: str, as_name: str) -> None:
+    """The same, for an archive that goes on."""
     found = os.lstat(name, dir_fd=folder)
     if stat.S_ISDIR(found.st_mode):
         descriptor = os.open(name, _DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
         try:
-            _pack_tree(packing, descriptor, as_name)
+            add_tree(packing, descriptor, as_name)
         finally:
             os.close(descriptor)
     else:
         pack_one(packing, folder, name, as_name, found)
-    sink(END)
 
 
 def pack_tree(directory: int, as_name: str, sink: Sink) -> None:
     """The directory itself as `as_name`, and all below it. With "" only what is below."""
-    _pack_tree(Packing(sink), directory, as_name)
+    add_tree(Packing(sink), directory, as_name)
     sink(END)
 
 
-def _pack_tree(packing: Packing, top: int, as_name: str) -> None:
+def add_tree(packing: Packing, top: int, as_name: str) -> None:
     if as_name:
-        packing.sink(_head(as_name, Kind.DIRECTORY, os.fstat(top), xattrs=_xattrs(top)))
+        packing.head(as_name, Kind.DIRECTORY, os.fstat(top), xattrs=_xattrs(top))
     prefix = f"{as_name.rstrip('/')}/" if as_name else ""
     waiting = [""]
     while waiting:
@@ -80,30 +102,32 @@ def _pack_tree(packing: Packing, top: int, as_name: str) -> None:
 def pack_one(packing: Packing, folder: int, name: str, as_name: str, found: os.stat_result) -> bool:
     """True for a directory: its content is still to come."""
     kind = _KINDS.get(stat.S_IFMT(found.st_mode))
+    if not packing.wanted(as_name):
+        return False
     if kind is None:
         return False  # a socket: a tar has no word for it, and nobody listens to a copy
     known = packing.links.get((found.st_dev, found.st_ino))
     if known is not None:
-        packing.sink(_head(as_name, Kind.LINK, found, link=known))
+        packing.head(as_name, Kind.LINK, found, link=known)
         return False
     if found.st_nlink > 1 and kind is not Kind.DIRECTORY:
         packing.links[found.st_dev, found.st_ino] = as_name
     match kind:
         case Kind.FILE:
-            _pack_file(packing.sink, folder, name, as_name)
+            _pack_file(packing, folder, name, as_name)
         case Kind.DIRECTORY:
             with opened(folder, name) as below:
-                packing.sink(_head(as_name, kind, os.fstat(below), xattrs=_xattrs(below)))
+                packing.head(as_name, kind, os.fstat(below), xattrs=_xattrs(below))
             return True
         case Kind.SYMLINK:
             target = os.readlink(name, dir_fd=folder)
-            packing.sink(_head(as_name, kind, found, link=target))
+            packing.head(as_name, kind, found, link=target)
         case _:
-            packing.sink(_head(as_name, kind, found))
+            packing.head(as_name, kind, found)
     return False
 
 
-def _pack_file(sink: Sink, folder: int, name: str, as_name: str) -> None:
+def _pack_file(packing: Packing, folder: int, name: str, as_name: str) -> None:
     # Not blocking: a FIFO may have taken the name since.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(name, flags, dir_fd=folder)
@@ -111,7 +135,8 @@ def _pack_file(sink: Sink, folder: int, name: str, as_name: str) -> None:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             return
-        sink(_head(as_name, Kind.FILE, found, size=found.st_size, xattrs=_xattrs(descriptor)))
+        packing.head(as_name, Kind.FILE, found, size=found.st_size, xattrs=_xattrs(descriptor))
+        sink = packing.sink
         left = found.st_size
         while left and (chunk := os.read(descriptor, min(left, _CHUNK))):
             sink(chunk)
@@ -125,7 +150,7 @@ def _pack_file(sink: Sink, folder: int, name: str, as_name: str) -> None:
         os.close(descriptor)
 
 
-def _head(
+def _member(
     name: str,
     kind: Kind,
     found: os.stat_result,
@@ -133,22 +158,20 @@ def _head(
     link: str = "",
     size: int = 0,
     xattrs: dict[str, bytes] | None = None,
-) -> bytes:
+) -> Member:
     is_node = kind in (Kind.CHARACTER, Kind.BLOCK)
     device = (os.major(found.st_rdev), os.minor(found.st_rdev)) if is_node else (0, 0)
-    return member_head(
-        Member(
-            name=name,
-            kind=kind,
-            mode=stat.S_IMODE(found.st_mode),
-            uid=found.st_uid,
-            gid=found.st_gid,
-            size=size,
-            mtime=max(found.st_mtime_ns, 0),
-            link=link,
-            device=device,
-            xattrs=xattrs or {},
-        )
+    return Member(
+        name=name,
+        kind=kind,
+        mode=stat.S_IMODE(found.st_mode),
+        uid=found.st_uid,
+        gid=found.st_gid,
+        size=size,
+        mtime=max(found.st_mtime_ns, 0),
+        link=link,
+        device=device,
+        xattrs=xattrs or {},
     )
 
 

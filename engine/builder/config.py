@@ -1,0 +1,205 @@
+"""Pure: what the instructions that make no layer do to an image's configuration."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from engine.builder.dockerfile import Instruction, exec_form, refusal
+from engine.builder.expand import expand_word, expand_words, split_words
+from engine.errors import InvalidRequest
+from engine.oci.image_config import Healthcheck, ImageConfig
+
+DEFAULT_SHELL = ("/bin/sh", "-c")
+Names = Mapping[str, str]
+Change = Callable[[ImageConfig, Instruction, Names, str], ImageConfig]
+
+_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9}
+_UNITS["h"] = 3600 * 10**9
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_ONBUILD_REFUSED = ("ONBUILD", "FROM", "MAINTAINER")
+
+
+def changed_config(
+    config: ImageConfig, instruction: Instruction, names: Names, escape: str
+) -> ImageConfig:
+    """Raises InvalidRequest, with the line."""
+    allowed = ("interval", "timeout", "start-period", "start-interval", "retries")
+    for flag in instruction.flags:
+        if instruction.keyword != "HEALTHCHECK" or flag.name not in allowed:
+            raise refusal(instruction.line, f"unknown flag: {flag.name}")
+    return _RULES[instruction.keyword](config, instruction, names, escape)
+
+
+def command_words(instruction: Instruction, shell: Sequence[str]) -> tuple[str, ...]:
+    """Of RUN, CMD, ENTRYPOINT: the JSON form as it is, else a text for the shell."""
+    words = exec_form(instruction.arguments)
+    return words if words is not None else (*(shell or DEFAULT_SHELL), instruction.arguments)
+
+
+def pairs(instruction: Instruction, names: Names, escape: str) -> dict[str, str]:
+    """Of ENV and LABEL: `A=b C="d e"`, or of old `A b c`."""
+    words = split_words(instruction.arguments, escape)
+    if "=" not in words[0]:
+        name, _, value = instruction.arguments.partition(" ")
+        if not value.strip():
+            raise refusal(instruction.line, f"{instruction.keyword} must have two arguments")
+        return {expand_word(name, names, escape): expand_word(value.strip(), names, escape)}
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise refusal(
+                instruction.line,
+                f"Syntax error - can't find = in {word!r}. Must be of the form: name=value",
+            )
+        name = expand_word(name, names, escape)
+        if not name:
+            raise refusal(instruction.line, f"{instruction.keyword} names can not be blank")
+        found[name] = expand_word(value, names, escape)
+    return found
+
+
+def with_env(env: Sequence[str], added: Mapping[str, str]) -> tuple[str, ...]:
+    """A name that is there keeps its place."""
+    names = {entry.partition("=")[0]: entry for entry in env}
+    names.update({name: f"{name}={value}" for name, value in added.items()})
+    return tuple(names.values())
+
+
+def env_names(config: ImageConfig) -> dict[str, str]:
+    pieces = (entry.partition("=") for entry in config.env)
+    return {name: value for name, _, value in pieces}
+
+
+def _env(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
+    return replace(config, env=with_env(config.env, pairs(one, names, escape)))
+
+
+def _label(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
+    return replace(config, labels={**config.labels, **pairs(one, names, escape)})
+
+
+def _cmd(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
+    return replace(config, cmd=command_words(one, config.shell), args_escaped=False)
+
+
+def _entrypoint(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
+    return replace(config, entrypoint=command_words(one, config.shell))
+
+
+def _expose(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
+    ports = set(config.exposed_ports)
+    for word in expand_words(one.arguments, names, escape):
+        match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", word.lower())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if match is None or not 0 < first <= last < 65536:
+            raise refusal(one.line, f"invalid containerPort: {word}")
+        ports |= {f"{port}/{match[3] or 'tcp'}" for port in range(first, last + 1)}
+    return replace(config, exposed_ports=tuple(sorted(ports)))
+
+
+def _user(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
+    return replace(config, user=_single(one, names, escape))
+
+
+def _stop_signal(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
+    signal = _single(one, names, escape)
+    if not re.fullmatch(r"\d{1,2}|(?:SIG)?[A-Z][A-Z0-9+-]*", signal.upper()):
+        raise refusal(one.line, f"invalid signal: {signal}")
+    return replace(config, stop_signal=signal)
+
+
+def _volume(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
+    found = tuple(expand_word(word, names, escape) for word in one.words())
+    if not all(found):
+        raise refusal(one.line, "VOLUME specified can not be an empty string")
+    return replace(config, volumes=tuple(sorted({*config.volumes, *found})))
+
+
+def _shell(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
+    words = exec_form(one.arguments)
+    if not words:
+        raise refusal(one.line, "SHELL requires the arguments to be in JSON form")
+    return replace(config, shell=words)
+
+
+def _on_build(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
+    keyword = one.arguments.split()[0].upper()
+    if keyword == "ONBUILD":
+        raise refusal(one.line, "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
+    if keyword in _ONBUILD_REFUSED:
+        raise refusal(one.line, f"{keyword} isn't allowed as an ONBUILD trigger")
+    text = one.arguments
+    for heredoc in one.heredocs:
+        text += f"\n{heredoc.content}{heredoc.name}"
+    return replace(config, on_build=(*config.on_build, text))
+
+
+def _healthcheck(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
+    kind, _, rest = one.arguments.partition(" ")
+    match kind.upper():
+        case "NONE":
+            if rest.strip() or one.flags:
+                raise refusal(one.line, "HEALTHCHECK NONE takes no arguments")
+            return replace(config, healthcheck=Healthcheck(("NONE",)))
+        case "CMD" if rest.strip():
+            words = exec_form(rest)
+            test = ("CMD-SHELL", rest.strip()) if words is None else ("CMD", *words)
+        case "CMD":
+            raise refusal(one.line, "missing command after HEALTHCHECK CMD")
+        case _:
+            raise refusal(one.line, f"unknown type {kind!r} in HEALTHCHECK (try CMD)")
+    durations = {
+        flag.name: _duration(one, flag.name, flag.value or "")
+        for flag in one.flags
+        if flag.name != "retries"
+    }
+    retries = one.flag("retries") or "0"
+    if not retries.isdecimal():
+        raise refusal(one.line, f"invalid --retries {retries!r} of HEALTHCHECK")
+    check = Healthcheck(
+        test,
+        interval=durations.get("interval", 0),
+        timeout=durations.get("timeout", 0),
+        start_period=durations.get("start-period", 0),
+        start_interval=durations.get("start-interval", 0),
+        retries=int(retries),
+    )
+    return replace(config, healthcheck=check)
+
+
+def _duration(one: Instruction, name: str, text: str) -> int:
+    """Nanoseconds."""
+    if text != "0" and not _DURATION.fullmatch(text):
+        raise refusal(one.line, f"invalid duration {text!r} of --{name}")
+    total = sum(int(float(number) * _UNITS[unit]) for number, unit in _PART.findall(text))
+    if 0 < total < 10**6:
+        raise refusal(one.line, f"--{name} of HEALTHCHECK cannot be less than 1ms")
+    return total
+
+
+def _single(one: Instruction, names: Names, escape: str) -> str:
+    words = split_words(one.arguments, escape)
+    if len(words) != 1:
+        raise refusal(one.line, f"{one.keyword} requires exactly one argument")
+    found = expand_word(words[0], names, escape)
+    if not found:
+        raise InvalidRequest(f"{one.keyword} on line {one.line}: {words[0]} is empty")
+    return found
+
+
+_RULES: Mapping[str, Change] = {
+    "CMD": _cmd,
+    "ENTRYPOINT": _entrypoint,
+    "ENV": _env,
+    "EXPOSE": _expose,
+    "HEALTHCHECK": _healthcheck,
+    "LABEL": _label,
+    "ONBUILD": _on_build,
+    "SHELL": _shell,
+    "STOPSIGNAL": _stop_signal,
+    "USER": _user,
+    "VOLUME": _volume,
+}
+CONFIG_KEYWORDS = frozenset(_RULES)

@@ -1,0 +1,212 @@
+"""Pure: the text of a Dockerfile becomes instructions, each with its line. Nothing is expanded.
+
+Source: the Dockerfile reference (parser directives, line continuation, here-documents, exec form).
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.builder.expand import split_words
+from engine.errors import InvalidRequest
+
+LARGEST = 4 << 20
+KEYWORDS = frozenset(
+    (
+        *("ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK"),
+        *("LABEL", "MAINTAINER", "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME"),
+        "WORKDIR",
+    )
+)
+_WITH_HEREDOCS = ("ADD", "COPY", "RUN")
+_DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*")
+_DIRECTIVES = ("escape", "syntax", "check")
+_HEREDOC = re.compile(r"""\d*<<(-?)(["']?)([A-Za-z_][\w.-]*)\2""")
+_FLAG = re.compile(r"--([a-z][a-z0-9-]*)(?:=(.*))?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Heredoc:
+    name: str
+    content: str
+    expand: bool  # its name was not quoted
+    chomp: bool  # <<-: leading tabs go
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    name: str
+    value: str | None  # None for a bare `--link`
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    keyword: str  # in capitals
+    arguments: str  # what follows the flags, continuation lines joined
+    line: int
+    flags: tuple[Flag, ...] = ()
+    heredocs: tuple[Heredoc, ...] = ()
+    source: str = ""  # as written, on one line
+
+    def words(self) -> tuple[str, ...]:
+        """Of the JSON form, else what white space separates."""
+        return exec_form(self.arguments) or tuple(self.arguments.split())
+
+    def flag(self, name: str) -> str | None:
+        return next((flag.value for flag in self.flags if flag.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Dockerfile:
+    instructions: tuple[Instruction, ...]
+    escape: str = "\\"
+
+
+def refusal(line: int, reason: str) -> InvalidRequest:
+    return InvalidRequest(f"dockerfile parse error on line {line}: {reason}")
+
+
+def parse_dockerfile(content: bytes) -> Dockerfile:
+    """Raises InvalidRequest, with the line."""
+    if len(content) > LARGEST:
+        raise InvalidRequest(f"the Dockerfile is too large: {len(content)} bytes")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise refusal(line, "it is not UTF-8") from None
+    if "\0" in text:
+        raise refusal(text[: text.index("\0")].count("\n") + 1, "it holds a NUL")
+    lines = text.replace("\r\n", "\n").split("\n")
+    escape = _directives(lines).get("escape", "\\")
+    instructions = tuple(_Reader(lines, escape).read())
+    if not instructions:
+        raise InvalidRequest("the Dockerfile (Dockerfile) cannot be empty")
+    return Dockerfile(instructions, escape)
+
+
+def parse_line(text: str, line: int, escape: str = "\\") -> Instruction:
+    """One instruction that isn't in a file: of ONBUILD."""
+    return next(iter(_Reader(text.split("\n"), escape, first=line).read()))
+
+
+def exec_form(text: str) -> tuple[str, ...] | None:
+    """The words of `["a", "b"]`; None where it isn't that, and then it is the shell's."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        words = json.loads(text)
+    except ValueError:
+        return None
+    if isinstance(words, list) and all(isinstance(word, str) for word in words):
+        return tuple(words)
+    return None
+
+
+def _directives(lines: Sequence[str]) -> dict[str, str]:
+    """They end at the first line that is none, even a comment."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        match = _DIRECTIVE.fullmatch(line.strip())
+        if match is None or match[1].lower() not in _DIRECTIVES:
+            break
+        name, value = match[1].lower(), match[2]
+        if name in found:
+            raise refusal(number, f"only one {name} parser directive can be used")
+        if name == "escape" and value not in ("\\", "`"):
+            raise refusal(number, f"invalid escape token {value!r} does not match ` or \\")
+        found[name] = value
+    return found
+
+
+class _Reader:
+    def __init__(self, lines: Sequence[str], escape: str, *, first: int = 1) -> None:
+        self._lines = lines
+        self._escape = escape
+        self._first = first
+        self._at = 0
+
+    def read(self) -> list[Instruction]:
+        found = []
+        while self._at < len(self._lines):
+            line = self._lines[self._at].strip()
+            if line and not line.startswith("#"):
+                found.append(self._instruction())
+            else:
+                self._at += 1
+        return found
+
+    def _instruction(self) -> Instruction:
+        number = self._at + self._first
+        text = self._logical_line()
+        keyword, _, rest = text.strip().replace("\t", " ", 1).partition(" ")
+        keyword = keyword.upper()
+        if keyword not in KEYWORDS:
+            raise refusal(number, f"unknown instruction: {keyword}")
+        flags, arguments = _split_flags(rest.strip())
+        heredocs: tuple[Heredoc, ...] = ()
+        body = arguments
+        if keyword == "ONBUILD":  # a here-document belongs to what it will run
+            inner, _, body = arguments.partition(" ")
+            inner = inner.upper()
+        else:
+            inner = keyword
+        if inner in _WITH_HEREDOCS and exec_form(body) is None:
+            heredocs = self._heredocs(body, number)
+        if not arguments:
+            raise refusal(number, f"{keyword} requires at least one argument")
+        return Instruction(keyword, arguments, number, flags, heredocs, text.strip())
+
+    def _logical_line(self) -> str:
+        """Continuation lines joined; comments and empty lines among them don't count."""
+        gathered = ""
+        goes_on = re.compile(re.escape(self._escape) + r"[ \t]*$")
+        while self._at < len(self._lines):
+            line = self._lines[self._at]
+            self._at += 1
+            if gathered and (not line.strip() or line.lstrip().startswith("#")):
+                continue
+            ended = goes_on.search(line)
+            piece = line if ended is None else line[: ended.start()]
+            gathered += piece if gathered else piece.lstrip()
+            if ended is None:
+                break
+            gathered = gathered or " "
+        return gathered
+
+    def _heredocs(self, arguments: str, number: int) -> tuple[Heredoc, ...]:
+        found = (_HEREDOC.fullmatch(word) for word in split_words(arguments, self._escape))
+        return tuple(
+            self._heredoc(match[3], number, expand=not match[2], chomp=bool(match[1]))
+            for match in found
+            if match is not None
+        )
+
+    def _heredoc(self, name: str, number: int, *, expand: bool, chomp: bool) -> Heredoc:
+        lines: list[str] = []
+        while self._at < len(self._lines):
+            line = self._lines[self._at]
+            self._at += 1
+            if (line.lstrip("\t") if chomp else line) == name:
+                content = "".join(f"{each.lstrip(chr(9)) if chomp else each}\n" for each in lines)
+                return Heredoc(name, content, expand, chomp)
+            lines.append(line)
+        raise refusal(number, f"unterminated heredoc: no line {name!r}")
+
+
+def _split_flags(text: str) -> tuple[tuple[Flag, ...], str]:
+    flags = []
+    while text.startswith("--"):
+        word = re.match(r"(?:[^\s\"']|\"[^\"]*\"|'[^']*')+", text)
+        match = _FLAG.fullmatch(word[0]) if word else None
+        if word is None or match is None:
+            break
+        value = match[2]
+        flags.append(Flag(match[1], None if value is None else _bare(value)))
+        text = text[word.end() :].lstrip()
+    return tuple(flags), text
+
+
+def _bare(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value

@@ -1,0 +1,148 @@
+"""Pure: instructions become stages, and which of them a target needs.
+
+A stage needs what its FROM, `COPY --from` and `RUN --mount=from` name: an earlier stage by name or
+number, else an image.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.builder.dockerfile import Dockerfile, Instruction, refusal
+from engine.builder.expand import expand_word, split_words
+from engine.errors import InvalidRequest
+
+_STAGE_NAME = re.compile(r"[a-z][a-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    index: int
+    name: str  # "" for one without AS
+    base: str  # as expanded: an image, "scratch", or the name of an earlier stage
+    platform: str
+    start: Instruction  # its FROM
+    body: tuple[Instruction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    global_args: tuple[Instruction, ...]
+    stages: tuple[Stage, ...]
+    global_names: Mapping[str, str]  # ARGs before the first FROM, with their values
+
+    def find(self, reference: str, before: int) -> Stage | None:
+        """The stage that a FROM or --from of stage `before` means; None for an image."""
+        named = [stage for stage in self.stages[:before] if stage.name == reference.lower() != ""]
+        if named:
+            return named[-1]
+        if reference.isdecimal() and int(reference) < before:
+            return self.stages[int(reference)]
+        return None
+
+    def target(self, name: str) -> Stage:
+        if not name:
+            return self.stages[-1]
+        found = self.find(name, len(self.stages))
+        if found is None:
+            raise InvalidRequest(f"target stage {name!r} could not be found")
+        return found
+
+    def needs(self, stage: Stage) -> tuple[Stage, ...]:
+        """Those that have to be built before it, or while."""
+        references = [stage.base, *(word for each in stage.body for word in _sources(each))]
+        found = (self.find(reference, stage.index) for reference in references)
+        return tuple(dict.fromkeys(each for each in found if each is not None))
+
+    def needed(self, target: Stage) -> tuple[Stage, ...]:
+        """The target and all that it needs, in the order of the file."""
+        wanted, waiting = {target.index}, [target]
+        while waiting:
+            for stage in self.needs(waiting.pop()):
+                if stage.index not in wanted:
+                    wanted.add(stage.index)
+                    waiting.append(stage)
+        return tuple(stage for stage in self.stages if stage.index in wanted)
+
+
+def make_plan(
+    dockerfile: Dockerfile, build_args: Mapping[str, str | None], known: Mapping[str, str]
+) -> Plan:
+    """`known`: arguments that need no declaration (TARGETARCH and its kin)."""
+    instructions = dockerfile.instructions
+    first = next((i for i, each in enumerate(instructions) if each.keyword == "FROM"), None)
+    if first is None:
+        raise InvalidRequest("no build stage in current context")
+    names: dict[str, str] = {}
+    for each in instructions[:first]:
+        if each.keyword != "ARG":
+            raise refusal(each.line, f"no build stage in current context: {each.keyword}")
+        scope = {**known, **names}
+        for name, default in arguments(each, scope, dockerfile.escape):
+            given = build_args.get(name)
+            if given is not None or default is not None:
+                names[name] = given if given is not None else default or ""
+    scope = {**known, **names}
+    stages: list[Stage] = []
+    starts = [i for i, each in enumerate(instructions) if each.keyword == "FROM"]
+    for start, end in zip(starts, [*starts[1:], len(instructions)], strict=True):
+        body = instructions[start + 1 : end]
+        stages.append(_stage(len(stages), instructions[start], body, scope, dockerfile.escape))
+    return Plan(instructions[:first], tuple(stages), names)
+
+
+def arguments(
+    instruction: Instruction, scope: Mapping[str, str], escape: str
+) -> tuple[tuple[str, str | None], ...]:
+    """Of an ARG: name and default, each seeing those before it."""
+    found: list[tuple[str, str | None]] = []
+    for word in split_words(instruction.arguments, escape):
+        name, equals, default = word.partition("=")
+        name = name.strip("\"'")
+        if not name:
+            raise refusal(instruction.line, "ARG names can not be blank")
+        inner = {**scope, **{key: value for key, value in found if value is not None}}
+        found.append((name, expand_word(default, inner, escape) if equals else None))
+    return tuple(found)
+
+
+def _stage(
+    index: int,
+    start: Instruction,
+    body: Sequence[Instruction],
+    scope: Mapping[str, str],
+    escape: str,
+) -> Stage:
+    words = start.arguments.split()
+    match words:
+        case [base]:
+            name = ""
+        case [base, keyword, name] if keyword.lower() == "as":
+            name = name.lower()
+            if not _STAGE_NAME.fullmatch(name):
+                raise refusal(start.line, f"invalid name for build stage: {name!r}")
+        case _:
+            raise refusal(start.line, "FROM requires either one or three arguments")
+    for flag in start.flags:
+        if flag.name != "platform":
+            raise refusal(start.line, f"unknown flag: {flag.name}")
+    base = expand_word(base, scope, escape)
+    if not base:
+        raise refusal(start.line, f"base name ({words[0]}) should not be blank")
+    platform = expand_word(start.flag("platform") or "", scope, escape)
+    return Stage(index, name, base, platform, start, tuple(body))
+
+
+def mount_fields(value: str) -> dict[str, str]:
+    """`type=bind,source=a,rw` as a map; a bare word stands for true."""
+    pairs = (field.partition("=") for field in value.split(","))
+    return {key.strip().lower(): text if equals else "true" for key, equals, text in pairs}
+
+
+def _sources(instruction: Instruction) -> tuple[str, ...]:
+    if instruction.keyword == "COPY":
+        return tuple(flag.value or "" for flag in instruction.flags if flag.name == "from")
+    if instruction.keyword == "RUN":
+        mounts = (flag.value or "" for flag in instruction.flags if flag.name == "mount")
+        return tuple(mount_fields(mount).get("from", "") for mount in mounts)
+    return ()
