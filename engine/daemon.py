@@ -19,6 +19,7 @@ from pathlib import Path
 
 from engine.api.app import Server
 from engine.api.parts import Engine
+from engine.builder.build import Builder
 from engine.claims import claim
 from engine.containers.operations import Containers
 from engine.events import EventLog
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 # In the order in which they can be removed.
 OWN_FOLDERS = (
     *("images/blobs/sha256", "images/blobs", "images/layers", "images/empty", "images/tmp"),
+    *("builder/tmp", "builder/caches", "builder"),
     *("images", "networks", "volumes", "containers", ""),
 )
 RECORD = "engine.json"  # in the exec root, for `pyengine status` and `stop`
@@ -105,6 +107,10 @@ async def build(settings: Settings, parts: AsyncExitStack) -> Server:
         events=events,
     )
     parts.push_async_callback(containers.close)
+    builder = await Builder.open(
+        root / "builder", images=images, containers=containers, events=events
+    )
+    parts.callback(builder.close)
     engine = Engine(
         id=str(uuid.UUID(tag[:32])),
         settings=settings,
@@ -113,6 +119,7 @@ async def build(settings: Settings, parts: AsyncExitStack) -> Server:
         images=images,
         volumes=volumes,
         networks=networks,
+        builder=builder,
     )
     return Server(engine)
 

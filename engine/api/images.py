@@ -308,14 +308,6 @@ async def push(request: Request, engine: Engine) -> web.Response:
     raise Unsupported(f"cannot push {request['name']}: this engine pulls images, but sends none")
 
 
-async def build(request: Request, engine: Engine) -> web.Response:
-    raise Unsupported("cannot build: this engine has no builder; load or import an image")
-
-
-async def prune_builds(request: Request, engine: Engine) -> web.Response:
-    return reply(200, {"CachesDeleted": None, "SpaceReclaimed": 0})
-
-
 async def commit(request: Request, engine: Engine) -> web.Response:
     raise Unsupported("cannot commit a container: this engine makes images by load and import only")
 

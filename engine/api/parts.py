@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from engine.api.summaries import Summaries
+from engine.builder.build import Builder
 from engine.containers.operations import Containers
 from engine.events import EventLog
 from engine.images.operations import Images
@@ -22,4 +23,5 @@ class Engine:
     images: Images
     volumes: Volumes
     networks: Networks
+    builder: Builder
     summaries: Summaries = field(default_factory=Summaries)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from engine.api import archive, containers, execs, images, networks, stats, system, volumes
+from engine.api import archive, builds, containers, execs, images, networks, stats, system, volumes
 from engine.api.parts import Engine
 from engine.api.request import Request, Version
 
@@ -78,8 +78,8 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", "/images/{name:.*}", images.remove),
     Route("POST", "/images/{name:.*}/push", images.push),
     Route("GET", "/distribution/{name:.*}/json", images.distribution, since=(1, 30)),
-    Route("POST", "/build", images.build),
-    Route("POST", "/build/prune", images.prune_builds, since=(1, 31)),
+    Route("POST", "/build", builds.build),
+    Route("POST", "/build/prune", builds.prune, since=(1, 31)),
     Route("POST", "/commit", images.commit),
     #
     Route("GET", "/networks", networks.listing),

@@ -731,6 +731,10 @@ class Containers:
             reclaimed += size
         return Pruned(tuple(deleted), reclaimed)
 
+    def upper_directory(self, reference: str) -> Path:
+        """Where what it wrote into its root file system lies; for who makes a layer of it."""
+        return self._parts.store.folder(self._find(reference).id) / "rootfs/upper"
+
     async def writable_size(self, reference: str) -> int:
         """Bytes that it wrote into its root file system (SizeRw)."""
         folder = self._parts.store.folder(self._find(reference).id) / "rootfs/upper"

@@ -82,6 +82,12 @@ class Catalog:
             names=MappingProxyType({**self.names, name: image_id}),
         )
 
+    def without_step_mark(self, image_id: Digest) -> "Catalog":
+        if not self.images[image_id].is_step:
+            return self
+        image = replace(self.images[image_id], is_step=False)
+        return replace(self, images=MappingProxyType({**self.images, image_id: image}))
+
     def made_of(self, cache_key: str) -> ImageRecord | None:
         """What a build step with that key made, the newest."""
         found = (image for image in self.images.values() if image.cache_key == cache_key)

@@ -258,6 +258,11 @@ class Images:
             await self._enter((replace(made, record=record),))
         return self._image(record.id)
 
+    async def show(self, image: Image) -> Image:
+        """A build step's image becomes one that everybody sees."""
+        await self._change(lambda catalog: catalog.without_step_mark(image.id))
+        return self._image(image.id)
+
     async def prune_steps(self, *, keep: Collection[str]) -> Pruned:
         """Empties the builder's cache, but for the images in `keep` (ids)."""
         async with self._changing:

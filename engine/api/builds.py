@@ -1,0 +1,224 @@
+"""Calls about builds: Docker's classic builder, whose whole request is a query and a tar."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from engine.api.answer import reply
+from engine.api.images import error_message, progress_json
+from engine.api.parts import Engine
+from engine.api.request import Query, Request, parse_json
+from engine.api.shown import Document
+from engine.api.streams import JSON, Stream
+from engine.builder.model import BuildRequest, StepFailed, Told
+from engine.containers.model import HostConfig, Ulimit
+from engine.errors import EngineError, InvalidRequest, Unsupported
+from engine.ids import short_id
+from engine.oci.reference import Reference, parse_reference
+from engine.registry.credentials import Credentials
+
+BUILDKIT = "2"
+SECRETS_HEADER = "X-Pycompose-Build-Secrets"  # our own client's: base64 JSON, id -> base64
+_LONGEST_HEADER = 1 << 20
+_TYPES = ("application/x-tar", "application/octet-stream", "")
+
+
+async def build(request: Request, engine: Engine) -> web.StreamResponse:
+    """What is refused before anything was built is an ordinary error; later it is in the stream.
+    A client that hangs up has changed its mind."""
+    wanted = parse_build(request)
+    quiet = request.query.flag("q")
+    stream = Stream(request, JSON)
+    has_begun = False
+
+    async def send(document: Document) -> None:
+        nonlocal has_begun
+        if not has_begun:
+            has_begun = True
+            await stream.__aenter__()
+        await stream.message(document)
+
+    async def tell(told: Told) -> None:
+        if quiet:
+            return
+        await send({"stream": told} if isinstance(told, str) else progress_json(told))
+
+    with request.until_gone():
+        try:
+            image = await engine.builder.build(wanted, request.chunks(), tell)
+            if quiet:
+                await send({"stream": f"{image.id}\n"})
+            else:
+                await send({"aux": {"ID": image.id}})
+                await send({"stream": f"Successfully built {short_id(image.id)}\n"})
+                for tag in wanted.tags:
+                    await send({"stream": f"Successfully tagged {tag.familiar}\n"})
+        except EngineError as error:
+            if not has_begun and not isinstance(error, StepFailed):
+                raise
+            await send(failure(error))
+        except BaseException as error:
+            if has_begun:
+                await stream.__aexit__(type(error), error, None)
+            raise
+        await stream.__aexit__(None, None, None)
+    return stream.response
+
+
+def failure(error: EngineError) -> Document:
+    document = error_message(str(error))
+    if isinstance(error, StepFailed):
+        document["errorDetail"] = {"code": error.code, "message": str(error)}
+    return document
+
+
+async def prune(request: Request, engine: Engine) -> web.Response:
+    pruned = await engine.builder.prune()
+    deleted = [one.image_id for one in pruned.removed]
+    return reply(200, {"CachesDeleted": deleted or None, "SpaceReclaimed": pruned.reclaimed})
+
+
+def parse_build(request: Request) -> BuildRequest:
+    query = request.query
+    if query.text("version") == BUILDKIT:
+        raise Unsupported(
+            "cannot build with BuildKit: this engine has the classic builder (DOCKER_BUILDKIT=0)"
+        )
+    for key in ("squash", "session", "outputs"):
+        if query.text(key) and query.text(key) not in ("0", "false", "[]", "null"):
+            raise Unsupported(f"cannot build with {key}: this engine's builder has no such thing")
+    remote = query.text("remote")
+    kind = request.header("Content-Type").partition(";")[0].strip().lower()
+    if not remote and kind not in _TYPES:
+        raise InvalidRequest(
+            f"unsupported Content-Type header ({kind}): must be 'application/x-tar'"
+        )
+    return BuildRequest(
+        tags=tuple(build_tag(text) for text in query.texts("t") if text),
+        dockerfile=query.text("dockerfile"),
+        remote=remote,
+        build_args=_optional_texts(query, "buildargs"),
+        labels=_texts(query, "labels"),
+        target=query.text("target"),
+        platform=query.text("platform"),
+        no_cache=query.flag("nocache"),
+        pull=query.flag("pull"),
+        host=host_of(query),
+        credentials=_credentials(request.header("X-Registry-Config")),
+        secrets=_secrets(request.header(SECRETS_HEADER)),
+    )
+
+
+def build_tag(text: str) -> Reference:
+    reference = parse_reference(text)
+    if reference.digest:
+        raise InvalidRequest("refusing to create a tag with a digest reference")
+    return reference.with_default_tag()
+
+
+def host_of(query: Query) -> HostConfig:
+    """What limits the containers of RUN. The container's own checks judge the values."""
+
+    def number(key: str) -> int:
+        return query.integer(key) or 0
+
+    return HostConfig(
+        network_mode=query.text("networkmode") or "default",
+        extra_hosts=_extra_hosts(query),
+        shm_size=number("shmsize"),
+        memory=number("memory"),
+        memory_swap=number("memswap"),
+        cpu_shares=number("cpushares"),
+        cpu_period=number("cpuperiod"),
+        cpu_quota=number("cpuquota"),
+        cpuset_cpus=query.text("cpusetcpus"),
+        cpuset_mems=query.text("cpusetmems"),
+        cgroup_parent=query.text("cgroupparent"),
+        isolation=query.text("isolation"),
+        ulimits=_ulimits(query),
+    )
+
+
+def _extra_hosts(query: Query) -> tuple[str, ...]:
+    """The CLI says them several times, docker-py with commas."""
+    return tuple(one for text in query.texts("extrahosts") for one in text.split(",") if one)
+
+
+def _ulimits(query: Query) -> tuple[Ulimit, ...]:
+    text = query.text("ulimits")
+    found = parse_json(text.encode()) if text else None
+    if found is None:
+        return ()
+    if not isinstance(found, list):
+        raise InvalidRequest("invalid value of ulimits: it has to be a list")
+    limits = []
+    for one in found:
+        name, soft, hard = (
+            (one.get("Name"), one.get("Soft"), one.get("Hard"))
+            if isinstance(one, dict)
+            else (None, None, None)
+        )
+        if not isinstance(name, str) or not isinstance(soft, int) or not isinstance(hard, int):
+            raise InvalidRequest("invalid value of ulimits: Name, Soft and Hard are needed")
+        limits.append(Ulimit(name, soft, hard))
+    return tuple(limits)
+
+
+def _optional_texts(query: Query, key: str) -> Mapping[str, str | None]:
+    """A null stands for an argument without a value."""
+    text = query.text(key)
+    found = parse_json(text.encode()) if text else None
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(
+        value is None or isinstance(value, str) for value in found.values()
+    ):
+        raise InvalidRequest(f"invalid value of {key}: it has to be an object of strings")
+    return found
+
+
+def _texts(query: Query, key: str) -> Mapping[str, str]:
+    return {name: value or "" for name, value in _optional_texts(query, key).items()}
+
+
+def _credentials(header: str) -> Mapping[str, Credentials]:
+    """Registry -> who asks. What can't be read is nobody, as in Docker."""
+    found = _decoded(header)
+    known: dict[str, Credentials] = {}
+    for registry, entry in found.items():
+        if isinstance(entry, dict):
+            fields = {key: value for key, value in entry.items() if isinstance(value, str)}
+            known[registry] = Credentials(
+                username=fields.get("username", ""),
+                password=fields.get("password", ""),
+                identity_token=fields.get("identitytoken", ""),
+                registry_token=fields.get("registrytoken", ""),
+            )
+    return known
+
+
+def _secrets(header: str) -> Mapping[str, bytes]:
+    try:
+        return {
+            name: base64.b64decode(value, validate=True)
+            for name, value in _decoded(header).items()
+            if isinstance(value, str)
+        }
+    except binascii.Error:
+        raise InvalidRequest(f"invalid header {SECRETS_HEADER}: a value is not base64") from None
+
+
+def _decoded(header: str) -> Mapping[str, object]:
+    if not header or len(header) > _LONGEST_HEADER:
+        return {}
+    text = header.strip().rstrip("=").replace("+", "-").replace("/", "_")
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        found = parse_json(raw)
+    except (binascii.Error, InvalidRequest):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,110 @@
+"""The files that a build may copy: what the client sent, unpacked into a folder of the build's own.
+
+Nothing in it is trusted: names resolve inside the folder (openat2), links too, and a device in the
+archive is refused.
+"""
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.builder.ignore import Pattern, is_ignored, parse_ignore
+from engine.errors import InvalidRequest, NotFound
+from engine.images.compression import Source, decompressed
+from engine.images.tar_reader import Kind, Member, TarReader
+from engine.images.unpack import remove_tree, unpack_archive
+from engine.kernel.libc import KernelError
+from engine.kernel.mount import open_in_root
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LARGEST_TEXT = 4 << 20
+_NAMES = ("Dockerfile", "dockerfile")
+
+
+def unpack_context(archive: Source, folder: Path) -> None:
+    """A tar, plain or compressed. Raises InvalidRequest where it is at fault."""
+    root = os.open(folder, _DIRECTORY)
+    try:
+        unpack_archive(TarReader(decompressed(archive)), root, check=_refuse_devices)
+    finally:
+        os.close(root)
+
+
+def _refuse_devices(folder: int, name: str, member: Member) -> None:
+    if member.kind in (Kind.CHARACTER, Kind.BLOCK):
+        raise InvalidRequest(f"cannot use {member.name!r} in a build context: a device")
+
+
+def read_dockerfile(folder: Path, name: str) -> tuple[str, bytes]:
+    """Its name and content."""
+    root = os.open(folder, _DIRECTORY)
+    try:
+        for candidate in (name,) if name and name != _NAMES[0] else _NAMES:
+            content = _read_text(root, candidate)
+            if content is not None:
+                return candidate, content
+    finally:
+        os.close(root)
+    raise InvalidRequest(f"Cannot locate specified Dockerfile: {name or _NAMES[0]}")
+
+
+def apply_ignore(folder: Path, dockerfile: str) -> None:
+    """Removes what the Dockerfile's own ignore file, else .dockerignore, tells to leave out."""
+    root = os.open(folder, _DIRECTORY)
+    try:
+        for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
+            content = _read_text(root, name)
+            if content is not None:
+                _remove_ignored(root, parse_ignore(content.decode(errors="replace")))
+                return
+    finally:
+        os.close(root)
+
+
+def _remove_ignored(root: int, patterns: Sequence[Pattern]) -> None:
+    takes_back = any(pattern.takes_back for pattern in patterns)
+    waiting = [""]
+    while waiting:
+        path = waiting.pop()
+        folder = open_in_root(root, path or ".", _DIRECTORY)
+        try:
+            for name in os.listdir(folder):
+                below = f"{path}/{name}" if path else name
+                is_folder = stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode)
+                if not is_ignored(patterns, below):
+                    if is_folder:
+                        waiting.append(below)
+                elif not is_folder:
+                    os.unlink(name, dir_fd=folder)
+                elif takes_back:
+                    waiting.append(below)  # something in it may stay
+                else:
+                    remove_tree(name, folder)
+        finally:
+            os.close(folder)
+
+
+def _read_text(root: int, name: str) -> bytes | None:
+    """None where there is no such file. What isn't a file of the context is refused."""
+    try:
+        descriptor = open_in_root(root, name, os.O_RDONLY | os.O_NONBLOCK)
+    except KernelError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise InvalidRequest(f"cannot read {name} of the build context: not a file")
+        with open(os.dup(descriptor), "rb") as stream:
+            content = stream.read(_LARGEST_TEXT + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > _LARGEST_TEXT:
+        raise InvalidRequest(f"cannot read {name} of the build context: it is too large")
+    return content
+
+
+def not_found(path: str) -> NotFound:
+    return NotFound(
+        f"file not found in build context or excluded by .dockerignore: "
+        f"stat {path}: file does not exist"
+    )

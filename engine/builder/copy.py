@@ -1,0 +1,371 @@
+"""COPY and ADD: files of one tree into another. Both trees are descriptors of their roots.
+
+What is to be copied is found first (`find_sources`); then it is read once as a tar, for its digest
+or on its way through a pipe to where it goes. Owner, mode and time are set on the way.
+"""
+
+import hashlib
+import os
+import posixpath
+import re
+import stat
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from engine.builder.ignore import Pattern, is_ignored, path_expression
+from engine.errors import InvalidRequest, NotFound
+from engine.images.compression import Source, decompressed
+from engine.images.pack import Packing, add_entry, add_tree
+from engine.images.tar_reader import Kind, Member, TarReader
+from engine.images.tar_writer import END
+from engine.images.unpack import unpack_archive
+from engine.kernel.libc import KernelError
+from engine.kernel.mount import open_in_root
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+_WILD = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One thing to copy: a path in its tree, free of patterns."""
+
+    path: str  # "" for the whole tree
+    is_folder: bool
+    kept: str = ""  # the folders that --parents makes at the target
+    is_archive: bool = False  # to be unpacked
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What copies get whatever they had: None leaves it."""
+
+    uid: int | None = None
+    gid: int | None = None
+    is_asked: bool = False  # by --chown: it counts for what is unpacked as well
+    mode: Callable[[int, bool], int] | None = None  # old bits, is a folder -> new bits
+
+    @property
+    def explicit(self) -> "Attributes":
+        return self if self.is_asked else Attributes(mode=self.mode)
+
+    def of(self, member: Member) -> Member:
+        mode = member.mode
+        if self.mode is not None and member.kind is not Kind.SYMLINK:
+            mode = self.mode(member.mode, member.kind is Kind.DIRECTORY)
+        return replace(
+            member,
+            mode=mode,
+            uid=member.uid if self.uid is None else self.uid,
+            gid=member.gid if self.gid is None else self.gid,
+        )
+
+
+class _Changed(TarReader):
+    def __init__(self, source: Source, attributes: Attributes) -> None:
+        super().__init__(source)
+        self._attributes = attributes
+
+    def __iter__(self) -> Iterator[Member]:
+        return map(self._attributes.of, super().__iter__())
+
+
+def find_sources(root: int, pattern: str, *, parents: bool = False) -> tuple[Found, ...]:
+    """What a source of COPY means. Raises NotFound."""
+    pivot = ""
+    if parents and "/./" in pattern:
+        pivot, _, pattern = pattern.partition("/./")
+    cleaned = posixpath.normpath("/" + pattern).strip("/")
+    base = posixpath.normpath("/" + pivot).strip("/") if pivot else ""
+    full = posixpath.join(base, cleaned).strip("/")
+    paths = _matching(root, full) if _WILD.search(full) else (full,)
+    found = []
+    for path in paths:
+        is_folder = _is_folder(root, path, pattern)
+        kept = ""
+        if parents:
+            inside = path.removeprefix(f"{base}/") if base else path
+            kept = inside if is_folder else posixpath.dirname(inside)
+        found.append(Found(path, is_folder, kept))
+    if not found:
+        raise NotFound("no source files were specified")
+    return tuple(found)
+
+
+def _matching(root: int, pattern: str) -> tuple[str, ...]:
+    """Component by component, so that only folders that fit are looked into."""
+    if "**" in pattern:
+        return _walked(root, pattern)
+    paths = [""]
+    for name in pattern.split("/"):
+        expression = re.compile(path_expression([name]), re.DOTALL)
+        following = []
+        for path in paths:
+            names = _names(root, path) if _WILD.search(name) else [name]
+            for each in names:
+                if not _WILD.search(name) or expression.fullmatch(each):
+                    following.append(posixpath.join(path, each))
+        paths = following
+    return tuple(sorted(path for path in paths if _exists(root, path)))
+
+
+def _walked(root: int, pattern: str) -> tuple[str, ...]:
+    expression = re.compile(path_expression(pattern.split("/")), re.DOTALL)
+    found, waiting = [], [""]
+    while waiting:
+        path = waiting.pop()
+        for name in _names(root, path):
+            below = posixpath.join(path, name)
+            if expression.fullmatch(below):
+                found.append(below)
+            waiting.append(below)
+    return tuple(sorted(found))
+
+
+def _names(root: int, path: str) -> list[str]:
+    """Of what is in a folder; none in what is no folder."""
+    try:
+        folder = open_in_root(root, path or ".", _DIRECTORY | os.O_NOFOLLOW)
+    except KernelError:
+        return []
+    try:
+        return sorted(os.listdir(folder))
+    finally:
+        os.close(folder)
+
+
+def _exists(root: int, path: str) -> bool:
+    try:
+        os.close(open_in_root(root, path or "."))
+    except KernelError:
+        return False
+    return True
+
+
+def _is_folder(root: int, path: str, shown: str) -> bool:
+    try:
+        descriptor = open_in_root(root, path or ".")
+    except KernelError:
+        raise NotFound(
+            "file not found in build context or excluded by .dockerignore: "
+            f"stat {shown}: file does not exist"
+        ) from None
+    try:
+        return stat.S_ISDIR(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+
+
+def is_archive(root: int, path: str) -> bool:
+    """Whether ADD unpacks it: a tar, plain or compressed."""
+    descriptor = open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb", buffering=0) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            return False
+        try:
+            return _begins_as_tar(decompressed(stream))
+        except InvalidRequest:
+            return False
+
+
+def _begins_as_tar(source: Source) -> bool:
+    block = b""
+    while len(block) < 512 and (chunk := source.read(512 - len(block))):
+        block += chunk
+    if len(block) < 512 or not block.strip(b"\0"):
+        return False
+    said = block[148:156].strip(b" \0")
+    return said.isdigit() and int(said, 8) == sum(block[:148] + b" " * 8 + block[156:])
+
+
+def digest_of_sources(
+    root: int, found: Sequence[Found], attributes: Attributes, ignored: Sequence[Pattern]
+) -> str:
+    """Of names, content, owners and modes; times don't count."""
+    checksum = hashlib.sha256()
+    for each in found:
+        checksum.update(f"{each.path}\0{each.is_folder}\0{each.kept}\0{each.is_archive}\0".encode(
+            errors="surrogateescape"
+        ))  # fmt: skip
+        packing = Packing(
+            checksum.update,
+            lambda member: replace(attributes.of(member), mtime=0),
+            lambda name: not is_ignored(ignored, name),
+        )
+        _pack(packing, root, each, "file" if not each.is_folder else "")
+    return checksum.hexdigest()
+
+
+def copy_sources(
+    source: int,
+    found: Sequence[Found],
+    target: int,
+    destination: str,
+    attributes: Attributes,
+    ignored: Sequence[Pattern],
+) -> None:
+    """Into `destination`, an absolute path below the root `target`: a folder where it ends in a
+    slash, is one, or where several things are copied."""
+    into_folder = destination.endswith("/") or len(found) > 1 or _is_folder_at(target, destination)
+    for each in found:
+        if each.is_archive:
+            make_folders(target, destination, attributes)
+            descriptor = open_in_root(source, each.path, os.O_RDONLY | os.O_NONBLOCK)
+            with open(descriptor, "rb", buffering=0) as stream:
+                reader = _Changed(decompressed(stream), attributes.explicit)
+                unpack_archive(reader, target, below=destination)
+            continue
+        folder, name = destination, posixpath.basename(each.path)
+        if each.kept:
+            folder = posixpath.join(destination, each.kept)
+        elif not each.is_folder and not into_folder:
+            folder, name = posixpath.split(destination)
+        make_folders(target, folder, attributes)
+        packing = Packing(
+            lambda chunk: None,
+            attributes.of,
+            lambda inside: not is_ignored(ignored, inside),
+        )
+        _transfer(packing, source, each, "" if each.is_folder else name, target, folder)
+
+
+def _transfer(
+    packing: Packing, source: int, found: Found, name: str, target: int, folder: str
+) -> None:
+    """One thread reads, this one writes; the pipe between them holds 64 KB."""
+    reader, writer = os.pipe()
+    failures: list[BaseException] = []
+
+    def put(chunk: bytes) -> None:
+        view = memoryview(chunk)
+        while view:
+            view = view[os.write(writer, view) :]
+
+    packing.sink = put
+
+    def pack() -> None:
+        try:
+            _pack(packing, source, found, name)
+            put(END)
+        except BrokenPipeError:
+            return  # the writing side has failed, and says why
+        except BaseException as error:  # noqa: BLE001 - handed to the caller, whole
+            failures.append(error)
+        finally:
+            os.close(writer)
+
+    thread = threading.Thread(target=pack, name="copy")
+    thread.start()
+    try:
+        with open(reader, "rb", buffering=0) as stream:
+            unpack_archive(TarReader(stream), target, below=folder)
+    except InvalidRequest:
+        thread.join()
+        if not failures:
+            raise
+    finally:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _pack(packing: Packing, root: int, found: Found, name: str) -> None:
+    """A folder's content, or a file under the name `name`. A link as source stands for what it
+    leads to inside the tree."""
+    if found.is_folder:
+        top = open_in_root(root, found.path or ".", _DIRECTORY)
+        try:
+            add_tree(packing, top, "")
+        finally:
+            os.close(top)
+        return
+    real = _resolved(root, found.path)
+    folder = open_in_root(root, posixpath.dirname(real) or ".", _DIRECTORY)
+    try:
+        add_entry(packing, folder, posixpath.basename(real), name)
+    finally:
+        os.close(folder)
+
+
+def _resolved(root: int, path: str) -> str:
+    """Where the kernel ends up, said from the root."""
+    descriptor = open_in_root(root, path)
+    try:
+        top = os.readlink(f"/proc/self/fd/{root}")
+        found = os.readlink(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+    return found.removeprefix(top.rstrip("/")).strip("/")
+
+
+def _is_folder_at(root: int, path: str) -> bool:
+    try:
+        os.close(open_in_root(root, path, os.O_PATH | os.O_DIRECTORY))
+    except KernelError:
+        return False
+    return True
+
+
+def make_folders(root: int, path: str, attributes: Attributes) -> None:
+    """Those of `path` that aren't there, with mode 0755. Links on the way stay inside."""
+    names = [name for name in path.split("/") if name]
+    for end in range(1, len(names) + 1):
+        here = "/".join(names[:end])
+        try:
+            os.close(open_in_root(root, here, os.O_PATH | os.O_DIRECTORY))
+            continue
+        except KernelError:
+            above = open_in_root(root, "/".join(names[: end - 1]) or ".", _DIRECTORY)
+        try:
+            os.mkdir(names[end - 1], 0o755, dir_fd=above)
+            made = os.open(names[end - 1], _DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+            try:
+                os.fchown(made, attributes.uid or 0, attributes.gid or 0)
+                os.fchmod(made, 0o755)  # mkdir heeds the engine's umask
+            finally:
+                os.close(made)
+        except FileExistsError:
+            raise InvalidRequest(f"cannot copy to {path}: {here} is not a directory") from None
+        finally:
+            os.close(above)
+
+
+def parse_mode(text: str) -> Callable[[int, bool], int]:
+    """Of --chmod: octal, or symbolic as `u=rwX,go=rX`. Raises InvalidRequest."""
+    if re.fullmatch(r"[0-7]{3,5}", text):
+        bits = int(text, 8)
+        return lambda mode, is_folder: bits
+    clauses = [re.fullmatch(r"([ugoa]*)([-+=])([rwxXst]*)", each) for each in text.split(",")]
+    if not text or not all(clauses):
+        raise InvalidRequest(f"invalid chmod parameter: {text!r}")
+
+    def change(mode: int, is_folder: bool) -> int:
+        for clause in clauses:
+            assert clause is not None
+            mode = _changed(mode, clause[1] or "a", clause[2], clause[3], is_folder)
+        return mode
+
+    return change
+
+
+def _changed(mode: int, who: str, operator: str, what: str, is_folder: bool) -> int:
+    bits = 0
+    mask = 0
+    for shift, letter in ((6, "u"), (3, "g"), (0, "o")):
+        if letter in who or "a" in who:
+            mask |= 7 << shift
+            for sign, bit in (("r", 4), ("w", 2), ("x", 1)):
+                bits |= bit << shift if sign in what else 0
+            if "X" in what and (is_folder or mode & 0o111):
+                bits |= 1 << shift
+            if "s" in what and letter in "ug":
+                bits |= stat.S_ISUID if letter == "u" else stat.S_ISGID
+    if "t" in what:
+        bits |= stat.S_ISVTX
+    match operator:
+        case "+":
+            return mode | bits
+        case "-":
+            return mode & ~bits
+    return mode & ~mask | bits

@@ -1,0 +1,269 @@
+"""RUN: a container of the engine's own, isolated as any other; what it wrote becomes the layer."""
+
+import codecs
+import contextlib
+import os
+import posixpath
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from engine.builder.copy import Attributes, copy_sources, digest_of_sources, find_sources
+from engine.builder.model import StepFailed
+from engine.builder.mounts import StepMount
+from engine.builder.output import StageOutput
+from engine.builder.workshop import Workshop
+from engine.containers.model import (
+    ContainerConfig,
+    CreateRequest,
+    HealthCheck,
+    LogConfig,
+    MountRequest,
+)
+from engine.errors import InvalidRequest
+from engine.ids import short_id
+from engine.images.diff_layer import MOUNT_POINTS, drop_mount_points
+from engine.kernel.overlay import on_overlay
+
+# The next daemon removes containers with this label: their build ended with the last one.
+STEP_LABEL = "io.pycompose.build-step"
+SCRIPT = "/.build-script"
+_LAST_LINES = 20
+_RED, _PLAIN = "\x1b[91m", "\x1b[0m"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A tree that a mount or a COPY takes from, and what stands for it in a key."""
+
+    lowers: tuple[str, ...]  # layers, top first
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunStep:
+    image_id: str
+    lowers: tuple[str, ...]
+    words: tuple[str, ...]
+    shown: str  # the command, for messages
+    env: tuple[str, ...]
+    user: str
+    working_dir: str
+    network: str
+    place: str  # "Dockerfile:3"
+    script: str = ""  # a here-document with `#!`, to be executed itself
+    mounts: tuple[tuple[StepMount, Origin | None], ...] = ()
+
+
+async def mount_key(workshop: Workshop, mount: StepMount, origin: Origin | None) -> list[str]:
+    """What a step's key has to know of a mount: content where it is a source."""
+    parts = [mount.kind, mount.target, mount.source, mount.identifier, str(mount.read_only)]
+    if mount.kind != "bind":
+        return parts
+    if origin is not None:
+        return [*parts, origin.key]
+
+    def digest() -> str:
+        root = os.open(workshop.context, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            found = find_sources(root, mount.source or "/")
+            return digest_of_sources(root, found, Attributes(), ())
+        finally:
+            os.close(root)
+
+    return [*parts, await workshop.in_thread(digest)]
+
+
+@contextlib.asynccontextmanager
+async def run(workshop: Workshop, step: RunStep, output: StageOutput) -> AsyncIterator[Path]:
+    """The upper directory of what ran; it is gone, or moved away, afterwards. Raises StepFailed."""
+    containers = workshop.containers
+    async with contextlib.AsyncExitStack() as undo:
+        mounts, env = await _mounts(workshop, step, undo)
+        tmpfs = {
+            mount.target: f"size={mount.size}" if mount.size else ""
+            for mount, _ in step.mounts
+            if mount.kind == "tmpfs"
+        }
+        host = workshop.request.host
+        created = await containers.create(
+            CreateRequest(
+                ContainerConfig(
+                    image=step.image_id,
+                    cmd=step.words,
+                    entrypoint=("",),
+                    env=(*step.env, *env),
+                    user=step.user,
+                    working_dir=step.working_dir,
+                    labels={STEP_LABEL: step.place},
+                    healthcheck=HealthCheck(("NONE",)),
+                ),
+                replace(
+                    host,
+                    network_mode=step.network or host.network_mode,
+                    log_config=LogConfig("none"),
+                    mounts=mounts,
+                    tmpfs=tmpfs,
+                ),
+            )
+        )
+        undo.push_async_callback(containers.remove, created.id, force=True, volumes=True)
+        await output.tell(f" ---> Running in {short_id(created.id)}\n")
+        await _run_to_end(workshop, created.id, step, output)
+        upper = containers.upper_directory(created.id)
+        targets = [*MOUNT_POINTS, *(mount.target for mount in mounts), *tmpfs]
+        await workshop.in_thread(lambda: _drop(upper, step.lowers, targets))
+        yield upper
+    await output.tell(f" ---> Removed intermediate container {short_id(created.id)}\n")
+
+
+async def _run_to_end(
+    workshop: Workshop, container_id: str, step: RunStep, output: StageOutput
+) -> None:
+    containers = workshop.containers
+    streams = await containers.attach(container_id, stdin=False, stdout=True, stderr=True)
+    last: deque[str] = deque(maxlen=_LAST_LINES)
+    try:
+        ended = containers.wait(container_id, condition="next-exit")
+        await containers.start(container_id)
+        async for number, text in _texts(aiter(streams)):
+            last.extend(text.splitlines(keepends=True))
+            await output.tell(text if number == 1 else f"{_RED}{text}{_PLAIN}")
+        result = await ended
+    finally:
+        await streams.close()
+    if result.status_code:
+        said = "".join(last).rstrip()
+        raise StepFailed(
+            f"The command '{step.shown}' returned a non-zero code: {result.status_code}"
+            f"\n{step.place}: RUN" + (f"\n{said}" if said else ""),
+            result.status_code,
+        )
+
+
+async def _texts(frames: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, str]]:
+    """Of stdcopy frames: 1 stdout, 2 stderr. Letters that a frame cuts in two are put together."""
+    decoders = {number: codecs.getincrementaldecoder("utf-8")("replace") for number in (1, 2)}
+    waiting = b""
+    async for piece in frames:
+        waiting += piece
+        while len(waiting) >= 8:
+            length = int.from_bytes(waiting[4:8], "big")
+            if len(waiting) < 8 + length:
+                break
+            number, content = waiting[0], waiting[8 : 8 + length]
+            waiting = waiting[8 + length :]
+            text = decoders[2 if number == 2 else 1].decode(content)
+            if text:
+                yield number, text
+
+
+def _drop(upper: Path, lowers: Sequence[str], targets: Sequence[str]) -> None:
+    descriptor = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        drop_mount_points(descriptor, lowers, targets)
+    finally:
+        os.close(descriptor)
+
+
+async def _mounts(
+    workshop: Workshop, step: RunStep, undo: contextlib.AsyncExitStack
+) -> tuple[tuple[MountRequest, ...], tuple[str, ...]]:
+    """The container's mounts, and variables that hold secrets."""
+    scratch = await undo.enter_async_context(workshop.scratch())
+    found: list[MountRequest] = []
+    env: list[str] = []
+    if step.script:
+        path = scratch / "script"
+        path.write_text(step.script)
+        path.chmod(0o755)
+        found.append(MountRequest("bind", SCRIPT, str(path), read_only=True))
+    for mount, origin in step.mounts:
+        match mount.kind:
+            case "bind":
+                source = await _copied(workshop, mount, origin, scratch)
+                found.append(
+                    MountRequest("bind", mount.target, str(source), read_only=mount.read_only)
+                )
+            case "cache":
+                folder = await _cache(workshop, mount, origin, undo)
+                found.append(
+                    MountRequest("bind", mount.target, str(folder), read_only=mount.read_only)
+                )
+            case "secret":
+                content = workshop.request.secrets.get(mount.identifier)
+                if content is None:
+                    if mount.required:
+                        raise InvalidRequest(
+                            f"{step.place}: secret {mount.identifier!r} is required, "
+                            "and was not sent"
+                        )
+                    continue
+                if mount.variable:
+                    env.append(f"{mount.variable}={content.decode(errors='surrogateescape')}")
+                if mount.target:
+                    path = _secret_file(scratch, content, mount)
+                    found.append(MountRequest("bind", mount.target, str(path), read_only=True))
+            case _:
+                continue  # a tmpfs has no source
+    return tuple(found), tuple(env)
+
+
+def _secret_file(scratch: Path, content: bytes, mount: StepMount) -> Path:
+    path = scratch / f"secret-{secrets.token_hex(8)}"
+    path.touch(0o600)
+    path.write_bytes(content)
+    os.chown(path, mount.uid, mount.gid)
+    path.chmod(0o400 if mount.mode is None else mount.mode)
+    return path
+
+
+async def _copied(
+    workshop: Workshop, mount: StepMount, origin: Origin | None, scratch: Path
+) -> Path:
+    """A copy, so that what the step may write there is its own: a change is thrown away."""
+    target = scratch / f"bind-{secrets.token_hex(8)}"
+    target.mkdir(mode=0o755)
+    name = posixpath.basename(mount.source.rstrip("/"))
+
+    def copy(source: int) -> bool:
+        found = find_sources(source, mount.source or "/")
+        if len(found) != 1:
+            raise InvalidRequest(f"cannot mount {mount.source!r}: it means several things")
+        root = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            is_folder = found[0].is_folder
+            copy_sources(source, found, root, "/" if is_folder else f"/{name}", Attributes(), ())
+        finally:
+            os.close(root)
+        return is_folder
+
+    if origin is not None:
+        is_folder = await workshop.on_layers(origin.lowers, copy)
+    else:
+        context, folder = [str(workshop.context)], str(scratch)
+        is_folder = await workshop.in_thread(
+            lambda: on_overlay(context, "", "", copy, scratch=folder)
+        )
+    return target if is_folder else target / name
+
+
+async def _cache(
+    workshop: Workshop, mount: StepMount, origin: Origin | None, undo: contextlib.AsyncExitStack
+) -> Path:
+    name = sha256(mount.identifier.encode(errors="surrogateescape")).hexdigest()
+    if mount.sharing != "shared":
+        await undo.enter_async_context(workshop.caches.lock(name))
+    folder = workshop.caches.root / name
+    if not folder.exists():
+        folder.mkdir(mode=0o755)
+        if origin is not None:
+            first = await _copied(workshop, mount, origin, workshop.folder)
+            folder.rmdir()
+            first.rename(folder)
+        os.chown(folder, mount.uid, mount.gid)
+        folder.chmod(0o755 if mount.mode is None else mount.mode)
+    return folder

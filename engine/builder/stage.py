@@ -1,0 +1,700 @@
+"""One stage, instruction by instruction: what it has come to so far is one frozen State."""
+
+import os
+import posixpath
+import stat
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from engine.builder import cache, download
+from engine.builder.config import (
+    CONFIG_KEYWORDS,
+    DEFAULT_SHELL,
+    changed_config,
+    command_words,
+    env_names,
+)
+from engine.builder.copy import (
+    Attributes,
+    Found,
+    copy_sources,
+    digest_of_sources,
+    find_sources,
+    is_archive,
+    make_folders,
+    parse_mode,
+)
+from engine.builder.dockerfile import Instruction, exec_form, parse_line, refusal
+from engine.builder.expand import PREDEFINED, expand_text, expand_word, expand_words
+from engine.builder.ignore import Pattern, parse_ignore
+from engine.builder.model import BuildRequest
+from engine.builder.mounts import StepMount, step_mounts
+from engine.builder.output import StageOutput
+from engine.builder.run_step import SCRIPT, Origin, RunStep, mount_key, run
+from engine.builder.stages import Stage, arguments
+from engine.builder.workshop import Workshop
+from engine.errors import EngineError, InvalidRequest, NotFound, Unsupported
+from engine.ids import short_id
+from engine.images.model import Image
+from engine.images.operations import host_platform
+from engine.kernel.libc import KernelError
+from engine.kernel.mount import open_in_root
+from engine.kernel.overlay import on_overlay
+from engine.oci.digest import Digest
+from engine.oci.image_config import HistoryEntry, ImageConfig, ImageDocument
+from engine.oci.platform import Platform, parse_platform, platform_of
+from engine.oci.reference import parse_reference
+from engine.runtime.users import UnknownUser, resolve
+
+_NETWORKS = {"default": "", "none": "none", "host": "host"}
+_COPY_FLAGS = ("chown", "chmod", "link", "parents", "exclude", "from")
+_ADD_FLAGS = ("chown", "chmod", "link", "exclude", "checksum", "unpack", "keep-git-dir")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    document: ImageDocument
+    key: str
+    image_id: str  # the image whose layers these are; "" before there is one
+    base: str = ""  # a directory of the host below the layers
+    args: Mapping[str, str] | None = None  # ARGs of this stage
+    cmd_is_own: bool = False
+    is_changed: bool = False  # since that image was made
+
+    @property
+    def config(self) -> ImageConfig:
+        return self.document.config
+
+
+class StageBuild:
+    def __init__(
+        self,
+        workshop: Workshop,
+        stage: Stage,
+        output: StageOutput,
+        first_step: int,
+        find_stage: Callable[[str], Awaitable[State] | None],
+    ) -> None:
+        self._workshop = workshop
+        self._stage = stage
+        self._output = output
+        self._number = first_step
+        self._find_stage = find_stage  # a stage that was built, or will be; None for an image
+        self._known = known_args(workshop.request)
+        self._state = State(_scratch_document(), "", "")
+
+    async def build(self) -> State:
+        try:
+            await self._announce(self._stage.start)
+            await self._start()
+            for one in self._stage.body:
+                await self._announce(one)
+                await self._perform(one)
+        finally:
+            # Also a stage that fails says all that led to it.
+            await self._output.close()
+        return self._state
+
+    async def _announce(self, one: Instruction) -> None:
+        shown = one.source
+        await self._output.tell(f"Step {self._number}/{self._workshop.steps} : {shown}", "\n")
+        self._number += 1
+
+    async def _tell_state(self) -> None:
+        known = self._state.image_id if not self._state.is_changed else self._state.key
+        if known:
+            await self._output.tell(f" ---> {short_id(known)}\n")
+
+    # ---- FROM
+
+    async def _start(self) -> None:
+        awaited = self._find_stage(self._stage.base)
+        if awaited is not None:
+            before = await awaited
+            self._state = replace(before, args={}, cmd_is_own=False)
+        elif self._stage.base == "scratch":
+            self._state = State(_scratch_document(), cache.base_key("scratch", ""), "", args={})
+        else:
+            image = await self._image(
+                self._stage.base, self._stage.platform or self._workshop.request.platform
+            )
+            self._state = _state_of(image)
+        await self._tell_state()
+        triggers = self._state.config.on_build
+        if triggers and awaited is None:
+            await self._trigger(triggers)
+
+    async def _trigger(self, triggers: Sequence[str]) -> None:
+        many = "s" if len(triggers) > 1 else ""
+        await self._output.tell(f"# Executing {len(triggers)} build trigger{many}\n")
+        config = replace(self._state.config, on_build=())
+        document = replace(self._state.document, config=config)
+        key = cache.config_key(self._state.key, "TRIGGERS", config)
+        self._state = replace(self._state, document=document, key=key, is_changed=True)
+        for text in triggers:
+            one = parse_line(text, self._stage.start.line, self._workshop.escape)
+            await self._perform(one)
+
+    async def _image(self, name: str, platform: str) -> Image:
+        workshop = self._workshop
+        wanted = parse_platform(platform) if platform else None
+        is_directory = name.startswith("rootfs:")
+        if not (workshop.request.pull and not is_directory):
+            try:
+                image = workshop.images.resolve(name)
+                if wanted is None or _fits(image, wanted) or is_directory:
+                    workshop.in_use.add(image.id)
+                    return image
+            except NotFound:
+                if is_directory:
+                    raise
+        reference = parse_reference(name).with_default_tag()
+        steps = workshop.images.pull(
+            reference, platform=wanted, credentials=workshop.request.credentials_for(reference)
+        )
+        async for step in steps:
+            await self._output.tell(step)
+        image = workshop.images.resolve(name)
+        workshop.in_use.add(image.id)
+        return image
+
+    # ---- instructions
+
+    def _names(self) -> dict[str, str]:
+        """ENV wins over ARG."""
+        return {**(self._state.args or {}), **env_names(self._state.config)}
+
+    async def _perform(self, one: Instruction) -> None:
+        try:
+            match one.keyword:
+                case "ARG":
+                    self._declare(one)
+                    await self._tell_state()
+                case "RUN":
+                    await self._run(one)
+                case "COPY" | "ADD":
+                    await self._copy(one)
+                case "WORKDIR":
+                    await self._workdir(one)
+                case "MAINTAINER":
+                    self._note(one, replace(self._state.document, author=one.arguments))
+                    await self._tell_state()
+                case keyword if keyword in CONFIG_KEYWORDS:
+                    self._change(one)
+                    await self._tell_state()
+                case _:
+                    raise refusal(one.line, f"unexpected {one.keyword}")
+        except (InvalidRequest, NotFound, Unsupported) as error:
+            raise self._placed(one, error) from error
+
+    def _placed(self, one: Instruction, error: EngineError) -> EngineError:
+        text, place = str(error), self._place(one)
+        if place in text or "dockerfile parse error" in text:
+            return error
+        return type(error)(f"{one.keyword} failed: {text}\n{place}: {one.source}")
+
+    def _place(self, one: Instruction) -> str:
+        return f"{self._workshop.dockerfile}:{one.line}"
+
+    def _declare(self, one: Instruction) -> None:
+        request, plan = self._workshop.request, self._workshop.plan
+        args = dict(self._state.args or {})
+        for name, default in arguments(one, self._names(), self._workshop.escape):
+            self._workshop.consumed.add(name)
+            given = request.build_args.get(name)
+            if given is not None:
+                args[name] = given
+            elif default is not None:
+                args[name] = default
+            elif (known := plan.global_names.get(name, self._known.get(name))) is not None:
+                args[name] = known
+        self._state = replace(self._state, args=args)
+
+    def _change(self, one: Instruction) -> None:
+        config = changed_config(self._state.config, one, self._names(), self._workshop.escape)
+        if one.keyword == "CMD":
+            self._state = replace(self._state, cmd_is_own=True)
+        if one.keyword == "ENTRYPOINT" and not self._state.cmd_is_own:
+            config = replace(config, cmd=())  # the base's arguments were for the base's entrypoint
+        self._note(one, replace(self._state.document, config=config))
+
+    def _note(self, one: Instruction, document: ImageDocument) -> None:
+        entry = _entry(f"/bin/sh -c #(nop)  {one.source}", empty=True)
+        key = cache.config_key(self._state.key, one.keyword, document.config)
+        key = cache.step_key(key, "author", document.author)
+        self._state = replace(
+            self._state,
+            document=replace(document, history=(*document.history, entry)),
+            key=key,
+            is_changed=True,
+        )
+
+    # ---- layers
+
+    def _lowers(self) -> tuple[str, ...]:
+        return self._workshop.images.layers(_unnamed(self._state))
+
+    async def _known_step(self, key: str) -> bool:
+        """Whether the cache has it; then it is done."""
+        if self._workshop.request.no_cache:
+            return False
+        image = self._workshop.images.made_of(key)
+        if image is None:
+            return False
+        self._workshop.in_use.add(image.id)
+        await self._output.tell(" ---> Using cache\n")
+        await self._made(image, key)
+        return True
+
+    async def _made(self, image: Image, key: str) -> None:
+        self._workshop.in_use.add(image.id)
+        self._state = replace(
+            self._state, document=image.document, key=key, image_id=image.id, is_changed=False
+        )
+        await self._tell_state()
+
+    async def _add(self, key: str, created_by: str, upper: Path | None) -> None:
+        document = self._state.document
+        entry = _entry(created_by)
+        document = replace(document, created=entry.created, history=(*document.history, entry))
+        image = await self._workshop.images.add_step(
+            document, upper, base=self._state.base, cache_key=key, is_step=True
+        )
+        await self._made(image, key)
+
+    async def _on_overlay(self, key: str, created_by: str, job: Callable[[int], None]) -> None:
+        """`job` changes a view of what there is; the changes become the layer."""
+        lowers = self._lowers()
+        async with self._workshop.scratch() as scratch:
+            upper, work = scratch / "upper", scratch / "work"
+
+            def change() -> None:
+                work.mkdir()
+                upper.mkdir()
+                # The root directory of the whole is the topmost layer's.
+                below = os.stat(lowers[0])
+                os.chown(upper, below.st_uid, below.st_gid)
+                upper.chmod(below.st_mode & 0o7777)
+                on_overlay(lowers, str(upper), str(work), job, scratch=str(scratch))
+
+            await self._workshop.in_thread(change)
+            await self._add(key, created_by, upper)
+
+    async def _workdir(self, one: Instruction) -> None:
+        path = expand_word(one.arguments, self._names(), self._workshop.escape)
+        if not path:
+            raise refusal(one.line, "WORKDIR requires exactly one argument")
+        path = posixpath.normpath(posixpath.join(self._state.config.working_dir or "/", path))
+        config = replace(self._state.config, working_dir=path)
+        document = replace(self._state.document, config=config)
+        key = cache.config_key(self._state.key, "WORKDIR", config)
+        if await self._known_step(key):
+            return
+        self._state = replace(self._state, document=document)
+        await self._on_overlay(
+            key,
+            f"/bin/sh -c #(nop) WORKDIR {path}",
+            lambda root: make_folders(root, path, Attributes()),
+        )
+
+    async def _origin(self, reference: str) -> Origin:
+        """The layers of a stage or an image."""
+        awaited = self._find_stage(reference)
+        if awaited is not None:
+            state = await awaited
+            return Origin(self._workshop.images.layers(_unnamed(state)), state.key)
+        image = await self._image(reference, self._workshop.request.platform)
+        return Origin(self._workshop.images.layers(image), image.id)
+
+    # ---- RUN
+
+    async def _run(self, one: Instruction) -> None:
+        network = ""
+        for flag in one.flags:
+            match flag.name:
+                case "mount":
+                    continue
+                case "network" if flag.value in _NETWORKS:
+                    network = _NETWORKS[flag.value]
+                case "network":
+                    raise refusal(one.line, f"invalid network mode {flag.value!r}")
+                case "security" if flag.value == "sandbox":
+                    continue
+                case "security":
+                    raise Unsupported(
+                        f"cannot run with --security={flag.value}: a build step gets no more "
+                        "power than any container"
+                    )
+                case _:
+                    raise refusal(one.line, f"unknown flag: {flag.name}")
+        state = self._state
+        _check_runs_here(state.document.platform)
+        names = self._names()
+        mounts = step_mounts(one, names, self._workshop.escape, state.config.working_dir)
+        with_origins: list[tuple[StepMount, Origin | None]] = []
+        for mount in mounts:
+            origin = await self._origin(mount.origin) if mount.origin else None
+            with_origins.append((mount, origin))
+        words, script = _run_words(one, state.config.shell)
+        args = {name: value for name, value in (state.args or {}).items()}
+        env = env_names(state.config)
+        passed = {name: value for name, value in args.items() if name not in env}
+        for name, given in self._workshop.request.build_args.items():
+            if name in PREDEFINED and given is not None and name not in env:
+                passed.setdefault(name, given)
+                self._workshop.consumed.add(name)
+        counted = {
+            name: value for name, value in passed.items() if name not in PREDEFINED or name in args
+        }
+        keys = [await mount_key(self._workshop, mount, origin) for mount, origin in with_origins]
+        key = cache.run_key(
+            state.key, (*words, script), counted, network or self._host_network(), keys
+        )
+        if await self._known_step(key):
+            return
+        shown = " ".join(words)
+        step = RunStep(
+            image_id=state.image_id or await self._empty_image(),
+            lowers=self._lowers(),
+            words=words,
+            shown=shown,
+            env=(*state.config.env, *(f"{name}={value}" for name, value in passed.items())),
+            user=state.config.user,
+            working_dir=state.config.working_dir,
+            network=network,
+            place=self._place(one),
+            script=script,
+            mounts=tuple(with_origins),
+        )
+        declared = " ".join(f"{name}={value}" for name, value in sorted(counted.items()))
+        prefix = f"|{len(counted)} {declared} " if counted else ""
+        async with run(self._workshop, step, self._output) as upper:
+            await self._add(key, prefix + shown, upper)
+
+    def _host_network(self) -> str:
+        mode = self._workshop.request.host.network_mode
+        return "" if mode in ("", "default", "bridge") else mode
+
+    async def _empty_image(self) -> str:
+        document = replace(_scratch_document(), history=(_entry("FROM scratch", empty=True),))
+        image = await self._workshop.images.add_step(
+            document, None, cache_key=cache.base_key("scratch", "empty"), is_step=True
+        )
+        self._workshop.in_use.add(image.id)
+        return image.id
+
+    # ---- COPY and ADD
+
+    async def _copy(self, one: Instruction) -> None:
+        is_add = one.keyword == "ADD"
+        for flag in one.flags:
+            if flag.name not in (_ADD_FLAGS if is_add else _COPY_FLAGS):
+                raise refusal(one.line, f"unknown flag: {flag.name}")
+        names, escape = self._names(), self._workshop.escape
+        words = exec_form(one.arguments)
+        expanded = (
+            tuple(expand_word(word, names, escape) for word in words)
+            if words is not None
+            else expand_words(one.arguments, names, escape)
+        )
+        if len(expanded) < 2:
+            raise refusal(
+                one.line,
+                f"{one.keyword} requires at least two arguments, but only one was provided",
+            )
+        *sources, destination = expanded
+        if len(sources) > 1 and not destination.endswith("/"):
+            raise refusal(
+                one.line,
+                f"When using {one.keyword} with more than one source file, the destination must "
+                "be a directory and end with a /",
+            )
+        ends_in_slash = destination.endswith(("/", "/.")) or destination == "."
+        destination = posixpath.normpath(
+            posixpath.join(self._state.config.working_dir or "/", destination)
+        )
+        if ends_in_slash and destination != "/":
+            destination += "/"
+        await _Copying(self, one, tuple(sources), destination).perform()
+
+
+class _Copying:
+    """One COPY or ADD."""
+
+    def __init__(
+        self, build: StageBuild, one: Instruction, sources: tuple[str, ...], destination: str
+    ) -> None:
+        self._build = build
+        self._workshop = build._workshop
+        self._one = one
+        self._destination = destination
+        self._sources = sources
+        self._parents = one.flag("parents") is not None or any(
+            flag.name == "parents" and flag.value != "false" for flag in one.flags
+        )
+        excluded = (flag.value or "" for flag in one.flags if flag.name == "exclude")
+        self._ignored: tuple[Pattern, ...] = parse_ignore("\n".join(excluded))
+
+    async def perform(self) -> None:
+        one, build, workshop = self._one, self._build, self._workshop
+        reference = one.flag("from")
+        names = build._names()
+        if reference:
+            reference = expand_word(reference, names, workshop.escape)
+        attributes = await self._attributes(names, keeps_owners=bool(reference))
+        async with workshop.scratch() as scratch:
+            flags = [f"{flag.name}={flag.value}" for flag in one.flags if flag.name != "from"]
+            if reference:
+                origin = await build._origin(reference)
+                digests = [f"{origin.key}:{source}" for source in self._sources]
+                plain: tuple[str, ...] = self._sources
+                lowers = origin.lowers
+            else:
+                made = await self._make_sources(scratch, names)
+                plain = tuple(source for source in self._sources if source not in made)
+                lowers = (str(workshop.context),)
+                digests = await self._digests(scratch, plain, made, attributes)
+            flags += [f"{attributes.uid}:{attributes.gid}"]
+            key = cache.copy_key(build._state.key, one.keyword, digests, self._destination, flags)
+            if await build._known_step(key):
+                return
+            summary = digests[0][-64:] if len(digests) == 1 else "multi"
+            shown = f"/bin/sh -c #(nop) {one.keyword} {summary} in {self._destination} "
+
+            def copy(source: int, target: int) -> None:
+                found = [each for each in self._found(source, plain) if not reference or each]
+                copy_sources(source, found, target, self._place(found), attributes, self._ignored)
+
+            def copy_all(target: int) -> None:
+                if plain:
+                    on_overlay(
+                        lowers, "", "", lambda source: copy(source, target), scratch=str(scratch)
+                    )
+                if not reference and made:
+                    folder = str(scratch / "made")
+                    on_overlay(
+                        (folder,),
+                        "",
+                        "",
+                        lambda source: self._copy_made(source, target, made, attributes),
+                        scratch=str(scratch),
+                    )
+
+            await build._on_overlay(key, shown, copy_all)
+
+    def _place(self, found: Sequence[Found]) -> str:
+        """A wildcard may mean several files though it is one word."""
+        is_many = len(found) > 1 or len(self._sources) > 1 or self._parents
+        if is_many and not self._destination.endswith("/"):
+            if not self._parents and not all(each.is_folder for each in found):
+                raise InvalidRequest(
+                    f"When using {self._one.keyword} with more than one source file, the "
+                    "destination must be a directory and end with a /"
+                )
+            return self._destination + "/"
+        return self._destination
+
+    def _copy_made(
+        self, source: int, target: int, made: Mapping[str, str], attributes: Attributes
+    ) -> None:
+        for name, given in made.items():
+            path, destination = given, self._destination
+            found = find_sources(source, path)
+            if download.is_url(name) and destination.endswith("/") and not posixpath.basename(path):
+                raise InvalidRequest(f"cannot determine filename for source {name}")
+            copy_sources(source, found, target, destination, attributes, ())
+
+    def _found(self, root: int, patterns: Sequence[str]) -> list[Found]:
+        found: list[Found] = []
+        for pattern in patterns:
+            for each in find_sources(root, pattern, parents=self._parents):
+                unpacked = (
+                    self._one.keyword == "ADD"
+                    and self._one.flag("unpack") != "false"
+                    and not each.is_folder
+                    and is_archive(root, each.path)
+                )
+                found.append(replace(each, is_archive=unpacked))
+        return found
+
+    async def _digests(
+        self,
+        scratch: Path,
+        plain: Sequence[str],
+        made: Mapping[str, str],
+        attributes: Attributes,
+    ) -> list[str]:
+        def digests() -> list[str]:
+            found: list[str] = []
+            for folder, patterns in (
+                (self._workshop.context, plain),
+                (scratch / "made", tuple(made.values())),
+            ):
+                if not patterns:
+                    continue
+                root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    if folder == self._workshop.context:
+                        sources = self._found(root, patterns)
+                    else:
+                        sources = [each for path in patterns for each in find_sources(root, path)]
+                    digest = digest_of_sources(root, sources, attributes, self._ignored)
+                    is_file = len(sources) == 1 and not sources[0].is_folder
+                    found.append(f"{'file' if is_file else 'dir'}:{digest}")
+                finally:
+                    os.close(root)
+            return found
+
+        return await self._workshop.in_thread(digests)
+
+    async def _make_sources(self, scratch: Path, names: Mapping[str, str]) -> dict[str, str]:
+        """Here-documents and downloads, as files of a folder: source -> path there."""
+        folder = scratch / "made"
+        folder.mkdir()
+        heredocs = {heredoc.name: heredoc for heredoc in self._one.heredocs}
+        made: dict[str, str] = {}
+        for number, source in enumerate(self._sources):
+            heredoc = heredocs.get(source.lstrip("<").lstrip("-")) if "<<" in source else None
+            if heredoc is not None:
+                path = f"{number}/{heredoc.name}"
+                content = heredoc.content
+                if heredoc.expand:
+                    content = expand_text(content, names, self._workshop.escape)
+                (folder / str(number)).mkdir()
+                (folder / path).write_text(content, errors="surrogateescape")
+                (folder / path).chmod(0o644)
+                made[source] = path
+            elif download.is_url(source) or download.is_git(source):
+                if self._one.keyword != "ADD":
+                    raise InvalidRequest(f"source can't be a URL for COPY: {source}")
+                (folder / str(number)).mkdir()
+                made[source] = await self._download(source, folder, str(number))
+        return made
+
+    async def _download(self, url: str, folder: Path, number: str) -> str:
+        name = download.file_name(url)
+        if not name and self._destination.endswith("/"):
+            raise InvalidRequest(f"cannot determine filename from url: {url}")
+        path = f"{number}/{name or 'download'}"
+        workshop = self._workshop
+
+        def fetch() -> str:
+            download.download(url, folder / path, lambda: workshop.is_cancelled)
+            os.utime(folder / path, (0, 0))
+            (folder / path).chmod(0o600)
+            return download.digest(folder / path)
+
+        digest = await workshop.in_thread(fetch)
+        wanted = self._one.flag("checksum")
+        if wanted and digest != wanted:
+            raise InvalidRequest(f"digest mismatch {digest}: {wanted}")
+        return path
+
+    async def _attributes(self, names: Mapping[str, str], *, keeps_owners: bool) -> Attributes:
+        chown, chmod = self._one.flag("chown"), self._one.flag("chmod")
+        mode = parse_mode(expand_word(chmod, names, self._workshop.escape)) if chmod else None
+        if not chown:
+            return Attributes(mode=mode) if keeps_owners else Attributes(0, 0, mode=mode)
+        user, _, group = expand_word(chown, names, self._workshop.escape).partition(":")
+        group = group or user
+        if user.isdecimal() and group.isdecimal():
+            passwd = groups = ""
+        else:
+            passwd, groups = await self._build._workshop.on_layers(
+                self._build._lowers(), _account_files
+            )
+        try:
+            found = resolve(f"{user}:{group}", (), passwd, groups)
+        except UnknownUser as error:
+            raise InvalidRequest(str(error)) from None
+        return Attributes(found.uid, found.gid, is_asked=True, mode=mode)
+
+
+def _account_files(root: int) -> tuple[str, str]:
+    return _text(root, "etc/passwd"), _text(root, "etc/group")
+
+
+def _text(root: int, path: str) -> str:
+    """Of a file of an image: no device, no FIFO, no more than an account file holds."""
+    try:
+        descriptor = open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK)
+    except KernelError:
+        return ""
+    with open(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return ""
+        return stream.read(1 << 20).decode(errors="replace")
+
+
+def _run_words(one: Instruction, shell: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """The command, and a script that it is to find at SCRIPT."""
+    if not one.heredocs:
+        return command_words(one, shell), ""
+    shell = tuple(shell) or DEFAULT_SHELL
+    only = one.arguments.split()
+    if len(only) == 1 and len(one.heredocs) == 1:
+        content = one.heredocs[0].content
+        if content.startswith("#!"):
+            return (SCRIPT,), content
+        return (*shell, content), ""
+    text = one.arguments
+    for heredoc in one.heredocs:
+        text += f"\n{heredoc.content}{heredoc.name}"
+    return (*shell, text), ""
+
+
+def known_args(request: BuildRequest) -> dict[str, str]:
+    """Arguments that the builder itself sets (an ARG without a default gets them)."""
+    host = host_platform()
+    target = parse_platform(request.platform) if request.platform else host
+    found = {}
+    for prefix, platform in (("BUILD", host), ("TARGET", target)):
+        found[f"{prefix}PLATFORM"] = str(platform)
+        found[f"{prefix}OS"] = platform.os
+        found[f"{prefix}ARCH"] = platform.architecture
+        found[f"{prefix}VARIANT"] = platform.variant
+    return found
+
+
+def _check_runs_here(platform: Platform) -> None:
+    here = host_platform()
+    runs = (platform.os, platform.architecture) == (here.os, here.architecture)
+    if not runs and (here.architecture, platform.architecture) not in (
+        ("amd64", "386"),
+        ("arm64", "arm"),
+    ):
+        raise Unsupported(f"cannot run what is made for {platform} on {here}")
+
+
+def _fits(image: Image, wanted: Platform) -> bool:
+    own = platform_of(image.os, image.architecture, image.variant)
+    return (own.os, own.architecture) == (wanted.os, wanted.architecture) and (
+        not wanted.variant or own.variant == wanted.variant
+    )
+
+
+def _state_of(image: Image) -> State:
+    base = image.rootfs_path or image.base
+    key = cache.base_key(image.id, base)
+    return State(image.document, key, image.id, base=base, args={})
+
+
+def _unnamed(state: State) -> Image:
+    """The layers of a state as an image that `Images.layers` takes."""
+    return Image(
+        Digest(state.image_id), (), (), state.document, state.document.created, 0, base=state.base
+    )
+
+
+def _scratch_document() -> ImageDocument:
+    return ImageDocument(host_platform(), ImageConfig(), ())
+
+
+def _entry(created_by: str, *, empty: bool = False) -> HistoryEntry:
+    return HistoryEntry(created=now(), created_by=created_by, empty_layer=empty)
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
