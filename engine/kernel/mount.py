@@ -4,10 +4,12 @@ Nothing here takes a path into a container as a string of the host: a target is 
 openat2 found below the container's root, so a link that is swapped meanwhile leads nowhere else.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
 import struct
+from collections.abc import Iterator, Sequence
 
 from engine.kernel.libc import (
     AT_EMPTY_PATH,
@@ -112,6 +114,36 @@ def make_filesystem(
             raise _explained(error, context) from None
     finally:
         os.close(context)
+
+
+def make_overlay(lowers: Sequence[str], more: tuple[tuple[str, str | None], ...]) -> int:
+    """An overlay as a detached mount, `lowers` top first (before Linux 6.7: EINVAL).
+
+    overlayfs refuses a layer that lies inside of another one (ELOOP), as those of an image built
+    on `/` do. The host's directory, the last two with the mask over it, then becomes an overlay of
+    its own, in which no other layer lies.
+    """
+    try:
+        return make_filesystem("overlay", "overlay", _layers(lowers) + more, 0)
+    except KernelError as error:
+        if error.errno != errno.ELOOP or len(lowers) < 3:
+            raise
+    with folded(lowers) as names:
+        return make_filesystem("overlay", "overlay", _layers(names) + more, 0)
+
+
+@contextlib.contextmanager
+def folded(lowers: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The same layers, the last two as one; for as long as the block lasts."""
+    below = make_filesystem("overlay", "overlay", _layers(lowers[-2:]), 0)
+    try:
+        yield (*lowers[:-2], f"/proc/self/fd/{below}")
+    finally:
+        os.close(below)
+
+
+def _layers(lowers: Sequence[str]) -> tuple[tuple[str, str | None], ...]:
+    return tuple(("lowerdir+", lower) for lower in lowers)
 
 
 def _configure(context: int, kind: str, key: str, value: str | None) -> None:

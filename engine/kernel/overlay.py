@@ -17,7 +17,8 @@ from engine.kernel.mount import (
     MOUNT_ATTR_RDONLY,
     MS_PRIVATE,
     clone_tree,
-    make_filesystem,
+    folded,
+    make_overlay,
     mount_overlay_classic,
     mount_setattr,
     move_mount,
@@ -45,7 +46,7 @@ def on_overlay(
     if not upper and len(lowers) == 1:
         return _on_directory(lowers[0], job)
     try:
-        mount = make_filesystem("overlay", "overlay", _options(lowers, upper, work), 0)
+        mount = make_overlay(lowers, _options(upper, work))
     except KernelError as error:
         if error.errno != errno.EINVAL:
             raise
@@ -130,11 +131,8 @@ def _on_directory(path: str, job: Callable[[int], Result]) -> Result:
         os.close(root)
 
 
-def _options(lowers: Sequence[str], upper: str, work: str) -> tuple[tuple[str, str | None], ...]:
-    options: list[tuple[str, str | None]] = [("lowerdir+", lower) for lower in lowers]
-    if upper:
-        options += [("upperdir", upper), ("workdir", work)]
-    return tuple(options)
+def _options(upper: str, work: str) -> tuple[tuple[str, str | None], ...]:
+    return (("upperdir", upper), ("workdir", work)) if upper else ()
 
 
 def _in_own_namespace(
@@ -168,7 +166,7 @@ def _mounted(
     try:
         target = open_by_name(point)
         try:
-            mount_overlay_classic(target, _classic_options(lowers, upper, work), 0)
+            _mount_classic(target, lowers, upper, work)
         finally:
             os.close(target)
         try:
@@ -178,6 +176,16 @@ def _mounted(
     finally:
         with contextlib.suppress(OSError):
             os.rmdir(point)
+
+
+def _mount_classic(target: int, lowers: Sequence[str], upper: str, work: str) -> None:
+    try:
+        mount_overlay_classic(target, _classic_options(lowers, upper, work), 0)
+    except KernelError as error:
+        if error.errno != errno.ELOOP or len(lowers) < 3:
+            raise
+        with folded(lowers) as names:  # see make_overlay
+            mount_overlay_classic(target, _classic_options(names, upper, work), 0)
 
 
 def _classic_options(lowers: Sequence[str], upper: str, work: str) -> str:

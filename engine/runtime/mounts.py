@@ -83,8 +83,7 @@ class MountRoot(Step):
         # Without `index` a second start may follow while the first mount still goes away.
         common = (("upperdir", upper), ("workdir", work), ("index", "off"))
         try:
-            options = tuple(("lowerdir+", name) for name in lowers) + common
-            root = mount.make_filesystem("overlay", "overlay", options, 0)
+            root = mount.make_overlay(lowers, common)
         except KernelError as error:
             # Before Linux 6.7 there is no "lowerdir+"; before 6.5 that is said only at the end.
             if error.errno != errno.EINVAL:
