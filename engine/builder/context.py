@@ -4,6 +4,7 @@ Nothing in it is trusted: names resolve inside the folder (openat2), links too, 
 archive is refused.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Sequence
@@ -64,7 +65,7 @@ def apply_ignore(folder: Path, dockerfile: str) -> None:
 
 def _remove_ignored(root: int, patterns: Sequence[Pattern]) -> None:
     takes_back = any(pattern.takes_back for pattern in patterns)
-    waiting = [""]
+    waiting, ignored = [""], []
     while waiting:
         path = waiting.pop()
         folder = open_in_root(root, path or ".", _DIRECTORY)
@@ -79,10 +80,14 @@ def _remove_ignored(root: int, patterns: Sequence[Pattern]) -> None:
                     os.unlink(name, dir_fd=folder)
                 elif takes_back:
                     waiting.append(below)  # something in it may stay
+                    ignored.append(below)
                 else:
                     remove_tree(name, folder)
         finally:
             os.close(folder)
+    for path in reversed(ignored):
+        with contextlib.suppress(OSError):  # something in it stayed
+            os.rmdir(path, dir_fd=root)
 
 
 def _read_text(root: int, name: str) -> bytes | None:

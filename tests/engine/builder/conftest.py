@@ -68,12 +68,12 @@ class Builds:
 
     def build(
         self,
-        dockerfile: str,
+        text: str,
         files: Mapping[str, str | bytes | tarfile.TarInfo] | None = None,
         **query: object,
     ) -> Built:
         """Whatever comes of it."""
-        archive = context_of({"Dockerfile": dockerfile, **(files or {})})
+        archive = context_of({"Dockerfile": text, **(files or {})})
         given = {
             key: json.dumps(value) if isinstance(value, dict) else value
             for key, value in query.items()
@@ -87,21 +87,21 @@ class Builds:
                 {"Content-Type": "application/x-tar", **self.headers},
             )
             answer = connection.getresponse()
-            text = answer.read()
+            said = answer.read()
         finally:
             connection.close()
-        messages = [json.loads(line) for line in text.splitlines()]
+        messages = [json.loads(line) for line in said.splitlines()]
         if answer.status != 200:
             messages = [{"error": messages[0]["message"]}]
         return Built(answer.status, messages)
 
     def ok(
         self,
-        dockerfile: str,
+        text: str,
         files: Mapping[str, str | bytes | tarfile.TarInfo] | None = None,
         **query: object,
     ) -> Built:
-        built = self.build(dockerfile, files, **query)
+        built = self.build(text, files, **query)
         assert built.status == 200, built.error
         assert not built.error, built.output + built.error
         return built

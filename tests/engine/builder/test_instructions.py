@@ -1,0 +1,347 @@
+"""Each instruction and flag, in images that are built for real."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import tarfile
+import threading
+
+import pytest
+
+from tests.engine.builder.conftest import Builds, context_of
+from tests.host import Host
+
+pytestmark = pytest.mark.kernel
+
+
+def test_everything_that_only_configures(builds: Builds) -> None:
+    builds.ok(
+        """\
+FROM busybox:test
+ARG PORT=80
+MAINTAINER somebody
+LABEL a=1 "b c"="d e"
+LABEL f $PORT
+ENV OLD form of it
+ENV A=1 B="x $A y" C=${NONE:-three}
+EXPOSE $PORT 53/udp 8000-8002
+USER 1000:1000
+VOLUME /data "/more"
+VOLUME ["/json"]
+STOPSIGNAL SIGINT
+SHELL ["/bin/sh", "-ec"]
+HEALTHCHECK --interval=5s --timeout=1m30s --start-period=2s --retries=4 CMD test -e /x
+ONBUILD RUN echo later
+ENTRYPOINT echo entry
+CMD ["arg"]
+""",
+        t="configured",
+        labels={"z": 'quo"ted $A'},
+    )
+    config = builds.config("configured")
+    assert config["Labels"] == {"a": "1", "b c": "d e", "f": "80", "z": 'quo"ted $A'}
+    assert config["Env"] == ["OLD=form of it", "A=1", "B=x  y", "C=three"]
+    assert sorted(config["ExposedPorts"]) == [  # type: ignore[call-overload]
+        "53/udp", "80/tcp", "8000/tcp", "8001/tcp", "8002/tcp",
+    ]  # fmt: skip
+    assert config["User"] == "1000:1000"
+    assert sorted(config["Volumes"]) == ["/data", "/json", "/more"]  # type: ignore[call-overload]
+    assert config["StopSignal"] == "SIGINT"
+    assert config["Shell"] == ["/bin/sh", "-ec"]
+    assert config["Healthcheck"] == {
+        "Test": ["CMD-SHELL", "test -e /x"],
+        "Interval": 5 * 10**9,
+        "Timeout": 90 * 10**9,
+        "StartPeriod": 2 * 10**9,
+        "Retries": 4,
+    }
+    assert config["OnBuild"] == ["RUN echo later"]
+    assert config["Entrypoint"] == ["/bin/sh", "-ec", "echo entry"]
+    assert config["Cmd"] == ["arg"]
+    assert builds.image("configured")["Author"] == "somebody"
+
+
+def test_an_entrypoint_forgets_the_command_of_its_base(builds: Builds) -> None:
+    builds.ok('FROM busybox:test\nCMD ["base"]\n', t="with-cmd")
+    builds.ok('FROM with-cmd\nENTRYPOINT ["echo"]\n', t="with-entrypoint")
+    assert builds.config("with-entrypoint")["Cmd"] is None
+
+
+def test_triggers_run_in_the_child(builds: Builds) -> None:
+    builds.ok("FROM busybox:test\nONBUILD COPY a /a\nONBUILD RUN cat /a > /b\n", t="parent")
+    built = builds.ok("FROM parent\n", {"a": "triggered"}, t="child")
+    assert "# Executing 2 build triggers" in built.output
+    assert builds.run("child", "cat", "/b") == "triggered"
+    assert builds.config("child")["OnBuild"] is None
+
+
+def test_args_have_their_scope(builds: Builds) -> None:
+    built = builds.ok(
+        """\
+ARG OUTER=outer
+FROM busybox:test
+ARG OUTER
+ARG GIVEN=default
+ARG UNSET
+ENV GIVEN_TOO=env
+ARG GIVEN_TOO=arg
+RUN echo "$OUTER $GIVEN [$UNSET] $GIVEN_TOO $http_proxy" > /args
+""",
+        t="args",
+        buildargs={"GIVEN": "given", "http_proxy": "proxy", "UNUSED": "x"},
+    )
+    assert builds.run("args", "cat", "/args") == "outer given [] env proxy\n"
+    assert "One or more build-args [UNUSED] were not consumed" in built.output
+    again = builds.ok(
+        "FROM busybox:test\nARG A\nRUN echo $A > /a\n", t="keyed", buildargs={"A": "1"}
+    )
+    other = builds.ok(
+        "FROM busybox:test\nARG A\nRUN echo $A > /a\n", t="keyed", buildargs={"A": "2"}
+    )
+    assert again.id != other.id
+    assert builds.run("keyed", "cat", "/a") == "2\n"
+
+
+def test_here_documents(builds: Builds) -> None:
+    builds.ok(
+        """\
+FROM busybox:test
+ENV NAME=world
+RUN <<EOF
+echo one > /out
+echo "two $NAME" >> /out
+EOF
+RUN cat <<-'END' > /quoted
+\tkept $NAME
+\tEND
+RUN <<SCRIPT
+#!/bin/cat
+script itself
+SCRIPT
+COPY <<EOF <<"RAW" /files/
+hello $NAME
+EOF
+hello $NAME
+RAW
+""",
+        t="heredocs",
+    )
+    assert builds.run("heredocs", "cat", "/out") == "one\ntwo world\n"
+    assert builds.run("heredocs", "cat", "/quoted") == "kept $NAME\n"
+    found = builds.run("heredocs", "cat", "/files/EOF", "/files/RAW")
+    assert found == "hello world\nhello $NAME\n"
+    assert "script" not in builds.run("heredocs", "ls", "-a", "/")
+
+
+def link_to(target: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo()
+    info.type, info.linkname = tarfile.SYMTYPE, target
+    return info
+
+
+def test_copies_of_many_kinds(builds: Builds) -> None:
+    files = {
+        "a.txt": "a", "b.txt": "b", "c.md": "c", "dir/in/deep": "deep", "dir/top": "top",
+        "link": link_to("a.txt"), "dir/to": link_to("top"),
+    }  # fmt: skip
+    builds.ok(
+        """\
+FROM busybox:test
+COPY *.txt /texts/
+COPY dir /copied
+COPY link /was-link
+COPY --chown=12:34 --chmod=640 c.md /owned
+COPY --chown=root:root --chmod=u=rwX,go= dir /private
+COPY --parents dir/in/deep ./x/../dir/top /parents/
+COPY --exclude=in --exclude=*.no dir /without
+COPY ["a.txt", "/json form"]
+COPY --link a.txt b.txt /
+WORKDIR /w
+COPY a.txt .
+COPY a.txt sub/new
+""",
+        files,
+        t="copies",
+    )
+    script = (
+        "ls /texts /copied /without /parents; cat /was-link '/json form' /a.txt /b.txt /w/a.txt "
+        "/w/sub/new /parents/dir/in/deep; echo; stat -c '%u:%g %a' /owned /private /private/top; "
+        "readlink /copied/to; test -L /was-link || echo no link"
+    )
+    assert builds.run("copies", "sh", "-c", script) == (
+        "/copied:\nin\nto\ntop\n\n/parents:\ndir\n\n/texts:\na.txt\nb.txt\n\n/without:\nto\ntop\n"
+        "aaabaadeep\n12:34 640\n0:0 755\n0:0 600\ntop\nno link\n"
+    )
+
+
+def test_sources_stay_inside_of_the_context(builds: Builds) -> None:
+    for name, target in (("up", "../../../../../../etc/passwd"), ("abs", "/etc/passwd")):
+        built = builds.build(
+            f"FROM busybox:test\nCOPY {name} /x\n", {name: link_to(target)}, t="escape"
+        )
+        assert "file not found in build context" in built.error
+        assert "Dockerfile:2: COPY" in built.error
+    built = builds.build("FROM busybox:test\nCOPY ../../etc/shadow /x\n")
+    assert "file not found in build context" in built.error
+    built = builds.build("FROM busybox:test\n", dockerfile="../../../etc/passwd")
+    assert "Cannot locate specified Dockerfile" in built.error
+    built = builds.build("FROM busybox:test\n", {"df": link_to("/etc/passwd")}, dockerfile="df")
+    assert "Cannot locate specified Dockerfile" in built.error
+
+
+def test_targets_stay_inside_of_the_image(builds: Builds) -> None:
+    builds.ok(
+        "FROM busybox:test\nCOPY out /\nCOPY a /out/pyc-escaped\nCOPY a /out/\n",
+        {"a": "x", "out/out": link_to("/../../../var/tmp"), "out/var/tmp/there": ""},
+        t="inside",
+    )
+    assert builds.run("inside", "ls", "/var/tmp") == "a\npyc-escaped\nthere\n"
+
+
+def test_ignored_files_are_not_there(builds: Builds) -> None:
+    files: dict[str, str | bytes | tarfile.TarInfo] = {
+        ".dockerignore": "# comment\n.dockerignore\n*.log\nsecret\n**/cache\n!kept.log\n",
+        "a.log": "", "kept.log": "", "secret/key": "", "d/cache/x": "", "d/y": "",
+    }  # fmt: skip
+    builds.ok("FROM busybox:test\nCOPY . /all\n", files, t="ignored")
+    assert builds.run("ignored", "sh", "-c", "cd /all; ls; ls d").split() == [
+        "Dockerfile", "d", "kept.log", "y",
+    ]  # fmt: skip
+    files["other.dockerignore"] = "d\n*.dockerignore\n"
+    files["other"] = "FROM busybox:test\nCOPY . /all\n"
+    builds.ok("", files, t="ignored", dockerfile="other")
+    assert "a.log" in builds.run("ignored", "ls", "/all")
+
+
+class Serving:
+    """One file at any path, on the loopback of the host where the engine lives."""
+
+    def __init__(self, host: Host, content: bytes) -> None:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self.server = host.call(lambda: http.server.HTTPServer(("127.0.0.1", 0), Handler))
+        self.thread = threading.Thread(target=self.server.serve_forever)
+
+    def __enter__(self) -> str:
+        self.thread.start()
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def __exit__(self, *error: object) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+def test_add_unpacks_and_fetches(builds: Builds, builder_host: Host) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        info = tarfile.TarInfo("inside/file")
+        info.size, info.uid = 4, 77
+        archive.addfile(info, io.BytesIO(b"text"))
+    content = b"fetched"
+    digest = hashlib.sha256(content).hexdigest()
+    with Serving(builder_host, content) as address:
+        builds.ok(
+            f"""\
+FROM busybox:test
+ADD packed.tgz /unpacked
+ADD --unpack=false packed.tgz /whole.tgz
+ADD --checksum=sha256:{digest} {address}/name.bin /got/
+ADD {address}/name.bin /named
+""",
+            {"packed.tgz": packed.getvalue()},
+            t="added",
+        )
+        bad = builds.build(f"FROM busybox:test\nADD --checksum=sha256:{'0' * 64} {address}/x /x\n")
+    assert "digest mismatch" in bad.error
+    script = (
+        "cat /unpacked/inside/file /got/name.bin /named; stat -c %u /unpacked/inside/file; "
+        "ls /whole.tgz"
+    )
+    assert builds.run("added", "sh", "-c", script) == "textfetchedfetched77\n/whole.tgz\n"
+    for url in ("git@github.com:a/b.git", "https://example.invalid/a.git"):
+        assert "no git" in builds.build(f"FROM busybox:test\nADD {url} /x\n").error
+
+
+def test_a_context_from_afar(builds: Builds, builder_host: Host) -> None:
+    archive = context_of({"Dockerfile": "FROM busybox:test\nCOPY a /a\n", "a": "far"})
+    with Serving(builder_host, archive) as address:
+        builds.ok("", remote=f"{address}/context.tar", t="far")
+    assert builds.run("far", "cat", "/a") == "far"
+    with Serving(builder_host, b"FROM busybox:test\nRUN echo alone > /a\n") as address:
+        builds.ok("", remote=f"{address}/Dockerfile", t="far")
+    assert builds.run("far", "cat", "/a") == "alone\n"
+    for remote in ("file:///etc/passwd", "git://x/y.git", "--upload-pack=x"):
+        assert builds.build("", remote=remote).status in (400, 501)
+
+
+def test_mounts_of_a_run(builds: Builds) -> None:
+    text = """\
+FROM busybox:test AS tool
+RUN echo tool > /tool
+FROM busybox:test
+RUN --mount=target=/ctx --mount=from=tool,source=/tool,target=/t cat /ctx/a /t > /out
+RUN --mount=type=bind,target=/ctx,rw echo changed > /ctx/a
+RUN --mount=target=/ctx cat /ctx/a >> /out
+RUN --mount=type=cache,target=/cache,id=kept echo $N >> /cache/lines; cat /cache/lines > /lines
+RUN --mount=type=tmpfs,target=/scratch,size=1m touch /scratch/x
+RUN --mount=type=secret,id=absent test ! -e /run/secrets/absent
+"""
+    builds.ok(text, {"a": "context\n"}, t="mounted")
+    assert builds.run("mounted", "cat", "/out") == "context\ntool\ncontext\n"
+    gone = builds.run("mounted", "sh", "-c", "ls -d /ctx /cache /scratch /run /t")
+    assert gone.count("No such") == 5
+    builds.ok(text.replace("$N", "2"), {"a": "context\n"}, t="mounted")
+    assert builds.run("mounted", "cat", "/lines") == "\n2\n"
+    for mount, reason in (
+        ("type=ssh", "SSH agent"),
+        ("type=secret,id=x,required=true", "is required"),
+        ("type=odd,target=/x", "unsupported mount type"),
+    ):
+        assert reason in builds.build(f"FROM busybox:test\nRUN --mount={mount} true\n").error
+
+
+def test_networks_and_power_of_a_run(builds: Builds) -> None:
+    builds.ok(
+        """\
+FROM busybox:test
+RUN --network=none ls /sys/class/net > /none
+RUN ls /sys/class/net > /own
+RUN grep CapEff /proc/self/status > /caps
+""",
+        t="net",
+    )
+    assert builds.run("net", "cat", "/none") == "lo\n"
+    assert "eth0" in builds.run("net", "cat", "/own")
+    assert "00000000a80425fb" in builds.run("net", "cat", "/caps")
+    refused = builds.build("FROM busybox:test\nRUN --security=insecure true\n")
+    assert "--security=insecure" in refused.error
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "cannot be empty"),
+        ("RUN x\n", "no build stage in current context"),
+        ("FROM a b\n", "FROM requires either one or three arguments"),
+        ("FROM busybox:test\nCOPY a\n", "at least two arguments"),
+        ("FROM busybox:test\nENV\n", "requires at least one argument"),
+        ("FROM busybox:test\nRUN <<EOF\nx\n", "unterminated heredoc"),
+        ("FROM busybox:test\nONBUILD ONBUILD RUN x\n", "isn't allowed"),
+        ("FROM busybox:test\nEXPOSE 70000\n", "invalid containerPort: 70000"),
+        ("FROM busybox:test\nCOPY --odd a /b\n", "unknown flag: odd"),
+        ("FROM scratch\n", "No image was generated"),
+    ],
+)
+def test_refusals(builds: Builds, text: str, reason: str) -> None:
+    assert reason in builds.build(text).error
