@@ -24,7 +24,8 @@ from engine.registry.credentials import Credentials
 BUILDKIT = "2"
 SECRETS_HEADER = "X-Pycompose-Build-Secrets"  # our own client's: base64 JSON, id -> base64
 _LONGEST_HEADER = 1 << 20
-_TYPES = ("application/x-tar", "application/octet-stream", "")
+# What a page of a foreign site can send without being asked first.
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 
 
 async def build(request: Request, engine: Engine) -> web.StreamResponse:
@@ -93,7 +94,7 @@ def parse_build(request: Request) -> BuildRequest:
             raise Unsupported(f"cannot build with {key}: this engine's builder has no such thing")
     remote = query.text("remote")
     kind = request.header("Content-Type").partition(";")[0].strip().lower()
-    if not remote and kind not in _TYPES:
+    if kind in _FORMS:
         raise InvalidRequest(
             f"unsupported Content-Type header ({kind}): must be 'application/x-tar'"
         )
