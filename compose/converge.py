@@ -28,7 +28,8 @@ from compose.model.project import Project
 from compose.model.service import Dependency
 from compose.observe import observe
 from compose.plan import life, names
-from compose.plan.actions import AwaitCondition, Existing, PullImage
+from compose.plan.actions import AwaitCondition, BuildImage, Existing, PullImage
+from compose.plan.builds import build_cause
 from compose.plan.make import make_plan
 from compose.plan.observed import Observed
 from compose.plan.options import DownOptions, PlanOptions
@@ -78,11 +79,12 @@ async def _up(engine: Engine, project: Project, options: UpOptions, listener: Li
     if not plan.steps and not options.wait:
         return Outcome(plan, await _containers(engine, project))
     async with watch_containers(engine, project.name) as watch:
-        if pulls := tuple(step for step in plan.steps if isinstance(step.action, PullImage)):
+        gets = (PullImage, BuildImage)
+        if pulls := tuple(step for step in plan.steps if isinstance(step.action, gets)):
             # What an image brings decides what is recreated: get them, then look again.
             await _apply(engine, watch, replace(plan, steps=pulls), listener, options.parallel)
             pulled = frozenset(
-                step.action.reference for step in pulls if isinstance(step.action, PullImage)
+                step.action.reference for step in pulls if isinstance(step.action, gets)
             )
             plan = await plan_up(engine, project, replace(options.plan, pulled=pulled))
         if plan.steps:
@@ -239,6 +241,10 @@ async def make_run(
     with changing(engine, project.name, "run"):
         await _up(engine, around, UpOptions(PlanOptions(ignore_orphans=True)), listener)
         async with watch_containers(engine, project.name) as watch:
+            observed = await observe(engine, project.name, alone)
+            if build_cause(alone, service, observed, PlanOptions()):
+                builds = life.make_build_plan(alone, PlanOptions())
+                await _apply(engine, watch, builds, listener, PARALLEL)
             pulls = life.make_pull_plan(
                 alone, await observe(engine, project.name, alone), "missing"
             )
@@ -268,6 +274,16 @@ async def pull(
     """The images of the project's services, all at once. `policy`: always or missing."""
     observed = await observe(engine, project.name, project)
     plan = life.make_pull_plan(project, observed, policy)
+    async with watch_containers(engine, project.name) as watch:
+        await _apply(engine, watch, plan, listener, PARALLEL)
+    return Outcome(plan)
+
+
+async def build(
+    engine: Engine, project: Project, options: PlanOptions, listener: Listener = silent
+) -> Outcome:
+    """The images of the services that say how, all at once."""
+    plan = life.make_build_plan(project, options)
     async with watch_containers(engine, project.name) as watch:
         await _apply(engine, watch, plan, listener, PARALLEL)
     return Outcome(plan)

@@ -33,7 +33,7 @@ COMPOSE = (
     ("compose.client",),
     ("compose.plan",),
     ("compose.load",),
-    ("compose.graph",),
+    ("compose.graph", "compose.patterns"),
     ("compose.model",),
     ("compose.errors",),
     ("compose.position",),

@@ -23,7 +23,14 @@ from compose.apply.listener import (
     Undone,
 )
 from compose.errors import ComposeError
-from compose.plan.actions import Action, AwaitCondition, AwaitUpdate, Checkpoint, PullImage
+from compose.plan.actions import (
+    Action,
+    AwaitCondition,
+    AwaitUpdate,
+    BuildImage,
+    Checkpoint,
+    PullImage,
+)
 from compose.plan.plan import Plan, Step
 
 PARALLEL = 32
@@ -123,7 +130,7 @@ class _Walk:
         self.listener(Failed(step, error))
 
     async def _call(self, step: Step) -> None:
-        if isinstance(step.action, (AwaitCondition, PullImage)):
+        if isinstance(step.action, (AwaitCondition, BuildImage, PullImage)):
             await self.performer.perform(step.action)
             return
         # Once it is on its way, an API call is seen to its end: else nobody would know whether

@@ -54,13 +54,21 @@ class Pulling:
 
 
 @dataclass(frozen=True, slots=True)
+class Building:
+    """A line that a build wrote."""
+
+    reference: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A warning that stops nothing."""
 
     text: str
 
 
-Report = Planned | Started | Finished | Failed | Skipped | Undone | Pulling | Note
+Report = Planned | Started | Finished | Failed | Skipped | Undone | Pulling | Building | Note
 
 
 class Listener(Protocol):

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
+from compose.apply.context import context_tar, read_context
 from compose.apply.deliver import make_tar, remove_contents, write_content
 from compose.apply.errors import WaitFailed
 from compose.apply.hooks import run_hook
-from compose.apply.listener import Listener, Note, Pulling
+from compose.apply.listener import Building, Listener, Note, Pulling
 from compose.apply.wait import await_condition, await_ready
 from compose.apply.watch import ContainerWatch
 from compose.client.engine import Engine
@@ -24,6 +25,7 @@ from compose.plan.actions import (
     Action,
     AwaitCondition,
     AwaitUpdate,
+    BuildImage,
     Checkpoint,
     ConnectNetwork,
     ContainerRef,
@@ -68,6 +70,8 @@ class Performer:
                     action.reference, platform=action.platform
                 ):
                     self.listener(Pulling(action.reference, progress))
+            case BuildImage():
+                await self._build(action)
             case CreateNetwork():
                 await engine.networks.create(action.body)
             case RemoveNetwork():
@@ -104,6 +108,22 @@ class Performer:
                 await self._create(action)
             case _:
                 await self._perform_on_container(action)
+
+    async def _build(self, action: BuildImage) -> None:
+        images = self.engine.images
+        if action.context.startswith(("http://", "https://", "git@", "git://", "ssh://")):
+            query = {"remote": action.context, "dockerfile": action.dockerfile, **action.query}
+            lines = images.build(action.reference, query, None, secrets=action.secrets)
+        else:
+            context = await asyncio.to_thread(
+                read_context, Path(action.context), action.dockerfile, action.inline
+            )
+            query = {"dockerfile": context.dockerfile, **action.query}
+            lines = images.build(
+                action.reference, query, context_tar(context), secrets=action.secrets
+            )
+        async for line in lines:
+            self.listener(Building(action.reference, line))
 
     async def _perform_on_container(
         self,

@@ -51,6 +51,7 @@ COMMANDS = {
     "volumes": "List the project's volumes.",
     "export": "Write a container's file system as a tar.",
     "commit": "Make an image of what a container has become.",
+    "build": "Build the images of the services that say how.",
     "pull": "Get the images of the services, without starting anything.",
     "config": "Check the files and print the project that they declare.",
     "port": "Print where a container's port is published.",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from compose.apply.listener import (
+    Building,
     Failed,
     Finished,
     Listener,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 PAST = {
     Verb.PULL: "pulled",
+    Verb.BUILD: "built",
     Verb.CREATE: "created",
     Verb.RECREATE: "recreated",
     Verb.START: "started",
@@ -52,6 +54,7 @@ PAST = {
 DOING = {
     Verb.STOP: "stopping",
     Verb.PULL: "pulling",
+    Verb.BUILD: "building",
     Verb.CREATE: "creating",
     Verb.RECREATE: "recreating",
     Verb.START: "starting",
@@ -110,6 +113,8 @@ class Board:
                 return self._end(step, "skipped", "taken back")
             case Pulling(reference, progress):
                 self._pull(reference, progress)
+            case Building(reference, line):
+                self._build(reference, line)
             case Note():
                 return None
         return None
@@ -177,6 +182,12 @@ class Board:
         if progress.total:
             share = 100 * progress.current // progress.total
             row.detail += f", {progress.status.lower()} {share} %"
+
+    def _build(self, reference: str, line: str) -> None:
+        subject = f"image {reference}"
+        row = next((row for row in self.rows.values() if row.subject == subject), None)
+        if row is not None and line.startswith("Step "):
+            row.detail = line.removeprefix("Step ")
 
 
 def plain_line(row: Row) -> str:

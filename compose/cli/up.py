@@ -53,6 +53,12 @@ def register(app: typer.Typer) -> None:
         pull: Annotated[
             str, typer.Option("--pull", help="always, missing or never.", metavar="WHEN")
         ] = "",
+        build: Annotated[
+            bool, typer.Option("--build", help="Build images also where they are there.")
+        ] = False,
+        no_build: Annotated[
+            bool, typer.Option("--no-build", help="Build none, even where they are missing.")
+        ] = False,
         force_recreate: Annotated[
             bool, typer.Option("--force-recreate", help="Even what is up to date.")
         ] = False,
@@ -110,6 +116,7 @@ def register(app: typer.Typer) -> None:
         refuse(in_background and watch, "-d and --wait", "--watch")
         refuse(force_recreate and no_recreate, "--force-recreate", "--no-recreate")
         refuse(renew_anon_volumes and no_recreate, "--renew-anon-volumes", "--no-recreate")
+        refuse(build and no_build, "--build", "--no-build")
         project = context.load(tuple(services or ()))
         options = PlanOptions(
             services=frozenset(services or ()),
@@ -124,6 +131,7 @@ def register(app: typer.Typer) -> None:
             scale=scales(scale or ()),
             timeout=timeout,
             pull=pull,
+            build="always" if build else "never" if no_build else "",
         )
         wanted = UpOptions(
             plan=options,

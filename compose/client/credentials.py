@@ -34,18 +34,29 @@ class CredentialStore:
         Raises ClientError where the file or a helper is of no use.
         """
         registry = registry_of(reference)
+        known = await self._known(load_config(config_path(self.environment)), registry)
+        if not known:
+            return ""
+        return _encoded({**known, "serveraddress": registry})
+
+    async def all_header(self) -> str:
+        """The value of X-Registry-Config for a build, which may need images of any registry."""
         config = load_config(config_path(self.environment))
+        registries = {*fields.child(config, "auths"), *fields.text_map(config, "credHelpers")}
+        found = {registry: await self._known(config, registry) for registry in sorted(registries)}
+        return _encoded({registry: known for registry, known in found.items() if known})
+
+    async def _known(self, config: Mapping[str, object], registry: str) -> dict[str, str]:
         helper = fields.text_map(config, "credHelpers").get(
             host_of(registry), fields.text(config, "credsStore", "")
         )
         if helper:
-            known = await ask_helper(helper, registry, self.environment)
-        else:
-            known = find_entry(fields.child(config, "auths"), registry)
-        if not known:
-            return ""
-        document = json.dumps({**known, "serveraddress": registry})
-        return base64.urlsafe_b64encode(document.encode()).decode()
+            return await ask_helper(helper, registry, self.environment)
+        return find_entry(fields.child(config, "auths"), registry)
+
+
+def _encoded(document: Mapping[str, object]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(document).encode()).decode()
 
 
 def config_path(environment: Mapping[str, str]) -> Path | None:

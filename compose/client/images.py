@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
@@ -9,7 +11,10 @@ from compose.client import fields
 from compose.client.containers import Filters, encode_filters
 from compose.client.credentials import CredentialStore
 from compose.client.errors import ClientError, NotFound
-from compose.client.transport import Transport
+from compose.client.transport import Query, Transport
+
+# Only pycompose's own engine reads it: the classic build call knows no secrets.
+SECRETS_HEADER = "X-Pycompose-Build-Secrets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,34 @@ class Images:
             async for message in answer.objects():
                 yield _progress(fields.mapping(message, "progress of a pull"), reference)
 
+    async def build(
+        self,
+        reference: str,
+        query: Query,
+        context: AsyncIterator[bytes] | None,
+        *,
+        secrets: Mapping[str, bytes],
+    ) -> AsyncIterator[str]:
+        """The lines that the build writes. Without a context the query says where it comes from.
+        Raises ClientError where it fails, with what the failed step wrote."""
+        headers = {"X-Registry-Config": await self._credentials.all_header()}
+        if secrets:
+            encoded = {name: base64.b64encode(value).decode() for name, value in secrets.items()}
+            headers[SECRETS_HEADER] = _encoded(encoded)
+        rest = ""
+        async with self._transport.stream(
+            "POST", "/build", query=query, body=context, headers=headers
+        ) as answer:
+            async for message in answer.objects():
+                progress = fields.mapping(message, "progress of a build")
+                if failure := fields.text(progress, "error", ""):
+                    raise ClientError(f"the build of {reference} failed: {failure}")
+                *lines, rest = (rest + fields.text(progress, "stream", "")).split("\n")
+                for line in lines:
+                    yield line
+        if rest:
+            yield rest
+
     async def remove(self, reference: str, *, force: bool = False) -> None:
         await self._transport.json("DELETE", f"/images/{reference}", query={"force": force})
 
@@ -111,3 +144,7 @@ def _progress(message: Mapping[str, object], reference: str) -> Progress:
         current=fields.number(detail, "current", 0),
         total=fields.number(detail, "total", 0),
     )
+
+
+def _encoded(document: Mapping[str, str]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(document).encode()).decode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from compose.model.service import Condition, Hook
@@ -50,6 +50,20 @@ class Share:
 class PullImage:
     reference: str
     platform: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildImage:
+    """`context`: a folder of this machine, or a URL. `query`: what the engine is told besides."""
+
+    reference: str
+    context: str
+    dockerfile: str = ""
+    inline: str = field(default="", repr=False)
+    query: Mapping[str, str | int | bool | Sequence[str] | None] = field(
+        repr=False, default_factory=dict
+    )
+    secrets: Mapping[str, bytes] = field(repr=False, default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +206,7 @@ class Checkpoint:
 
 Action = (
     PullImage
+    | BuildImage
     | CreateNetwork
     | RemoveNetwork
     | ConnectNetwork

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from compose.errors import Problem
+from compose.errors import Problem, ProjectError
 from compose.graph import with_dependents
 from compose.model.project import Project
 from compose.model.service import Hook
@@ -29,10 +29,11 @@ from compose.plan.actions import (
     StopContainer,
     UnpauseContainer,
 )
+from compose.plan.builds import build_action, build_problems
 from compose.plan.container import contents_of
 from compose.plan.images import image_of, is_directory
 from compose.plan.observed import Observed, ObservedContainer
-from compose.plan.options import DownOptions
+from compose.plan.options import DownOptions, PlanOptions
 from compose.plan.plan import Plan, PlanBuilder, Verb
 
 STOPPABLE = ("running", "restarting", "paused")
@@ -295,6 +296,26 @@ def make_pull_plan(project: Project, observed: Observed, policy: str) -> Plan:
         at = project.at("services", name, "image")
         change = builder.change(Verb.PULL, f"image {reference}", cause, at)
         builder.step(key, PullImage(reference, service.platform), change)
+    return builder.finish()
+
+
+def make_build_plan(project: Project, options: PlanOptions) -> Plan:
+    """Raises ProjectError for what can't be built."""
+    if problems := [
+        problem
+        for service in project.services.values()
+        for problem in build_problems(project, service)
+    ]:
+        raise ProjectError(*problems)
+    builder = PlanBuilder(project.name)
+    for name, service in project.services.items():
+        key = f"build {image_of(project, service)}"
+        if service.build is None or key in builder.steps:
+            continue
+        subject = f"image {image_of(project, service)}"
+        at = project.at("services", name, "build")
+        change = builder.change(Verb.BUILD, subject, "asked for", at)
+        builder.step(key, build_action(project, service, options), change)
     return builder.finish()
 
 

@@ -33,6 +33,7 @@ from compose.plan.actions import (
     StopContainer,
     UnpauseContainer,
 )
+from compose.plan.builds import build_action, build_cause
 from compose.plan.container import Replica, make_creation, make_endpoint
 from compose.plan.images import image_of, pull_cause
 from compose.plan.networks import NetworkDecision, decide_network, network_body
@@ -104,7 +105,7 @@ class Planner:
     restarting: dict[str, str] = field(default_factory=dict)  # service -> why all of it restarts
     refs: dict[str, list[ContainerRef]] = field(default_factory=dict)
     starts: dict[str, list[str]] = field(default_factory=dict)  # service -> keys of its starts
-    pulls: dict[str, str] = field(default_factory=dict)  # image -> key
+    pulls: dict[str, str] = field(default_factory=dict)  # image -> key of what gets or builds it
     made: list[str] = field(default_factory=list)  # keys that the checkpoint waits for
     freed: dict[HostPort, list[str]] = field(default_factory=dict)  # port -> what frees it
     batches: dict[str, Batch] = field(default_factory=dict)  # slot -> that it is replaced in
@@ -170,6 +171,11 @@ class Planner:
         for name in self.decided:
             service = self.project.services[name]
             reference = image_of(self.project, service)
+            if cause := build_cause(self.project, service, self.observed, self.options):
+                self._build(service, reference, cause)
+        for name in self.decided:
+            service = self.project.services[name]
+            reference = image_of(self.project, service)
             if reference in self.pulls:
                 continue
             if cause := pull_cause(self.project, service, self.observed, self.options):
@@ -179,6 +185,14 @@ class Planner:
                 self.pulls[reference] = self.builder.step(
                     f"pull {reference}", PullImage(reference, service.platform), change
                 )
+
+    def _build(self, service: Service, reference: str, cause: str) -> None:
+        if reference not in self.pulls:
+            change = self.builder.change(
+                Verb.BUILD, f"image {reference}", cause, self._at(service.name, "build")
+            )
+            action = build_action(self.project, service, self.options)
+            self.pulls[reference] = self.builder.step(f"build {reference}", action, change)
 
     def plan_networks(self) -> None:
         for key, decision in self.networks.items():

@@ -20,7 +20,11 @@ class PlanOptions:
     scale: Mapping[str, int] = field(default_factory=dict)
     timeout: int | None = None  # seconds for each container to stop; None: its own
     pull: str = ""  # always, missing, never: instead of each service's pull_policy
-    pulled: frozenset[str] = frozenset()  # images that have been pulled a moment ago
+    pulled: frozenset[str] = frozenset()  # images that have been pulled or built a moment ago
+    build: str = ""  # always, never; "": where the image is missing
+    no_cache: bool = False
+    pull_bases: bool = False  # of builds: also those that are there
+    build_args: Mapping[str, str] = field(default_factory=dict)  # besides those of the files
 
     def names(self, service: str) -> bool:
         """Whether the user means this service, and not only needs it for another one."""

@@ -13,6 +13,7 @@ from compose.position import Position
 
 class Verb(StrEnum):
     PULL = "pull"
+    BUILD = "build"
     CREATE = "create"
     RECREATE = "recreate"
     START = "start"

@@ -10,6 +10,7 @@ from compose.model.port import Port
 from compose.model.project import Project
 from compose.model.resources import FileObject
 from compose.model.service import Condition, Service
+from compose.plan.builds import build_cause, build_problems
 from compose.plan.container import is_copied, seccomp_file
 from compose.plan.images import image_of, is_directory, pull_cause
 from compose.plan.networks import changed_network
@@ -98,14 +99,15 @@ def _image(
     project: Project, service: Service, observed: Observed, options: PlanOptions
 ) -> list[Problem]:
     reference = image_of(project, service)
+    if build_cause(project, service, observed, options):
+        return list(build_problems(project, service))
     if reference in observed.images or pull_cause(project, service, observed, options):
         return []
     if service.build is not None:
         return [
             project.problem(
-                f"cannot build image {reference}: building isn't supported yet",
-                "services", service.name, "build",
-                hint="build and load it with another tool, then run this again",
+                f"image {reference} is not on the engine", "services", service.name, "build",
+                hint="pull_policy or --no-build says not to build it",
             )
         ]  # fmt: skip
     if is_directory(reference):

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from compose import patterns
 from compose.model.project import Project
 from compose.model.service import Service, WatchAction, WatchRule
-from compose.watch import patterns
 
 # What editors and version control leave beside the files that people mean.
 ALWAYS_IGNORED = tuple(
@@ -36,6 +36,7 @@ class ServiceWork:
     service: str
     sync: tuple[SyncPath, ...] = ()
     restart: bool = False
+    rebuild: bool = False  # instead of all else: the new containers have the files
     exec: tuple[WatchRule, ...] = ()  # rules whose command is to be run
 
 
@@ -63,7 +64,7 @@ def decide(project: Project, changed: Iterable[str]) -> Work:
 def _service_work(service: Service, paths: list[str]) -> ServiceWork | None:
     sync: dict[SyncPath, None] = {}
     commands: list[WatchRule] = []
-    restart = False
+    restart = rebuild = False
     touched = False
     for rule in service.watch or ():
         for path in paths:
@@ -72,10 +73,13 @@ def _service_work(service: Service, paths: list[str]) -> ServiceWork | None:
             touched = True
             if rule.action in _SYNCING and not is_bind_mounted(service, path):
                 sync[sync_path(rule, path)] = None
+            rebuild |= rule.action is WatchAction.REBUILD
             restart |= rule.action in (WatchAction.RESTART, WatchAction.SYNC_RESTART)
             if rule.action is WatchAction.SYNC_EXEC and rule not in commands:
                 commands.append(rule)
-    return ServiceWork(service.name, tuple(sync), restart, tuple(commands)) if touched else None
+    if not touched:
+        return None
+    return ServiceWork(service.name, tuple(sync), restart, rebuild, tuple(commands))
 
 
 _SYNCING = (WatchAction.SYNC, WatchAction.SYNC_RESTART, WatchAction.SYNC_EXEC)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compose import converge
 from compose.apply.hooks import run_hook
@@ -16,10 +16,10 @@ from compose.apply.listener import Listener
 from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
 from compose.converge import UpOptions
-from compose.errors import ComposeError, UsageError
+from compose.errors import ComposeError
 from compose.model.project import Project
-from compose.model.service import WatchAction
 from compose.plan.names import ONE_OFF, PROJECT, SERVICE
+from compose.plan.options import PlanOptions
 from compose.watch.observer import Changes, observe, watched_folders
 from compose.watch.rules import ServiceWork, decide
 from compose.watch.sync import sync
@@ -38,7 +38,6 @@ class Session:
 
     async def run(self) -> None:
         """Until cancelled."""
-        refuse_rebuilds(self.project)
         async with observe(watched_folders(self.project)) as changes:
             self.say(f"watching {len(self.project.watched_files)} files of {self.project.name}")
             while True:
@@ -57,7 +56,6 @@ class Session:
 
     async def _reload(self, changes: Changes) -> None:
         project = self.load()
-        refuse_rebuilds(project)
         with self.progress() as listener:
             outcome = await converge.up(self.engine, project, self.options, listener)
         self.project = project
@@ -68,6 +66,9 @@ class Session:
 
     async def _serve(self, work: ServiceWork) -> None:
         containers = await self._containers(work.service)
+        if work.rebuild:
+            await self._rebuild(work.service)
+            return
         for container in containers:
             if work.sync:
                 await sync(self.engine, container.id, work.sync)
@@ -84,22 +85,14 @@ class Session:
                 command = " ".join(rule.exec.command or ())
                 self.say(f"{work.service}: {command} ended with code {code}")
 
+    async def _rebuild(self, service: str) -> None:
+        """Builds its image; what runs is replaced by the `up` that follows."""
+        alone = replace(self.project, services={service: self.project.services[service]})
+        with self.progress() as listener:
+            await converge.build(self.engine, alone, PlanOptions(), listener)
+            await converge.up(self.engine, self.project, self.options, listener)
+        self.say(f"{service}: rebuilt")
+
     async def _containers(self, service: str) -> Sequence[ContainerSummary]:
         labels = [f"{PROJECT}={self.project.name}", f"{SERVICE}={service}", f"{ONE_OFF}=False"]
         return await self.engine.containers.list(all=False, filters={"label": labels})
-
-
-def refuse_rebuilds(project: Project) -> None:
-    """Raises UsageError with each rule that this version can't follow."""
-    problems = [
-        project.problem(
-            "cannot watch: action rebuild needs an image builder, which isn't there yet",
-            "services", name, "develop", "watch", index, "action",
-            hint="use sync, restart, sync+restart or sync+exec",
-        )
-        for name, service in project.services.items()
-        for index, rule in enumerate(service.watch or ())
-        if rule.action is WatchAction.REBUILD
-    ]  # fmt: skip
-    if problems:
-        raise UsageError("\n".join(str(problem) for problem in problems))

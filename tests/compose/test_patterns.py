@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from compose.watch.patterns import matches, parse
+from compose.patterns import matches, parse
 
 
 @pytest.mark.parametrize(
