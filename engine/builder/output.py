@@ -50,6 +50,10 @@ class StageOutput:
         if self._following is not None:
             self._following.set()
 
+    async def fail(self) -> None:
+        """The stage has failed, and the build with it: what led to that is said at once."""
+        await self._flush()
+
     async def _flush(self) -> None:
         waiting, self._backlog = self._backlog, []
         for one in waiting:

@@ -92,9 +92,10 @@ class StageBuild:
             for one in self._stage.body:
                 await self._announce(one)
                 await self._perform(one)
-        finally:
-            # Also a stage that fails says all that led to it.
-            await self._output.close()
+        except EngineError:
+            await self._output.fail()
+            raise
+        await self._output.close()
         return self._state
 
     async def _announce(self, one: Instruction) -> None:

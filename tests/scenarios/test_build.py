@@ -126,7 +126,7 @@ def test_a_failing_step_says_where(shop: Project) -> None:
 
 def test_what_cannot_be_done_is_refused_with_its_place(shop: Project) -> None:
     shop.replace("      target: base\n", "      target: base\n      ssh: [default]\n")
-    refused = shop("up", "-d", check=False)
+    refused = shop("up", "-d", "--build", check=False)
     assert refused.returncode == 1
     assert "compose.yaml:" in refused.stderr
     assert "ssh is not supported" in refused.stderr

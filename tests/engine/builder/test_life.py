@@ -1,0 +1,133 @@
+"""Builds that end early, engines that end during a build, and the cache over time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.compose.engines import missing
+from tests.engine.builder.conftest import Builds, context_of, import_busybox
+from tests.host import Daemon, Host, UnixConnection, host
+
+pytestmark = pytest.mark.kernel
+SLOW = "FROM busybox:test\nRUN echo begun; sleep 1000\n"
+
+
+@pytest.fixture
+def own_host() -> Iterator[Host]:
+    if reason := missing("pyengine"):
+        pytest.skip(reason)
+    with host() as opened:
+        yield opened
+
+
+def begin(daemon: Daemon, text: str) -> UnixConnection:
+    """A build under way: its first RUN has said something."""
+    connection = UnixConnection(daemon.socket, 60)
+    archive = context_of({"Dockerfile": text})
+    connection.request("POST", "/build?t=slow", archive, {"Content-Type": "application/x-tar"})
+    answer = connection.getresponse()
+    while "begun\n" not in json.loads(answer.readline()).get("stream", ""):
+        pass
+    connection.answer = answer  # type: ignore[attr-defined]
+    return connection
+
+
+def until(condition: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < limit
+
+
+def test_a_build_ends_with_its_client(builds: Builds) -> None:
+    connection = begin(builds.daemon, SLOW)
+    assert builds.containers() != []
+    connection.answer.close()  # type: ignore[attr-defined]
+    connection.close()
+    until(lambda: builds.containers() == [] and builds.leftovers() == [])
+    assert builds.daemon.call("GET", "/images/slow/json")[0] == 404
+
+
+def test_a_killed_engine_leaves_no_build(own_host: Host) -> None:
+    daemon = own_host.daemon()
+    import_busybox(daemon)
+    connection = begin(daemon, SLOW)
+    daemon.kill()
+    connection.close()
+    daemon = own_host.daemon()
+    builds = Builds(daemon)
+    assert builds.containers() == []
+    assert builds.leftovers() == []
+
+
+def test_the_cache_survives_the_engine_and_goes_when_asked(own_host: Host) -> None:
+    daemon = own_host.daemon()
+    import_busybox(daemon)
+    text = "FROM busybox:test\nRUN echo 1 > /one\nRUN echo 2 > /two\n"
+    first = Builds(daemon).ok(text, t="kept")
+    daemon.kill()
+    daemon = own_host.daemon()
+    builds = Builds(daemon)
+    again = builds.ok(text, t="kept")
+    assert again.id == first.id
+    assert again.output.count("Using cache") == 2
+    # The steps are no images to anybody else.
+    status, images = daemon.call("GET", "/images/json?all=1")
+    assert status == 200
+    assert isinstance(images, list)
+    assert sorted(image["RepoTags"][0] for image in images) == ["busybox:test", "kept:latest"]
+    status, pruned = daemon.call("POST", "/build/prune")
+    assert status == 200
+    assert isinstance(pruned, dict)
+    assert len(pruned["CachesDeleted"]) == 1  # the other step is the image itself
+    assert builds.run("kept", "cat", "/one", "/two") == "1\n2\n"
+    assert builds.ok(text, t="new").output.count("Using cache") == 1
+    status, _ = daemon.call("DELETE", "/images/kept?force=1")
+    daemon.call("DELETE", "/images/new?force=1")
+    daemon.call("POST", "/build/prune")
+    layers = list((daemon.data_root / "images/layers").iterdir())
+    assert len(layers) == 1  # of busybox alone
+
+
+def test_stages_that_need_nothing_of_each_other_run_at_once(builds: Builds) -> None:
+    """Each waits for what the other does: one after the other they would never end."""
+    meet = (
+        "RUN --mount=type=cache,target=/meet,id=meet-{number} --network=none touch /meet/{own}; "
+        "until test -e /meet/{other}; do :; done"
+    )
+    built = builds.ok(
+        "FROM busybox:test AS one\n"
+        + meet.format(number=id(builds), own="a", other="b")
+        + "\nRUN echo one > /out\nFROM busybox:test AS two\n"
+        + meet.format(number=id(builds), own="b", other="a")
+        + "\nRUN echo two > /out\nFROM busybox:test\n"
+        "COPY --from=one /out /one\nCOPY --from=two /out /two\n",
+        t="parallel",
+    )
+    assert builds.run("parallel", "cat", "/one", "/two") == "one\ntwo\n"
+    steps = [int(line.split("/")[0][5:]) for line in built.output.splitlines() if "Step " in line]
+    assert steps == list(range(1, 10))
+
+
+def test_a_failing_stage_ends_the_others(builds: Builds) -> None:
+    built = builds.build(
+        "FROM busybox:test AS slow\nRUN sleep 1000\nFROM busybox:test AS bad\nRUN exit 6\n"
+        "FROM busybox:test\nCOPY --from=slow /a /a\nCOPY --from=bad /b /b\n"
+    )
+    assert built.code == 6
+
+
+def test_a_container_at_rest_on_the_machine_itself_can_be_copied_from(builds: Builds) -> None:
+    builds.ok("FROM rootfs:/\nCOPY own /own\n", {"own": "mine"}, t="on-machine")
+    status, created = builds.daemon.call("POST", "/containers/create", {"Image": "on-machine"})
+    assert status == 201
+    assert isinstance(created, dict)
+    try:
+        status, said = builds.daemon.call("GET", f"/containers/{created['Id']}/archive?path=/own")
+        assert status == 200, said
+        assert "mine" in str(said)
+    finally:
+        builds.daemon.call("DELETE", f"/containers/{created['Id']}?force=1")
