@@ -17,8 +17,9 @@ from engine.builder.expand import PREDEFINED
 from engine.builder.model import BuildRequest
 from engine.builder.output import Output, Tell
 from engine.builder.run_step import STEP_LABEL
-from engine.builder.stage import StageBuild, State, known_args, now
+from engine.builder.stage import StageBuild
 from engine.builder.stages import Plan, Stage, make_plan
+from engine.builder.state import State, known_args, now
 from engine.builder.workshop import Caches, Workshop
 from engine.containers.operations import Containers
 from engine.errors import EngineError, Failure, InvalidRequest

@@ -2,13 +2,11 @@
 
 import os
 import posixpath
-import stat
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from engine.builder import cache, download
+from engine.builder import cache
 from engine.builder.config import (
     CONFIG_KEYWORDS,
     DEFAULT_SHELL,
@@ -18,54 +16,37 @@ from engine.builder.config import (
 )
 from engine.builder.copy import (
     Attributes,
-    Found,
-    copy_sources,
-    digest_of_sources,
-    find_sources,
-    is_archive,
     make_folders,
-    parse_mode,
 )
+from engine.builder.copy_step import CopyStep
 from engine.builder.dockerfile import Instruction, exec_form, parse_line, refusal
-from engine.builder.expand import PREDEFINED, expand_text, expand_word, expand_words
-from engine.builder.ignore import Pattern, parse_ignore
-from engine.builder.model import BuildRequest
+from engine.builder.expand import PREDEFINED, expand_word, expand_words
 from engine.builder.mounts import StepMount, step_mounts
 from engine.builder.output import StageOutput
 from engine.builder.run_step import SCRIPT, Origin, RunStep, mount_key, run
 from engine.builder.stages import Stage, arguments
+from engine.builder.state import (
+    State,
+    check_runs_here,
+    entry,
+    fits,
+    known_args,
+    scratch_document,
+    state_of,
+    unnamed,
+)
 from engine.builder.workshop import Workshop
 from engine.errors import EngineError, InvalidRequest, NotFound, Unsupported
 from engine.ids import short_id
 from engine.images.model import Image
-from engine.images.operations import host_platform
-from engine.kernel.libc import KernelError
-from engine.kernel.mount import open_in_root
 from engine.kernel.overlay import on_overlay
-from engine.oci.digest import Digest
-from engine.oci.image_config import HistoryEntry, ImageConfig, ImageDocument
-from engine.oci.platform import Platform, parse_platform, platform_of
+from engine.oci.image_config import ImageDocument
+from engine.oci.platform import parse_platform
 from engine.oci.reference import parse_reference
-from engine.runtime.users import UnknownUser, resolve
 
 _NETWORKS = {"default": "", "none": "none", "host": "host"}
 _COPY_FLAGS = ("chown", "chmod", "link", "parents", "exclude", "from")
 _ADD_FLAGS = ("chown", "chmod", "link", "exclude", "checksum", "unpack", "keep-git-dir")
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    document: ImageDocument
-    key: str
-    image_id: str  # the image whose layers these are; "" before there is one
-    base: str = ""  # a directory of the host below the layers
-    args: Mapping[str, str] | None = None  # ARGs of this stage
-    cmd_is_own: bool = False
-    is_changed: bool = False  # since that image was made
-
-    @property
-    def config(self) -> ImageConfig:
-        return self.document.config
 
 
 class StageBuild:
@@ -83,7 +64,7 @@ class StageBuild:
         self._number = first_step
         self._find_stage = find_stage  # a stage that was built, or will be; None for an image
         self._known = known_args(workshop.request)
-        self._state = State(_scratch_document(), "", "")
+        self._state = State(scratch_document(), "", "")
 
     async def build(self) -> State:
         try:
@@ -116,12 +97,12 @@ class StageBuild:
             before = await awaited
             self._state = replace(before, args={}, cmd_is_own=False)
         elif self._stage.base == "scratch":
-            self._state = State(_scratch_document(), cache.base_key("scratch", ""), "", args={})
+            self._state = State(scratch_document(), cache.base_key("scratch", ""), "", args={})
         else:
             image = await self._image(
                 self._stage.base, self._stage.platform or self._workshop.request.platform
             )
-            self._state = _state_of(image)
+            self._state = state_of(image)
         await self._tell_state()
         triggers = self._state.config.on_build
         if triggers and awaited is None:
@@ -145,7 +126,7 @@ class StageBuild:
         if not (workshop.request.pull and not is_directory):
             try:
                 image = workshop.images.resolve(name)
-                if wanted is None or _fits(image, wanted) or is_directory:
+                if wanted is None or fits(image, wanted) or is_directory:
                     workshop.in_use.add(image.id)
                     return image
             except NotFound:
@@ -222,12 +203,12 @@ class StageBuild:
         self._note(one, replace(self._state.document, config=config))
 
     def _note(self, one: Instruction, document: ImageDocument) -> None:
-        entry = _entry(f"/bin/sh -c #(nop)  {one.source}", empty=True)
+        line = entry(f"/bin/sh -c #(nop)  {one.source}", empty=True)
         key = cache.config_key(self._state.key, one.keyword, document.config)
         key = cache.step_key(key, "author", document.author)
         self._state = replace(
             self._state,
-            document=replace(document, history=(*document.history, entry)),
+            document=replace(document, history=(*document.history, line)),
             key=key,
             is_changed=True,
         )
@@ -235,7 +216,7 @@ class StageBuild:
     # ---- layers
 
     def _lowers(self) -> tuple[str, ...]:
-        return self._workshop.images.layers(_unnamed(self._state))
+        return self._workshop.images.layers(unnamed(self._state))
 
     async def _known_step(self, key: str) -> bool:
         """Whether the cache has it; then it is done."""
@@ -258,8 +239,8 @@ class StageBuild:
 
     async def _add(self, key: str, created_by: str, upper: Path | None) -> None:
         document = self._state.document
-        entry = _entry(created_by)
-        document = replace(document, created=entry.created, history=(*document.history, entry))
+        line = entry(created_by)
+        document = replace(document, created=line.created, history=(*document.history, line))
         image = await self._workshop.images.add_step(
             document, upper, base=self._state.base, cache_key=key, is_step=True
         )
@@ -305,7 +286,7 @@ class StageBuild:
         awaited = self._find_stage(reference)
         if awaited is not None:
             state = await awaited
-            return Origin(self._workshop.images.layers(_unnamed(state)), state.key)
+            return Origin(self._workshop.images.layers(unnamed(state)), state.key)
         image = await self._image(reference, self._workshop.request.platform)
         return Origin(self._workshop.images.layers(image), image.id)
 
@@ -331,7 +312,7 @@ class StageBuild:
                 case _:
                     raise refusal(one.line, f"unknown flag: {flag.name}")
         state = self._state
-        _check_runs_here(state.document.platform)
+        check_runs_here(state.document.platform)
         names = self._names()
         mounts = step_mounts(one, names, self._workshop.escape, state.config.working_dir)
         with_origins: list[tuple[StepMount, Origin | None]] = []
@@ -379,7 +360,7 @@ class StageBuild:
         return "" if mode in ("", "default", "bridge") else mode
 
     async def _empty_image(self) -> str:
-        document = replace(_scratch_document(), history=(_entry("FROM scratch", empty=True),))
+        document = replace(scratch_document(), history=(entry("FROM scratch", empty=True),))
         image = await self._workshop.images.add_step(
             document, None, cache_key=cache.base_key("scratch", "empty"), is_step=True
         )
@@ -418,215 +399,23 @@ class StageBuild:
         )
         if ends_in_slash and destination != "/":
             destination += "/"
-        await _Copying(self, one, tuple(sources), destination).perform()
-
-
-class _Copying:
-    """One COPY or ADD."""
-
-    def __init__(
-        self, build: StageBuild, one: Instruction, sources: tuple[str, ...], destination: str
-    ) -> None:
-        self._build = build
-        self._workshop = build._workshop
-        self._one = one
-        self._destination = destination
-        self._sources = sources
-        self._parents = one.flag("parents") is not None or any(
-            flag.name == "parents" and flag.value != "false" for flag in one.flags
-        )
-        excluded = (flag.value or "" for flag in one.flags if flag.name == "exclude")
-        self._ignored: tuple[Pattern, ...] = parse_ignore("\n".join(excluded))
-
-    async def perform(self) -> None:
-        one, build, workshop = self._one, self._build, self._workshop
         reference = one.flag("from")
-        names = build._names()
+        origin = None
         if reference:
-            reference = expand_word(reference, names, workshop.escape)
-        attributes = await self._attributes(names, keeps_owners=bool(reference))
-        async with workshop.scratch() as scratch:
-            flags = [f"{flag.name}={flag.value}" for flag in one.flags if flag.name != "from"]
-            if reference:
-                origin = await build._origin(reference)
-                digests = [f"{origin.key}:{source}" for source in self._sources]
-                plain: tuple[str, ...] = self._sources
-                lowers = origin.lowers
-            else:
-                made = await self._make_sources(scratch, names)
-                plain = tuple(source for source in self._sources if source not in made)
-                lowers = (str(workshop.context),)
-                digests = await self._digests(scratch, plain, made, attributes)
-            flags += [f"{attributes.uid}:{attributes.gid}"]
-            key = cache.copy_key(build._state.key, one.keyword, digests, self._destination, flags)
-            if await build._known_step(key):
-                return
-            summary = digests[0][-64:] if len(digests) == 1 else "multi"
-            shown = f"/bin/sh -c #(nop) {one.keyword} {summary} in {self._destination} "
-
-            def copy(source: int, target: int) -> None:
-                found = [each for each in self._found(source, plain) if not reference or each]
-                copy_sources(source, found, target, self._place(found), attributes, self._ignored)
-
-            def copy_all(target: int) -> None:
-                if plain:
-                    on_overlay(
-                        lowers, "", "", lambda source: copy(source, target), scratch=str(scratch)
-                    )
-                if not reference and made:
-                    folder = str(scratch / "made")
-                    on_overlay(
-                        (folder,),
-                        "",
-                        "",
-                        lambda source: self._copy_made(source, target, made, attributes),
-                        scratch=str(scratch),
-                    )
-
-            await build._on_overlay(key, shown, copy_all)
-
-    def _place(self, found: Sequence[Found]) -> str:
-        """A wildcard may mean several files though it is one word."""
-        is_many = len(found) > 1 or len(self._sources) > 1 or self._parents
-        if is_many and not self._destination.endswith("/"):
-            if not self._parents and not all(each.is_folder for each in found):
-                raise InvalidRequest(
-                    f"When using {self._one.keyword} with more than one source file, the "
-                    "destination must be a directory and end with a /"
-                )
-            return self._destination + "/"
-        return self._destination
-
-    def _copy_made(
-        self, source: int, target: int, made: Mapping[str, str], attributes: Attributes
-    ) -> None:
-        for name, given in made.items():
-            path, destination = given, self._destination
-            found = find_sources(source, path)
-            if download.is_url(name) and destination.endswith("/") and not posixpath.basename(path):
-                raise InvalidRequest(f"cannot determine filename for source {name}")
-            copy_sources(source, found, target, destination, attributes, ())
-
-    def _found(self, root: int, patterns: Sequence[str]) -> list[Found]:
-        found: list[Found] = []
-        for pattern in patterns:
-            for each in find_sources(root, pattern, parents=self._parents):
-                unpacked = (
-                    self._one.keyword == "ADD"
-                    and self._one.flag("unpack") != "false"
-                    and not each.is_folder
-                    and is_archive(root, each.path)
-                )
-                found.append(replace(each, is_archive=unpacked))
-        return found
-
-    async def _digests(
-        self,
-        scratch: Path,
-        plain: Sequence[str],
-        made: Mapping[str, str],
-        attributes: Attributes,
-    ) -> list[str]:
-        def digests() -> list[str]:
-            found: list[str] = []
-            for folder, patterns in (
-                (self._workshop.context, plain),
-                (scratch / "made", tuple(made.values())),
-            ):
-                if not patterns:
-                    continue
-                root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    if folder == self._workshop.context:
-                        sources = self._found(root, patterns)
-                    else:
-                        sources = [each for path in patterns for each in find_sources(root, path)]
-                    digest = digest_of_sources(root, sources, attributes, self._ignored)
-                    is_file = len(sources) == 1 and not sources[0].is_folder
-                    found.append(f"{'file' if is_file else 'dir'}:{digest}")
-                finally:
-                    os.close(root)
-            return found
-
-        return await self._workshop.in_thread(digests)
-
-    async def _make_sources(self, scratch: Path, names: Mapping[str, str]) -> dict[str, str]:
-        """Here-documents and downloads, as files of a folder: source -> path there."""
-        folder = scratch / "made"
-        folder.mkdir()
-        heredocs = {heredoc.name: heredoc for heredoc in self._one.heredocs}
-        made: dict[str, str] = {}
-        for number, source in enumerate(self._sources):
-            heredoc = heredocs.get(source.lstrip("<").lstrip("-")) if "<<" in source else None
-            if heredoc is not None:
-                path = f"{number}/{heredoc.name}"
-                content = heredoc.content
-                if heredoc.expand:
-                    content = expand_text(content, names, self._workshop.escape)
-                (folder / str(number)).mkdir()
-                (folder / path).write_text(content, errors="surrogateescape")
-                (folder / path).chmod(0o644)
-                made[source] = path
-            elif download.is_url(source) or download.is_git(source):
-                if self._one.keyword != "ADD":
-                    raise InvalidRequest(f"source can't be a URL for COPY: {source}")
-                (folder / str(number)).mkdir()
-                made[source] = await self._download(source, folder, str(number))
-        return made
-
-    async def _download(self, url: str, folder: Path, number: str) -> str:
-        name = download.file_name(url)
-        if not name and self._destination.endswith("/"):
-            raise InvalidRequest(f"cannot determine filename from url: {url}")
-        path = f"{number}/{name or 'download'}"
-        workshop = self._workshop
-
-        def fetch() -> str:
-            download.download(url, folder / path, lambda: workshop.is_cancelled)
-            os.utime(folder / path, (0, 0))
-            (folder / path).chmod(0o600)
-            return download.digest(folder / path)
-
-        digest = await workshop.in_thread(fetch)
-        wanted = self._one.flag("checksum")
-        if wanted and digest != wanted:
-            raise InvalidRequest(f"digest mismatch {digest}: {wanted}")
-        return path
-
-    async def _attributes(self, names: Mapping[str, str], *, keeps_owners: bool) -> Attributes:
-        chown, chmod = self._one.flag("chown"), self._one.flag("chmod")
-        mode = parse_mode(expand_word(chmod, names, self._workshop.escape)) if chmod else None
-        if not chown:
-            return Attributes(mode=mode) if keeps_owners else Attributes(0, 0, mode=mode)
-        user, _, group = expand_word(chown, names, self._workshop.escape).partition(":")
-        group = group or user
-        if user.isdecimal() and group.isdecimal():
-            passwd = groups = ""
-        else:
-            passwd, groups = await self._build._workshop.on_layers(
-                self._build._lowers(), _account_files
-            )
-        try:
-            found = resolve(f"{user}:{group}", (), passwd, groups)
-        except UnknownUser as error:
-            raise InvalidRequest(str(error)) from None
-        return Attributes(found.uid, found.gid, is_asked=True, mode=mode)
-
-
-def _account_files(root: int) -> tuple[str, str]:
-    return _text(root, "etc/passwd"), _text(root, "etc/group")
-
-
-def _text(root: int, path: str) -> str:
-    """Of a file of an image: no device, no FIFO, no more than an account file holds."""
-    try:
-        descriptor = open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK)
-    except KernelError:
-        return ""
-    with open(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return ""
-        return stream.read(1 << 20).decode(errors="replace")
+            origin = await self._origin(expand_word(reference, names, escape))
+        step = CopyStep(
+            self._workshop,
+            one,
+            tuple(sources),
+            destination,
+            names,
+            self._state.key,
+            self._lowers(),
+            origin,
+        )
+        async with step.prepared() as prepared:
+            if not await self._known_step(prepared.key):
+                await self._on_overlay(prepared.key, prepared.created_by, prepared.job)
 
 
 def _run_words(one: Instruction, shell: Sequence[str]) -> tuple[tuple[str, ...], str]:
@@ -644,58 +433,3 @@ def _run_words(one: Instruction, shell: Sequence[str]) -> tuple[tuple[str, ...],
     for heredoc in one.heredocs:
         text += f"\n{heredoc.content}{heredoc.name}"
     return (*shell, text), ""
-
-
-def known_args(request: BuildRequest) -> dict[str, str]:
-    """Arguments that the builder itself sets (an ARG without a default gets them)."""
-    host = host_platform()
-    target = parse_platform(request.platform) if request.platform else host
-    found = {}
-    for prefix, platform in (("BUILD", host), ("TARGET", target)):
-        found[f"{prefix}PLATFORM"] = str(platform)
-        found[f"{prefix}OS"] = platform.os
-        found[f"{prefix}ARCH"] = platform.architecture
-        found[f"{prefix}VARIANT"] = platform.variant
-    return found
-
-
-def _check_runs_here(platform: Platform) -> None:
-    here = host_platform()
-    runs = (platform.os, platform.architecture) == (here.os, here.architecture)
-    if not runs and (here.architecture, platform.architecture) not in (
-        ("amd64", "386"),
-        ("arm64", "arm"),
-    ):
-        raise Unsupported(f"cannot run what is made for {platform} on {here}")
-
-
-def _fits(image: Image, wanted: Platform) -> bool:
-    own = platform_of(image.os, image.architecture, image.variant)
-    return (own.os, own.architecture) == (wanted.os, wanted.architecture) and (
-        not wanted.variant or own.variant == wanted.variant
-    )
-
-
-def _state_of(image: Image) -> State:
-    base = image.rootfs_path or image.base
-    key = cache.base_key(image.id, base)
-    return State(image.document, key, image.id, base=base, args={})
-
-
-def _unnamed(state: State) -> Image:
-    """The layers of a state as an image that `Images.layers` takes."""
-    return Image(
-        Digest(state.image_id), (), (), state.document, state.document.created, 0, base=state.base
-    )
-
-
-def _scratch_document() -> ImageDocument:
-    return ImageDocument(host_platform(), ImageConfig(), ())
-
-
-def _entry(created_by: str, *, empty: bool = False) -> HistoryEntry:
-    return HistoryEntry(created=now(), created_by=created_by, empty_layer=empty)
-
-
-def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
