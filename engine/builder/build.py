@@ -20,6 +20,7 @@ from engine.builder.run_step import STEP_LABEL
 from engine.builder.stage import StageBuild
 from engine.builder.stages import Plan, Stage, make_plan
 from engine.builder.state import State, known_args, now
+from engine.builder.syntax import check_syntax
 from engine.builder.workshop import Caches, Workshop
 from engine.containers.operations import Containers
 from engine.errors import EngineError, Failure, InvalidRequest
@@ -58,14 +59,12 @@ class Builder:
                     await containers.remove(record.id, force=True, volumes=True)
                 except EngineError as error:
                     log.error("cannot remove container %s of a build: %s", record.id, error)
-        await asyncio.to_thread(builder._prepare)
+        await asyncio.to_thread(builder._clear)
         return builder
 
-    def _prepare(self) -> None:
+    def _clear(self) -> None:
         if self._temporary.exists():
             remove_directory(self._temporary)
-        for folder in (self._temporary, self._caches.root):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -79,11 +78,14 @@ class Builder:
         self._in_use.append(in_use)
         folder = self._temporary / secrets.token_hex(8)
         try:
+            self._temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
             context = folder / "context"
             context.mkdir(mode=0o755, parents=True)
             folder.chmod(0o700)
             name, content = await self._receive(request, archive, folder, context)
             dockerfile = parse_dockerfile(content)
+            for one in dockerfile.instructions:
+                check_syntax(one, dockerfile.escape)
             dockerfile = replace(
                 dockerfile,
                 instructions=(
@@ -200,7 +202,7 @@ class Builder:
 
     def _remove_caches(self) -> int:
         size = 0
-        for folder in self._caches.root.iterdir():
+        for folder in self._caches.root.glob("*"):
             size += sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
             remove_directory(folder)
         return size

@@ -10,6 +10,7 @@ from engine.errors import InvalidRequest
 from engine.oci.image_config import Healthcheck, ImageConfig
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 Names = Mapping[str, str]
 Change = Callable[[ImageConfig, Instruction, Names, str], ImageConfig]
 
@@ -24,10 +25,6 @@ def changed_config(
     config: ImageConfig, instruction: Instruction, names: Names, escape: str
 ) -> ImageConfig:
     """Raises InvalidRequest, with the line."""
-    allowed = ("interval", "timeout", "start-period", "start-interval", "retries")
-    for flag in instruction.flags:
-        if instruction.keyword != "HEALTHCHECK" or flag.name not in allowed:
-            raise refusal(instruction.line, f"unknown flag: {flag.name}")
     return _RULES[instruction.keyword](config, instruction, names, escape)
 
 
@@ -65,6 +62,11 @@ def with_env(env: Sequence[str], added: Mapping[str, str]) -> tuple[str, ...]:
     names = {entry.partition("=")[0]: entry for entry in env}
     names.update({name: f"{name}={value}" for name, value in added.items()})
     return tuple(names.values())
+
+
+def with_default_path(config: ImageConfig) -> ImageConfig:
+    """As Docker has it: an image that is built has a PATH, whatever its base says."""
+    return config if "PATH" in env_names(config) else replace(config, env=(PATH, *config.env))
 
 
 def env_names(config: ImageConfig) -> dict[str, str]:

@@ -97,7 +97,7 @@ def exec_form(text: str) -> tuple[str, ...] | None:
         return None
     try:
         words = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(words, list) and all(isinstance(word, str) for word in words):
         return tuple(words)

@@ -259,6 +259,7 @@ async def _cache(
         await undo.enter_async_context(workshop.caches.lock(name))
     folder = workshop.caches.root / name
     if not folder.exists():
+        workshop.caches.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o755)
         if origin is not None:
             first = await _copied(workshop, mount, origin, workshop.folder)

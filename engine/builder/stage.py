@@ -13,6 +13,7 @@ from engine.builder.config import (
     changed_config,
     command_words,
     env_names,
+    with_default_path,
 )
 from engine.builder.copy import (
     Attributes,
@@ -45,8 +46,6 @@ from engine.oci.platform import parse_platform
 from engine.oci.reference import parse_reference
 
 _NETWORKS = {"default": "", "none": "none", "host": "host"}
-_COPY_FLAGS = ("chown", "chmod", "link", "parents", "exclude", "from")
-_ADD_FLAGS = ("chown", "chmod", "link", "exclude", "checksum", "unpack", "keep-git-dir")
 
 
 class StageBuild:
@@ -103,9 +102,12 @@ class StageBuild:
                 self._stage.base, self._stage.platform or self._workshop.request.platform
             )
             self._state = state_of(image)
+        config = with_default_path(self._state.config)
+        document = replace(self._state.document, config=config)
+        self._state = replace(self._state, document=document)
         await self._tell_state()
         triggers = self._state.config.on_build
-        if triggers and awaited is None:
+        if triggers:
             await self._trigger(triggers)
 
     async def _trigger(self, triggers: Sequence[str]) -> None:
@@ -370,10 +372,6 @@ class StageBuild:
     # ---- COPY and ADD
 
     async def _copy(self, one: Instruction) -> None:
-        is_add = one.keyword == "ADD"
-        for flag in one.flags:
-            if flag.name not in (_ADD_FLAGS if is_add else _COPY_FLAGS):
-                raise refusal(one.line, f"unknown flag: {flag.name}")
         names, escape = self._names(), self._workshop.escape
         words = exec_form(one.arguments)
         expanded = (
@@ -381,11 +379,6 @@ class StageBuild:
             if words is not None
             else expand_words(one.arguments, names, escape)
         )
-        if len(expanded) < 2:
-            raise refusal(
-                one.line,
-                f"{one.keyword} requires at least two arguments, but only one was provided",
-            )
         *sources, destination = expanded
         if len(sources) > 1 and not destination.endswith("/"):
             raise refusal(

@@ -147,7 +147,7 @@ class Builds:
 
     def leftovers(self) -> list[str]:
         folder = self.daemon.data_root / "builder/tmp"
-        return [str(path) for path in folder.iterdir()]
+        return [str(path) for path in folder.glob("*")]
 
 
 @pytest.fixture(scope="package")

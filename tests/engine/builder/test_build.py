@@ -25,7 +25,7 @@ CMD ["sh", "-c", "cat file.txt said; echo $PWD"]
     assert builds.run("first:one") == "content\nhello there\n/work\n"
     assert builds.image("second:latest")["Id"] == built.id
     config = builds.config("first:one")
-    assert config["Env"] == ["GREETING=hello there"]
+    assert config["Env"][1:] == ["GREETING=hello there"]
     assert config["WorkingDir"] == "/work"
     assert config["Cmd"] == ["sh", "-c", "cat file.txt said; echo $PWD"]
     short = built.id.removeprefix("sha256:")[:12]

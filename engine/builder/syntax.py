@@ -1,0 +1,47 @@
+"""Pure: what is wrong with an instruction whatever its variables hold: told before all else."""
+
+from engine.builder.config import changed_config
+from engine.builder.dockerfile import Instruction, exec_form, parse_line, refusal
+from engine.builder.expand import split_words
+from engine.oci.image_config import ImageConfig
+
+FLAGS = {
+    "ADD": {"chown", "chmod", "link", "exclude", "checksum", "unpack", "keep-git-dir"},
+    "COPY": {"chown", "chmod", "link", "parents", "exclude", "from"},
+    "FROM": {"platform"},
+    "HEALTHCHECK": {"interval", "timeout", "start-period", "start-interval", "retries"},
+    "RUN": {"mount", "network", "security"},
+}
+# Nothing in them is expanded, so all of them can be judged.
+_WITHOUT_VARIABLES = ("CMD", "ENTRYPOINT", "HEALTHCHECK", "ONBUILD", "SHELL")
+
+
+def check_syntax(one: Instruction, escape: str) -> None:
+    """Raises InvalidRequest."""
+    for flag in one.flags:
+        if flag.name not in FLAGS.get(one.keyword, ()):
+            raise refusal(one.line, f"unknown flag: {flag.name}")
+    match one.keyword:
+        case "COPY" | "ADD":
+            words = exec_form(one.arguments) or split_words(one.arguments, escape)
+            if len(words) < 2:
+                raise refusal(one.line, f"{one.keyword} requires at least two arguments")
+        case "ENV" | "LABEL":
+            words = split_words(one.arguments, escape)
+            if "=" in words[0] and not all("=" in word for word in words):
+                word = next(word for word in words if "=" not in word)
+                raise refusal(
+                    one.line,
+                    f"Syntax error - can't find = in {word!r}. Must be of the form: name=value",
+                )
+            if "=" not in words[0] and len(words) < 2:
+                raise refusal(one.line, f"{one.keyword} must have two arguments")
+        case "USER" | "STOPSIGNAL":
+            if len(split_words(one.arguments, escape)) != 1:
+                raise refusal(one.line, f"{one.keyword} requires exactly one argument")
+        case keyword if keyword in _WITHOUT_VARIABLES:
+            changed_config(ImageConfig(), one, {}, escape)
+            if keyword == "ONBUILD":
+                check_syntax(parse_line(one.arguments, one.line, escape), escape)
+        case _:
+            return
