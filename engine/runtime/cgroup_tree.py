@@ -8,6 +8,7 @@ and the unified tree, where there is one, tells by events when a group is empty 
 
 import contextlib
 import errno
+import itertools
 import os
 import select
 import signal
@@ -375,8 +376,9 @@ class Cgroup:
     def _apply(self, planned: list[tuple[str, list[Setting]]]) -> None:
         for directory, settings in planned:
             try:
-                for setting in settings:
-                    _set(directory, setting)
+                # The rules for devices are a dozen writes to one file.
+                for _, same in itertools.groupby(settings, lambda setting: setting.file):
+                    _set(directory, *same)
             except OSError as error:
                 # v1 wants memory <= memory and swap after every write: growing goes the other
                 # way round.
@@ -426,28 +428,41 @@ class Cgroup:
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="utf-8") as file:
-        return file.read()
-
-
-def _write(path: str, value: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    # Not by open(): its buffers and looks at the file cost more than the reading.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.write(descriptor, value.encode())
+        content = os.read(descriptor, 65536)
+        while piece := os.read(descriptor, 65536):
+            content += piece
+    finally:
+        os.close(descriptor)
+    return content.decode()
+
+
+def _write(path: str, *values: str) -> None:
+    """Each of `values` in a write of its own."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    value = ""
+    try:
+        for value in values:
+            os.write(descriptor, value.encode())
     except OSError as error:
         raise KernelError(f"write {value!r}", path, error.errno or 0) from None
     finally:
         os.close(descriptor)
 
 
-def _set(directory: str, setting: Setting) -> None:
+def _set(directory: str, *settings: Setting) -> None:
+    """All of `settings` are for one file."""
+    file = settings[0].file
     try:
-        _write(f"{directory}/{setting.file}", setting.value)
+        _write(f"{directory}/{file}", *(setting.value for setting in settings))
     except FileNotFoundError as error:
-        if setting.instead is None:
-            raise Unsupported(f"cannot set {setting.file}: this kernel has no such file") from error
-        for other in setting.instead:
-            _set(directory, other)
+        for setting in settings:
+            if setting.instead is None:
+                raise Unsupported(f"cannot set {file}: this kernel has no such file") from error
+            for other in setting.instead:
+                _set(directory, other)
 
 
 def _make_empty(directory: str) -> None:
@@ -539,13 +554,6 @@ def _remove_tree(directory: str) -> None:
     An exiting process may still be in a v1 group for a moment, and no event tells when it left:
     a short, bounded retry.
     """
-    try:
-        with os.scandir(directory) as entries:
-            nested = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
-        return
-    for path in nested:
-        _remove_tree(path)
     for attempt in range(100):
         try:
             os.rmdir(directory)
@@ -555,8 +563,19 @@ def _remove_tree(directory: str) -> None:
         except OSError as error:
             if error.errno != errno.EBUSY or attempt == 99:
                 raise
-            if _pids_below(directory):
-                time.sleep(0.01)
+        # Rarely is anything nested in it, so that is looked for only now.
+        for path in _nested(directory):
+            _remove_tree(path)
+        if _pids_below(directory):
+            time.sleep(0.01)
+
+
+def _nested(directory: str) -> list[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
 
 
 def _remove_unused(parents: list[str]) -> None:
