@@ -32,6 +32,7 @@ from engine.networks.model import (
 from engine.oci.rootfs import Rootfs
 from engine.runtime import seccomp, seccomp_default, seccomp_profile
 from engine.runtime.launch import LaunchRequest, LogTarget, Lost, Shim, StartFailed
+from engine.runtime.shim import EXIT
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +101,12 @@ async def abandon(shim: Shim) -> None:
 def clear_exec_dir(exec_dir: str) -> None:
     """The shim's folder goes once its container's end is in our own record."""
     with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{exec_dir}/{EXIT}")  # usually all there is
+    try:
+        os.rmdir(exec_dir)
+    except FileNotFoundError:
+        return
+    except OSError:
         shutil.rmtree(exec_dir)
 
 
@@ -274,9 +281,9 @@ def write_files(parts: Parts, record: Record, place: NetworkPlace) -> None:
 
 def _write_in_place(path: str, text: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(path, flags, 0o644), "w") as stream:
+    with open(os.open(path, flags, 0o644), "wb") as stream:
         os.fchmod(stream.fileno(), 0o644)
-        stream.write(text)
+        stream.write(text.encode(errors="replace"))
 
 
 def _text(path: str) -> str:

@@ -53,10 +53,10 @@ class Store:
     def begin(self, container_id: str, volumes: Iterable[str]) -> Path:
         """The folder of a container to be; `volumes`: anonymous ones that go if it never is."""
         folder = self.folder(container_id)
-        for path in (folder, folder / "rootfs", folder / "rootfs/upper", folder / "rootfs/work"):
-            path.mkdir(mode=0o700)
+        for part in ("", "/rootfs", "/rootfs/upper", "/rootfs/work"):
+            os.mkdir(f"{folder}{part}", 0o700)
         # The mode of the container's own `/`, whatever the daemon's umask.
-        (folder / "rootfs/upper").chmod(0o755)
+        os.chmod(f"{folder}/rootfs/upper", 0o755)
         if names := list(volumes):
             (folder / INTENT).write_text(json.dumps(names))
         return folder
@@ -72,15 +72,16 @@ class Store:
         changing = _Changing(
             record.state, record.attachments, record.ports, record.restart_count, record.boot_id
         )
-        path = self.folder(record.id) / STATE
+        folder = self.folder(record.id)
         if durable:
-            write_record(path, to_json(changing))
+            write_record(folder / STATE, to_json(changing))
             return
-        temporary = path.with_name(f".{STATE}.next")
+        temporary = f"{folder}/.{STATE}.next"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(temporary, flags, 0o600), "w") as stream:
-            stream.write(json.dumps(to_json(changing), separators=(",", ":")))
-        os.replace(temporary, path)
+        text = json.dumps(to_json(changing), separators=(",", ":")).encode()
+        with open(os.open(temporary, flags, 0o600), "wb") as stream:
+            stream.write(text)
+        os.replace(temporary, f"{folder}/{STATE}")
 
     def sync_state(self, container_id: str) -> None:
         """Makes what was last written durable."""

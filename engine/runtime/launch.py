@@ -153,7 +153,6 @@ class Spawner:
             walked = self._steps(request)
         except sequence.SpecError as error:
             raise StartFailed(_start_text(str(error)), _NOT_STARTED) from error
-        document = orders.write(shims_part, walked)
         try:
             spare = await self._spares.take(shims_part)
             if spare is not None:
@@ -163,16 +162,22 @@ class Spawner:
                     log.warning("what was prepared for container %s is gone", spare.id)
                     await clear(spare)
             os.makedirs(request.exec_dir, 0o700, exist_ok=True)
-            for attempt in (1, 2):
-                try:
-                    return await self._launch(request, document)
-                except Lost:
-                    # The spawner died before it forked, so nothing was done.
-                    if attempt == 2:
-                        raise
+            document = orders.write(shims_part, walked)
+            try:
+                return await self._launch_anew(request, document)
+            finally:
+                os.close(document)
         finally:
-            os.close(document)
             self._spares.replenish()
+
+    async def _launch_anew(self, request: LaunchRequest, document: int) -> "Shim":
+        for attempt in (1, 2):
+            try:
+                return await self._launch(request, document)
+            except Lost:
+                # The spawner died before it forked, so nothing was done.
+                if attempt == 2:
+                    raise
         raise AssertionError("unreachable")
 
     async def close(self) -> None:
