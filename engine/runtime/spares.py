@@ -3,6 +3,10 @@
 The daemon's side. A cgroup is named after its container, so a spare has a container's id from the
 start: whoever makes a container takes the id of a spare, and its start finds the spare. One that
 is not started soon, or that wants other namespaces, costs nothing but the spare.
+
+One waits at least, once a container was made. A container that finds none lets one more wait from
+then on, up to `MOST`: a project that comes and goes finds a spare for each service. When nothing
+was made for a while, one is enough again.
 """
 
 import asyncio
@@ -30,8 +34,9 @@ NAMESPACES = (
 )
 # Seconds after a start until the next spare is made: not in the way of what follows the start.
 _PAUSE = 0.04
-_MOST_TAKEN = 4  # ids that were given out and not started yet
+MOST = 8  # that wait; and as many more whose ids were given out and that were not started yet
 _KEPT = 30.0  # seconds that a spare waits once its id was given out
+IDLE = 30.0  # seconds without a new container after which one spare is enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +79,29 @@ class Spares:
     ) -> None:
         self._fork = fork
         self._mould: Mould | None = None
-        self._free: Spare | None = None
+        self._free: list[Spare] = []  # oldest first
+        self._wanted = 0  # how many are to be free
         self._taken: dict[str, Spare] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._are_wanted = False
+        self._resting: asyncio.TimerHandle | None = None
         self._is_closing = False
         self._beginning: set[asyncio.Task[None]] = set()
         self._leaving: dict[str, asyncio.Task[None]] = {}  # by id
 
     def take_id(self) -> str:
         """For a container that is about to be made; "" if there is no spare now."""
-        self._are_wanted = True
-        spare, self._free = self._free, None
-        if spare is None:
+        loop = asyncio.get_running_loop()
+        if self._resting is not None:
+            self._resting.cancel()
+        self._resting = loop.call_later(IDLE, self._rest)
+        if not self._free:
+            self._wanted = min(self._wanted + 1, MOST)
             return ""
+        spare = self._free.pop(0)
         self._taken[spare.id] = spare
-        while len(self._taken) > _MOST_TAKEN:
+        while len(self._taken) > MOST:
             self._dismiss(next(iter(self._taken.values())))
-        asyncio.get_running_loop().call_later(_KEPT, self._expire, spare)
+        loop.call_later(_KEPT, self._expire, spare)
         self.replenish()
         return spare.id
 
@@ -99,8 +109,12 @@ class Spares:
         """The spare that waits for this very container, if it is of its kind. If it isn't, it
         has gone when this returns."""
         mould = Mould.of(orders)
-        if mould is not None:
+        if mould is not None and mould != self._mould:
+            if self._mould is not None:
+                self._rest()
             self._mould = mould
+            for other in tuple(self._free):
+                self._dismiss(other)
         identifier = cast(str, orders["container_id"])
         spare = self._taken.get(identifier)
         if spare is not None and mould != spare.mould:
@@ -115,24 +129,31 @@ class Spares:
         return spare
 
     def replenish(self) -> None:
-        """Have a spare soon, once starts no longer follow each other."""
+        """Have spares soon, once starts no longer follow each other."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._are_wanted and self._mould is not None and self._free is None:
+        if self._mould is not None and len(self._free) < self._wanted:
             self._timer = asyncio.get_running_loop().call_later(_PAUSE, self._begin)
 
     async def close(self) -> None:
         """Returns when none is left."""
         self._is_closing = True
-        if self._timer is not None:
-            self._timer.cancel()
-        for spare in (*self._taken.values(), *((self._free,) if self._free else ())):
+        for timer in (self._timer, self._resting):
+            if timer is not None:
+                timer.cancel()
+        for spare in (*self._taken.values(), *self._free):
             self._dismiss(spare)
         while going := (*self._beginning, *self._leaving.values()):
             await asyncio.wait(going)
 
+    def _rest(self) -> None:
+        """One is enough from now on."""
+        self._wanted = min(self._wanted, 1)
+        for spare in self._free[1:]:
+            self._dismiss(spare)
+
     def _begin(self) -> None:
-        if self._beginning or self._free is not None:
+        if self._beginning or len(self._free) >= self._wanted:
             return
         task = asyncio.create_task(self._make())
         self._beginning.add(task)
@@ -166,10 +187,12 @@ class Spares:
         finally:
             theirs.close()
         spare = Spare(identifier, mould, ours, exec_dir)
-        self._free = spare
+        self._free.append(spare)
         asyncio.get_running_loop().add_reader(ours.fileno(), self._on_readable, spare)
         if self._is_closing:
             self._dismiss(spare)
+        else:
+            self.replenish()  # one after the other
 
     def _on_readable(self, spare: Spare) -> None:
         """It says why it failed, or its end: nothing else comes from a spare."""
@@ -185,8 +208,8 @@ class Spares:
 
     def _dismiss(self, spare: Spare) -> None:
         self._taken.pop(spare.id, None)
-        if self._free is spare:
-            self._free = None
+        if spare in self._free:
+            self._free.remove(spare)
         asyncio.get_running_loop().remove_reader(spare.connection.fileno())
         task = asyncio.create_task(self._await_end(spare))
         self._leaving[spare.id] = task

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.runtime.spares import MOST
 from tests.engine.runtime.laboratory import Laboratory, ended
 from tests.engine.runtime.test_launch import leftovers, nothing_left
 
@@ -123,7 +124,53 @@ async def test_spares_go_with_the_spawner(lab: Laboratory) -> None:
 
 
 async def test_only_a_few_wait_for_their_start(lab: Laboratory) -> None:
-    taken = [await spare(lab) for _ in range(6)]
+    taken = [await spare(lab) for _ in range(MOST + 2)]
     for identifier in taken[:2]:
         await nothing_left(identifier)
     assert (await lab.run_request(lab.request("echo", "x", container_id=taken[0]))).stdout == b"x\n"
+
+
+async def waiting(lab: Laboratory, count: int) -> set[str]:
+    """The ids of the spares, once there are `count`."""
+    folder = Path(lab.folder, "exec")
+    async with asyncio.timeout(10):
+        while len(found := {path.parent.name for path in folder.glob("*/shim.json")}) != count:
+            await asyncio.sleep(0.01)
+    return found
+
+
+async def test_containers_that_found_no_spare_find_one_the_next_time(lab: Laboratory) -> None:
+    for _ in range(3):  # made at once
+        assert lab.spawner.take_id() == ""
+    await lab.run("true")
+    await waiting(lab, 3)
+    taken = {lab.spawner.take_id() for _ in range(3)}
+    assert "" not in taken
+    for identifier in taken:
+        ran = await lab.run_request(lab.request("echo", "x", container_id=identifier))
+        assert ran.stdout == b"x\n"
+
+
+async def test_one_spare_stays_when_nothing_is_started_for_long(lab: Laboratory) -> None:
+    for _ in range(3):
+        lab.spawner.take_id()
+    await lab.run("true")
+    before = await waiting(lab, 3)
+    lab.spawner._spares._rest()
+    (left,) = await waiting(lab, 1)
+    for identifier in before - {left}:
+        await nothing_left(identifier)
+    assert lab.spawner.take_id() == left
+
+
+async def test_spares_of_another_kind_make_way(lab: Laboratory) -> None:
+    for _ in range(3):
+        lab.spawner.take_id()
+    await lab.run("true")
+    before = await waiting(lab, 3)
+    rules = {"devices": [{"allow": True, "access": "rwm"}]}
+    await lab.run_request(lab.request("true", resources=rules))
+    for identifier in before:
+        await nothing_left(identifier)
+    (other,) = await waiting(lab, 1)
+    assert other not in before
