@@ -11,7 +11,7 @@ from engine.api.parts import Engine
 from engine.api.request import Request
 from engine.api.selection import ContainerFacts, select_containers, wanted_for_prune
 from engine.api.shown import container_json
-from engine.api.streams import JSON, Stream, carry, send_all, stream_type
+from engine.api.streams import JSON, OCTETS, Stream, carry, send_all, stream_type
 from engine.api.wire import read_create, read_update
 from engine.containers.model import LogQuery, Record
 from engine.errors import EngineError, InvalidRequest, NotFound
@@ -229,6 +229,10 @@ async def update(request: Request, engine: Engine) -> web.Response:
 async def changes(request: Request, engine: Engine) -> web.Response:
     found = await engine.containers.changes(request["id"])
     return reply(200, [{"Path": one.path, "Kind": one.kind} for one in found] or None)
+
+
+async def export(request: Request, engine: Engine) -> web.StreamResponse:
+    return await send_all(request, OCTETS, engine.containers.export(request["id"]))
 
 
 async def prune(request: Request, engine: Engine) -> web.Response:

@@ -11,11 +11,14 @@ from datetime import datetime
 from aiohttp import web
 
 from engine.api.answer import empty, reply
+from engine.api.fields import Fields
 from engine.api.parts import Engine
 from engine.api.request import Request
 from engine.api.selection import parse_until, wanted_for_prune
 from engine.api.shown import Document
 from engine.api.streams import JSON, TAR, Stream, send_all
+from engine.api.wire import read_config
+from engine.containers.commit import CommitRequest
 from engine.containers.model import Status
 from engine.errors import EngineError, InvalidRequest, Unsupported
 from engine.filters import Filters
@@ -309,7 +312,18 @@ async def push(request: Request, engine: Engine) -> web.Response:
 
 
 async def commit(request: Request, engine: Engine) -> web.Response:
-    raise Unsupported("cannot commit a container: this engine makes images by load and import only")
+    query = request.query
+    asked = CommitRequest(
+        repository=query.text("repo"),
+        tag=query.text("tag"),
+        author=query.text("author"),
+        comment=query.text("comment"),
+        changes=query.texts("changes"),
+        config=read_config(Fields(await request.document())),
+        pause=query.flag("pause", default=True),
+    )
+    image = await engine.containers.commit(query.text("container"), asked)
+    return reply(201, {"Id": image.id})
 
 
 def summary_json(image: Image) -> Document:

@@ -57,6 +57,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/containers/{id}/update", containers.update),
     Route("POST", "/containers/{id}/resize", containers.resize),
     Route("POST", "/containers/{id}/attach", containers.attach),
+    Route("GET", "/containers/{id}/export", containers.export),
     Route("POST", "/containers/{id}/wait", containers.wait),
     Route("DELETE", "/containers/{id}", containers.remove),
     #

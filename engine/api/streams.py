@@ -22,6 +22,7 @@ JSON = "application/json"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 RAW = "application/vnd.docker.raw-stream"
 TAR = "application/x-tar"
+OCTETS = "application/octet-stream"
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 

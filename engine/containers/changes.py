@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from engine.containers.model import Change
 
@@ -12,6 +12,40 @@ MODIFIED, ADDED, DELETED = 0, 1, 2
 def changes_of(upper: str, lowers: Sequence[str]) -> tuple[Change, ...]:
     """Sorted by path. Links are never followed: the tree belongs to the container."""
     return tuple(sorted(_walk(upper, "", lowers), key=lambda change: change.path))
+
+
+def without_mount_points(
+    changes: Sequence[Change], upper: str, lowers: Sequence[str], targets: Iterable[str]
+) -> tuple[Change, ...]:
+    """Without the empty files and directories at `targets`, and the folders that were copied up
+    or made for nothing else."""
+    kept = {change.path: change.kind for change in changes}
+    folders_left = {os.path.dirname(path) for path in kept}
+    for target in sorted(targets, key=len, reverse=True):
+        path = target
+        while path in kept and path not in folders_left:
+            if not _is_mere_place(upper, path, kept[path], lowers):
+                break
+            del kept[path]
+            folders_left = {os.path.dirname(path) for path in kept}
+            path = os.path.dirname(path)
+    return tuple(Change(path, kind) for path, kind in kept.items())
+
+
+def _is_mere_place(upper: str, path: str, kind: int, lowers: Sequence[str]) -> bool:
+    """Of a path below which nothing else was changed."""
+    status = os.lstat(f"{upper}{path}")
+    if kind == ADDED:
+        empty_file = stat.S_ISREG(status.st_mode) and not status.st_size
+        return empty_file or stat.S_ISDIR(status.st_mode)
+    if kind == DELETED or not stat.S_ISDIR(status.st_mode) or _is_opaque(f"{upper}{path}"):
+        return False
+    below = next(os.lstat(f"{lower}{path}") for lower in lowers if _exists(lower, path))
+    return (status.st_mode, status.st_uid, status.st_gid) == (
+        below.st_mode,
+        below.st_uid,
+        below.st_gid,
+    )
 
 
 def _walk(upper: str, folder: str, lowers: Sequence[str]) -> Iterator[Change]:

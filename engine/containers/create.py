@@ -28,6 +28,7 @@ from engine.containers.parts import Parts
 from engine.errors import Forbidden, InvalidRequest, NotFound
 from engine.ids import new_id
 from engine.images.model import Image
+from engine.oci.image_config import ImageConfig
 from engine.volumes.model import ANONYMOUS_LABEL
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ async def create_container(
     image = parts.images.resolve(request.config.image)
     host = with_defaults(request.host)
     container_id = parts.spawner.take_id() or new_id()
-    config = merged_config(request.config, image)
+    config = merged_config(request.config, image.config)
     config = replace(config, hostname=_hostname(parts, request, container_id))
     command = (*(config.entrypoint or ()), *(config.cmd or ()))
     if not command or not command[0]:
@@ -152,10 +153,9 @@ def check(parts: Parts, request: CreateRequest) -> tuple[str, ...]:
 # --- image and request ------------------------------------------------------------------------
 
 
-def merged_config(wanted: ContainerConfig, image: Image) -> ContainerConfig:
+def merged_config(wanted: ContainerConfig, base: ImageConfig) -> ContainerConfig:
     """What the request leaves open is the image's. An entrypoint of one's own also replaces the
     image's command; ("",) or () as entrypoint means none."""
-    base = image.config
     entrypoint, cmd = wanted.entrypoint, wanted.cmd
     if entrypoint is None:
         entrypoint = base.entrypoint or None
@@ -173,7 +173,7 @@ def merged_config(wanted: ContainerConfig, image: Image) -> ContainerConfig:
         volumes=_union(base.volumes, wanted.volumes),
         labels={**base.labels, **wanted.labels},
         stop_signal=wanted.stop_signal or base.stop_signal,
-        healthcheck=health.merged_check(wanted.healthcheck, _image_check(image)),
+        healthcheck=health.merged_check(wanted.healthcheck, _image_check(base)),
         shell=wanted.shell or base.shell or None,
     )
 
@@ -188,8 +188,8 @@ def _union(base: Sequence[Item], wanted: Sequence[Item]) -> tuple[Item, ...]:
     return tuple(dict.fromkeys((*base, *wanted)))
 
 
-def _image_check(image: Image) -> HealthCheck | None:
-    check = image.config.healthcheck
+def _image_check(config: ImageConfig) -> HealthCheck | None:
+    check = config.healthcheck
     if check is None:
         return None
     return HealthCheck(

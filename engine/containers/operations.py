@@ -10,9 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from engine.containers import checks, copies, create, execs, lifecycle, processes, start, supervise
+from engine.containers import (
+    checks,
+    commit,
+    copies,
+    create,
+    execs,
+    lifecycle,
+    processes,
+    start,
+    supervise,
+)
 from engine.containers.archive import PathStat
-from engine.containers.changes import changes_of
+from engine.containers.commit import CommitRequest
 from engine.containers.container import Container
 from engine.containers.lifecycle import Change as Transition
 from engine.containers.logs import LogWatch, read_log
@@ -43,6 +53,7 @@ from engine.containers.streams import ProcessStreams, parse_detach_keys
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound, Unsupported
 from engine.events import EventLog
 from engine.ids import short_id
+from engine.images.model import Image
 from engine.images.operations import Images
 from engine.networks.operations import Networks
 from engine.runtime.cgroup_tree import Cgroup, detect
@@ -664,10 +675,17 @@ class Containers:
             return Sample(time.time_ns())
 
     async def changes(self, reference: str) -> tuple[Change, ...]:
+        return await commit.changes(self._parts, self._find(reference).record)
+
+    async def commit(self, reference: str, request: CommitRequest) -> Image:
         container = self._find(reference)
-        lowers = self._parts.images.layers(self._parts.images.resolve(container.record.image_id))
-        upper = self._parts.store.folder(container.id) / "rootfs/upper"
-        return await asyncio.to_thread(changes_of, str(upper), lowers)
+        return await self._parts.tasks.finish(commit.commit(self._parts, container, request))
+
+    def export(self, reference: str) -> AsyncIterator[bytes]:
+        """Its root file system as a tar. Refusals are raised by the call itself."""
+        record = self._find(reference).record
+        self._parts.publish(record, "export")
+        return commit.export(self._parts, record)
 
     async def stat_path(self, reference: str, path: str) -> PathStat:
         return await copies.stat(self._parts, self._find(reference), path, name=reference)

@@ -39,7 +39,7 @@ def write_temporary(source: Source, folder: Path, *, limit: int | None = None) -
     return write_pieces(copy, folder)
 
 
-def write_pieces(job: Callable[[Callable[[bytes], None]], None], folder: Path) -> Written:
+def write_pieces(job: Callable[[Callable[[bytes], None]], object], folder: Path) -> Written:
     """The same with what `job(put)` puts."""
     path = folder / f"blob-{secrets.token_hex(8)}"
     checksum = hashlib.sha256()

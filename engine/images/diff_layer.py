@@ -8,7 +8,7 @@ on, is no change and is taken out first.
 import os
 import posixpath
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from engine.errors import Failure
 from engine.images.pack import Packing, Sink, opened, pack_one
@@ -27,9 +27,10 @@ MOUNT_POINTS = (
 )
 
 
-def pack_changes(upper: int, sink: Sink) -> int:
+def pack_changes(upper: int, sink: Sink, *, without: Collection[str] = ()) -> int:
     """The tar of a layer, from the descriptor of an upper directory; the bytes of its files.
-    Nothing but its end where nothing was changed. Raises OSError, Failure."""
+    Nothing but its end where nothing was changed. `without`: paths that are left out, with all
+    below them. Raises OSError, Failure."""
     size = 0
     packing = Packing(sink)
     waiting = [""]
@@ -41,6 +42,8 @@ def pack_changes(upper: int, sink: Sink) -> int:
                 sink(_mark(posixpath.join(path, OPAQUE_MARK)))
             for name in sorted(os.listdir(folder)):
                 below = f"{path}/{name}" if path else name
+                if below in without:
+                    continue
                 found = os.lstat(name, dir_fd=folder)
                 if is_whiteout(found):
                     sink(_mark(posixpath.join(path, WHITEOUT + name)))

@@ -6,7 +6,7 @@ Nothing here counts until the catalog says so: what a crash leaves is swept away
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from engine.images.catalog import ImageRecord, LayerRecord
 from engine.images.compression import Source, decompressed
 from engine.images.diff_layer import has_changes, pack_changes
 from engine.images.layers import Layers, Staged, remove_directory
+from engine.images.pack import Sink
 from engine.oci.digest import Digest, digest_of
 from engine.oci.image_config import ImageDocument, image_document_json, parse_image_document
 from engine.oci.manifest import OCI_LAYER, Descriptor
@@ -120,6 +121,26 @@ class Intake:
         finally:
             os.close(descriptor)
         return _layer_record(staged, written, OCI_LAYER)
+
+    def committed(
+        self,
+        document: ImageDocument,
+        below: Sequence[LayerRecord],
+        pack: Callable[[Sink], int] | None,
+    ) -> Incoming:
+        """The same from what `pack` says of a container's changes; its own files stay with it."""
+        if pack is None:
+            *before, own = document.history
+            document = replace(document, history=(*before, replace(own, empty_layer=True)))
+            return self.made(document, below)
+        with self.scratch("commit") as folder:
+            written = write_pieces(pack, folder)
+            diff_id = written.digest  # not compressed
+            with open(written.path, "rb", buffering=0) as content:
+                layer = self.add_layer(
+                    written, content, diff_id, [record.diff_id for record in below]
+                )
+        return self.made(document, (*below, layer))
 
     def receive(self, source: Source, descriptor: Descriptor, folder: Path) -> Written:
         """A blob in a file of `folder`: what its descriptor says, or InvalidRequest."""

@@ -44,6 +44,7 @@ from engine.images.model import (
     Removal,
     Removed,
 )
+from engine.images.pack import Sink
 from engine.images.removal import RemovalPlan, plan_removal, refuse_used
 from engine.images.rootfs import HOST_ALIASES, HOST_NAME, Directories
 from engine.images.transfer import DOWNLOADS, UNPACKING, PullRequest, Transfer
@@ -280,6 +281,34 @@ class Images:
                 await self._sweep()
             removed = tuple(Removed(Removal.DELETED, each, each) for each in gone)
             return Pruned(removed, before - self.disk_usage())
+
+    # ---- commits
+
+    async def commit(
+        self,
+        parent: Image,
+        document: ImageDocument,
+        pack: Callable[[Sink], int] | None,
+        repository: str = "",
+        tag: str = "",
+    ) -> Image:
+        """The image of a container of `parent`. `document` has the line of history of this commit
+        as its last, still without a time; `pack` puts the tar of what was changed, if anything
+        was."""
+        base = parent.rootfs_path or parent.base
+        names = (_new_name(repository, tag),) if repository else ()
+        below = [self._catalog.layers[diff_id] for diff_id in document.diff_ids]
+        now = _now()
+        *before, own = document.history
+        document = replace(document, created=now, history=(*before, replace(own, created=now)))
+        async with self._taking_in():
+            job = asyncio.get_running_loop().run_in_executor(
+                self._threads, lambda: self._intake.committed(document, below, pack)
+            )
+            made = await finish(job)
+            record = replace(made.record, base=base)
+            await self._enter((replace(made, record=record, names=names),))
+        return self._image(record.id)
 
     # ---- in and out
 
