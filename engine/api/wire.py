@@ -274,11 +274,9 @@ def read_exec_start(document: Mapping[str, object]) -> tuple[bool, bool, tuple[i
 
 
 def read_update(document: Mapping[str, object]) -> ResourceUpdate:
-    """0 and "" stand for "leave as it is": the CLI sends every field."""
+    """0 and "" stand for "leave as it is": the CLI sends every field. KernelMemory is gone from
+    Linux, and from Docker: it is passed over."""
     body = Fields(document)
-    for key in ("BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime", "KernelMemory"):
-        if body.integer(key):
-            raise InvalidRequest(f"cannot update {key}: this engine can't change it while running")
     return ResourceUpdate(
         memory=body.integer("Memory") or None,
         memory_swap=body.integer("MemorySwap") or None,
@@ -287,9 +285,17 @@ def read_update(document: Mapping[str, object]) -> ResourceUpdate:
         cpu_shares=body.integer("CpuShares") or None,
         cpu_period=body.integer("CpuPeriod") or None,
         cpu_quota=body.integer("CpuQuota") or None,
+        cpu_realtime_period=body.integer("CpuRealtimePeriod") or None,
+        cpu_realtime_runtime=body.integer("CpuRealtimeRuntime") or None,
         cpuset_cpus=body.text("CpusetCpus") or None,
         cpuset_mems=body.text("CpusetMems") or None,
-        pids_limit=body.optional_integer("PidsLimit") or None,
+        pids_limit=body.optional_integer("PidsLimit"),
+        blkio_weight=body.integer("BlkioWeight", low=0) or None,
+        blkio_weight_device=body.objects("BlkioWeightDevice") or None,
+        blkio_device_read_bps=body.objects("BlkioDeviceReadBps") or None,
+        blkio_device_write_bps=body.objects("BlkioDeviceWriteBps") or None,
+        blkio_device_read_iops=body.objects("BlkioDeviceReadIOps") or None,
+        blkio_device_write_iops=body.objects("BlkioDeviceWriteIOps") or None,
         restart_policy=(
             _restart_policy(policy)
             if (policy := body.inside("RestartPolicy")).text("Name")

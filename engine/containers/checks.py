@@ -131,8 +131,6 @@ def _unsupported(host: HostConfig) -> Iterator[str]:
         yield "cannot use the cgroup of another container"
     if host.volume_driver not in ("", "local"):
         yield f"cannot use volume driver {host.volume_driver!r}: only 'local' is built in"
-    if host.oom_kill_disable:
-        yield "cannot disable the OOM killer: a container without memory would hang for ever"
     if host.ipc_mode.startswith("container:") and host.ipc_mode != "container:":
         yield "cannot share the IPC namespace of another container: its /dev/shm is private to it"
     if any(mount.subpath for mount in host.mounts):

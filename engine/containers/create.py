@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from engine.containers import checks, health, mounts, spec, start
+from engine.containers import checks, health, limits, mounts, spec, start
 from engine.containers.machine import has_apparmor, host_devices, with_block_devices
 from engine.containers.model import (
     Attachment,
@@ -41,6 +41,9 @@ async def create_container(
 ) -> tuple[Record, tuple[str, ...]]:
     """The new container's record, on disk, and warnings."""
     warnings = check(parts, request)
+    fitting, lacking = limits.fitted(request.host, unified=parts.hierarchy.is_v2)
+    request = replace(request, host=fitting)
+    warnings += lacking
     image = parts.images.resolve(request.config.image)
     host = with_defaults(request.host)
     container_id = parts.spawner.take_id() or new_id()

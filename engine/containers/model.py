@@ -393,7 +393,15 @@ class ResourceUpdate:
     cpu_shares: int | None = None
     cpu_period: int | None = None
     cpu_quota: int | None = None
+    cpu_realtime_period: int | None = None
+    cpu_realtime_runtime: int | None = None
     cpuset_cpus: str | None = None
     cpuset_mems: str | None = None
-    pids_limit: int | None = None
+    pids_limit: int | None = None  # 0 or -1 = none
+    blkio_weight: int | None = None
+    blkio_weight_device: tuple[Mapping[str, object], ...] | None = None
+    blkio_device_read_bps: tuple[Mapping[str, object], ...] | None = None
+    blkio_device_write_bps: tuple[Mapping[str, object], ...] | None = None
+    blkio_device_read_iops: tuple[Mapping[str, object], ...] | None = None
+    blkio_device_write_iops: tuple[Mapping[str, object], ...] | None = None
     restart_policy: RestartPolicy | None = None

@@ -17,6 +17,7 @@ from engine.containers import (
     create,
     execs,
     lifecycle,
+    limits,
     processes,
     start,
     supervise,
@@ -26,7 +27,7 @@ from engine.containers.commit import CommitRequest
 from engine.containers.container import Container
 from engine.containers.lifecycle import Change as Transition
 from engine.containers.logs import LogWatch, read_log
-from engine.containers.machine import boot_id, read_machine
+from engine.containers.machine import boot_id, read_machine, with_block_devices
 from engine.containers.model import (
     Attachment,
     Change,
@@ -35,6 +36,7 @@ from engine.containers.model import (
     EndpointSettings,
     ExecConfig,
     ExecInstance,
+    HostConfig,
     LogQuery,
     Processes,
     Pruned,
@@ -716,22 +718,41 @@ class Containers:
             record = container.record
             if container.is_being_removed or record.state.status is Status.DEAD:
                 raise Conflict('Container is marked for removal and cannot be "update".')
-            given = {
-                name: value
-                for name in ResourceUpdate.__dataclass_fields__
-                if (value := getattr(change, name)) is not None
-            }
-            host = replace(record.host, **given)
-            checks.check_resources(host, cpus=self._parts.machine.cpus)
-            checks.check_restart_policy(host.restart_policy, auto_remove=host.auto_remove)
-            if record.state.status.is_up:
-                limits = {**resources(host, ())}
-                del limits["devices"]
-                self._cgroup(container).update(limits)
-            container.record = replace(record, host=host)
+            try:
+                after, warnings = self._updated(record.host, change)
+                if record.state.status.is_up:
+                    await asyncio.to_thread(self._limit, container, after)
+            except EngineError as error:
+                raise type(error)(f"Cannot update container {record.id}: {error}") from error
+            container.record = replace(record, host=after)
             await asyncio.to_thread(self._parts.store.commit, container.record)
             self._parts.publish(container.record, "update")
-        return ()
+        return warnings
+
+    def _updated(
+        self, host: HostConfig, change: ResourceUpdate
+    ) -> tuple[HostConfig, tuple[str, ...]]:
+        after, warnings = limits.fitted(
+            limits.updated(host, change), unified=self._parts.hierarchy.is_v2
+        )
+        checks.check_resources(after, cpus=self._parts.machine.cpus)
+        if change.restart_policy is not None and host.auto_remove:
+            raise InvalidRequest(
+                "Restart policy cannot be updated because AutoRemove is enabled for the container"
+            )
+        checks.check_restart_policy(after.restart_policy, auto_remove=after.auto_remove)
+        return after, warnings
+
+    def _limit(self, container: Container, host: HostConfig) -> None:
+        """Blocks: the kernel may have to reclaim memory. What it refuses changes nothing."""
+        cgroup = self._cgroup(container)
+        try:
+            cgroup.update(_limits(host))
+        except (OSError, EngineError) as error:
+            cgroup.update(_limits(container.record.host))
+            if isinstance(error, EngineError):
+                raise
+            raise Failure(str(error)) from error
 
     async def prune(self, wanted: Callable[[Record], bool]) -> Pruned:
         deleted: builtins.list[str] = []
@@ -840,6 +861,15 @@ class Containers:
             container.record = replace(record, attachments=kept)
             await self._store_networks(container)
         supervise.network_event(self._parts, container.record, "disconnect", network.id)
+
+
+def _limits(host: HostConfig) -> dict[str, object]:
+    """All but the devices; 0 processes means any number, which has to be said to undo a limit."""
+    found = resources(with_block_devices(host), ())
+    del found["devices"]
+    if host.pids_limit == 0:
+        found["pids"] = {"limit": -1}
+    return found
 
 
 def _with(record: Record, added: Attachment) -> tuple[Attachment, ...]:

@@ -326,6 +326,7 @@ def memory_limits(host: HostConfig) -> dict[str, object]:
         reservation=host.memory_reservation,
         kernelTCP=host.kernel_memory_tcp,
         swappiness=None if swappiness == -1 else swappiness,
+        disableOOMKiller=host.oom_kill_disable,
         keep=("swappiness",),
     )
 

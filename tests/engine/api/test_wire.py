@@ -199,9 +199,10 @@ def test_an_update_changes_only_what_is_not_zero() -> None:
     )
 
 
-def test_an_update_that_cannot_be_done_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="BlkioWeight"):
-        read_update({"BlkioWeight": 5})
+def test_an_update_may_take_limits_away() -> None:
+    assert read_update({"PidsLimit": 0, "BlkioWeight": 0}) == ResourceUpdate(pids_limit=0)
+    assert read_update({"PidsLimit": None, "KernelMemory": 5}) == ResourceUpdate()
+    assert read_update({"BlkioWeight": 300}).blkio_weight == 300
 
 
 def test_a_network_is_read() -> None:

@@ -1,0 +1,88 @@
+"""Limits of a container's resources: what the kernel can't keep, and what `update` makes of them.
+
+Pure. Docker's rule for a limit that a kernel has no means for: the container runs without it, and
+the answer to create or update says so.
+"""
+
+from dataclasses import dataclass, replace
+
+from engine.containers.model import HostConfig, ResourceUpdate
+from engine.errors import Conflict
+
+_LACKS = "Your kernel does not support {} or the cgroup is not mounted. {} discarded."
+
+
+def fitted(host: HostConfig, *, unified: bool) -> tuple[HostConfig, tuple[str, ...]]:
+    """Without the limits that cgroup v2 doesn't know, and warnings."""
+    warnings: list[str] = []
+    if unified:
+        if host.oom_kill_disable:
+            warnings.append(
+                "Your kernel does not support OomKillDisable. OomKillDisable discarded."
+            )
+        if host.memory_swappiness not in (None, -1):
+            warnings.append(_LACKS.format("memory swappiness capabilities", "Memory swappiness"))
+        if host.kernel_memory_tcp:
+            warnings.append(
+                _LACKS.format("kernel memory TCP limit capabilities", "Kernel memory TCP limit")
+            )
+        if host.cpu_realtime_period or host.cpu_realtime_runtime:
+            warnings.append(
+                _LACKS.format("CPU real-time runtime and period", "Real-time settings of the CPU")
+            )
+        host = replace(
+            host,
+            oom_kill_disable=None,
+            memory_swappiness=None,
+            kernel_memory_tcp=0,
+            cpu_realtime_period=0,
+            cpu_realtime_runtime=0,
+        )
+    if host.oom_kill_disable and not host.memory:
+        warnings.append(
+            "OOM killer is disabled for the container, but no memory limit is set, this can "
+            "result in the system running out of resources."
+        )
+    return host, tuple(warnings)
+
+
+def updated(host: HostConfig, change: ResourceUpdate) -> HostConfig:
+    """Raises Conflict where a new limit contradicts one that stays. No limit of processes is 0."""
+    given = {
+        name: value
+        for name in ResourceUpdate.__dataclass_fields__
+        if (value := getattr(change, name)) is not None
+    }
+    for conflict in _CONFLICTS:
+        if conflict.name in given and getattr(host, conflict.with_name):
+            raise Conflict(
+                f"Conflicting options: {conflict.said} cannot be updated as "
+                f"{conflict.with_said} has already been set"
+            )
+    if change.memory and change.memory_swap is None and 0 < host.memory_swap < change.memory:
+        raise Conflict(
+            "Memory limit should be smaller than already set memoryswap limit, update the "
+            "memoryswap at the same time"
+        )
+    after = replace(host, **given)
+    return replace(
+        after,
+        memory_swap=after.memory_swap or 2 * after.memory,
+        pids_limit=max(after.pids_limit, 0) if after.pids_limit is not None else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Conflict:
+    name: str
+    with_name: str
+    said: str
+    with_said: str
+
+
+_CONFLICTS = (
+    _Conflict("nano_cpus", "cpu_period", "Nano CPUs", "CPU Period"),
+    _Conflict("nano_cpus", "cpu_quota", "Nano CPUs", "CPU Quota"),
+    _Conflict("cpu_period", "nano_cpus", "CPU Period", "NanoCPUs"),
+    _Conflict("cpu_quota", "nano_cpus", "CPU Quota", "NanoCPUs"),
+)
