@@ -167,6 +167,7 @@ async def logs(request: Request, engine: Engine) -> web.StreamResponse:
             stderr=query.flag("stderr"),
             follow=query.flag("follow"),
             timestamps=query.flag("timestamps"),
+            details=query.flag("details"),
             since=query.seconds("since"),
             until=query.seconds("until"),
             tail=read_tail(query.text("tail")),

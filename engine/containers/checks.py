@@ -8,28 +8,23 @@ import re
 import signal
 from collections.abc import Iterator
 
+from engine.containers import log_options
 from engine.containers.model import (
     ContainerConfig,
     CreateRequest,
     ExecConfig,
     HealthCheck,
     HostConfig,
-    LogConfig,
     RestartPolicy,
 )
 from engine.errors import InvalidRequest, Unsupported
 
 MINIMUM_MEMORY = 6 * 1024 * 1024
-LOG_DRIVERS = ("json-file", "local", "none")
-_READ_LOG_OPTIONS = frozenset({"max-size", "max-file"})
-# Known to Docker; here they would change nothing that the API shows.
-_VOID_LOG_OPTIONS = frozenset({"compress", "tag", "labels", "labels-regex", "env", "env-regex"})
 ULIMITS = re.compile(
     "as|core|cpu|data|fsize|locks|memlock|msgqueue|nice|nofile|nproc|rss|rtprio|rttime|"
     "sigpending|stack"
 )
 _SYSCTLS_IPC = frozenset({"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem"})
-_SIZE = re.compile(r"(\d{1,15})\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
 _CPU_LIST = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*")
 _MILLISECOND = 1_000_000
@@ -49,7 +44,7 @@ def check_request(request: CreateRequest, *, cpus: int) -> tuple[str, ...]:
     _check_ulimits(host)
     _check_dns(host)
     parse_security_options(host.security_opt)
-    return tuple(_log_warnings(host.log_config))
+    return log_options.check_log(host.log_config)
 
 
 def _check_text(request: CreateRequest) -> None:
@@ -112,10 +107,6 @@ def _check_supported(request: CreateRequest) -> None:
         raise InvalidRequest(f"unknown or invalid runtime name: {host.runtime}")
     if host.isolation not in ("", "default"):
         raise InvalidRequest(f"invalid isolation '{host.isolation}' on linux")
-    if host.log_config.driver and host.log_config.driver not in LOG_DRIVERS:
-        raise InvalidRequest(
-            f"logger: no log driver named '{host.log_config.driver}' is registered"
-        )
     if config.network_disabled and request.endpoints:
         raise InvalidRequest("conflicting options: network disabled and networks given")
 
@@ -435,40 +426,6 @@ def parse_signal(text: str) -> int:
         return signal.Signals[f"SIG{name}"].value
     except KeyError:
         raise InvalidRequest(f"invalid signal: {text}") from None
-
-
-def parse_size(text: str) -> int:
-    """Bytes from "10m", "1g", "64KiB". Raises InvalidRequest."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise InvalidRequest(f"invalid size: '{text}'")
-    return int(match[1]) << (10 * "bkmgt".index(match[2].lower() or "b"))
-
-
-def log_limits(log: LogConfig) -> tuple[int, int]:
-    """(max size in bytes, 0 = unlimited; how many files). Raises InvalidRequest."""
-    local = log.driver == "local"
-    size = log.options.get("max-size", "20m" if local else "-1")
-    files = log.options.get("max-file", "5" if local else "1")
-    if not files.isdecimal() or len(files) > 5 or int(files) < 1:
-        raise InvalidRequest("max-file cannot be less than 1")
-    max_size = 0 if size == "-1" else parse_size(size)
-    if int(files) > 1 and not max_size:
-        raise InvalidRequest("max-file cannot be set without max-size")
-    return max_size, int(files)
-
-
-def _log_warnings(log: LogConfig) -> Iterator[str]:
-    if log.driver == "none":
-        return
-    driver = log.driver or "json-file"
-    for option in sorted(log.options):
-        if option in _VOID_LOG_OPTIONS:
-            if log.options[option] not in ("", "false"):
-                yield f"log option {option!r} has no effect with this engine"
-        elif option not in _READ_LOG_OPTIONS:
-            raise InvalidRequest(f"unknown log opt '{option}' for {driver} log driver")
-    log_limits(log)
 
 
 def check_exec(config: ExecConfig) -> None:

@@ -48,6 +48,7 @@ class Renderer:
 
     query: LogQuery
     tty: bool
+    details: bytes = b""  # ahead of each line
     since: bytes = b""
     until: bytes = b""
     ended: bool = False  # a line after `until` was seen
@@ -60,7 +61,7 @@ class Renderer:
     def render(self, lines: bytes) -> bytes:
         query = self.query
         plain = query.stdout and query.stderr
-        plain = plain and not (query.timestamps or self.since or self.until)
+        plain = plain and not (query.timestamps or self.since or self.until or self.details)
         return b"".join(self._all(lines) if plain else self._chosen(lines))
 
     def _all(self, lines: bytes) -> list[bytes]:
@@ -98,6 +99,8 @@ class Renderer:
                 self._open_lines.add(number)
             if moment < self.since or not wanted[number]:
                 continue
+            if self.details and not continues:
+                text = self.details + text
             if query.timestamps and not continues:
                 text = b"%b %b" % (moment, text)
             yield text if self.tty else _header(number, len(text)) + text
@@ -222,9 +225,10 @@ async def read_log(
     max_file: int,
     is_live: Callable[[], bool],
     watch: "LogWatch",
+    details: bytes = b"",
 ) -> AsyncIterator[bytes]:
     """Frames for the wire. With `query.follow` goes on for as long as `is_live()`."""
-    renderer = Renderer(query, tty)
+    renderer = Renderer(query, tty, details)
     with contextlib.ExitStack() as stack:
         # Watched before the first read, so that no line comes in between.
         changes = stack.enter_context(watch.folder(os.path.dirname(path))) if query.follow else None

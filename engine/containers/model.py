@@ -377,6 +377,7 @@ class LogQuery:
     stderr: bool = True
     follow: bool = False
     timestamps: bool = False
+    details: bool = False  # what the driver noted beside each line
     since: int = 0
     until: int = 0
     tail: int | None = None  # None = all

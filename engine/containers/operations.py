@@ -18,6 +18,7 @@ from engine.containers import (
     execs,
     lifecycle,
     limits,
+    log_options,
     processes,
     start,
     supervise,
@@ -526,7 +527,8 @@ class Containers:
             raise InvalidRequest("Bad parameters: you must choose at least one stream")
         if not record.log_path:
             raise Unsupported("configured logging driver does not support reading")
-        _, max_file = checks.log_limits(record.host.log_config)
+        _, max_file = log_options.log_limits(record.host.log_config)
+        noted = log_options.attributes(record) if query.details else {}
 
         def is_live() -> bool:
             status = container.record.state.status
@@ -539,6 +541,7 @@ class Containers:
             max_file=max_file,
             is_live=is_live,
             watch=self._parts.log_watch,
+            details=log_options.details(noted) if query.details else b"",
         )
 
     async def attach(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from engine.containers import checks, files, spec
+from engine.containers import checks, files, log_options, spec
 from engine.containers.container import Container
 from engine.containers.machine import host_devices, with_block_devices
 from engine.containers.model import Attachment, HostConfig, MountPoint, Record
@@ -367,7 +367,7 @@ def _request(
     record = replace(record, host=with_block_devices(record.host))
     if container.console_size is not None:
         record = replace(record, host=replace(record.host, console_size=container.console_size))
-    max_size, max_file = checks.log_limits(record.host.log_config)
+    max_size, max_file = log_options.log_limits(record.host.log_config)
     return LaunchRequest(
         container_id=record.id,
         spec=spec.make_spec(record, parts.machine, around),
@@ -381,7 +381,12 @@ def _request(
             record.host.readonly_rootfs,
         ),
         exec_dir=parts.exec_dir(record.id),
-        log=LogTarget(record.log_path, max_size, max_file),
+        log=LogTarget(
+            record.log_path,
+            max_size,
+            max_file,
+            log_options.record_part(log_options.attributes(record)),
+        ),
         open_stdin=record.config.open_stdin,
         stdin_once=record.config.stdin_once,
         init=bool(record.host.init),

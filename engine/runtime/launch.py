@@ -60,6 +60,7 @@ class LogTarget:
     path: str  # "" = no log
     max_size: int  # bytes, 0 = unlimited
     max_file: int  # at least 1; older ones are path.1, path.2, …
+    attributes: str = ""  # `"attrs":{…},` for each record
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,8 +99,10 @@ class LogWriter:
     """Appends records to `path`, rotating it to `path.1` and on. A full disk costs records,
     never the container: `lost` counts them."""
 
-    def __init__(self, path: str, max_size: int, max_file: int) -> None:
+    def __init__(self, path: str, max_size: int, max_file: int, attributes: str = "") -> None:
+        """`attributes`: what each record has between its stream and its time."""
         self.path = path
+        self._attributes = attributes.encode()
         self.lost = 0
         self._max_size = max_size
         self._max_file = max(1, max_file)
@@ -127,7 +129,7 @@ class LogWriter:
 
     def _record(self, stream: int, text: bytes, ended: bool) -> None:
         stamp = self._clock.stamp(time.time_ns())
-        close = b'","stream":"%s","time":"%s"}\n' % (_NAMES[stream], stamp)
+        close = b'","stream":"%s",%s"time":"%s"}\n' % (_NAMES[stream], self._attributes, stamp)
         escaped = escape(text)
         if ended:
             close = b"\\n" + close

@@ -110,7 +110,7 @@ class Shim:
         log = cast("Mapping[str, object]", orders["log"])
         if path := cast(str, log["path"]):
             size, count = cast(int, log["max_size"]), cast(int, log["max_file"])
-            self.stdio.log = LogWriter(path, size, count)
+            self.stdio.log = LogWriter(path, size, count, cast(str, log["attributes"]))
         self.stdio.close_input_after_client = bool(orders["stdin_once"])
         if pipes is not None:
             pipes.close_theirs()
