@@ -409,6 +409,7 @@ def mount_request_json(mount: MountRequest) -> Document:
     for key, options in (
         ("BindOptions", _bind_options(mount)),
         ("VolumeOptions", _volume_options(mount)),
+        ("ImageOptions", _image_options(mount)),
         ("TmpfsOptions", _tmpfs_options(mount)),
     ):
         if options:
@@ -427,12 +428,16 @@ def _bind_options(mount: MountRequest) -> Document:
     return {key: value for key, value in options.items() if value}
 
 
+def _image_options(mount: MountRequest) -> Document:
+    return {"Subpath": mount.subpath} if mount.type == "image" and mount.subpath else {}
+
+
 def _volume_options(mount: MountRequest) -> Document:
     driver = {"Name": mount.volume_driver, "Options": mount.volume_driver_options}
     options: Document = {
         "NoCopy": mount.no_copy,
         "Labels": mount.volume_labels,
-        "Subpath": mount.subpath,
+        "Subpath": mount.subpath if mount.type == "volume" else "",
         "DriverConfig": {key: value for key, value in driver.items() if value},
     }
     return {key: value for key, value in options.items() if value}

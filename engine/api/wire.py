@@ -190,7 +190,7 @@ def _mount(mount: Fields) -> MountRequest:
         read_only_non_recursive=bind.flag("ReadOnlyNonRecursive"),
         read_only_force_recursive=bind.flag("ReadOnlyForceRecursive"),
         no_copy=volume.flag("NoCopy"),
-        subpath=volume.text("Subpath"),
+        subpath=volume.text("Subpath") or mount.inside("ImageOptions").text("Subpath"),
         volume_labels=volume.text_map("Labels"),
         volume_driver=driver.text("Name"),
         volume_driver_options=driver.text_map("Options"),

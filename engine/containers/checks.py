@@ -124,8 +124,6 @@ def _unsupported(host: HostConfig) -> Iterator[str]:
         yield f"cannot use volume driver {host.volume_driver!r}: only 'local' is built in"
     if host.ipc_mode.startswith("container:") and host.ipc_mode != "container:":
         yield "cannot share the IPC namespace of another container: its /dev/shm is private to it"
-    if any(mount.subpath for mount in host.mounts):
-        yield "cannot mount a part of a volume: subpaths are not supported"
 
 
 def check_resources(host: HostConfig, *, cpus: int) -> None:

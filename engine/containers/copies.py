@@ -139,6 +139,7 @@ def _bind(parts: Parts, mount: MountPoint) -> Bind | None:
             return Bind(mount.source, mount.destination, mount.read_only)
         case "volume":
             source = parts.volumes.source(parts.volumes.get(mount.name))
-            return Bind(source.path, mount.destination, mount.read_only or "ro" in source.options)
+            read_only = mount.read_only or "ro" in source.options
+            return Bind(source.path, mount.destination, read_only, mount.subpath)
         case _:  # a tmpfs has no content without its container
             return None

@@ -255,10 +255,17 @@ def _mounts(parts: Parts, request: CreateRequest, image: Image) -> tuple[MountPo
         image_volumes=image.config.volumes,
         inherited=inherited,
     )
-    return tuple(
-        replace(point, name=new_id()) if point.type == "volume" and not point.name else point
-        for point in points
-    )
+    return tuple(_named(parts, point) for point in points)
+
+
+def _named(parts: Parts, point: MountPoint) -> MountPoint:
+    """An anonymous volume gets its name; an image is meant as it is now, whatever its name will
+    stand for later."""
+    if point.type == "volume" and not point.name:
+        return replace(point, name=new_id())
+    if point.type == "image":
+        return replace(point, source=parts.images.resolve(point.source).id)
+    return point
 
 
 def already_connected(container_name: str, network_name: str) -> Forbidden:

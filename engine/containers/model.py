@@ -87,7 +87,7 @@ class LogConfig:
 class MountRequest:
     """One entry of the API's `HostConfig.Mounts`."""
 
-    type: str  # "bind", "volume", "tmpfs"; others are refused
+    type: str  # "bind", "volume", "tmpfs", "image"; others are refused
     target: str
     source: str = ""
     read_only: bool = False
@@ -230,9 +230,9 @@ class Attachment:
 class MountPoint:
     """A mount as decided at create: what inspect shows and the spec is made of."""
 
-    type: str  # "bind", "volume", "tmpfs"
+    type: str  # "bind", "volume", "tmpfs", "image"
     destination: str
-    source: str = ""  # host path; for a volume its mountpoint
+    source: str = ""  # host path; for a volume its mountpoint, for an image its id
     name: str = ""  # of the volume
     driver: str = ""
     mode: str = ""  # the options of a bind string, as given

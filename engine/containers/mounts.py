@@ -172,7 +172,9 @@ def mount_point(request: MountRequest) -> MountPoint:
                 driver="local",
                 mode="z",
                 read_only=request.read_only,
-                no_copy=request.no_copy,
+                # What the image has there is the whole volume's, not a part's.
+                no_copy=request.no_copy or bool(request.subpath),
+                subpath=_checked_subpath(request, "volume"),
                 anonymous=not request.source,
                 from_mounts=True,
             )
@@ -186,10 +188,38 @@ def mount_point(request: MountRequest) -> MountPoint:
                 options=_tmpfs_request(request),
                 from_mounts=True,
             )
-        case "image" | "npipe" | "cluster":
-            raise Unsupported(f"cannot mount type {request.type!r}: use bind, volume or tmpfs")
+        case "image":
+            if not request.source:
+                raise refuse("field Source must not be empty")
+            return MountPoint(
+                "image",
+                target,
+                source=request.source,
+                read_only=True,
+                subpath=_checked_subpath(request, "image"),
+                from_mounts=True,
+            )
+        case "npipe" | "cluster":
+            raise Unsupported(
+                f"cannot mount type {request.type!r}: use bind, volume, image or tmpfs"
+            )
         case _:
             raise InvalidRequest(f'mount type unknown: "{request.type}"')
+
+
+def _checked_subpath(request: MountRequest, what: str) -> str:
+    """The clean path, below the volume or image by its words alone; links are the runtime's to
+    watch."""
+    path = request.subpath
+    if not path:
+        return ""
+    clean = posixpath.normpath(path)
+    if path.startswith("/") or clean == ".." or clean.startswith("../") or "\0" in path:
+        raise InvalidRequest(
+            f'invalid mount config for type "{what}": subpath must be a relative path within the '
+            f"{what}"
+        )
+    return "" if clean == "." else clean
 
 
 def _tmpfs_request(request: MountRequest) -> tuple[str, ...]:

@@ -252,7 +252,13 @@ class Containers:
         )
 
     def image_users(self, image_id: str) -> tuple[Record, ...]:
-        return tuple(record for record in self.list() if record.image_id == image_id)
+        """Those made from it, or with it mounted."""
+        return tuple(
+            record
+            for record in self.list()
+            if record.image_id == image_id
+            or any(one.type == "image" and one.source == image_id for one in record.mounts)
+        )
 
     def network_users(self, network_id: str) -> tuple[Record, ...]:
         """Those with an endpoint in it now."""

@@ -209,7 +209,13 @@ def bind_mount(point: MountPoint, source: str) -> dict[str, object]:
         recursive = point.recursive and point.recursive_read_only
         options.append("rro" if recursive else "ro")
     options.append(point.propagation or "rprivate")
-    return _mount(point.destination, "bind", source, options)
+    entry = _mount(point.destination, "bind", source, options)
+    return {**entry, "subpath": point.subpath} if point.subpath else entry
+
+
+def image_mount(point: MountPoint, layers: Sequence[str]) -> dict[str, object]:
+    entry = _mount(point.destination, "image", point.source, ["ro"])
+    return {**entry, "layers": list(layers), "subpath": point.subpath}
 
 
 def tmpfs_mount(destination: str, options: Sequence[str], *, read_only: bool) -> dict[str, object]:

@@ -323,6 +323,9 @@ def _resolve_mount(parts: Parts, mount: MountPoint) -> Mapping[str, object]:
                 )
             read_only = mount.read_only or "ro" in source.options
             return spec.bind_mount(replace(mount, read_only=read_only), source.path)
+        case "image":
+            image = parts.images.resolve(mount.source)
+            return spec.image_mount(mount, parts.images.layers(image))
         case _:
             return spec.tmpfs_mount(mount.destination, mount.options, read_only=mount.read_only)
 

@@ -184,6 +184,16 @@ def clone_tree(directory: int, path: str, *, recursive: bool) -> int:
     return system_call("open_tree", directory, os.fsencode(path), flags, path=path)
 
 
+def clone_below(top: int, path: str, *, recursive: bool) -> int:
+    """The same of a path below the descriptor `top`, that no link leads out of."""
+    resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
+    found = openat2(top, path, os.O_PATH, resolve=resolve)
+    try:
+        return clone_tree(found, "", recursive=recursive)
+    finally:
+        os.close(found)
+
+
 def move_mount(mount: int, target: int, *, path: str = "") -> None:
     """Attach a detached mount on what the descriptor `target` stands for."""
     system_call("move_mount", mount, b"", target, b"", _MOVE_MOUNT_EMPTY_PATHS, path=path)

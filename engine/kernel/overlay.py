@@ -16,6 +16,7 @@ from engine.kernel.mount import (
     MNT_DETACH,
     MOUNT_ATTR_RDONLY,
     MS_PRIVATE,
+    clone_below,
     clone_tree,
     folded,
     make_overlay,
@@ -65,6 +66,7 @@ class Bind:
     source: str
     destination: str
     read_only: bool = False
+    below: str = ""  # a path in the source, that no link leads out of
 
 
 def on_tree(
@@ -87,8 +89,18 @@ def on_tree(
     return _in_own_namespace(lowers, upper, work, bound, scratch)
 
 
+def _taken(bind: Bind) -> int:
+    if not bind.below:
+        return clone_tree(AT_FDCWD, bind.source, recursive=True)
+    source = open_by_name(bind.source)
+    try:
+        return clone_below(source, bind.below, recursive=True)
+    finally:
+        os.close(source)
+
+
 def _attach(root: int, bind: Bind) -> None:
-    tree = clone_tree(AT_FDCWD, bind.source, recursive=True)
+    tree = _taken(bind)
     try:
         if bind.read_only:
             mount_setattr(tree, set_attributes=MOUNT_ATTR_RDONLY, recursive=True, path=bind.source)

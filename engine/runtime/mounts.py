@@ -28,6 +28,27 @@ class TakeTree(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class TakePart(Step):
+    """Copy the mount at a path below `source`, which a container may have written: no link there
+    leads out of it, nor does one that is put there at this very moment (CVE-2021-25741)."""
+
+    key: int
+    source: str
+    below: str
+    recursive: bool
+
+    def describe(self) -> str:
+        return f"take {self.below} of {self.source}"
+
+    def run(self, place: Place) -> None:
+        top = mount.open_by_name(self.source)
+        try:
+            place.trees[self.key] = mount.clone_below(top, self.below, recursive=self.recursive)
+        finally:
+            os.close(top)
+
+
+@dataclass(frozen=True, slots=True)
 class TakeNull(Step):
     """The host's /dev/null, for masks: a container's own could be anything (CVE-2025-31133)."""
 
@@ -96,6 +117,69 @@ class MountRoot(Step):
         )
         mount.mount_overlay_classic(hook, text, 0)
         return mount.open_by_name(self.hook)
+
+
+@dataclass(frozen=True, slots=True)
+class MountImage(Step):
+    """An image's files, or those at a path in it, read-only."""
+
+    target: str
+    lowers: tuple[str, ...]
+    below: str
+
+    def describe(self) -> str:
+        return f"mount an image of {len(self.lowers)} layers at {self.target}"
+
+    def run(self, place: Place) -> None:
+        whole = self._one() if len(self.lowers) == 1 else self._overlay(place.root)
+        try:
+            mount.mount_setattr(whole, set_attributes=mount.MOUNT_ATTR_RDONLY, path=self.target)
+            is_directory = stat.S_ISDIR(os.fstat(whole).st_mode)
+            target = make_target(place.root, self.target, directory=is_directory)
+            try:
+                mount.move_mount(whole, target, path=self.target)
+            finally:
+                os.close(target)
+        finally:
+            os.close(whole)
+
+    def _one(self) -> int:
+        """overlayfs wants two layers."""
+        top = mount.open_by_name(self.lowers[0])
+        try:
+            return mount.clone_below(top, self.below or ".", recursive=False)
+        finally:
+            os.close(top)
+
+    def _overlay(self, root: int) -> int:
+        held = [mount.open_by_name(path) for path in self.lowers]
+        names = [f"/proc/self/fd/{descriptor}" for descriptor in held]
+        try:
+            # A part can only be taken of what is mounted somewhere: above the container's root,
+            # and gone again before anything runs there.
+            whole = _layers(names, root)
+        finally:
+            for descriptor in held:
+                os.close(descriptor)
+        try:
+            return mount.clone_below(whole, self.below or ".", recursive=False)
+        finally:
+            mount.umount(f"/proc/self/fd/{whole}", mount.MNT_DETACH)
+            os.close(whole)
+
+
+def _layers(lowers: list[str], at: int) -> int:
+    """A read-only overlay, mounted over `at`."""
+    try:
+        options = tuple(("lowerdir+", name) for name in lowers)
+        whole = mount.make_filesystem("overlay", "overlay", options, mount.MOUNT_ATTR_RDONLY)
+    except KernelError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        mount.mount_overlay_classic(at, f"lowerdir={':'.join(lowers)}", 0)
+        return mount.open_by_name(f"/proc/self/fd/{at}/.")
+    mount.move_mount(whole, at, path="/")
+    return whole
 
 
 # Files that lxcfs and its like put over those of procfs; nothing else may be mounted there.

@@ -247,8 +247,13 @@ def _root_propagation(linux: Mapping[str, object]) -> int:
     return _PROPAGATION[plain]
 
 
+# Ours are "subpath", of a bind's source or an image, and "layers", of an image: overlay's lower
+# directories, top first.
+_MOUNT_FIELDS = frozenset(("destination", "type", "source", "options", "subpath", "layers"))
+
+
 def _mount(entry: Mapping[str, object], index: int) -> tuple[Mapping[str, object], MountOptions]:
-    _only(entry, f"mounts[{index}]", frozenset(("destination", "type", "source", "options")))
+    _only(entry, f"mounts[{index}]", _MOUNT_FIELDS)
     destination = _text(entry, "destination")
     if not destination.startswith("/") or posixpath.normpath(destination) in ("/", "//"):
         raise SpecError(f"invalid mount destination {destination!r}")
@@ -311,7 +316,10 @@ def _plan_mount(
             raise SpecError(f"mount {target}: a bind has no option {options.rest[0][0]!r}")
         if not source.startswith("/"):
             raise SpecError(f"mount {target}: bind source {source!r} is not an absolute path")
-        take.append(mounts.TakeTree(index, source, options.recursive_bind))
+        if below := _text(entry, "subpath"):
+            take.append(mounts.TakePart(index, source, below, options.recursive_bind))
+        else:
+            take.append(mounts.TakeTree(index, source, options.recursive_bind))
         attach.append(
             mounts.AttachTree(
                 index,
@@ -328,6 +336,9 @@ def _plan_mount(
         if options.rest:
             raise SpecError(f"mount {target}: cgroup has no option {options.rest[0][0]!r}")
         attach.append(mounts.MountCgroups(target, attributes))
+    elif kind == "image":
+        lowers = _texts(entry, "layers")
+        attach.append(mounts.MountImage(target, tuple(lowers), _text(entry, "subpath")))
     elif not kind:
         raise SpecError(f"mount {target}: it has no type")
     else:
