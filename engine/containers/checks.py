@@ -122,8 +122,6 @@ def _unsupported(host: HostConfig) -> Iterator[str]:
         yield "cannot use the cgroup of another container"
     if host.volume_driver not in ("", "local"):
         yield f"cannot use volume driver {host.volume_driver!r}: only 'local' is built in"
-    if host.ipc_mode.startswith("container:") and host.ipc_mode != "container:":
-        yield "cannot share the IPC namespace of another container: its /dev/shm is private to it"
 
 
 def check_resources(host: HostConfig, *, cpus: int) -> None:
@@ -326,6 +324,8 @@ def _check_sysctls(host: HostConfig) -> None:
             raise InvalidRequest(f"sysctl '{name}' not allowed in host network namespace")
         if in_ipc and host.ipc_mode == "host":
             raise InvalidRequest(f"sysctl '{name}' not allowed in host ipc namespace")
+        if in_ipc and host.ipc_mode.startswith("container:"):
+            raise InvalidRequest(f"sysctl '{name}' not allowed in another container's namespace")
 
 
 def _is_ipc_sysctl(name: str) -> bool:

@@ -67,6 +67,7 @@ class Surroundings:
     network_path: str | None = None  # a namespace to join, "" = the host's, None = a new one
     pid_path: str | None = None
     host_devices: tuple[HostDevice, ...] = field(default=())
+    ipc_pid: int = 0  # of the process whose IPC namespace and /dev/shm are shared
 
 
 def make_spec(record: Record, machine: Machine, around: Surroundings) -> dict[str, object]:
@@ -75,7 +76,7 @@ def make_spec(record: Record, machine: Machine, around: Surroundings) -> dict[st
         "ociVersion": "1.2.0",
         "root": {"path": "rootfs", "readonly": host.readonly_rootfs},
         "process": _process(record, machine),
-        "mounts": [*_mounts(record, around.mounts)],
+        "mounts": [*_mounts(record, around)],
         "linux": _linux(record, machine, around),
         "annotations": dict(host.annotations),
     }
@@ -153,17 +154,15 @@ def rlimits(host: HostConfig) -> list[dict[str, object]]:
     ]
 
 
-def _mounts(
-    record: Record, wanted: Sequence[Mapping[str, object]]
-) -> Iterable[Mapping[str, object]]:
-    taken = {mount["destination"] for mount in wanted}
-    for mount in (*_system_mounts(record.host), *_file_mounts(record)):
+def _mounts(record: Record, around: Surroundings) -> Iterable[Mapping[str, object]]:
+    taken = {mount["destination"] for mount in around.mounts}
+    for mount in (*_system_mounts(record.host, around.ipc_pid), *_file_mounts(record)):
         if mount["destination"] not in taken:
             yield mount
-    yield from wanted
+    yield from around.mounts
 
 
-def _system_mounts(host: HostConfig) -> Iterable[dict[str, object]]:
+def _system_mounts(host: HostConfig, ipc_pid: int) -> Iterable[dict[str, object]]:
     hardened = ["nosuid", "noexec", "nodev"]
     access = "rw" if host.privileged else "ro"
     yield _mount("/proc", "proc", "proc", hardened)
@@ -176,6 +175,9 @@ def _system_mounts(host: HostConfig) -> Iterable[dict[str, object]]:
     yield _mount("/dev/mqueue", "mqueue", "mqueue", hardened)
     if host.ipc_mode == "host":
         yield _mount("/dev/shm", "bind", "/dev/shm", ["rbind", *hardened])
+    elif ipc_pid:
+        shared = _mount("/dev/shm", "bind", "/dev/shm", ["bind", *hardened])
+        yield {**shared, "namespace": f"/proc/{ipc_pid}/ns/mnt"}
     elif host.ipc_mode != "none":
         size = host.shm_size or DEFAULT_SHM_SIZE
         yield _mount("/dev/shm", "tmpfs", "shm", [*hardened, "mode=1777", f"size={size}"])
@@ -264,7 +266,9 @@ def _namespaces(host: HostConfig, machine: Machine, around: Surroundings) -> lis
             found.append({"type": kind})
         elif path:
             found.append({"type": kind, "path": path})
-    if host.ipc_mode != "host":
+    if around.ipc_pid:
+        found.append({"type": "ipc", "path": f"/proc/{around.ipc_pid}/ns/ipc"})
+    elif host.ipc_mode != "host":
         found.append({"type": "ipc"})
     if host.uts_mode != "host":
         found.append({"type": "uts"})

@@ -58,13 +58,14 @@ async def launch(parts: Parts, container: Container) -> Shim:
     record = container.record
     place = network_place(parts, record)
     pid_path = _pid_namespace(parts, record)
+    ipc_pid = _ipc_pid(parts, record)
     lowers = parts.images.layers(parts.images.resolve(record.image_id))
     mounts = resolve_mounts(parts, record)
     async with AsyncExitStack() as undo:
         undo.push_async_callback(parts.networks.leave, record.id)
         record = _allocate(parts, record, is_own=place.is_own)
         write_files(parts, record, place)
-        around = spec.Surroundings(mounts, place.path, pid_path, host_devices(record.host))
+        around = spec.Surroundings(mounts, place.path, pid_path, host_devices(record.host), ipc_pid)
         request = _request(parts, container, record, place, around, lowers)
         # Where a crash may come now, adoption finds in state.json what the process is to have.
         parts.store.save_state(replace(record, boot_id=parts.boot_id), durable=False)
@@ -153,6 +154,20 @@ def _pid_namespace(parts: Parts, record: Record) -> str | None:
         return None
     other = _running(parts, mode.removeprefix("container:"), "PID namespace")
     return f"/proc/{other.state.pid}/ns/pid"
+
+
+def _ipc_pid(parts: Parts, record: Record) -> int:
+    """Whose IPC namespace it shares; 0 for one of its own."""
+    mode = record.host.ipc_mode
+    if not mode.startswith("container:"):
+        return 0
+    other = _running(parts, mode.removeprefix("container:"), "IPC")
+    if other.host.ipc_mode != "shareable":
+        raise Conflict(
+            f"cannot join IPC of container {other.id}: non-shareable IPC (hint: use "
+            "IpcMode:shareable for the donor container)"
+        )
+    return other.state.pid
 
 
 def _running(parts: Parts, reference: str, what: str) -> Record:

@@ -6,7 +6,7 @@ import posixpath
 import stat
 from dataclasses import dataclass
 
-from engine.kernel import mount
+from engine.kernel import mount, namespaces
 from engine.kernel.libc import AT_FDCWD, KernelError
 from engine.runtime.steps import Place, Refused, Step
 
@@ -46,6 +46,43 @@ class TakePart(Step):
             place.trees[self.key] = mount.clone_below(top, self.below, recursive=self.recursive)
         finally:
             os.close(top)
+
+
+@dataclass(frozen=True, slots=True)
+class TakeForeign(Step):
+    """Copy a tmpfs of another container: what its /dev/shm is, if it is to be shared. Only that
+    container's own mount namespace can give it; this process is back before anything else."""
+
+    key: int
+    source: str
+    namespace: str
+
+    def describe(self) -> str:
+        return f"take {self.source} of {self.namespace}"
+
+    def run(self, place: Place) -> None:
+        own = mount.open_by_name("/proc/self/ns/mnt", os.O_RDONLY)
+        foreign = mount.open_by_name(self.namespace, os.O_RDONLY)
+        try:
+            namespaces.setns(foreign, namespaces.CLONE_NEWNS, path=self.namespace)
+            try:
+                place.trees[self.key] = self._take()
+            finally:
+                namespaces.setns(own, namespaces.CLONE_NEWNS, path="/proc/self/ns/mnt")
+        finally:
+            os.close(own)
+            os.close(foreign)
+
+    def _take(self) -> int:
+        # The other container may have put there what it likes, but it can only give of its own.
+        resolve = mount.RESOLVE_NO_SYMLINKS
+        found = mount.openat2(AT_FDCWD, self.source, os.O_PATH, resolve=resolve)
+        try:
+            if mount.filesystem_type(found) != mount.TMPFS_MAGIC:
+                raise Refused(f"{self.source} of the other container is no tmpfs")
+            return mount.clone_tree(found, "", recursive=False)
+        finally:
+            os.close(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,9 +247,11 @@ def _root_propagation(linux: Mapping[str, object]) -> int:
     return _PROPAGATION[plain]
 
 
-# Ours are "subpath", of a bind's source or an image, and "layers", of an image: overlay's lower
-# directories, top first.
-_MOUNT_FIELDS = frozenset(("destination", "type", "source", "options", "subpath", "layers"))
+# Ours are "subpath", of a bind's source or an image; "layers", of an image: overlay's lower
+# directories, top first; and "namespace", the mount namespace that a bind's source is in.
+_MOUNT_FIELDS = frozenset(
+    ("destination", "type", "source", "options", "subpath", "layers", "namespace")
+)
 
 
 def _mount(entry: Mapping[str, object], index: int) -> tuple[Mapping[str, object], MountOptions]:
@@ -318,6 +320,8 @@ def _plan_mount(
             raise SpecError(f"mount {target}: bind source {source!r} is not an absolute path")
         if below := _text(entry, "subpath"):
             take.append(mounts.TakePart(index, source, below, options.recursive_bind))
+        elif namespace := _text(entry, "namespace"):
+            take.append(mounts.TakeForeign(index, source, namespace))
         else:
             take.append(mounts.TakeTree(index, source, options.recursive_bind))
         attach.append(

@@ -1,0 +1,63 @@
+"""Namespaces that containers share with each other."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.containers.model import HostConfig, LogQuery
+from engine.errors import Conflict, Failure
+from tests.engine.containers.conftest import Engine
+
+pytestmark = pytest.mark.kernel
+
+
+async def donor(engine: Engine, script: str = ":", *, mode: str = "shareable") -> str:
+    """One that runs, once its script is through."""
+    identifier = await engine.run(
+        "sh", "-c", f"{script}; echo ok; exec sleep 1000", host=HostConfig(ipc_mode=mode)
+    )
+    pieces = engine.containers.logs(identifier, LogQuery(follow=True))
+    assert b"ok" in await anext(aiter(pieces))
+    return identifier
+
+
+async def test_shared_memory_and_ipc_of_a_willing_container_are_shared(engine: Engine) -> None:
+    identifier = await donor(
+        engine, "echo secret >/dev/shm/f; readlink /proc/self/ns/ipc >/dev/shm/ns"
+    )
+    host = HostConfig(ipc_mode=f"container:{identifier}")
+    script = "cat /dev/shm/f /dev/shm/ns; readlink /proc/self/ns/ipc; echo back >/dev/shm/back"
+    code, output = await engine.finish("sh", "-c", script, host=host)
+    secret, theirs, ours = output.splitlines()
+    assert (code, secret, theirs) == (0, "secret", ours)
+    # What is shared has lost nothing of its guards, and nothing else came along.
+    _, table = await engine.finish("cat", "/proc/self/mountinfo", host=host)
+    (shared,) = [line for line in table.splitlines() if line.split()[4] == "/dev/shm"]
+    assert {"nosuid", "nodev", "noexec"} <= set(shared.split()[5].split(","))
+    _, plain = await engine.finish("cat", "/proc/self/mountinfo")
+    assert len(table.splitlines()) == len(plain.splitlines())
+
+
+async def test_an_unwilling_or_resting_container_shares_nothing(engine: Engine) -> None:
+    private = await donor(engine, mode="private")
+    joiner = await engine.create("true", host=HostConfig(ipc_mode=f"container:{private}"))
+    with pytest.raises(Conflict, match="non-shareable IPC"):
+        await engine.containers.start(joiner)
+    resting = await engine.create("true", host=HostConfig(ipc_mode="shareable"))
+    joiner = await engine.create("true", host=HostConfig(ipc_mode=f"container:{resting}"))
+    with pytest.raises(Conflict, match="cannot join IPC of a non running container"):
+        await engine.containers.start(joiner)
+
+
+async def test_a_donor_cannot_pass_off_something_else(engine: Engine) -> None:
+    """Its /dev is its own to change: a link there is not followed."""
+    script = "mount -t tmpfs x /dev && ln -s /etc /dev/shm && echo ok && exec sleep 1000"
+    host = HostConfig(
+        ipc_mode="shareable", cap_add=("SYS_ADMIN",), security_opt=("seccomp=unconfined",)
+    )
+    identifier = await engine.run("sh", "-c", script, host=host)
+    pieces = engine.containers.logs(identifier, LogQuery(follow=True))
+    assert b"ok" in await anext(aiter(pieces))
+    joiner = await engine.create("true", host=HostConfig(ipc_mode=f"container:{identifier}"))
+    with pytest.raises(Failure, match="Too many levels of symbolic links"):
+        await engine.containers.start(joiner)
