@@ -10,7 +10,18 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from engine.api import archive, builds, containers, execs, images, networks, stats, system, volumes
+from engine.api import (
+    archive,
+    builds,
+    containers,
+    execs,
+    images,
+    networks,
+    stats,
+    system,
+    volumes,
+    websocket,
+)
 from engine.api.parts import Engine
 from engine.api.request import Request, Version
 
@@ -57,6 +68,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/containers/{id}/update", containers.update),
     Route("POST", "/containers/{id}/resize", containers.resize),
     Route("POST", "/containers/{id}/attach", containers.attach),
+    Route("GET", "/containers/{id}/attach/ws", websocket.attach),
     Route("GET", "/containers/{id}/export", containers.export),
     Route("POST", "/containers/{id}/wait", containers.wait),
     Route("DELETE", "/containers/{id}", containers.remove),
