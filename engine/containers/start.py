@@ -20,6 +20,7 @@ from engine.containers.container import Container
 from engine.containers.machine import host_devices, with_block_devices
 from engine.containers.model import Attachment, HostConfig, MountPoint, Record
 from engine.containers.parts import Parts
+from engine.containers.propagation import check_propagation, parse_mounts
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound
 from engine.networks.model import (
     DnsOptions,
@@ -329,6 +330,9 @@ def _resolve_mount(parts: Parts, mount: MountPoint) -> Mapping[str, object]:
     match mount.type:
         case "bind":
             require_source(mount)
+            if mount.propagation.endswith(("shared", "slave")):
+                table = parse_mounts(Path("/proc/self/mountinfo").read_text(errors="replace"))
+                check_propagation(os.path.realpath(mount.source), mount.propagation, table)
             return spec.bind_mount(mount, mount.source)
         case "volume":
             source = parts.volumes.source(parts.volumes.get(mount.name))
