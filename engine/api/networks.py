@@ -14,12 +14,14 @@ from engine.api.selection import select_networks, wanted_for_prune
 from engine.api.shown import Document, timestamp
 from engine.api.wire import read_endpoint, read_network
 from engine.networks.model import AddressPool, Endpoint, Network
+from engine.networks.request import unused_pools
 
 
 async def create(request: Request, engine: Engine) -> web.Response:
-    network = await engine.networks.create(read_network(await request.document()))
+    spec = read_network(await request.document())
+    network = await engine.networks.create(spec)
     tell(engine, "create", network)
-    return reply(201, {"Id": network.id, "Warning": ""})
+    return reply(201, {"Id": network.id, "Warning": unused_pools(spec)})
 
 
 async def listing(request: Request, engine: Engine) -> web.Response:

@@ -132,7 +132,9 @@ def port_map(exposed: Sequence[str], bindings: Sequence[PortBinding]) -> Documen
     """{"80/tcp": [{"HostIp", "HostPort"}]}, null for a port that is only exposed."""
     found: dict[str, list[Document]] = {}
     for binding in bindings:
-        entry: Document = {"HostIp": binding.host_ip, "HostPort": str(binding.host_port)}
+        # None where it is open at the container's own address.
+        host_port = str(binding.host_port or "")
+        entry: Document = {"HostIp": binding.host_ip, "HostPort": host_port}
         found.setdefault(f"{binding.container_port}/{binding.protocol}", []).append(entry)
     return {port: found.get(port) for port in {**dict.fromkeys(exposed), **found}}
 

@@ -183,17 +183,10 @@ def _allocate(parts: Parts, record: Record, *, is_own: bool) -> Record:
     if not is_own:
         return replace(record, attachments=attachments, ports=())
     wanted_ports = tuple(port_requests(record))
-    gateway = next(
-        (
-            parts.networks.get(found.network_id)
-            for found in attachments
-            if found.endpoint is not None and found.endpoint.ifname
-        ),
-        None,
-    )
+    endpoints = [found.endpoint for found in attachments if found.endpoint is not None]
     ports: tuple[PortBinding, ...] = ()
-    if wanted_ports and gateway is not None:
-        ports = parts.networks.reserve_ports(record.id, wanted_ports, network=gateway)
+    if wanted_ports and any(endpoint.ifname for endpoint in endpoints):
+        ports = parts.networks.reserve_ports(record.id, wanted_ports, endpoints)
     return replace(record, attachments=attachments, ports=ports)
 
 

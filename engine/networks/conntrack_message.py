@@ -15,7 +15,9 @@ from engine.networks.netlink import Message, Reply, attribute, attributes
 SUBSYSTEM = 1
 GET, DELETE = 1, 2
 TUPLE_ORIGINAL, TUPLE_REPLY, NESTED = 1, 2, 0x8000
-HEADER = struct.pack("!BBH", socket.AF_INET, 0, 0)
+# Of the addresses in a tuple: source, destination.
+ADDRESSES = {socket.AF_INET: (1, 2), socket.AF_INET6: (3, 4)}
+FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +29,19 @@ class Tuple:
     destination_port: int
 
 
-def list_flows() -> Message:
-    return Message(SUBSYSTEM << 8 | GET, 0, HEADER, "list tracked connections")
+def _header(family: int) -> bytes:
+    return struct.pack("!BBH", family, 0, 0)
+
+
+def list_flows(version: int) -> Message:
+    body = _header(FAMILIES[version])
+    return Message(SUBSYSTEM << 8 | GET, 0, body, "list tracked connections")
 
 
 def forget_flow(reply: Reply) -> Message:
     """The request that ends the flow which `reply` of the list is about."""
     original = dict(attributes(reply.body[4:]))[TUPLE_ORIGINAL]
-    body = HEADER + attribute(TUPLE_ORIGINAL | NESTED, original)
+    body = _header(reply.body[0]) + attribute(TUPLE_ORIGINAL | NESTED, original)
     return Message(SUBSYSTEM << 8 | DELETE, 0, body, "forget a tracked connection")
 
 
@@ -43,7 +50,9 @@ def is_stale(reply: Reply, come: Sequence[PublishedPort], gone: Sequence[Publish
     found = dict(attributes(reply.body[4:]))
     if TUPLE_ORIGINAL not in found or TUPLE_REPLY not in found:
         return False
-    asked, answered = _tuple(found[TUPLE_ORIGINAL]), _tuple(found[TUPLE_REPLY])
+    family = reply.body[0]
+    asked = _tuple(family, found[TUPLE_ORIGINAL])
+    answered = _tuple(family, found[TUPLE_REPLY])
     if asked is None or answered is None or asked.protocol != PROTOCOL_NUMBERS["udp"]:
         return False
     translated = (answered.source, answered.destination) != (asked.destination, asked.source)
@@ -54,16 +63,19 @@ def is_stale(reply: Reply, come: Sequence[PublishedPort], gone: Sequence[Publish
     ) or any(asked.destination_port == port.host_port and not translated for port in come)
 
 
-def _tuple(packed: bytes) -> Tuple | None:
+def _tuple(family: int, packed: bytes) -> Tuple | None:
     parts = dict(attributes(packed))
     addresses = dict(attributes(parts.get(1, b"")))
     protocol = dict(attributes(parts.get(2, b"")))
-    if not {1, 2} <= addresses.keys() or not {1, 2, 3} <= protocol.keys():
-        return None  # IPv6, or a protocol without ports
+    if family not in ADDRESSES or not {1, 2, 3} <= protocol.keys():
+        return None  # a protocol without ports
+    source, destination = ADDRESSES[socket.AddressFamily(family)]
+    if not {source, destination} <= addresses.keys():
+        return None
     return Tuple(
         protocol[1][0],
-        socket.inet_ntoa(addresses[1]),
+        socket.inet_ntop(family, addresses[source]),
         int.from_bytes(protocol[2], "big"),
-        socket.inet_ntoa(addresses[2]),
+        socket.inet_ntop(family, addresses[destination]),
         int.from_bytes(protocol[3], "big"),
     )

@@ -7,18 +7,19 @@ were made inside its namespace; nobody enters it here.
 import errno
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.networks import link_message as link
 from engine.networks.firewall_rules import name_service_table
-from engine.networks.model import Endpoint
+from engine.networks.model import Endpoint, version_of
 from engine.networks.netlink import Message
 from engine.networks.netlink_socket import NetlinkError, NetlinkSocket
 from engine.networks.nft_message import create_table, replace_table, transaction
 
 BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+LINK_LOCAL_PREFIX = {4: 16, 6: 64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,34 @@ class Place:
     isolated: bool = False  # from the other containers of the network (enable_icc: false)
 
 
-def gateway_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint | None:
-    """The way out, and the way in for published ports: highest priority, then by name."""
-    leading_out = [endpoint for endpoint in endpoints if endpoint.gateway]
-    ranked = sorted(leading_out, key=lambda each: (-each.gateway_priority, each.network_name))
+@dataclass(frozen=True, slots=True)
+class WaysOut:
+    """The endpoints whose gateways are a container's default routes."""
+
+    ipv4: Endpoint | None = None
+    ipv6: Endpoint | None = None
+
+    def by_version(self) -> tuple[tuple[int, Endpoint | None], ...]:
+        return ((4, self.ipv4), (6, self.ipv6))
+
+
+def ways_out(endpoints: Iterable[Endpoint]) -> WaysOut:
+    endpoints = tuple(endpoints)
+    return WaysOut(gateway_endpoint(endpoints), gateway_endpoint(endpoints, 6))
+
+
+def gateway_endpoint(endpoints: Iterable[Endpoint], version: int = 4) -> Endpoint | None:
+    """The way out, and the way in for published ports: highest priority, then one that leads out
+    in both versions, then by name."""
+    leading_out = [endpoint for endpoint in endpoints if endpoint.way_out(version)]
+    ranked = sorted(
+        leading_out,
+        key=lambda each: (
+            -each.gateway_priority,
+            not (each.gateway and each.ipv6_gateway),
+            each.network_name,
+        ),
+    )
     return ranked[0] if ranked else None
 
 
@@ -67,32 +92,46 @@ def bridges_are_filtered() -> bool:
         return False
 
 
-def configure(
-    inside: NetlinkSocket, endpoints: Sequence[Endpoint], *, way_out: Endpoint | None
-) -> None:
-    """Addresses of `endpoints`, whose links exist, and the default route by `way_out`."""
+def configure(inside: NetlinkSocket, endpoints: Sequence[Endpoint], *, out: WaysOut) -> None:
+    """Addresses of `endpoints`, whose links exist, and the default routes by `out`."""
     for endpoint in endpoints:
         index = _index(inside, endpoint.ifname)
-        messages = [
-            link.without_link_local(endpoint.ifname, index),
-            link.set_up(endpoint.ifname, index),
-            link.add_address(index, endpoint.ipv4_address, endpoint.ipv4_prefix),
+        messages = []
+        if not endpoint.ipv6_address:
+            messages.append(link.without_link_local(endpoint.ifname, index))
+        messages.append(link.set_up(endpoint.ifname, index))
+        messages += [link.add_address(index, *each) for each in _addresses(endpoint)]
+        messages += [
+            link.default_route(index, endpoint.way_out(version))
+            for version, way in out.by_version()
+            if way == endpoint
         ]
-        if endpoint == way_out:
-            messages.append(link.default_route(index, endpoint.gateway))
         inside.request(*messages)
 
 
-def route_by(inside: NetlinkSocket, way_out: Endpoint | None) -> None:
-    """Change the default route, after networks came or went."""
-    if way_out is not None:
-        inside.request(link.default_route(_index(inside, way_out.ifname), way_out.gateway))
-        return
-    try:
-        inside.request(link.drop_default_route(socket.AF_INET))
-    except NetlinkError as error:
-        if error.errno != errno.ESRCH:  # there was none
-            raise
+def _addresses(endpoint: Endpoint) -> Iterator[tuple[str, int]]:
+    if endpoint.ipv4_address:
+        yield endpoint.ipv4_address, endpoint.ipv4_prefix
+    if endpoint.ipv6_address:
+        yield endpoint.ipv6_address, endpoint.ipv6_prefix
+    for address in endpoint.link_local:
+        yield address, LINK_LOCAL_PREFIX[version_of(address)]
+
+
+def route_by(inside: NetlinkSocket, out: WaysOut) -> None:
+    """Change the default routes, after networks came or went."""
+    for version, way in out.by_version():
+        if way is not None:
+            index = _index(inside, way.ifname)
+            inside.request(link.default_route(index, way.way_out(version)))
+            continue
+        try:
+            family = socket.AF_INET if version == 4 else socket.AF_INET6
+            inside.request(link.drop_default_route(family))
+        except NetlinkError as error:
+            # There was none, or (a kernel without IPv6) can be none.
+            if error.errno not in (errno.ESRCH, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
+                raise
 
 
 def repair(host: NetlinkSocket, place: Place, namespace: int) -> bool:

@@ -7,14 +7,19 @@ import errno
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 
 from engine.networks.conntrack_message import forget_flow, is_stale, list_flows
 from engine.networks.firewall_rules import (
+    WILDCARD,
+    WILDCARD6,
     Element,
+    Family,
     Map,
     PublishedPort,
+    Set,
     Table,
+    TableName,
+    open_ports,
     port_maps,
     table_name,
 )
@@ -48,7 +53,7 @@ NFNLGRP_NFTABLES = 7
 
 
 class RemovalWatch:
-    """Tells when a table of this name is removed, by whomever. For the event loop."""
+    """Tells when a table of ours is removed, by whomever. For the event loop."""
 
     def __init__(self, tag: str) -> None:
         self._name = table_name(tag)
@@ -73,7 +78,7 @@ class RemovalWatch:
                     raise
                 gone = True  # something was missed: have a look
                 continue
-            gone = gone or self._name in removed_tables(datagram)
+            gone = gone or any(each.name == self._name for each in removed_tables(datagram))
 
     def close(self) -> None:
         self._socket.close()
@@ -84,32 +89,44 @@ class Firewall:
 
     def __init__(self, tag: str) -> None:
         self.name = table_name(tag)
-        self.loaded: Table | None = None
+        self.loaded: dict[Family, Table] = {}
         self._socket = NetlinkSocket.open(NETFILTER)
-        self._elements: dict[str, dict[Element, Element]] = {}
+        self._elements: dict[tuple[Family, str], dict[Element, Element]] = {}
 
     def close(self) -> None:
         self._socket.close()
 
-    def load(self, table: Table) -> None:
-        """Replaces the whole table in one transaction."""
-        self._socket.batch(transaction(replace_table(table)))
-        self.loaded = table
-        self._elements = {each.name: dict(each.elements) for each in table.maps}
+    def load(self, tables: Sequence[Table]) -> None:
+        """Replaces the whole of each table, all in one transaction."""
+        messages = [part for table in tables for part in replace_table(table)]
+        self._socket.batch(transaction(messages))
+        for table in tables:
+            family = table.name.family
+            self.loaded[family] = table
+            for each in table.maps:
+                self._elements[family, each.name] = dict(each.elements)
+            opened = _opened(table)
+            self._elements[family, opened.name] = dict.fromkeys(opened.elements, ())
 
-    def update_sets(self, table: Table) -> None:
-        """Bridges came or went: makes the sets what `table` says, by what differs."""
-        if self.loaded is None:
-            self.load(table)
-            return
+    def update_sets(self, tables: Sequence[Table]) -> None:
+        """Bridges came or went: makes the sets what `tables` say, by what differs. What is
+        published stays. A table whose networks are all gone stays too, and holds nothing."""
         messages = []
-        for old, new in zip(self.loaded.sets, table.sets, strict=True):
-            gone, come = old.elements - new.elements, new.elements - old.elements
-            messages += delete_elements(self.name, new.name, new.key, gone)
-            messages += add_elements(self.name, new.name, new.key, come)
+        for table in tables:
+            known = self.loaded.get(table.name.family)
+            if known is None:
+                self.load([table])
+                continue
+            for old, new in zip(known.sets, table.sets, strict=True):
+                if new.name == _opened(table).name:
+                    continue
+                gone, come = old.elements - new.elements, new.elements - old.elements
+                messages += delete_elements(table.name, new.name, new.key, gone)
+                messages += add_elements(table.name, new.name, new.key, come)
         if messages:
             self._socket.batch(transaction(messages))
-        self.loaded = table
+        for table in tables:
+            self.loaded[table.name.family] = table
 
     def publish(
         self, ports: Sequence[PublishedPort] = (), *, gone: Sequence[PublishedPort] = ()
@@ -117,17 +134,24 @@ class Firewall:
         """In one transaction `gone` go and `ports` come; a port that was another's is switched."""
         messages = []
         after = {name: dict(known) for name, known in self._elements.items()}
-        for old, new in zip(port_maps(gone), port_maps(ports), strict=True):
-            known = after.setdefault(new.name, {})  # no table yet: nothing is published
-            # Only where it still leads there: another container may have taken the port over.
-            drop = {key for key, value in old.elements.items() if known.get(key) == value}
-            come = {key: value for key, value in new.elements.items() if known.get(key) != value}
-            drop |= come.keys() & known.keys()
-            messages += delete_elements(self.name, new.name, new.key, drop)
-            messages += add_map_elements(self.name, new, come)
-            for key in drop:
-                del known[key]
-            known |= come
+        for family in Family:
+            lost = _changing(family, gone)
+            for old, new in zip(lost, _changing(family, ports), strict=True):
+                name = TableName(family, self.name)
+                # No table yet: nothing is published.
+                known = after.setdefault((family, new.name), {})
+                # Only where it still leads there: another container may have taken the port over.
+                drop = {key for key, value in old.elements.items() if known.get(key) == value}
+                come = {k: value for k, value in new.elements.items() if known.get(k) != value}
+                drop |= come.keys() & known.keys()
+                messages += delete_elements(name, new.name, new.key, drop)
+                if new.value:
+                    messages += add_map_elements(name, new, come)
+                else:
+                    messages += add_elements(name, new.name, new.key, come)
+                for key in drop:
+                    del known[key]
+                known |= come
         if messages:
             self._socket.batch(transaction(messages))
         self._elements = after
@@ -135,54 +159,89 @@ class Firewall:
 
     def _forget_flows(self, ports: Sequence[PublishedPort], gone: Sequence[PublishedPort]) -> None:
         come, went = ([p for p in each if p.protocol == "udp"] for each in (ports, gone))
-        if not come and not went:
-            return
-        for reply in self._socket.dump(list_flows()):
-            if is_stale(reply, come, went):
-                try:
-                    self._socket.request(forget_flow(reply))
-                except NetlinkError as error:
-                    if error.errno != errno.ENOENT:  # it ended by itself
-                        raise
+        for version in sorted({port.version for port in (*come, *went)}):
+            for reply in self._socket.dump(list_flows(version)):
+                if is_stale(reply, come, went):
+                    try:
+                        self._socket.request(forget_flow(reply))
+                    except NetlinkError as error:
+                        if error.errno != errno.ENOENT:  # it ended by itself
+                            raise
 
     def published(self) -> tuple[PublishedPort, ...]:
-        """What the table in the kernel leads where; empty where there is no table."""
-        try:
-            return tuple(chain.from_iterable(self._read(each) for each in port_maps(())))
-        except NetlinkError as error:
-            if error.errno == errno.ENOENT:
-                return ()
-            raise
+        """What the tables in the kernel lead where; empty where there are none."""
+        here = self._own_tables()
+        return tuple(
+            port
+            for table in here
+            for each in _changing(table.family, ())
+            for port in self._read(table, each)
+        )
 
-    def _read(self, each: Map) -> Iterator[PublishedPort]:
-        for reply in self._socket.dump(list_elements(self.name, each.name)):
-            for key, (address, port) in listed_elements(reply, each.key, each.value):
-                host_ip = str(key[0]) if len(key) == 3 else "0.0.0.0"
+    def _read(self, table: TableName, each: Map) -> Iterator[PublishedPort]:
+        anywhere = WILDCARD if table.family is Family.IPV4 else WILDCARD6
+        for reply in self._socket.dump(list_elements(table, each.name)):
+            for key, value in listed_elements(reply, each.key, each.value):
+                if not value:
+                    own, protocol, port = key
+                    yield PublishedPort(str(protocol), anywhere, 0, str(own), int(port))
+                    continue
+                host_ip = str(key[0]) if len(key) == 3 else anywhere
                 protocol, host_port = key[-2:]
+                address, port = value
                 yield PublishedPort(str(protocol), host_ip, int(host_port), str(address), int(port))
 
     def put_back(self) -> bool:
-        """Whether the table had been taken away by another program (`nft flush ruleset`)."""
-        if self.loaded is None or self.present():
-            return False
-        maps = tuple(replace(each, elements=self._elements[each.name]) for each in self.loaded.maps)
-        self.load(replace(self.loaded, maps=maps))
-        return True
+        """Whether a table had been taken away by another program (`nft flush ruleset`)."""
+        here = self._own_tables()
+        missing = [table for table in self.loaded.values() if table.name not in here]
+        if missing:
+            self.load([self._with_elements(table) for table in missing])
+        return bool(missing)
+
+    def _with_elements(self, table: Table) -> Table:
+        """With what is published now."""
+        family, opened = table.name.family, _opened(table)
+        now = frozenset(self._elements[family, opened.name])
+        sets = tuple(replace(e, elements=now) if e is opened else e for e in table.sets)
+        maps = tuple(replace(e, elements=self._elements[family, e.name]) for e in table.maps)
+        return replace(table, sets=sets, maps=maps)
 
     def remove(self) -> None:
-        self._socket.batch(transaction(delete_table(self.name)))
-        self.loaded = None
+        messages = [part for table in self._own_tables() for part in delete_table(table)]
+        if messages:
+            self._socket.batch(transaction(messages))
+        self.loaded = {}
         self._elements = {}
 
     def others(self) -> tuple[str, ...]:
         """Tables of other daemons of this engine on this host."""
-        names = (listed_table(reply) for reply in self._socket.dump(list_tables()))
+        names = (table.name for table in self._tables())
         return tuple(n for n in names if n.startswith("pycompose-") and n != self.name)
 
     def present(self) -> bool:
-        return any(listed_table(reply) == self.name for reply in self._socket.dump(list_tables()))
+        return bool(self._own_tables())
+
+    def _own_tables(self) -> list[TableName]:
+        return [table for table in self._tables() if table.name == self.name]
+
+    def _tables(self) -> list[TableName]:
+        found = (listed_table(reply) for reply in self._socket.dump(list_tables()))
+        return [table for table in found if table is not None]
 
     def foreign_drops(self) -> tuple[str, ...]:
         """Chains of others whose policy drops what is forwarded: no rule of ours overrides it."""
         found = (drops_forwarded(reply) for reply in self._socket.dump(list_chains()))
         return tuple(name for name in found if name)
+
+
+def _opened(table: Table) -> Set:
+    wanted = open_ports(table.name.family, ()).name
+    return next(each for each in table.sets if each.name == wanted)
+
+
+def _changing(family: Family, ports: Sequence[PublishedPort]) -> tuple[Map, ...]:
+    """All that holds published ports; the set of open ones as a map to nothing."""
+    opened = open_ports(family, ports)
+    as_map = Map(opened.name, opened.key, (), dict.fromkeys(opened.elements, ()))
+    return (*port_maps(family, ports), as_map)

@@ -1,4 +1,4 @@
-"""Pure: networks and published ports -> one nftables table, as a value and as text.
+"""Pure: networks and published ports -> an nftables table per IP version, as value and as text.
 
 All that changes from day to day (bridges, ports) are elements of sets and maps; the rules stay
 as they are, so publishing a port is one element whatever their number. `text` is nft's own syntax.
@@ -7,12 +7,34 @@ as they are, so publishing a port is one element whatever their number. `text` i
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 
 from engine.networks.model import (
     OPTION_ICC,
     OPTION_MASQUERADE,
+    GatewayMode,
     Network,
+    version_of,
 )
+
+
+class Family(Enum):
+    """nft's name, its number, and the IP version."""
+
+    IPV4 = ("ip", 2, 4)
+    IPV6 = ("ip6", 10, 6)
+
+    @property
+    def label(self) -> str:
+        return self.value[0]
+
+    @property
+    def number(self) -> int:
+        return self.value[1]
+
+    @property
+    def version(self) -> int:
+        return self.value[2]
 
 
 class Type(Enum):
@@ -21,6 +43,8 @@ class Type(Enum):
 
     ADDRESS = ("ipv4_addr", 7, 4, False)
     SUBNET = ("ipv4_addr", 7, 4, True)  # "172.18.0.0/16": all addresses in it
+    ADDRESS6 = ("ipv6_addr", 8, 16, False)
+    SUBNET6 = ("ipv6_addr", 8, 16, True)
     PROTOCOL = ("inet_proto", 12, 1, False)
     SERVICE = ("inet_service", 13, 2, False)
     INTERFACE = ("ifname", 41, 16, False)
@@ -74,6 +98,15 @@ class SourceIn:
     """`ip saddr @set`, a set of subnets."""
 
     set_name: str
+    family: Family = Family.IPV4
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationIn:
+    """`ip daddr . protocol . destination port` is an element."""
+
+    set_name: str
+    family: Family = Family.IPV4
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +120,7 @@ class InterfacesIn:
 class AddressIn:
     side: str  # "saddr", "daddr"
     network: str
-    prefix: int
+    prefix: int  # all of the address in IPv6
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +131,18 @@ class DestinationIsLocal: ...
 class DestinationPort:
     protocol: str
     port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolIs:
+    name: str  # a key of PROTOCOL_NUMBERS
+
+
+class Neighbour(Enum):
+    """How IPv6 finds the hardware address of a neighbour: without it nothing else goes."""
+
+    SOLICIT = 135
+    ADVERT = 136
 
 
 class State(Enum):
@@ -120,6 +165,7 @@ class WasRedirected:
 class DnatFrom:
     map_name: str
     by_address: bool  # the key starts with the destination address
+    family: Family = Family.IPV4
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +188,12 @@ Statement = (
     | InterfaceIn
     | InterfacesIn
     | SourceIn
+    | DestinationIn
     | AddressIn
     | DestinationIsLocal
     | DestinationPort
+    | ProtocolIs
+    | Neighbour
     | StateIn
     | WasRedirected
     | DnatFrom
@@ -173,10 +222,16 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """A table of family `ip`."""
+class TableName:
+    """A table is known by both."""
 
+    family: Family
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    name: TableName
     sets: tuple[Set, ...] = ()
     maps: tuple[Map, ...] = ()
     chains: tuple[Chain, ...] = ()
@@ -185,47 +240,85 @@ class Table:
 @dataclass(frozen=True, slots=True)
 class PublishedPort:
     protocol: str
-    host_ip: str  # "0.0.0.0" = all of the host's addresses
-    host_port: int
+    host_ip: str  # "0.0.0.0", "::" = all of the host's addresses of that version
+    host_port: int  # 0: open at `address` itself
     address: str
     port: int
+
+    @property
+    def version(self) -> int:
+        return version_of(self.address)
 
 
 RAW, DSTNAT, FILTER, SRCNAT = -300, -100, 0, 100  # priorities, as nft names them
 IIF, OIF = "iifname", "oifname"
-PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}
-WILDCARD = "0.0.0.0"
+PROTOCOL_NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "ipv6-icmp": 58, "sctp": 132}
+WILDCARD, WILDCARD6 = "0.0.0.0", "::"
 
 
 def table_name(tag: str) -> str:
     return f"pycompose-{tag}"
 
 
-def make_table(
+def make_tables(
     tag: str,
     networks: Iterable[Network],
     ports: Iterable[PublishedPort] = (),
-    guarded: Iterable[str] = (),
+    guarded: Mapping[int, Iterable[str]] = MappingProxyType({}),
+) -> tuple[Table, ...]:
+    """One of IPv4; one of IPv6 where a network has it. `guarded`: per version the interfaces
+    between which nothing was forwarded before this engine turned forwarding on; that stays so."""
+    networks, ports = list(networks), list(ports)
+    dual = any(network.bridge and network.pool(6) for network in networks)
+    return tuple(
+        _make_table(TableName(family, table_name(tag)), networks, ports, guarded)
+        for family in ((Family.IPV4, Family.IPV6) if dual else (Family.IPV4,))
+    )
+
+
+def _make_table(
+    name: TableName,
+    networks: Iterable[Network],
+    ports: Iterable[PublishedPort],
+    guarded: Mapping[int, Iterable[str]],
 ) -> Table:
-    """`guarded`: interfaces between which nothing was forwarded before this engine turned
-    forwarding on; that stays so."""
-    bridged = [network for network in networks if network.bridge]
+    version = name.family.version
+    pools = {n.id: pool for n in networks if n.bridge and (pool := n.pool(version))}
+    bridged = [network for network in networks if network.id in pools]
+    ports = [port for port in ports if port.version == version]
+    modes = {n.id: n.gateway_mode(version) for n in bridged}
+    subnet = Type.SUBNET if version == 4 else Type.SUBNET6
+
+    def in_mode(mode: GatewayMode) -> frozenset[Element]:
+        return _names(n for n in bridged if not n.internal and modes[n.id] is mode)
+
     return Table(
-        table_name(tag),
+        name,
         sets=(
             Set("bridges", (Type.INTERFACE,), _names(bridged)),
-            Set("subnets", (Type.SUBNET,), frozenset((n.pools[0].subnet,) for n in bridged)),
+            Set("subnets", (subnet,), frozenset((pool.subnet,) for pool in pools.values())),
             Set("internal", (Type.INTERFACE,), _names(n for n in bridged if n.internal)),
-            Set("masqueraded", (Type.INTERFACE,), _names(n for n in bridged if masqueraded(n))),
+            Set(
+                "masqueraded",
+                (Type.INTERFACE,),
+                _names(n for n in bridged if masqueraded(n, version)),
+            ),
             Set(
                 "within",
                 (Type.INTERFACE, Type.INTERFACE),
                 frozenset((n.bridge, n.bridge) for n in bridged if talks_within(n)),
             ),
-            Set("guarded", (Type.INTERFACE,), frozenset((name,) for name in guarded)),
+            Set("routed", (Type.INTERFACE,), in_mode(GatewayMode.ROUTED)),
+            Set("unprotected", (Type.INTERFACE,), in_mode(GatewayMode.UNPROTECTED)),
+            Set(
+                "guarded",
+                (Type.INTERFACE,),
+                frozenset((each,) for each in guarded.get(version, ())),
+            ),
+            open_ports(name.family, ports),
         ),
-        maps=port_maps(ports),
-        chains=CHAINS,
+        maps=port_maps(name.family, ports),
+        chains=CHAINS[name.family],
     )
 
 
@@ -233,61 +326,90 @@ def _names(networks: Iterable[Network]) -> frozenset[Element]:
     return frozenset((network.bridge,) for network in networks)
 
 
-def masqueraded(network: Network) -> bool:
-    return not network.internal and network.options.get(OPTION_MASQUERADE, "true") != "false"
+def masqueraded(network: Network, version: int) -> bool:
+    wanted = network.options.get(OPTION_MASQUERADE, "true") != "false"
+    translated = network.gateway_mode(version) in (GatewayMode.NAT, GatewayMode.UNPROTECTED)
+    return wanted and translated and not network.internal
 
 
 def talks_within(network: Network) -> bool:
     return network.options.get(OPTION_ICC, "true") != "false"
 
 
-def port_maps(ports: Iterable[PublishedPort]) -> tuple[Map, Map]:
+def _address_type(family: Family) -> Type:
+    return Type.ADDRESS if family is Family.IPV4 else Type.ADDRESS6
+
+
+def open_ports(family: Family, ports: Iterable[PublishedPort]) -> Set:
+    """What is reached at the containers' own addresses."""
+    key = (_address_type(family), Type.PROTOCOL, Type.SERVICE)
+    elements = (
+        (port.address, port.protocol, port.port)
+        for port in ports
+        if not port.host_port and port.version == family.version
+    )
+    return Set("opened", key, frozenset(elements))
+
+
+def port_maps(family: Family, ports: Iterable[PublishedPort]) -> tuple[Map, Map]:
     everywhere: dict[Element, Element] = {}
     somewhere: dict[Element, Element] = {}
     for port in ports:
-        if port.host_ip == WILDCARD:
+        if not port.host_port or port.version != family.version:
+            continue
+        if port.host_ip in (WILDCARD, WILDCARD6):
             everywhere[port.protocol, port.host_port] = (port.address, port.port)
         else:
             key = (port.host_ip, port.protocol, port.host_port)
             somewhere[key] = (port.address, port.port)
-    target = (Type.ADDRESS, Type.SERVICE)
+    address = _address_type(family)
+    target = (address, Type.SERVICE)
     return (
-        Map("published_at", (Type.ADDRESS, Type.PROTOCOL, Type.SERVICE), target, somewhere),
+        Map("published_at", (address, Type.PROTOCOL, Type.SERVICE), target, somewhere),
         Map("published", (Type.PROTOCOL, Type.SERVICE), target, everywhere),
     )
 
 
-# A binding to one address wins over one to all of them.
-_TO_PUBLISHED: tuple[Rule, ...] = (
-    (DestinationIsLocal(), DnatFrom("published_at", by_address=True)),
-    (DestinationIsLocal(), DnatFrom("published", by_address=False)),
-)
+def _to_published(family: Family) -> tuple[Rule, ...]:
+    """A binding to one address wins over one to all of them."""
+    return (
+        (DestinationIsLocal(), DnatFrom("published_at", by_address=True, family=family)),
+        (DestinationIsLocal(), DnatFrom("published", by_address=False, family=family)),
+    )
+
 
 _FROM_ELSEWHERE = InterfaceIs(IIF, "lo", negated=True)
 
-CHAINS = (
-    # route_localnet lets the bridges carry 127/8, which nobody but this host may use
-    # (CVE-2020-8558). Before connection tracking: answers to redirected packets don't match.
-    Chain(
-        "loopback_guard",
-        "filter",
-        Hook.PREROUTING,
-        RAW,
-        (
-            (_FROM_ELSEWHERE, AddressIn("daddr", "127.0.0.0", 8), Verdict.DROP),
-            (_FROM_ELSEWHERE, AddressIn("saddr", "127.0.0.0", 8), Verdict.DROP),
-        ),
+# route_localnet lets the bridges carry 127/8, which nobody but this host may use
+# (CVE-2020-8558). Before connection tracking: answers to redirected packets don't match.
+# IPv6 has no such setting: the kernel itself drops ::1 that comes by a link.
+_LOOPBACK_GUARD = Chain(
+    "loopback_guard",
+    "filter",
+    Hook.PREROUTING,
+    RAW,
+    (
+        (_FROM_ELSEWHERE, AddressIn("daddr", "127.0.0.0", 8), Verdict.DROP),
+        (_FROM_ELSEWHERE, AddressIn("saddr", "127.0.0.0", 8), Verdict.DROP),
     ),
-    Chain("prerouting", "nat", Hook.PREROUTING, DSTNAT, _TO_PUBLISHED),
-    Chain("output", "nat", Hook.OUTPUT, DSTNAT, _TO_PUBLISHED),
-    Chain(
+)
+
+# This host at 127.0.0.1, to a published port.
+_FROM_LOOPBACK: Rule = (
+    AddressIn("saddr", "127.0.0.0", 8),
+    InterfaceIn(OIF, "bridges"),
+    Masquerade(),
+)
+
+
+def _postrouting(family: Family) -> Chain:
+    return Chain(
         "postrouting",
         "nat",
         Hook.POSTROUTING,
         SRCNAT,
         (
-            # This host at 127.0.0.1, to a published port.
-            (AddressIn("saddr", "127.0.0.0", 8), InterfaceIn(OIF, "bridges"), Masquerade()),
+            *((_FROM_LOOPBACK,) if family is Family.IPV4 else ()),
             (
                 InterfaceIn(IIF, "masqueraded"),
                 InterfaceIn(OIF, "bridges", negated=True),
@@ -297,14 +419,18 @@ CHAINS = (
             # come back this way instead of directly. By address, for where br_netfilter is at
             # work the interface it came by is not known here.
             (
-                SourceIn("subnets"),
+                SourceIn("subnets", family),
                 InterfaceIn(OIF, "bridges"),
                 WasRedirected(),
                 Masquerade(),
             ),
         ),
-    ),
-    Chain(
+    )
+
+
+def _forward(family: Family) -> Chain:
+    icmp = "icmp" if family is Family.IPV4 else "ipv6-icmp"
+    return Chain(
         "forward",
         "filter",
         Hook.FORWARD,
@@ -319,16 +445,31 @@ CHAINS = (
                 Verdict.ACCEPT,
             ),
             (InterfaceIn(OIF, "bridges"), WasRedirected(), Verdict.ACCEPT),
+            # Routed networks are reached under their own addresses, like any other host that
+            # answers to a ping and has some ports open.
+            (InterfaceIn(OIF, "routed"), ProtocolIs(icmp), Verdict.ACCEPT),
+            (InterfaceIn(OIF, "routed"), DestinationIn("opened", family), Verdict.ACCEPT),
+            (
+                InterfaceIn(IIF, "bridges", negated=True),
+                InterfaceIn(OIF, "unprotected"),
+                Verdict.ACCEPT,
+            ),
             # Other networks, and neighbours that route to a container's own address.
             (InterfaceIn(OIF, "bridges"), Verdict.DROP),
             # What connection tracking doesn't know leaves with a container's private address.
             (InterfaceIn(IIF, "bridges"), StateIn((State.INVALID,)), Verdict.DROP),
             (InterfaceIn(IIF, "guarded"), InterfaceIn(OIF, "guarded"), Verdict.DROP),
         ),
-    ),
-    # An internal network has no way to the host either, whatever routes a container makes; the
-    # host may still call its containers.
-    Chain(
+    )
+
+
+def _input(family: Family) -> Chain:
+    """An internal network has no way to the host either, whatever routes a container makes; the
+    host may still call its containers."""
+    neighbours: tuple[Rule, ...] = tuple(
+        (InterfaceIn(IIF, "internal"), kind, Verdict.ACCEPT) for kind in Neighbour
+    )
+    return Chain(
         "input",
         "filter",
         Hook.INPUT,
@@ -339,10 +480,24 @@ CHAINS = (
                 StateIn((State.ESTABLISHED, State.RELATED)),
                 Verdict.ACCEPT,
             ),
+            *(neighbours if family is Family.IPV6 else ()),
             (InterfaceIn(IIF, "internal"), Verdict.DROP),
         ),
-    ),
-)
+    )
+
+
+def _chains(family: Family) -> tuple[Chain, ...]:
+    return (
+        *((_LOOPBACK_GUARD,) if family is Family.IPV4 else ()),
+        Chain("prerouting", "nat", Hook.PREROUTING, DSTNAT, _to_published(family)),
+        Chain("output", "nat", Hook.OUTPUT, DSTNAT, _to_published(family)),
+        _postrouting(family),
+        _forward(family),
+        _input(family),
+    )
+
+
+CHAINS: Mapping[Family, tuple[Chain, ...]] = {family: _chains(family) for family in Family}
 
 
 def name_service_table(udp_port: int, tcp_port: int) -> Table:
@@ -354,12 +509,12 @@ def name_service_table(udp_port: int, tcp_port: int) -> Table:
         (server, DestinationPort("tcp", 53), DnatTo("127.0.0.11", tcp_port)),
     )
     chain = Chain("output", "nat", Hook.OUTPUT, DSTNAT, rules)
-    return Table("pycompose-dns", chains=(chain,))
+    return Table(TableName(Family.IPV4, "pycompose-dns"), chains=(chain,))
 
 
 def text(table: Table) -> str:
     """`table` in nft's syntax."""
-    lines = [f"table ip {table.name} {{"]
+    lines = [f"table {table.name.family.label} {table.name.name} {{"]
     for each in table.sets:
         lines += [f"\tset {each.name} {{", f"\t\ttype {_types(each.key)}"]
         lines += ["\t\tflags interval"] if each.is_interval else []
@@ -398,8 +553,14 @@ def statement_text(statement: Statement) -> str:
             return f'{direction} {"!= " if negated else ""}"{name}"'
         case InterfaceIn(direction, set_name, negated):
             return f"{direction} {'!= ' if negated else ''}@{set_name}"
-        case SourceIn(set_name):
-            return f"ip saddr @{set_name}"
+        case SourceIn(set_name, family):
+            return f"{family.label} saddr @{set_name}"
+        case DestinationIn(set_name, family):
+            return f"{family.label} daddr . meta l4proto . th dport @{set_name}"
+        case ProtocolIs(name):
+            return f"meta l4proto {name}"
+        case Neighbour():
+            return f"icmpv6 type nd-neighbor-{statement.name.lower()}"
         case InterfacesIn(set_name):
             return f"iifname . oifname @{set_name}"
         case AddressIn(side, network, 32):
@@ -414,9 +575,9 @@ def statement_text(statement: Statement) -> str:
             return f"ct state {','.join(state.name.lower() for state in states)}"
         case WasRedirected():
             return "ct status dnat"
-        case DnatFrom(map_name, by_address):
-            address = "ip daddr . " if by_address else ""
-            return f"dnat ip to {address}meta l4proto . th dport map @{map_name}"
+        case DnatFrom(map_name, by_address, family):
+            address = f"{family.label} daddr . " if by_address else ""
+            return f"dnat {family.label} to {address}meta l4proto . th dport map @{map_name}"
         case DnatTo(address, port):
             return f"dnat to {address}:{port}"
         case Masquerade():

@@ -5,7 +5,7 @@ Blocking, decides little: all of it runs in the one thread of `Networks`, in ord
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Protocol
 
@@ -13,18 +13,19 @@ from engine.errors import Failure
 from engine.networks import links
 from engine.networks.endpoint import (
     Place,
+    WaysOut,
     attach,
     configure,
     detach,
-    gateway_endpoint,
     is_configured,
     redirect_names,
     repair,
     route_by,
+    ways_out,
 )
 from engine.networks.firewall import Firewall
-from engine.networks.firewall_rules import PublishedPort, make_table, table_name
-from engine.networks.ipam import choose_subnet, complete_pool, refuse_overlap
+from engine.networks.firewall_rules import PublishedPort, make_tables, table_name
+from engine.networks.ipam import Subnet, choose_subnet, complete_pool, mac_of, refuse_overlap
 from engine.networks.model import (
     OPTION_BRIDGE_NAME,
     OPTION_MTU,
@@ -52,22 +53,45 @@ class ContainerSockets(Protocol):
 
 
 def bridge_of(network: Network, tag: str) -> links.Bridge:
-    pool = network.pools[0]
+    prefixes = {version: ip_network(p.subnet).prefixlen for version, p in by_version(network)}
     return links.Bridge(
         name=network.bridge,
-        address=pool.gateway,
-        prefix=IPv4Network(pool.subnet).prefixlen,
+        mac_address=mac_of(network.pools[0].gateway),
+        addresses=tuple(
+            (address, prefix)
+            for version, prefix in prefixes.items()
+            if (address := network.host_address(version))
+        ),
+        ipv6=6 in prefixes,
         mtu=int(network.options.get(OPTION_MTU, "0")),
         alias=table_name(tag),
         generated=network.predefined or OPTION_BRIDGE_NAME not in network.options,
     )
 
 
+def by_version(network: Network) -> tuple[tuple[int, AddressPool], ...]:
+    return tuple((v, pool) for v in (4, 6) if (pool := network.pool(v)) is not None)
+
+
+def free_pool(version: int, asked: AddressPool, own: Sequence[Subnet], tag: str) -> AddressPool:
+    """What `asked` says, or a subnet that is neither ours nor on this host's routes."""
+    routes = links.host_routes(version)
+    if asked.subnet:
+        pool = complete_pool(asked)
+        direct = [route.network for route in routes if route.direct]
+        refuse_overlap(pool.subnet, [*own, *direct])
+        return pool
+    taken = [*own, *(route.network for route in routes)]
+    return complete_pool(AddressPool(choose_subnet(taken, version=version, tag=tag)))
+
+
 class HostNetwork:
     def __init__(self, tag: str, forwarding_record: Path) -> None:
         self._tag = tag
         self._forwarding_record = forwarding_record  # there while we have forwarding turned on
-        self._guarded = self._read_guarded()
+        self._guarded: dict[int, tuple[str, ...]] = {}  # by IP version
+        self._listening: tuple[str, ...] = ()  # to routers, though this host forwards
+        self._read_forwarding()
         self._route = NetlinkSocket.open(ROUTE)
         self._firewall = Firewall(tag)
         self._fading: set[str] = set()  # links that should go with their namespaces
@@ -104,22 +128,16 @@ class HostNetwork:
 
     def create(
         self,
-        request: AddressPool,
-        own: Sequence[IPv4Network],
-        make: Callable[[AddressPool], Network],
+        asked: Sequence[tuple[int, AddressPool]],
+        own: Sequence[Subnet],
+        make: Callable[[tuple[AddressPool, ...]], Network],
     ) -> tuple[Network, int]:
-        """The network that `make` made (and stored) for the subnet that `request` asks for or
-        that is free; a crash after that leaves a network whose bridge comes with the next start."""
+        """The network that `make` made (and stored) for the subnets that `asked` asks for or
+        that are free; a crash after that leaves a network whose bridge comes with the next
+        start."""
         with links.namespace_lock():
-            routes = links.host_routes()
-            if request.subnet:
-                pool = complete_pool(request)
-                direct = [route.network for route in routes if route.direct]
-                refuse_overlap(pool.subnet, [*own, *direct])
-            else:
-                taken = [*own, *(route.network for route in routes)]
-                pool = complete_pool(AddressPool(choose_subnet(taken)))
-            network = make(pool)
+            pools = tuple(free_pool(version, each, own, self._tag) for version, each in asked)
+            network = make(pools)
             return network, links.create_bridge(self._route, bridge_of(network, self._tag))
 
     def delete(self, bridges: Sequence[str]) -> None:
@@ -139,16 +157,17 @@ class HostNetwork:
 
     def wall(self, networks: Sequence[Network]) -> None:
         """The firewall's sets hold the bridges of `networks`, and no others."""
-        if self._firewall.loaded is None:
+        if not self._firewall.loaded:
             self._load_firewall(networks, ())
             return
-        self._firewall.update_sets(make_table(self._tag, networks, guarded=self._guarded))
+        self._switch_forwarding_on(networks)
+        self._firewall.update_sets(make_tables(self._tag, networks, guarded=self._guarded))
 
     def _load_firewall(
         self, networks: Sequence[Network], published: Sequence[PublishedPort]
     ) -> None:
         self._switch_forwarding_on(networks)
-        self._firewall.load(make_table(self._tag, networks, published, self._guarded))
+        self._firewall.load(make_tables(self._tag, networks, published, self._guarded))
         for chain in self._firewall.foreign_drops():
             log.warning(
                 "the firewall chain %s of another program drops what is forwarded: containers may"
@@ -162,7 +181,7 @@ class HostNetwork:
 
     def keep_published(self, owned: set[PublishedPort]) -> None:
         """Those that nobody owns go."""
-        if self._firewall.loaded is not None:
+        if self._firewall.loaded:
             left = [port for port in self._firewall.published() if port not in owned]
             self._firewall.publish(gone=left)
 
@@ -175,7 +194,7 @@ class HostNetwork:
         self,
         places: Sequence[Place],
         sockets: ContainerSockets,
-        way_out: Endpoint | None,
+        out: WaysOut,
         published: Sequence[PublishedPort],
         *,
         named: bool = True,
@@ -183,7 +202,7 @@ class HostNetwork:
         """`named`: the way to the name service is made too; False where it is there already."""
         for place in places:
             attach(self._route, place, sockets.namespace)
-        configure(sockets.route, [place.endpoint for place in places], way_out=way_out)
+        configure(sockets.route, [place.endpoint for place in places], out=out)
         if named and sockets.dns_ports:
             redirect_names(sockets.netfilter, *sockets.dns_ports)
         self._firewall.publish(published)
@@ -192,7 +211,7 @@ class HostNetwork:
         self,
         places: Sequence[Place],
         sockets: ContainerSockets,
-        way_out: Endpoint | None,
+        out: WaysOut,
         published: Sequence[PublishedPort],
     ) -> None:
         """What is there stays as it is."""
@@ -203,7 +222,7 @@ class HostNetwork:
             or not is_configured(sockets.route, place.endpoint.ifname)
         ]
         if made:
-            configure(sockets.route, made, way_out=way_out)
+            configure(sockets.route, made, out=out)
         if sockets.dns_ports:
             redirect_names(sockets.netfilter, *sockets.dns_ports, anew=True)
         self._firewall.publish(published)
@@ -218,7 +237,7 @@ class HostNetwork:
     ) -> None:
         if gone.host_ifname:
             detach(self._route, gone.host_ifname)
-            route_by(sockets.route, gateway_endpoint(after.values()))
+            route_by(sockets.route, ways_out(after.values()))
         self._firewall.publish(published, gone=lost)
 
     # Forwarding
@@ -226,23 +245,35 @@ class HostNetwork:
     def _switch_forwarding_on(self, networks: Sequence[Network]) -> None:
         """This host becomes a router for its containers only: between the interfaces that it has
         now, nothing is forwarded, as before."""
-        if links.forwarding():
-            return
-        ours = {network.bridge for network in networks}
-        guarded = sorted(set(links.interfaces()) - ours - {"lo"})
-        write_record(self._forwarding_record, guarded)
-        self._guarded = tuple(guarded)
-        links.set_forwarding(on=True)
+        for version in (4, 6):
+            wanted = version == 4 or any(network.pool(6) for network in networks)
+            if not wanted or links.forwarding(version):
+                continue
+            ours = {network.bridge for network in networks}
+            others = sorted(set(links.interfaces()) - ours - {"lo"})
+            self._guarded = {**self._guarded, version: tuple(others)}
+            if version == 6:
+                self._listening = links.listening_to_routers()
+            record = {str(v): list(names) for v, names in self._guarded.items()}
+            write_record(self._forwarding_record, {**record, "listening": list(self._listening)})
+            for name in self._listening if version == 6 else ():
+                links.listen_to_routers(name, though_forwarding=True)
+            links.set_forwarding(version, on=True)
 
-    def _read_guarded(self) -> tuple[str, ...]:
+    def _read_forwarding(self) -> None:
         try:
             document = read_record(self._forwarding_record)
         except FileNotFoundError:
-            return ()
+            return
         except ValueError as error:
             log.error("%s can't be read: %s", self._forwarding_record, error)
-            return ()
-        return tuple(str(each) for each in document) if isinstance(document, list) else ()
+            return
+        if isinstance(document, list):  # of a version without IPv6
+            document = {"4": document}
+        if isinstance(document, dict):
+            names = {key: tuple(map(str, value)) for key, value in document.items()}
+            self._listening = names.pop("listening", ())
+            self._guarded = {int(key): each for key, each in names.items()}
 
     def retire(self, bridges: Iterable[str]) -> None:
         """Nothing of ours is left afterwards."""
@@ -253,7 +284,10 @@ class HostNetwork:
         if self._forwarding_record.exists():
             # Another daemon of this engine that came later counts on it.
             if not self._firewall.others():
-                links.set_forwarding(on=False)
+                for version in self._guarded:
+                    links.set_forwarding(version, on=False)
+                for name in self._listening:
+                    links.listen_to_routers(name, though_forwarding=False)
             self._forwarding_record.unlink()
             sync_directory(self._forwarding_record.parent)
-            self._guarded = ()
+            self._guarded, self._listening = {}, ()

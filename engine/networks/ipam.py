@@ -1,19 +1,24 @@
 """Pure: which subnet a network gets, and which address an endpoint. Values in, values out."""
 
+import hashlib
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network
-from itertools import chain
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from itertools import chain, islice
 
 from engine.errors import Failure, Forbidden, InvalidRequest
 from engine.networks.model import AddressPool
+
+Address = IPv4Address | IPv6Address
+Subnet = IPv4Network | IPv6Network
 
 # Docker's: 172.17 to 172.31, then slices of 192.168.
 DEFAULT_POOLS = (
     *(IPv4Network(f"172.{second}.0.0/16") for second in range(17, 32)),
     *IPv4Network("192.168.0.0/16").subnets(new_prefix=20),
 )
+RTF_REJECT, RTF_ANYCAST, RTF_LOCAL = 0x0200, 0x00100000, 0x80000000
 OVERLAP = "invalid pool request: Pool overlaps with other one on this address space"
 
 
@@ -21,7 +26,7 @@ OVERLAP = "invalid pool request: Pool overlaps with other one on this address sp
 class Route:
     """A destination of the host, other than the default route."""
 
-    network: IPv4Network
+    network: Subnet
     interface: str
     direct: bool  # without a gateway: the network of one of the host's own interfaces
 
@@ -40,70 +45,132 @@ def parse_routes(table: str) -> tuple[Route, ...]:
     return tuple(routes)
 
 
-def choose_subnet(taken: Iterable[IPv4Network], *, reserved: Iterable[IPv4Network] = ()) -> str:
-    """The first default pool free of `taken`; those that overlap `reserved` only as a last resort.
-    Raises Failure when all are in use."""
-    taken, reserved = list(taken), list(reserved)
-    free = [pool for pool in DEFAULT_POOLS if not any(pool.overlaps(other) for other in taken)]
-    free.sort(key=lambda pool: any(pool.overlaps(other) for other in reserved))
-    if not free:
+def parse_routes6(table: str) -> tuple[Route, ...]:
+    """The text of /proc/net/ipv6_route, without what is the kernel's own: the host's addresses,
+    link-local and multicast networks."""
+    routes = []
+    for line in table.splitlines():
+        fields = line.split()
+        network = IPv6Network((bytes.fromhex(fields[0]), int(fields[1], 16)))
+        own = int(fields[8], 16) & (RTF_LOCAL | RTF_ANYCAST | RTF_REJECT)
+        if network.prefixlen and not own and not network.is_link_local and not network.is_multicast:
+            routes.append(Route(network, fields[9], direct=not int(fields[4], 16)))
+    return tuple(routes)
+
+
+def private_block(tag: str) -> IPv6Network:
+    """RFC 4193: the /48 from which this daemon's networks get their /64; always the same one."""
+    identifier = hashlib.sha256(f"pycompose {tag}".encode()).digest()[:5]
+    return IPv6Network((b"\xfd" + identifier + bytes(10), 48))
+
+
+def default_pools(version: int, tag: str) -> Iterable[Subnet]:
+    return DEFAULT_POOLS if version == 4 else private_block(tag).subnets(new_prefix=64)
+
+
+def choose_subnet(taken: Iterable[Subnet], *, version: int = 4, tag: str = "") -> str:
+    """The first default pool free of `taken`. Raises Failure when all are in use."""
+    others = [other for other in taken if other.version == version]
+    free = (pool for pool in default_pools(version, tag) if not _overlaps(pool, others))
+    found = list(islice(free, 1))
+    if not found:
         raise Failure("all predefined address pools have been fully subnetted")
-    return str(free[0])
+    return str(found[0])
+
+
+def _overlaps(subnet: Subnet, others: Iterable[Subnet]) -> bool:
+    first, last = int(subnet.network_address), int(subnet.broadcast_address)
+    return any(
+        other.version == subnet.version
+        and first <= int(other.broadcast_address)
+        and int(other.network_address) <= last
+        for other in others
+    )
+
+
+def wanted_pools(
+    pools: Sequence[AddressPool], *, ipv4: bool, ipv6: bool
+) -> tuple[tuple[int, AddressPool], ...]:
+    """(version, what was asked of it) of a network that is to have those versions. Raises
+    InvalidRequest where there are several of one."""
+    found = []
+    for version, enabled in ((4, ipv4), (6, ipv6)):
+        asked = [each for each in pools if each.subnet and _subnet(each.subnet).version == version]
+        if len(asked) > 1:
+            raise InvalidRequest("bridge driver doesn't support multiple subnets")
+        if enabled:
+            found.append((version, asked[0] if asked else AddressPool()))
+    return tuple(found)
 
 
 def complete_pool(pool: AddressPool) -> AddressPool:
     """`pool` with its gateway decided; everything in it belongs together. Raises InvalidRequest."""
-    subnet = _network("subnet", pool.subnet)
-    if subnet.prefixlen > 30:
+    subnet = _subnet(pool.subnet)
+    if subnet.num_addresses < 4:
         raise InvalidRequest(f"invalid subnet {subnet}: there is no room for a container")
     ip_range = pool.ip_range
     if ip_range:
         narrowed = _network("ip-range", ip_range)
-        if not narrowed.subnet_of(subnet):
+        if not _within(narrowed, subnet):
             raise InvalidRequest(f"invalid ip-range {ip_range}: it lies outside of subnet {subnet}")
         ip_range = str(narrowed)
     for name, text in pool.auxiliary.items():
         if _address(f"auxiliary address {name}", text) not in subnet:
             raise InvalidRequest(f"no matching subnet for aux-address {text}")
     if pool.gateway:
-        gateway = _address("gateway", pool.gateway)
-        if gateway not in subnet or gateway == subnet.network_address:
-            raise InvalidRequest(f"no matching subnet for gateway {gateway}")
+        chosen = _address("gateway", pool.gateway)
+        if chosen not in subnet or chosen == subnet.network_address:
+            raise InvalidRequest(f"no matching subnet for gateway {chosen}")
+        gateway = str(chosen)
     else:
-        reserved = {IPv4Address(text) for text in pool.auxiliary.values()}
+        reserved = {str(ipaddress.ip_address(text)) for text in pool.auxiliary.values()}
         first = _network("ip-range", ip_range) if ip_range else subnet
         gateway = next(host for host in _hosts(subnet, first) if host not in reserved)
-    return replace(pool, subnet=str(subnet), gateway=str(gateway), ip_range=ip_range)
+    return replace(pool, subnet=str(subnet), gateway=gateway, ip_range=ip_range)
 
 
-def _hosts(subnet: IPv4Network, within: IPv4Network) -> Iterator[IPv4Address]:
-    edges = (subnet.network_address, subnet.broadcast_address)
-    return (address for address in within if address not in edges)
+def _within(inner: Subnet, outer: Subnet) -> bool:
+    return inner.version == outer.version and (
+        inner.network_address in outer and inner.broadcast_address in outer
+    )
 
 
-def refuse_overlap(subnet: str, others: Iterable[IPv4Network]) -> None:
-    wanted = IPv4Network(subnet)
-    if any(wanted.overlaps(other) for other in others):
+def _hosts(subnet: Subnet, within: Subnet) -> Iterator[str]:
+    edges = edges_of(subnet)
+    return (str(address) for address in within if int(address) not in edges)
+
+
+def edges_of(subnet: Subnet) -> frozenset[int]:
+    """Addresses that are no host's: IPv4's broadcast, and the first of each, which in IPv6 means
+    any router."""
+    first, last = int(subnet.network_address), int(subnet.broadcast_address)
+    return frozenset((first, last) if subnet.version == 4 else (first,))
+
+
+def refuse_overlap(subnet: str, others: Iterable[Subnet]) -> None:
+    if _overlaps(ipaddress.ip_network(subnet), others):
         raise Forbidden(OVERLAP)
 
 
-def _network(what: str, text: str) -> IPv4Network:
+def _subnet(text: str) -> Subnet:
+    return _network("subnet", text)
+
+
+def _network(what: str, text: str) -> Subnet:
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError as error:
         raise InvalidRequest(f"invalid {what} {text}: {error}") from error
-    if not isinstance(network, IPv4Network):
-        raise InvalidRequest(f"invalid {what} {text}: this engine's networks are IPv4 only")
     if "/" not in text or ipaddress.ip_interface(text).ip != network.network_address:
         raise InvalidRequest(f"invalid {what} {text}: it should be {network}")
     return network
 
 
-def _address(what: str, text: str) -> IPv4Address:
+def _address(what: str, text: str) -> Address:
     try:
-        return IPv4Address(text)
+        return ipaddress.ip_address(text)
     except ValueError as error:
-        raise InvalidRequest(f"invalid {what} {text}: not an IPv4 address") from error
+        raise InvalidRequest(f"invalid {what} {text}: not an IP address") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +178,7 @@ class AddressSpace:
     """The addresses of one network. The search goes on after the last one given out, so that an
     address is not used again at once."""
 
-    subnet: IPv4Network
+    subnet: Subnet
     first: int  # the range to give out from
     last: int
     reserved: frozenset[int]  # gateway, auxiliary, the subnet's edges
@@ -120,16 +187,14 @@ class AddressSpace:
 
     @classmethod
     def of(cls, pool: AddressPool) -> "AddressSpace":
-        subnet = IPv4Network(pool.subnet)
-        ip_range = IPv4Network(pool.ip_range) if pool.ip_range else subnet
+        subnet = ipaddress.ip_network(pool.subnet)
+        ip_range = ipaddress.ip_network(pool.ip_range) if pool.ip_range else subnet
         kept = [pool.gateway, *pool.auxiliary.values()]
-        reserved = {int(IPv4Address(text)) for text in kept}
-        reserved |= {int(subnet.network_address), int(subnet.broadcast_address)}
         return cls(
             subnet,
             first=int(ip_range.network_address),
             last=int(ip_range.broadcast_address),
-            reserved=frozenset(reserved),
+            reserved=edges_of(subnet) | {int(ipaddress.ip_address(text)) for text in kept},
         )
 
     def give(self) -> "tuple[AddressSpace, str] | None":
@@ -138,22 +203,30 @@ class AddressSpace:
         for candidate in chain(range(start, self.last + 1), range(self.first, start)):
             if candidate not in self.taken and candidate not in self.reserved:
                 after = replace(self, taken=self.taken | {candidate}, recent=candidate)
-                return after, str(IPv4Address(candidate))
+                return after, str(self._address(candidate))
         return None
+
+    def _address(self, number: int) -> Address:
+        # The class is said: a small number would be taken for an IPv4 address.
+        return IPv4Address(number) if self.subnet.version == 4 else IPv6Address(number)
 
     def take(self, text: str) -> "AddressSpace":
         """Raises InvalidRequest where `text` is of another subnet, Forbidden where it is taken."""
-        address = int(_address("address", text))
-        if IPv4Address(address) not in self.subnet:
+        address = _address("address", text)
+        if address not in self.subnet:
             raise InvalidRequest(f"no configured subnet or ip-range contain the IP address {text}")
-        if address in self.taken or address in self.reserved:
+        if int(address) in self.taken or int(address) in self.reserved:
             raise Forbidden("Address already in use")
-        return replace(self, taken=self.taken | {address})
+        return replace(self, taken=self.taken | {int(address)})
 
     def release(self, text: str) -> "AddressSpace":
-        return replace(self, taken=self.taken - {int(IPv4Address(text))})
+        return replace(self, taken=self.taken - {int(ipaddress.ip_address(text))})
 
 
 def mac_of(address: str) -> str:
-    """Docker's way: an address that comes back brings the same hardware address with it."""
-    return ":".join(["02", "42", *(f"{part:02x}" for part in IPv4Address(address).packed)])
+    """Docker's way: an address that comes back brings the same hardware address with it. Of an
+    IPv6 address a digest, as its last bytes alone may be another one's too."""
+    packed = ipaddress.ip_address(address).packed
+    if len(packed) == 16:
+        packed = hashlib.sha256(packed).digest()[:4]
+    return ":".join(["02", "42", *(f"{part:02x}" for part in packed)])

@@ -15,23 +15,25 @@ from pathlib import Path
 
 from engine.errors import Failure
 from engine.networks import link_message as link
-from engine.networks.ipam import Route, mac_of, parse_routes
+from engine.networks.ipam import Route, parse_routes, parse_routes6
 from engine.networks.netlink import Reply
 from engine.networks.netlink_socket import NetlinkError, NetlinkSocket
 
 # Of the calling thread's network namespace; /proc/net would be the main thread's.
 ROUTES = Path("/proc/thread-self/net/route")
+ROUTES6 = Path("/proc/thread-self/net/ipv6_route")
 DEVICES = Path("/proc/thread-self/net/dev")
 SYSCTL = Path("/proc/sys/net")
-FORWARDING = SYSCTL / "ipv4/ip_forward"
+FORWARDING = {4: SYSCTL / "ipv4/ip_forward", 6: SYSCTL / "ipv6/conf/all/forwarding"}
 VETH = "veth"  # how our ends of the containers' links are called
 
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
     name: str
-    address: str
-    prefix: int
+    mac_address: str
+    addresses: tuple[tuple[str, int], ...]  # with prefix lengths; () = not a host of its network
+    ipv6: bool
     mtu: int  # 0 = the kernel's default
     alias: str
     generated: bool  # the name holds an id of ours, so it can't be someone else's
@@ -49,8 +51,13 @@ def namespace_lock() -> Iterator[None]:
         os.close(descriptor)
 
 
-def host_routes() -> tuple[Route, ...]:
-    return parse_routes(ROUTES.read_text())
+def host_routes(version: int = 4) -> tuple[Route, ...]:
+    if version == 4:
+        return parse_routes(ROUTES.read_text())
+    try:
+        return parse_routes6(ROUTES6.read_text())
+    except FileNotFoundError:  # a kernel without IPv6
+        return ()
 
 
 def find_link(route: NetlinkSocket, name: str) -> Reply | None:
@@ -68,27 +75,30 @@ def create_bridge(route: NetlinkSocket, bridge: Bridge) -> int:
     Raises Failure when the name belongs to someone else's interface."""
     found = find_link(route, bridge.name)
     if found is None:
-        route.request(link.create_bridge(bridge.name, mac_of(bridge.address), bridge.mtu))
+        route.request(link.create_bridge(bridge.name, bridge.mac_address, bridge.mtu))
         (found,) = route.request(link.get_link(bridge.name))
     elif not bridge.generated and link.alias_of(found) != bridge.alias:
         raise Failure(f"cannot create the bridge {bridge.name}: such an interface exists already")
     index = link.index_of(found)
-    _set_up_protocols(bridge.name)
-    route.request(
-        link.set_alias(bridge.name, index, bridge.alias),
-        link.add_address(index, bridge.address, bridge.prefix),
-        link.set_up(bridge.name, index),
-    )
+    _set_up_protocols(bridge.name, ipv6=bridge.ipv6)
+    messages = [link.set_alias(bridge.name, index, bridge.alias)]
+    if bridge.ipv6 and not any(":" in address for address, _ in bridge.addresses):
+        messages.append(link.without_link_local(bridge.name, index))
+    messages += [link.add_address(index, *each) for each in bridge.addresses]
+    route.request(*messages, link.set_up(bridge.name, index))
     return index
 
 
-def _set_up_protocols(name: str) -> None:
+def _set_up_protocols(name: str, *, ipv6: bool) -> None:
     # A packet from this host's 127.0.0.1 may leave by this bridge: ports published on 127.0.0.1.
     (SYSCTL / "ipv4/conf" / name / "route_localnet").write_text("1")
     # IPv6 is off on IPv4 networks (CVE-2024-32473), router advertisements too (CVE-2020-13401).
-    for setting, value in (("accept_ra", "0"), ("disable_ipv6", "1")):
-        with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+    for setting, value in (("accept_ra", "0"), ("disable_ipv6", "0" if ipv6 else "1")):
+        try:
             (SYSCTL / "ipv6/conf" / name / setting).write_text(value)
+        except FileNotFoundError:
+            if ipv6:
+                raise Failure("cannot create an IPv6 network: this kernel has no IPv6") from None
 
 
 def delete_link(route: NetlinkSocket, name: str) -> None:
@@ -126,9 +136,26 @@ def interfaces() -> tuple[str, ...]:
     return tuple(line.split(":")[0].strip() for line in lines)
 
 
-def forwarding() -> bool:
-    return FORWARDING.read_text().strip() != "0"
+def forwarding(version: int = 4) -> bool:
+    try:
+        return FORWARDING[version].read_text().strip() != "0"
+    except FileNotFoundError:  # a kernel without IPv6
+        return True
 
 
-def set_forwarding(*, on: bool) -> None:
-    FORWARDING.write_text("1" if on else "0")
+def set_forwarding(version: int, *, on: bool) -> None:
+    FORWARDING[version].write_text("1" if on else "0")
+
+
+def listening_to_routers() -> tuple[str, ...]:
+    """Interfaces that take their IPv6 addresses and routes from router advertisements, and would
+    lose them when this host becomes a router itself."""
+    settings = (SYSCTL / "ipv6/conf").glob("*/accept_ra")
+    found = (path.parent.name for path in settings if path.read_text().strip() == "1")
+    return tuple(sorted(name for name in found if name not in ("all", "default", "lo")))
+
+
+def listen_to_routers(name: str, *, though_forwarding: bool) -> None:
+    with contextlib.suppress(FileNotFoundError):  # it is gone
+        path = SYSCTL / "ipv6/conf" / name / "accept_ra"
+        path.write_text("2" if though_forwarding else "1")

@@ -2,16 +2,41 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
 # Options of Docker's bridge driver that this engine honours.
 OPTION_BRIDGE_NAME = "com.docker.network.bridge.name"
 OPTION_ICC = "com.docker.network.bridge.enable_icc"
 OPTION_MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 OPTION_HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
+OPTION_GATEWAY_MODE = {
+    4: "com.docker.network.bridge.gateway_mode_ipv4",
+    6: "com.docker.network.bridge.gateway_mode_ipv6",
+}
+OPTION_INHIBIT = "com.docker.network.bridge.inhibit_ipv4"
+OPTION_IFNAME_PREFIX = "com.docker.network.container_iface_prefix"
 OPTION_MTU = "com.docker.network.driver.mtu"
 OPTION_DEFAULT_BRIDGE = "com.docker.network.bridge.default_bridge"
 
+# Options of one container's place in a network (EndpointConfig.DriverOpts).
+ENDPOINT_IFNAME = "com.docker.network.endpoint.ifname"
+ENDPOINT_SYSCTLS = "com.docker.network.endpoint.sysctls"
+
 PREDEFINED = ("bridge", "host", "none")
+
+
+class GatewayMode(Enum):
+    """How containers are reached from outside, and get there (per IP version)."""
+
+    NAT = "nat"  # outside under the host's address; only published ports are open
+    UNPROTECTED = "nat-unprotected"  # as NAT, and whoever has a route reaches every port
+    ROUTED = "routed"  # under their own addresses; published ports are open there, not on the host
+    ISOLATED = "isolated"  # of internal networks: the host has no address in it either
+
+
+def version_of(text: str) -> int:
+    """4 or 6, of an address or a subnet."""
+    return 6 if ":" in text else 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +73,7 @@ class Network:
     name: str
     driver: str  # "bridge", "host", "null"
     created: int  # nanoseconds since the epoch
-    pools: tuple[AddressPool, ...]  # decided: subnet and gateway are never empty
+    pools: tuple[AddressPool, ...]  # IPv4, IPv6 or both in this order; nothing empty in them
     bridge: str  # name of the interface, "" for host and none
     scope: str = "local"
     ipam_driver: str = "default"
@@ -64,6 +89,24 @@ class Network:
     @property
     def predefined(self) -> bool:
         return self.name in PREDEFINED
+
+    def pool(self, version: int) -> AddressPool | None:
+        return next((each for each in self.pools if version_of(each.subnet) == version), None)
+
+    def gateway_mode(self, version: int) -> GatewayMode:
+        return GatewayMode(self.options.get(OPTION_GATEWAY_MODE[version], GatewayMode.NAT.value))
+
+    def host_address(self, version: int) -> str:
+        """The bridge's own; "" where it has none."""
+        pool = self.pool(version)
+        if pool is None or self.gateway_mode(version) is GatewayMode.ISOLATED:
+            return ""
+        inhibited = version == 4 and self.options.get(OPTION_INHIBIT) == "true"
+        return "" if inhibited else pool.gateway
+
+    def gateway(self, version: int) -> str:
+        """What containers take as their default route; "" = no way out by this network."""
+        return "" if self.internal else self.host_address(version)
 
     @property
     def serves_names(self) -> bool:
@@ -83,6 +126,8 @@ class EndpointRequest:
     gateway_priority: int = 0
     ifname: str = ""  # "" = the container's next ethN
     links: Mapping[str, str] = field(default_factory=dict)  # alias -> name of another container
+    link_local: tuple[str, ...] = ()  # further addresses, not of the network's subnets
+    sysctls: Mapping[str, str] = field(default_factory=dict)  # "net.ipv4.conf.IFNAME.x" -> value
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +151,15 @@ class Endpoint:
     dns_names: tuple[str, ...] = ()  # what the network's name service answers for
     links: Mapping[str, str] = field(default_factory=dict)
     gateway_priority: int = 0
+    link_local: tuple[str, ...] = ()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+
+    def address(self, version: int) -> str:
+        return self.ipv6_address if version == 6 else self.ipv4_address
+
+    def way_out(self, version: int) -> str:
+        """The gateway of its network."""
+        return self.ipv6_gateway if version == 6 else self.gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +177,7 @@ class PortRequest:
 
     container_port: int
     protocol: str = "tcp"
-    host_ip: str = ""  # "" = the network's default, 0.0.0.0
+    host_ip: str = ""  # "" = all addresses of the host, of the versions that the container has
     host_port: int = 0
     host_port_end: int = 0  # last of the range, 0 = only host_port
 
@@ -135,4 +189,4 @@ class PortBinding:
     container_port: int
     protocol: str
     host_ip: str
-    host_port: int
+    host_port: int  # 0: open at the container's own address (routed networks)

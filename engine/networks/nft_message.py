@@ -12,22 +12,27 @@ from engine.networks.firewall_rules import (
     PROTOCOL_NUMBERS,
     AddressIn,
     Chain,
+    DestinationIn,
     DestinationIsLocal,
     DestinationPort,
     DnatFrom,
     DnatTo,
     Element,
+    Family,
     InterfaceIn,
     InterfaceIs,
     InterfacesIn,
     Map,
     Masquerade,
+    Neighbour,
+    ProtocolIs,
     Rule,
     Set,
     SourceIn,
     StateIn,
     Statement,
     Table,
+    TableName,
     Type,
     Verdict,
     WasRedirected,
@@ -49,7 +54,8 @@ SUBSYSTEM = 10
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
 NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN, NEWRULE = 0, 1, 2, 3, 4, 6
 NEWSET, NEWSETELEM, GETSETELEM, DELSETELEM = 9, 12, 13, 14
-IPV4 = 2  # NFPROTO_IPV4
+ANY_FAMILY = 0  # NFPROTO_UNSPEC: lists those of all
+INET = 1  # NFPROTO_INET: IPv4 and IPv6
 SET_INTERVAL, SET_MAP = 4, 8
 INTERVAL_END = 1
 
@@ -67,8 +73,8 @@ PROTOCOL_NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 ELEMENTS_A_MESSAGE = 500
 
 
-def message(kind: int, body: bytes, flags: int, purpose: str) -> Message:
-    header = struct.pack("!BBH", IPV4, 0, 0)
+def message(kind: int, body: bytes, flags: int, purpose: str, family: int) -> Message:
+    header = struct.pack("!BBH", family, 0, 0)
     return Message(SUBSYSTEM << 8 | kind, flags, header + body, purpose)
 
 
@@ -83,14 +89,16 @@ def replace_table(table: Table) -> list[Message]:
     return [new_table(table.name), *delete_table(table.name), *create_table(table)]
 
 
-def new_table(name: str) -> Message:
-    return message(NEWTABLE, text(1, name), CREATE, f"create the nftables table {name}")
+def new_table(table: TableName) -> Message:
+    purpose = f"create the nftables table {table.name}"
+    return message(NEWTABLE, text(1, table.name), CREATE, purpose, table.family.number)
 
 
-def delete_table(name: str) -> list[Message]:
+def delete_table(table: TableName) -> list[Message]:
     """Also where there is none: it is created first."""
-    purpose = f"delete the nftables table {name}"
-    return [new_table(name), message(DELTABLE, text(1, name), 0, purpose)]
+    purpose = f"delete the nftables table {table.name}"
+    gone = message(DELTABLE, text(1, table.name), 0, purpose, table.family.number)
+    return [new_table(table), gone]
 
 
 def create_table(table: Table) -> list[Message]:
@@ -107,8 +115,8 @@ def create_table(table: Table) -> list[Message]:
     return messages
 
 
-def _new_set(table: str, number: int, each: Set | Map) -> Message:
-    body = text(1, table) + text(2, each.name)
+def _new_set(table: TableName, number: int, each: Set | Map) -> Message:
+    body = text(1, table.name) + text(2, each.name)
     flags = SET_MAP if isinstance(each, Map) else SET_INTERVAL if each.is_interval else 0
     body += net_u32(3, flags)
     body += net_u32(4, _type_number(each.key)) + net_u32(5, _width(each.key))
@@ -118,20 +126,23 @@ def _new_set(table: str, number: int, each: Set | Map) -> Message:
     if each.key == (Type.INTERFACE,):
         # For those who list the rules: without its byte order nft shows such a key as "".
         body += attribute(13, struct.pack("=BBI", 0, 4, 1))
-    return message(NEWSET, body, CREATE, f"create the nftables set {each.name}")
+    purpose = f"create the nftables set {each.name}"
+    return message(NEWSET, body, CREATE, purpose, table.family.number)
 
 
-def _new_chain(table: str, chain: Chain) -> Message:
+def _new_chain(table: TableName, chain: Chain) -> Message:
     hook = nested(4, net_u32(1, chain.hook.value), attribute(2, struct.pack("!i", chain.priority)))
-    body = text(1, table) + text(3, chain.name) + hook + net_u32(5, Verdict.ACCEPT.value)
+    body = text(1, table.name) + text(3, chain.name) + hook + net_u32(5, Verdict.ACCEPT.value)
     body += text(7, chain.type)
-    return message(NEWCHAIN, body, CREATE, f"create the nftables chain {chain.name}")
+    purpose = f"create the nftables chain {chain.name}"
+    return message(NEWCHAIN, body, CREATE, purpose, table.family.number)
 
 
-def _new_rule(table: str, chain: str, rule: Rule) -> Message:
+def _new_rule(table: TableName, chain: str, rule: Rule) -> Message:
     expressions = [part for statement in rule for part in _expressions(statement)]
-    body = text(1, table) + text(2, chain) + nested(4, *expressions)
-    return message(NEWRULE, body, CREATE | APPEND, f"add a rule to the nftables chain {chain}")
+    body = text(1, table.name) + text(2, chain) + nested(4, *expressions)
+    purpose = f"add a rule to the nftables chain {chain}"
+    return message(NEWRULE, body, CREATE | APPEND, purpose, table.family.number)
 
 
 # Sets and maps
@@ -159,6 +170,10 @@ def _part(kind: Type, part: str | int) -> bytes:
             return ipaddress.IPv4Address(part).packed
         case Type.SUBNET:
             return ipaddress.IPv4Network(part).network_address.packed
+        case Type.ADDRESS6:
+            return ipaddress.IPv6Address(part).packed
+        case Type.SUBNET6:
+            return ipaddress.IPv6Network(part).network_address.packed
         case Type.PROTOCOL:
             return struct.pack("!B3x", PROTOCOL_NUMBERS[str(part)])
         case Type.SERVICE:
@@ -179,6 +194,8 @@ def unpack_element(types: Sequence[Type], packed: bytes) -> Element:
         match kind:
             case Type.ADDRESS | Type.SUBNET:
                 parts.append(socket.inet_ntoa(part))
+            case Type.ADDRESS6 | Type.SUBNET6:
+                parts.append(str(ipaddress.IPv6Address(part)))
             case Type.PROTOCOL:
                 parts.append(PROTOCOL_NAMES.get(part[0], str(part[0])))
             case Type.SERVICE:
@@ -191,13 +208,13 @@ def unpack_element(types: Sequence[Type], packed: bytes) -> Element:
 
 
 def add_elements(
-    table: str, set_name: str, key: Sequence[Type], elements: Iterable[Element]
+    table: TableName, set_name: str, key: Sequence[Type], elements: Iterable[Element]
 ) -> list[Message]:
     return _element_messages(NEWSETELEM, table, set_name, _pack_keys(key, elements))
 
 
 def delete_elements(
-    table: str, set_name: str, key: Sequence[Type], elements: Iterable[Element]
+    table: TableName, set_name: str, key: Sequence[Type], elements: Iterable[Element]
 ) -> list[Message]:
     return _element_messages(DELSETELEM, table, set_name, _pack_keys(key, elements))
 
@@ -205,13 +222,16 @@ def delete_elements(
 def _pack_keys(key: Sequence[Type], elements: Iterable[Element]) -> Iterator[bytes]:
     for element in elements:
         yield _value(1, pack_element(key, element))
-        if key == (Type.SUBNET,):
+        if key in ((Type.SUBNET,), (Type.SUBNET6,)):
             # An interval is two elements: its first address, and the first one after it.
-            after = int(ipaddress.IPv4Network(element[0]).broadcast_address) + 1
-            yield _value(1, struct.pack("!I", after)) + net_u32(3, INTERVAL_END)
+            last = ipaddress.ip_network(element[0]).broadcast_address
+            after = (int(last) + 1).to_bytes(len(last.packed), "big")
+            yield _value(1, after) + net_u32(3, INTERVAL_END)
 
 
-def add_map_elements(table: str, each: Map, elements: Mapping[Element, Element]) -> list[Message]:
+def add_map_elements(
+    table: TableName, each: Map, elements: Mapping[Element, Element]
+) -> list[Message]:
     packed = (
         _value(1, pack_element(each.key, key)) + _value(2, pack_element(each.value, value))
         for key, value in elements.items()
@@ -224,20 +244,22 @@ def _value(kind: int, packed: bytes) -> bytes:
 
 
 def _element_messages(
-    kind: int, table: str, set_name: str, packed: Iterable[bytes]
+    kind: int, table: TableName, set_name: str, packed: Iterable[bytes]
 ) -> list[Message]:
     purpose = f"change the nftables set {set_name}"
     rest: Iterator[bytes] = iter(packed)
     messages: list[Message] = []
     while some := [nested(1, each) for each in islice(rest, ELEMENTS_A_MESSAGE)]:
-        body = text(1, table) + text(2, set_name) + nested(3, *some)
-        messages.append(message(kind, body, CREATE if kind == NEWSETELEM else 0, purpose))
+        body = text(1, table.name) + text(2, set_name) + nested(3, *some)
+        flags = CREATE if kind == NEWSETELEM else 0
+        messages.append(message(kind, body, flags, purpose, table.family.number))
     return messages
 
 
-def list_elements(table: str, set_name: str) -> Message:
-    body = text(1, table) + text(2, set_name)
-    return message(GETSETELEM, body, 0, f"list the nftables set {set_name}")
+def list_elements(table: TableName, set_name: str) -> Message:
+    body = text(1, table.name) + text(2, set_name)
+    purpose = f"list the nftables set {set_name}"
+    return message(GETSETELEM, body, 0, purpose, table.family.number)
 
 
 def listed_elements(
@@ -255,28 +277,32 @@ def listed_elements(
 
 
 def list_tables() -> Message:
-    return message(GETTABLE, b"", 0, "list the nftables tables")
+    return message(GETTABLE, b"", 0, "list the nftables tables", ANY_FAMILY)
 
 
-def listed_table(reply: Reply) -> str:
-    return dict(attributes(reply.body[4:])).get(1, b"").rstrip(b"\0").decode(errors="replace")
+def listed_table(reply: Reply) -> TableName | None:
+    """None for one of a family that the engine has nothing in."""
+    found = next((family for family in Family if family.number == reply.body[0]), None)
+    name = dict(attributes(reply.body[4:])).get(1, b"").rstrip(b"\0").decode(errors="replace")
+    return TableName(found, name) if found else None
 
 
-def removed_tables(datagram: bytes) -> Iterator[str]:
-    """Names of the tables that a notification says are gone."""
+def removed_tables(datagram: bytes) -> Iterator[TableName]:
+    """The tables that a notification says are gone."""
     for reply in replies(datagram):
-        if reply.type == SUBSYSTEM << 8 | DELTABLE:
-            yield listed_table(reply)
+        if reply.type == SUBSYSTEM << 8 | DELTABLE and (table := listed_table(reply)):
+            yield table
 
 
 def list_chains() -> Message:
-    return message(GETCHAIN, b"", 0, "list the nftables chains")
+    return message(GETCHAIN, b"", 0, "list the nftables chains", ANY_FAMILY)
 
 
 def drops_forwarded(reply: Reply) -> str:
     """ "table chain" where an answer to `list_chains` is a forward chain with policy drop."""
     found = dict(attributes(reply.body[4:]))
-    if 4 not in found or 5 not in found:
+    families = (INET, *(family.number for family in Family))
+    if reply.body[0] not in families or 4 not in found or 5 not in found:
         return ""
     hook = dict(attributes(found[4]))
     number = int.from_bytes(hook.get(1, b""), "big")
@@ -324,9 +350,23 @@ def _load_immediate(value: bytes, register: int) -> bytes:
     return _expression("immediate", net_u32(1, register), _value(2, value))
 
 
-def _dnat() -> bytes:
-    parts = (net_u32(1, NAT_DNAT), net_u32(2, IPV4), net_u32(3, FIRST), net_u32(5, SECOND))
+def _dnat(family: Family) -> bytes:
+    port = FIRST + _width((Type.ADDRESS if family is Family.IPV4 else Type.ADDRESS6,)) // 4
+    parts = (net_u32(1, NAT_DNAT), net_u32(2, family.number), net_u32(3, FIRST), net_u32(5, port))
     return _expression("nat", *parts)
+
+
+def _load_address(side: str, family: Family) -> bytes:
+    if family is Family.IPV4:
+        return _load_payload(NETWORK_HEADER, 12 if side == "saddr" else 16, 4, FIRST)
+    return _load_payload(NETWORK_HEADER, 8 if side == "saddr" else 24, 16, FIRST)
+
+
+def _load_service(after: int) -> list[bytes]:
+    return [
+        _load_meta(META_L4PROTO, after),
+        _load_payload(TRANSPORT_HEADER, 2, 2, after + 1),
+    ]
 
 
 def _any_bit(mask: int) -> list[bytes]:
@@ -348,16 +388,28 @@ def _expressions(statement: Statement) -> Sequence[bytes]:
         case InterfaceIn(direction, set_name, negated):
             loaded = _load_meta(_interface_key(direction), FIRST)
             return [loaded, _lookup(set_name, negated=negated)]
-        case SourceIn(set_name):
-            return [_load_payload(NETWORK_HEADER, 12, 4, FIRST), _lookup(set_name)]
+        case SourceIn(set_name, family):
+            return [_load_address("saddr", family), _lookup(set_name)]
+        case DestinationIn(set_name, family):
+            after = SECOND if family is Family.IPV4 else FIFTH
+            return [_load_address("daddr", family), *_load_service(after), _lookup(set_name)]
+        case ProtocolIs(name):
+            number = bytes([PROTOCOL_NUMBERS[name]])
+            return [_load_meta(META_L4PROTO, FIRST), _compare(EQUAL, number)]
+        case Neighbour():
+            return [
+                _load_meta(META_L4PROTO, FIRST),
+                _compare(EQUAL, bytes([PROTOCOL_NUMBERS["ipv6-icmp"]])),
+                _load_payload(TRANSPORT_HEADER, 0, 1, FIRST),
+                _compare(EQUAL, bytes([statement.value])),
+            ]
         case InterfacesIn(set_name):
             pair = [_load_meta(META_IIFNAME, FIRST), _load_meta(META_OIFNAME, FIFTH)]
             return [*pair, _lookup(set_name)]
         case AddressIn(side, network, prefix):
-            offset = 12 if side == "saddr" else 16
             mask = struct.pack("!I", 0xFFFFFFFF << (32 - prefix) & 0xFFFFFFFF)
             masked = [] if prefix == 32 else [_mask(mask)]
-            loaded = _load_payload(NETWORK_HEADER, offset, 4, FIRST)
+            loaded = _load_address(side, Family.IPV4)
             return [loaded, *masked, _compare(EQUAL, ipaddress.IPv4Address(network).packed)]
         case DestinationIsLocal():
             parts = (net_u32(1, FIRST), net_u32(2, FIB_ADDRTYPE), net_u32(3, FIB_DADDR))
@@ -376,21 +428,16 @@ def _expressions(statement: Statement) -> Sequence[bytes]:
         case WasRedirected():
             loaded = _expression("ct", net_u32(1, FIRST), net_u32(2, CT_STATUS))
             return [loaded, *_any_bit(STATUS_DNAT)]
-        case DnatFrom(map_name, by_address):
-            after = SECOND if by_address else FIRST
-            address = [_load_payload(NETWORK_HEADER, 16, 4, FIRST)] if by_address else []
-            return [
-                *address,
-                _load_meta(META_L4PROTO, after),
-                _load_payload(TRANSPORT_HEADER, 2, 2, after + 1),
-                _lookup(map_name, into=FIRST),
-                _dnat(),
-            ]
+        case DnatFrom(map_name, by_address, family):
+            after = FIRST if not by_address else SECOND if family is Family.IPV4 else FIFTH
+            address = [_load_address("daddr", family)] if by_address else []
+            looked_up = _lookup(map_name, into=FIRST)
+            return [*address, *_load_service(after), looked_up, _dnat(family)]
         case DnatTo(address, port):
             return [
                 _load_immediate(ipaddress.IPv4Address(address).packed, FIRST),
                 _load_immediate(struct.pack("!H", port), SECOND),
-                _dnat(),
+                _dnat(Family.IPV4),
             ]
         case Masquerade():
             return [_expression("masq")]

@@ -21,29 +21,32 @@ from engine.errors import Conflict, Failure, Forbidden, InvalidRequest, NotFound
 from engine.ids import new_id, short_id
 from engine.networks import links
 from engine.networks.dns_server import NameService, View
-from engine.networks.endpoint import Place, gateway_endpoint, port_of
+from engine.networks.endpoint import Place, gateway_endpoint, port_of, ways_out
 from engine.networks.firewall import RemovalWatch
-from engine.networks.firewall_rules import PublishedPort, talks_within
-from engine.networks.host_network import HostNetwork, bridge_of
-from engine.networks.ipam import AddressSpace, choose_subnet, complete_pool, mac_of
+from engine.networks.firewall_rules import WILDCARD, WILDCARD6, PublishedPort, talks_within
+from engine.networks.host_network import HostNetwork, bridge_of, by_version, free_pool
+from engine.networks.ipam import AddressSpace, Subnet, mac_of, wanted_pools
 from engine.networks.model import (
     OPTION_BRIDGE_NAME,
     OPTION_DEFAULT_BRIDGE,
     OPTION_HOST_BINDING,
+    OPTION_IFNAME_PREFIX,
     OPTION_MTU,
     PREDEFINED,
     AddressPool,
     DnsOptions,
     Endpoint,
     EndpointRequest,
+    GatewayMode,
     Network,
     NetworkSpec,
     PortBinding,
     PortRequest,
+    version_of,
 )
 from engine.networks.names import Directory
 from engine.networks.netlink_socket import ROUTE, NetlinkError, NetlinkSocket
-from engine.networks.ports import HostPorts
+from engine.networks.ports import HostPorts, check
 from engine.networks.request import check_spec, checked_options
 from engine.networks.stored import network_document, parse_network
 from engine.records import read_record, remove_torn, sync_directory, write_record
@@ -83,7 +86,7 @@ class Networks:
         self._root = root
         self._tag = name
         self._networks: dict[str, Network] = {}
-        self._spaces: dict[str, AddressSpace] = {}
+        self._spaces: dict[str, dict[int, AddressSpace]] = {}  # by network id and IP version
         self._bridges: dict[str, int] = {}  # network id -> index of the interface, where it is up
         self._behind_firewall: frozenset[str] = frozenset()  # ids of the networks in its sets
         self._allocated: dict[str, dict[str, Endpoint]] = {}  # container id -> network id -> place
@@ -150,8 +153,7 @@ class Networks:
         if name != "bridge":
             driver = "null" if name == "none" else name
             return Network(new_id(), name, driver, time.time_ns(), (), "")
-        taken = [*self._subnets(), *(route.network for route in links.host_routes())]
-        pool = complete_pool(AddressPool(choose_subnet(taken)))
+        pool = free_pool(4, AddressPool(), self._subnets(), self._tag)
         bridge = f"pyc-{self._tag}"
         options = {OPTION_DEFAULT_BRIDGE: "true", OPTION_BRIDGE_NAME: bridge}
         return Network(new_id(), name, "bridge", time.time_ns(), (pool,), bridge, options=options)
@@ -219,14 +221,14 @@ class Networks:
         async with self._changing:
             if any(network.name == spec.name for network in self._networks.values()):
                 raise Conflict(f"network with name {spec.name} already exists")
-            asked = spec.pools[0] if spec.pools else AddressPool()
+            asked = wanted_pools(spec.pools, ipv4=spec.enable_ipv4, ipv6=spec.enable_ipv6)
             network_id = new_id()
             try:
                 network, index = await self._run(
                     self._host.create,
                     asked,
                     self._subnets(),
-                    lambda pool: self._make(spec, network_id, pool),
+                    lambda pools: self._make(spec, network_id, pools),
                 )
             except BaseException as error:
                 self._forget(network_id)
@@ -236,10 +238,11 @@ class Networks:
             self._keep(network)
             self._bridges[network.id] = index
             await self._wall()
-        log.info("network %s (%s) created: %s", network.name, network.id, network.pools[0].subnet)
+        subnets = ", ".join(pool.subnet for pool in network.pools)
+        log.info("network %s (%s) created: %s", network.name, network.id, subnets)
         return network
 
-    def _make(self, spec: NetworkSpec, network_id: str, pool: AddressPool) -> Network:
+    def _make(self, spec: NetworkSpec, network_id: str, pools: tuple[AddressPool, ...]) -> Network:
         """The network, stored."""
         options = checked_options(spec.options)
         network = Network(
@@ -247,10 +250,12 @@ class Networks:
             name=spec.name,
             driver="bridge",
             created=time.time_ns(),
-            pools=(pool,),
+            pools=pools,
             bridge=options.get(OPTION_BRIDGE_NAME, f"br-{short_id(network_id)}"),
             internal=spec.internal,
             attachable=spec.attachable,
+            enable_ipv4=spec.enable_ipv4,
+            enable_ipv6=spec.enable_ipv6,
             options=options,
             labels=dict(spec.labels),
         )
@@ -317,8 +322,6 @@ class Networks:
                 f"endpoint with name {request.container_name} already exists in network"
                 f" {network.name}"
             )
-        if request.ipv6_address:
-            raise InvalidRequest(f"network {network.name} has no IPv6: {request.ipv6_address}")
         endpoint_id = new_id()
         if network.driver != "bridge":
             endpoint = Endpoint(
@@ -339,24 +342,14 @@ class Networks:
         if request.mac_address and not MAC.fullmatch(request.mac_address):
             raise InvalidRequest(f"invalid MAC address {request.mac_address!r}")
         network = self._with_bridge(network)
-        ifname = request.ifname or _next_ifname(places.values())
+        prefix = network.options.get(OPTION_IFNAME_PREFIX, "eth")
+        ifname = request.ifname or _next_ifname(places.values(), prefix)
         if any(each.ifname == ifname for each in places.values()):
             raise InvalidRequest(f"the container has an interface {ifname} already")
-        space = self._spaces[network.id]
-        if address := request.ipv4_address:
-            if network.predefined:
-                raise InvalidRequest(
-                    "user specified IP address is supported on user defined networks only"
-                )
-            self._spaces[network.id] = space.take(address)
-        else:
-            given = space.give()
-            if given is None:
-                raise Failure(
-                    "no available IPv4 addresses on this network's address pools:"
-                    f" {network.name} ({network.id})"
-                )
-            self._spaces[network.id], address = given
+        spaces, addresses = self._addresses(network, request)
+        self._spaces[network.id] = spaces
+        prefixes = {version: space.subnet.prefixlen for version, space in spaces.items()}
+        first = next(iter(addresses.values()))
         return Endpoint(
             endpoint_id=endpoint_id,
             network_id=network.id,
@@ -365,14 +358,51 @@ class Networks:
             container_name=request.container_name,
             ifname=ifname,
             host_ifname=f"veth{endpoint_id[:10]}",
-            mac_address=request.mac_address.lower() or mac_of(address),
-            ipv4_address=address,
-            ipv4_prefix=space.subnet.prefixlen,
-            gateway="" if network.internal else network.pools[0].gateway,
+            mac_address=request.mac_address.lower() or mac_of(first),
+            ipv4_address=addresses.get(4, ""),
+            ipv4_prefix=prefixes.get(4, 0),
+            gateway=network.gateway(4),
+            ipv6_address=addresses.get(6, ""),
+            ipv6_prefix=prefixes.get(6, 0),
+            ipv6_gateway=network.gateway(6),
             dns_names=_dns_names(request),
             links=dict(request.links),
             gateway_priority=request.gateway_priority,
+            link_local=request.link_local,
+            sysctls={
+                name.replace(".IFNAME.", f".{ifname}."): value
+                for name, value in request.sysctls.items()
+            },
         )
+
+    def _addresses(
+        self, network: Network, request: EndpointRequest
+    ) -> tuple[dict[int, AddressSpace], dict[int, str]]:
+        """An address of each version that the network has, and the spaces without them."""
+        wishes = {4: request.ipv4_address, 6: request.ipv6_address}
+        if any(wishes.values()) and network.predefined:
+            raise InvalidRequest(
+                "user specified IP address is supported on user defined networks only"
+            )
+        spaces, addresses = dict(self._spaces[network.id]), {}
+        for version, wish in wishes.items():
+            space = spaces.get(version)
+            if space is None:
+                if wish:
+                    raise InvalidRequest(f"network {network.name} has no IPv{version}: {wish}")
+                continue
+            if wish:
+                spaces[version] = space.take(wish)
+                addresses[version] = str(ipaddress.ip_address(wish))
+                continue
+            given = space.give()
+            if given is None:
+                raise Failure(
+                    f"no available IPv{version} addresses on this network's address pools:"
+                    f" {network.name} ({network.id})"
+                )
+            spaces[version], addresses[version] = given
+        return spaces, addresses
 
     def _with_bridge(self, network: Network) -> Network:
         """The default network gets its bridge with its first container, and another subnet if
@@ -380,12 +410,12 @@ class Networks:
         if network.id in self._bridges:
             return network
         with links.namespace_lock(), NetlinkSocket.open(ROUTE) as route:
-            occupied = [each.network for each in links.host_routes()]
-            subnet = ipaddress.IPv4Network(network.pools[0].subnet)
-            if network.predefined and any(subnet.overlaps(other) for other in occupied):
-                taken = [*self._subnets(), *occupied]
-                pools = (complete_pool(AddressPool(choose_subnet(taken))),)
-                network = dataclasses.replace(network, pools=pools)
+            subnet = ipaddress.ip_network(network.pools[0].subnet)
+            if network.predefined and any(
+                subnet.overlaps(each.network) for each in links.host_routes()
+            ):
+                pool = free_pool(4, AddressPool(), self._subnets(), self._tag)
+                network = dataclasses.replace(network, pools=(pool,))
                 self._write(network)
                 self._keep(network)
             try:
@@ -396,14 +426,35 @@ class Networks:
         return network
 
     def reserve_ports(
-        self, container_id: str, wanted: Sequence[PortRequest], *, network: Network | None = None
+        self, container_id: str, wanted: Sequence[PortRequest], endpoints: Sequence[Endpoint] = ()
     ) -> tuple[PortBinding, ...]:
-        """All of `wanted` or none; held until `leave`. `network` gives the default host address."""
-        default = network.options.get(OPTION_HOST_BINDING, "") if network else ""
-        requests = [
-            each if each.host_ip else dataclasses.replace(each, host_ip=default) for each in wanted
-        ]
-        return self._host_ports.reserve(container_id, requests)
+        """All of `wanted` or none; held until `leave`. What a port without an address is bound to
+        depends on the networks by which the container of `endpoints` is reached."""
+        reached = {version: gateway_endpoint(endpoints, version) for version in (4, 6)}
+        versions = tuple(version for version, way in reached.items() if way) or (4,)
+        networks = {v: self._networks[way.network_id] for v, way in reached.items() if way}
+        routed = [v for v in versions if _is_routed(networks.get(v), v)]
+        default = networks[4].options.get(OPTION_HOST_BINDING, "") if 4 in networks else ""
+        requests, open_at_home = [], []
+        for each in wanted:
+            check(each)
+            if each.host_ip and version_of(each.host_ip) not in versions:
+                raise InvalidRequest(
+                    f"cannot publish port {each.container_port} on {each.host_ip}: the container"
+                    f" has no IPv{version_of(each.host_ip)} address to be reached at"
+                )
+            hosts = [each.host_ip] if each.host_ip else [default or WILDCARD, WILDCARD6]
+            hosts = [host for host in hosts if version_of(host) in versions]
+            open_at_home += [
+                PortBinding(each.container_port, each.protocol, host, 0)
+                for host in hosts
+                if version_of(host) in routed
+            ]
+            hosts = [host for host in hosts if version_of(host) not in routed]
+            if hosts:
+                requests.append((each, tuple(hosts)))
+        bound = self._host_ports.reserve(container_id, requests)
+        return (*bound, *open_at_home)
 
     async def join(
         self,
@@ -420,9 +471,9 @@ class Networks:
             await self._wall()
             places = [self._place(each) for each in linked]
             published = self._targets(container_id, linked, ports)
-            way_out = gateway_endpoint(linked)
+            out = ways_out(linked)
             await asyncio.gather(
-                self._run(self._host.join, places, owned, way_out, published),
+                self._run(self._host.join, places, owned, out, published),
                 self._serve_names(container_id, owned),
             )
             self._remember(container_id, endpoints, ports, published, dns)
@@ -444,21 +495,21 @@ class Networks:
                 log.error("container %s: the network of endpoint %s is gone", container_id, lost)
             linked = [each for each in known if each.ifname]
             for endpoint in linked:
-                space = self._spaces[endpoint.network_id]
+                spaces = self._spaces[endpoint.network_id]
                 try:
                     self._with_bridge(self._networks[endpoint.network_id])
-                    self._spaces[endpoint.network_id] = space.take(endpoint.ipv4_address)
+                    for version, space in list(spaces.items()):
+                        if address := endpoint.address(version):
+                            spaces[version] = space.take(address)
                 except (Forbidden, InvalidRequest, Failure) as error:
-                    log.error("container %s: %s: %s", container_id, endpoint.ipv4_address, error)
+                    log.error("container %s: %s: %s", container_id, endpoint.ifname, error)
             self._allocated[container_id] = {each.network_id: each for each in known}
             for complaint in self._host_ports.hold_again(container_id, ports):
                 log.warning("container %s: cannot hold port %s", container_id, complaint)
             await self._wall()
             places = [self._place(each) for each in linked if each.network_id in self._bridges]
             published = self._targets(container_id, linked, ports)
-            await self._run(
-                self._host.join_again, places, owned, gateway_endpoint(linked), published
-            )
+            await self._run(self._host.join_again, places, owned, ways_out(linked), published)
             self._remember(container_id, known, ports, published, dns)
             await self._serve_names(container_id, owned)
 
@@ -471,10 +522,10 @@ class Networks:
             ports = self._ports.get(container_id, ())
             dns = self._dns.get(container_id, NO_DNS_OPTIONS)
             published = self._targets(container_id, after.values(), ports)
-            way_out = gateway_endpoint(after.values())
+            out = ways_out(after.values())
             places = [self._place(endpoint)] if endpoint.ifname else []
             named = not self._names.serves(container_id)
-            await self._run(self._host.join, places, owned, way_out, published, named=named)
+            await self._run(self._host.join, places, owned, out, published, named=named)
             self._remember(container_id, after.values(), ports, published, dns)
             await self._serve_names(container_id, owned)
 
@@ -548,9 +599,10 @@ class Networks:
         places.pop(endpoint.network_id, None)
         if not places:
             self._allocated.pop(container_id, None)
-        space = self._spaces.get(endpoint.network_id)
-        if space is not None and endpoint.ipv4_address:
-            self._spaces[endpoint.network_id] = space.release(endpoint.ipv4_address)
+        spaces = self._spaces.get(endpoint.network_id, {})
+        for version, space in list(spaces.items()):
+            if address := endpoint.address(version):
+                spaces[version] = space.release(address)
 
     def _place(self, endpoint: Endpoint) -> Place:
         network = self._networks[endpoint.network_id]
@@ -565,21 +617,24 @@ class Networks:
         self, container_id: str, endpoints: Iterable[Endpoint], ports: Sequence[PortBinding]
     ) -> tuple[PublishedPort, ...]:
         """Where the published ports lead: the container's address in the network of its gateway."""
-        target = gateway_endpoint(endpoints)
-        if target is None:
-            if ports:
-                log.warning("container %s: internal networks publish no ports", container_id)
-            return ()
-        return tuple(
+        targets = {}
+        for version, way in ways_out(endpoints).by_version():
+            if way is not None:
+                targets[version] = way.address(version)
+        found = tuple(
             PublishedPort(
                 each.protocol,
                 each.host_ip,
                 each.host_port,
-                target.ipv4_address,
+                targets[version_of(each.host_ip)],
                 each.container_port,
             )
             for each in ports
+            if version_of(each.host_ip) in targets
         )
+        if len(found) < len(ports):
+            log.warning("container %s: internal networks publish no ports", container_id)
+        return found
 
     @contextlib.contextmanager
     def _owning(self, sockets: NetworkSockets) -> Iterator["_Owned"]:
@@ -601,7 +656,7 @@ class Networks:
         return View(
             endpoints=tuple(named),
             servers=self._dns.get(container_id, NO_DNS_OPTIONS).servers,
-            forwards=any(endpoint.gateway for endpoint in places.values()),
+            forwards=any(each.gateway or each.ipv6_gateway for each in places.values()),
         )
 
     async def _wall(self) -> None:
@@ -612,13 +667,14 @@ class Networks:
             await self._run(self._host.wall, walled)
             self._behind_firewall = present
 
-    def _subnets(self) -> tuple[ipaddress.IPv4Network, ...]:
-        return tuple(space.subnet for space in self._spaces.values())
+    def _subnets(self) -> tuple[Subnet, ...]:
+        return tuple(space.subnet for each in self._spaces.values() for space in each.values())
 
     def _keep(self, network: Network) -> None:
         self._networks[network.id] = network
         if network.pools:
-            self._spaces[network.id] = AddressSpace.of(network.pools[0])
+            spaces = {version: AddressSpace.of(pool) for version, pool in by_version(network)}
+            self._spaces[network.id] = spaces
 
     def _write(self, network: Network) -> None:
         write_record(self._root / f"{network.id}.json", network_document(network))
@@ -673,9 +729,14 @@ def endpoints_ids(endpoints: Iterable[Endpoint]) -> Iterable[str]:
     return (endpoint.endpoint_id for endpoint in endpoints)
 
 
-def _next_ifname(places: Iterable[Endpoint]) -> str:
+def _next_ifname(places: Iterable[Endpoint], prefix: str) -> str:
     used = {place.ifname for place in places}
-    return next(name for number in range(len(used) + 1) if (name := f"eth{number}") not in used)
+    names = (f"{prefix}{number}" for number in range(len(used) + 1))
+    return next(name for name in names if name not in used)
+
+
+def _is_routed(network: Network | None, version: int) -> bool:
+    return network is not None and network.gateway_mode(version) is GatewayMode.ROUTED
 
 
 def _dns_names(request: EndpointRequest) -> tuple[str, ...]:

@@ -2,13 +2,14 @@
 
 import contextlib
 import errno
+import ipaddress
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from engine.errors import Failure, InvalidRequest, Unsupported
-from engine.networks.firewall_rules import WILDCARD
-from engine.networks.model import PortBinding, PortRequest
+from engine.networks.firewall_rules import WILDCARD, WILDCARD6
+from engine.networks.model import PortBinding, PortRequest, version_of
 
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 SOCKET_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
@@ -25,23 +26,24 @@ class HostPorts:
     def bindings(self, container_id: str) -> tuple[PortBinding, ...]:
         return tuple(binding for binding, _ in self._held.get(container_id, ()))
 
-    def reserve(self, container_id: str, wanted: Sequence[PortRequest]) -> tuple[PortBinding, ...]:
-        """All or none. Raises Failure with the address that is taken."""
-        for request in wanted:
-            check(request)
+    def reserve(
+        self, container_id: str, wanted: Sequence[tuple[PortRequest, tuple[str, ...]]]
+    ) -> tuple[PortBinding, ...]:
+        """All or none, each request on the same port of all its host addresses. Raises Failure
+        with the address that is taken."""
         with contextlib.ExitStack() as undo:
             held = self._held.setdefault(container_id, [])
             before = len(held)
             undo.callback(self._release_after, container_id, before)
             # Fixed ports first: an ephemeral one must not take what is asked for by number.
-            order = sorted(range(len(wanted)), key=lambda i: wanted[i].host_port == 0)
-            found: dict[int, PortBinding] = {}
+            order = sorted(range(len(wanted)), key=lambda i: wanted[i][0].host_port == 0)
+            found: dict[int, list[PortBinding]] = {}
             for index in order:
-                binding, sockets = self._bind(wanted[index])
-                held.append((binding, sockets))
-                found[index] = binding
+                bound = self._bind(*wanted[index])
+                held += bound
+                found[index] = [binding for binding, _ in bound]
             undo.pop_all()
-        return tuple(found[index] for index in range(len(wanted)))
+        return tuple(binding for index in range(len(wanted)) for binding in found[index])
 
     def hold_again(self, container_id: str, bindings: Sequence[PortBinding]) -> list[str]:
         """After a restart: what can't be held says why; the container keeps its port all the
@@ -49,9 +51,11 @@ class HostPorts:
         complaints = []
         held = self._held.setdefault(container_id, [])
         for binding in bindings:
+            if not binding.host_port:
+                continue  # open at the container's own address
             sockets: list[socket.socket] = []
             try:
-                sockets = bind(binding.protocol, binding.host_ip, binding.host_port)
+                sockets = [bind(binding.protocol, binding.host_ip, binding.host_port)]
             except OSError as error:
                 where = f"{binding.host_ip}:{binding.host_port}/{binding.protocol}"
                 complaints.append(f"{where}: {error.strerror}")
@@ -73,25 +77,57 @@ class HostPorts:
         for container_id in list(self._held):
             self.release(container_id)
 
-    def _bind(self, request: PortRequest) -> tuple[PortBinding, list[socket.socket]]:
-        host_ip = request.host_ip or WILDCARD
+    def _bind(
+        self, request: PortRequest, host_ips: tuple[str, ...]
+    ) -> list[tuple[PortBinding, list[socket.socket]]]:
         last: Failure | None = None
         for port in self._candidates(request):
-            if self._is_ours(request.protocol, host_ip, port):
-                last = Failure(f"Bind for {host_ip}:{port} failed: port is already allocated")
-                continue
             try:
-                sockets = bind(request.protocol, host_ip, port)
-            except OSError as error:
-                last = _refusal(request.protocol, host_ip, port, error)
-                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                bound = self._bind_all(request, host_ips, port)
+            except _Taken as taken:
+                last = taken.failure
+                if not taken.others_may_do:
                     break
                 continue
             if request.host_port == 0:
                 self._recent = port
-            binding = PortBinding(request.container_port, request.protocol, host_ip, port)
-            return binding, sockets
-        raise last or Failure(f"no free {request.protocol} port on {host_ip}")
+            return bound
+        raise last or Failure(f"no free {request.protocol} port on {host_ips[0]}")
+
+    def _bind_all(
+        self, request: PortRequest, host_ips: tuple[str, ...], port: int
+    ) -> list[tuple[PortBinding, list[socket.socket]]]:
+        protocol = request.protocol
+        bound = []
+        with contextlib.ExitStack() as undo:
+            for host_ip in host_ips:
+                if self._is_ours(protocol, host_ip, port):
+                    words = f"Bind for {_shown(host_ip)}:{port} failed: port is already allocated"
+                    raise _Taken(Failure(words), others_may_do=True)
+                try:
+                    sockets = [bind(protocol, host_ip, port)]
+                except OSError as error:
+                    others_may_do = error.errno in (errno.EADDRINUSE, errno.EACCES)
+                    failure = _refusal(protocol, host_ip, port, error)
+                    raise _Taken(failure, others_may_do=others_may_do) from error
+                undo.enter_context(sockets[0])
+                binding = PortBinding(request.container_port, protocol, host_ip, port)
+                bound.append((binding, sockets))
+            if host_ips == (WILDCARD,) and not request.host_ip:
+                bound[0][1].extend(self._hold_ipv6(protocol, port))
+            undo.pop_all()
+        return bound
+
+    def _hold_ipv6(self, protocol: str, port: int) -> list[socket.socket]:
+        """Clients that try a name's IPv6 address first must not find another program there."""
+        try:
+            return [bind(protocol, WILDCARD6, port)]
+        except OSError as error:
+            if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                return []
+            others_may_do = error.errno in (errno.EADDRINUSE, errno.EACCES)
+            failure = _refusal(protocol, WILDCARD, port, error)
+            raise _Taken(failure, others_may_do=others_may_do) from error
 
     def _candidates(self, request: PortRequest) -> Iterator[int]:
         if request.host_port:
@@ -106,15 +142,29 @@ class HostPorts:
         return any(
             binding.protocol == protocol
             and binding.host_port == port
-            and (binding.host_ip == host_ip or WILDCARD in (binding.host_ip, host_ip))
+            and version_of(binding.host_ip) == version_of(host_ip)
+            and (binding.host_ip == host_ip or {WILDCARD, WILDCARD6} & {binding.host_ip, host_ip})
             for held in self._held.values()
             for binding, _ in held
         )
 
 
+class _Taken(Exception):
+    """The port can't be had; `others_may_do`: the next one of a range is worth a try."""
+
+    def __init__(self, failure: Failure, *, others_may_do: bool) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+        self.others_may_do = others_may_do
+
+
+def _shown(host_ip: str) -> str:
+    return f"[{host_ip}]" if ":" in host_ip else host_ip
+
+
 def _refusal(protocol: str, host_ip: str, port: int, error: OSError) -> Failure:
     reason = (error.strerror or str(error)).lower()
-    return Failure(f"failed to bind host port {host_ip}:{port}/{protocol}: {reason}")
+    return Failure(f"failed to bind host port {_shown(host_ip)}:{port}/{protocol}: {reason}")
 
 
 def check(request: PortRequest) -> None:
@@ -129,29 +179,16 @@ def check(request: PortRequest) -> None:
             raise InvalidRequest(f"cannot publish port {port}: ports run from 1 to 65535")
     if end < request.host_port:
         raise InvalidRequest(f"invalid range of host ports: {request.host_port}-{end}")
-    if ":" in request.host_ip:
-        raise Unsupported(
-            f"cannot publish a port on {request.host_ip}: this engine publishes on IPv4 addresses"
-        )
     try:
-        socket.inet_pton(socket.AF_INET, request.host_ip or WILDCARD)
-    except OSError as error:
+        ipaddress.ip_address(request.host_ip or WILDCARD)
+    except ValueError as error:
         raise InvalidRequest(f"invalid host address {request.host_ip!r}") from error
 
 
-def bind(protocol: str, host_ip: str, port: int) -> list[socket.socket]:
-    """Sockets that hold the port; for all IPv4 addresses also the IPv6 ones, where there are any.
-    Raises OSError."""
-    with contextlib.ExitStack() as undo:
-        sockets = [undo.enter_context(_bound(socket.AF_INET, protocol, host_ip, port))]
-        if host_ip == WILDCARD and socket.has_ipv6:
-            try:
-                sockets.append(undo.enter_context(_bound(socket.AF_INET6, protocol, "::", port)))
-            except OSError as error:
-                if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                    raise
-        undo.pop_all()
-    return sockets
+def bind(protocol: str, host_ip: str, port: int) -> socket.socket:
+    """A socket that holds the port, of this IP version only. Raises OSError."""
+    family = socket.AF_INET6 if version_of(host_ip) == 6 else socket.AF_INET
+    return _bound(family, protocol, host_ip, port)
 
 
 def _bound(family: int, protocol: str, address: str, port: int) -> socket.socket:

@@ -4,15 +4,21 @@ import re
 from collections.abc import Mapping
 
 from engine.errors import Forbidden, InvalidRequest, NotFound, Unsupported
+from engine.networks.ipam import wanted_pools
 from engine.networks.model import (
     OPTION_BRIDGE_NAME,
     OPTION_DEFAULT_BRIDGE,
+    OPTION_GATEWAY_MODE,
     OPTION_HOST_BINDING,
     OPTION_ICC,
+    OPTION_IFNAME_PREFIX,
+    OPTION_INHIBIT,
     OPTION_MASQUERADE,
     OPTION_MTU,
     PREDEFINED,
+    GatewayMode,
     NetworkSpec,
+    version_of,
 )
 
 # What the kernel takes as a name, without what shells and paths would trip over.
@@ -41,19 +47,33 @@ def check_spec(spec: NetworkSpec) -> None:
             raise NotFound(f'plugin "{driver}" not found')
     if spec.ingress:
         raise Unsupported("an ingress network needs a swarm")
-    if spec.enable_ipv6 or not spec.enable_ipv4:
-        raise Unsupported("this engine's networks are IPv4 only")
+    if not spec.enable_ipv4 and not spec.enable_ipv6:
+        raise InvalidRequest("IPv4 or IPv6 must be enabled")
     if spec.ipam_driver not in ("default", ""):
         raise NotFound(f'ipam driver "{spec.ipam_driver}" not found')
     if spec.ipam_options:
         name = next(iter(spec.ipam_options))
         raise InvalidRequest(f"unknown option of the default IPAM driver: {name}")
-    if len(spec.pools) > 1:
-        raise InvalidRequest("the bridge driver takes one IPv4 subnet a network")
     for pool in spec.pools:
         if not pool.subnet and (pool.gateway or pool.ip_range or pool.auxiliary):
             raise InvalidRequest("a gateway, ip-range or aux-address needs a subnet")
-    checked_options(spec.options)
+    wanted_pools(spec.pools, ipv4=spec.enable_ipv4, ipv6=spec.enable_ipv6)
+    options = checked_options(spec.options)
+    for name in OPTION_GATEWAY_MODE.values():
+        if options.get(name) == GatewayMode.ISOLATED.value and not spec.internal:
+            raise InvalidRequest("gateway mode 'isolated' can only be used for an internal network")
+
+
+def unused_pools(spec: NetworkSpec) -> str:
+    """A warning where subnets were given that the network will not have; Docker keeps silent."""
+    enabled = {4: spec.enable_ipv4, 6: spec.enable_ipv6}
+    unused = [
+        pool.subnet for pool in spec.pools if pool.subnet and not enabled[version_of(pool.subnet)]
+    ]
+    return "".join(
+        f"subnet {subnet} is not used: IPv{version_of(subnet)} is not enabled for this network"
+        for subnet in unused
+    )
 
 
 def checked_options(options: Mapping[str, str]) -> Mapping[str, str]:
@@ -67,7 +87,17 @@ def _checked_option(name: str, value: str) -> str:
             if not INTERFACE_NAME.fullmatch(value):
                 raise InvalidRequest(f"invalid interface name {value!r} in {name}")
             return value
-        case _ if name in (OPTION_ICC, OPTION_MASQUERADE, OPTION_DEFAULT_BRIDGE):
+        case _ if name in OPTION_GATEWAY_MODE.values():
+            if value not in (mode.value for mode in GatewayMode):
+                raise InvalidRequest(
+                    f"failed to parse {name} value: {value} (unknown gateway mode {value})"
+                )
+            return value
+        case _ if name == OPTION_IFNAME_PREFIX:
+            if len(value) > 12 or not INTERFACE_NAME.fullmatch(f"{value}0"):
+                raise InvalidRequest(f"invalid prefix of interface names {value!r} in {name}")
+            return value
+        case _ if name in (OPTION_ICC, OPTION_MASQUERADE, OPTION_DEFAULT_BRIDGE, OPTION_INHIBIT):
             if value.lower() not in BOOLEANS:
                 raise InvalidRequest(f"invalid value {value!r} of {name}: neither true nor false")
             if name == OPTION_DEFAULT_BRIDGE and BOOLEANS[value.lower()] == "true":

@@ -124,6 +124,10 @@ class Container:
     def address(self) -> str:
         return self.endpoints[0].ipv4_address
 
+    @property
+    def address6(self) -> str:
+        return self.endpoints[0].ipv6_address
+
     def sockets(self) -> Sockets:
         """As a shim makes them, each time anew."""
         netlink = socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC
@@ -166,7 +170,7 @@ class Machine:
         return namespace
 
     def neighbour(self, subnet: str = "10.9.0") -> Namespace:
-        """Another machine at .2 of a /24 where this host is .1."""
+        """Another machine at .2 of a /24 where this host is .1, and so of 2001:db8:third::/64."""
         other = self.namespace()
         third = subnet.rsplit(".")[-1]
         with NetlinkSocket.open(ROUTE) as route:
@@ -174,7 +178,11 @@ class Machine:
             route.request(link.create_bridge(bridge, f"02:00:00:00:09:0{third}", 0))
             (found,) = route.request(link.get_link(bridge))
             index = link.index_of(found)
-            route.request(link.add_address(index, f"{subnet}.1", 24), link.set_up(bridge, index))
+            route.request(
+                link.add_address(index, f"{subnet}.1", 24),
+                link.add_address(index, f"2001:db8:{third}::1", 64),
+                link.set_up(bridge, index),
+            )
             veth = link.create_veth(
                 host_ifname=f"out{third}",
                 bridge_index=index,
@@ -190,7 +198,8 @@ class Machine:
                 (found,) = route.request(link.get_link("eth0"))
                 index = link.index_of(found)
                 address = link.add_address(index, f"{subnet}.2", 24)
-                route.request(link.set_up("eth0", index), address)
+                address6 = link.add_address(index, f"2001:db8:{third}::2", 64)
+                route.request(link.set_up("eth0", index), address, address6)
 
         other.run(inside)
         return other
@@ -206,15 +215,22 @@ class Machine:
         aliases: tuple[str, ...] = (),
         dns: DnsOptions = DnsOptions(),  # noqa: B008 - frozen
         ipv4_address: str = "",
+        ipv6_address: str = "",
     ) -> Container:
         namespace = self.namespace()
         container = Container(new_id(), namespace, name, namespace.run(name_sockets))
         for handle in container.dns:
             self.undo.callback(handle.close)
         self.containers.append(container)
-        request = EndpointRequest(container.id, name, aliases=aliases, ipv4_address=ipv4_address)
+        request = EndpointRequest(
+            container.id,
+            name,
+            aliases=aliases,
+            ipv4_address=ipv4_address,
+            ipv6_address=ipv6_address,
+        )
         container.endpoints = tuple(self.networks.allocate(each, request) for each in networks)
-        container.ports = self.networks.reserve_ports(container.id, ports)
+        container.ports = self.networks.reserve_ports(container.id, ports, container.endpoints)
         await self.networks.join(
             container.id, container.endpoints, container.sockets(), container.ports, dns=dns
         )
@@ -275,7 +291,15 @@ class Listener:
     """A TCP server in a namespace that tells each client the address it came from."""
 
     def __init__(self, namespace: Namespace, port: int, address: str = "0.0.0.0") -> None:
-        self.socket = namespace.run(lambda: socket.create_server((address, port)))
+        def listen() -> socket.socket:
+            if ":" not in address:
+                return socket.create_server((address, port))
+            both = address == "::"
+            return socket.create_server(
+                (address, port), family=socket.AF_INET6, dualstack_ipv6=both
+            )
+
+        self.socket = namespace.run(listen)
         self.thread = threading.Thread(target=self._serve)
         self.thread.start()
 

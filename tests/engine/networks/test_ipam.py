@@ -1,4 +1,4 @@
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,10 @@ from engine.networks.ipam import (
     complete_pool,
     mac_of,
     parse_routes,
+    parse_routes6,
+    private_block,
     refuse_overlap,
+    wanted_pools,
 )
 from engine.networks.model import AddressPool
 
@@ -30,6 +33,48 @@ def test_routes_are_read_without_the_default_one() -> None:
         Route(IPv4Network("192.0.2.0/24"), "eth0", direct=True),
         Route(IPv4Network("10.0.0.0/8"), "tun0", direct=False),
     )
+
+
+ROUTES6 = """\
+20010db8000000000000000000000000 40 00000000000000000000000000000000 00 \
+00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0
+20010db8000100000000000000000000 30 00000000000000000000000000000000 00 \
+20010db8000000000000000000000001 00000400 00000001 00000000 00000003     eth0
+00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
+20010db8000000000000000000000001 00000400 00000001 00000000 00000003     eth0
+fe800000000000000000000000000000 40 00000000000000000000000000000000 00 \
+00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0
+20010db8000000000000000000000002 80 00000000000000000000000000000000 00 \
+00000000000000000000000000000000 00000000 00000001 00000000 80200001     eth0
+ff000000000000000000000000000000 08 00000000000000000000000000000000 00 \
+00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0
+"""
+
+
+def test_ipv6_routes_are_read_without_what_is_the_kernels_own() -> None:
+    assert parse_routes6(ROUTES6) == (
+        Route(IPv6Network("2001:db8::/64"), "eth0", direct=True),
+        Route(IPv6Network("2001:db8:1::/48"), "eth0", direct=False),
+    )
+
+
+def test_ipv6_pools_are_private_and_a_daemons_own() -> None:
+    block = private_block("0badcafe")
+    assert block.subnet_of(IPv6Network("fd00::/8"))
+    assert block.prefixlen == 48
+    assert private_block("0badcafe") == block != private_block("other")
+    first, second = list(block.subnets(new_prefix=64))[:2]
+    assert choose_subnet([], version=6, tag="0badcafe") == str(first)
+    taken = [first, IPv4Network("0.0.0.0/0")]
+    assert choose_subnet(taken, version=6, tag="0badcafe") == str(second)
+
+
+def test_pools_are_sorted_by_the_versions_that_are_on() -> None:
+    pools = (AddressPool("fd00:1::/64"), AddressPool("10.1.0.0/24"))
+    both = wanted_pools(pools, ipv4=True, ipv6=True)
+    assert both == ((4, pools[1]), (6, pools[0]))
+    assert wanted_pools(pools, ipv4=False, ipv6=True) == ((6, pools[0]),)
+    assert wanted_pools((), ipv4=True, ipv6=True) == ((4, AddressPool()), (6, AddressPool()))
 
 
 def test_pools_are_those_of_docker_and_taken_ones_are_passed_over() -> None:
@@ -54,7 +99,10 @@ def test_gateway_is_the_first_address_that_is_not_kept() -> None:
         (AddressPool("10.5.0.0"), "invalid subnet 10.5.0.0"),
         (AddressPool("ten"), "invalid subnet ten"),
         (AddressPool("10.5.0.0/31"), "no room"),
-        (AddressPool("fd00::/64"), "IPv4 only"),
+        (AddressPool("fd00::/127"), "no room"),
+        (AddressPool("fd00::/64", "fd01::1"), "no matching subnet for gateway fd01::1"),
+        (AddressPool("fd00::/64", "10.0.0.1"), "no matching subnet for gateway 10.0.0.1"),
+        (AddressPool("fd00::/64", ip_range="10.0.0.0/30"), "outside of subnet"),
         (AddressPool("10.5.0.0/24", "10.6.0.1"), "no matching subnet for gateway 10.6.0.1"),
         (AddressPool("10.5.0.0/24", ip_range="10.6.0.0/30"), "outside of subnet"),
         (AddressPool("10.5.0.0/24", auxiliary={"x": "10.6.0.1"}), "aux-address 10.6.0.1"),
@@ -95,6 +143,22 @@ def test_asked_address_must_be_free_and_of_the_subnet() -> None:
         taken.take("10.5.0.1")
     with pytest.raises(InvalidRequest, match=r"contain the IP address 10\.6\.0\.4"):
         taken.take("10.6.0.4")
+
+
+def test_ipv6_addresses_are_given_after_the_gateway() -> None:
+    pool = complete_pool(AddressPool("fd00:1::/64", auxiliary={"x": "fd00:1::2"}))
+    assert pool.gateway == "fd00:1::1"
+    one, first = give(AddressSpace.of(pool))
+    _, second = give(one)
+    assert (first, second) == ("fd00:1::3", "fd00:1::4")
+    with pytest.raises(Forbidden, match="already in use"):
+        one.take("fd00:1:0:0::3")
+    with pytest.raises(InvalidRequest, match="contain the IP address"):
+        one.take("10.0.0.3")
+
+
+def test_hardware_addresses_of_like_ipv6_addresses_differ() -> None:
+    assert mac_of("fd00:1::1:0:0:2") != mac_of("fd00:1::2:0:0:2")
 
 
 def test_hardware_address_comes_from_the_address() -> None:

@@ -453,7 +453,6 @@ async def test_network_that_cannot_be_is_refused(machine: Machine) -> None:
         (Forbidden, "predefined host network", NetworkSpec("host")),
         (NotFound, 'plugin "foo" not found', NetworkSpec("x", driver="foo")),
         (Unsupported, "macvlan", NetworkSpec("x", driver="macvlan")),
-        (Unsupported, "IPv4 only", NetworkSpec("x", enable_ipv6=True)),
         (
             InvalidRequest,
             "invalid interface",
