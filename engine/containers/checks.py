@@ -12,12 +12,14 @@ from engine.containers import log_options
 from engine.containers.model import (
     ContainerConfig,
     CreateRequest,
+    EndpointSettings,
     ExecConfig,
     HealthCheck,
     HostConfig,
     RestartPolicy,
 )
 from engine.errors import InvalidRequest, Unsupported
+from engine.networks import endpoint_options
 
 MINIMUM_MEMORY = 6 * 1024 * 1024
 ULIMITS = re.compile(
@@ -253,15 +255,22 @@ def _check_network(request: CreateRequest) -> None:
         for published in wanted:
             _check_published(port, published.host_ip, published.host_port)
     for settings in request.endpoints.values():
-        for link in settings.links:
-            parse_link(link)
-        if settings.link_local_ips:
-            raise Unsupported("cannot give link-local addresses")
-        for address in (settings.ipv4_address, settings.ipv6_address):
-            if address:
-                _check_address(address, "invalid endpoint settings: invalid IP address")
-        if settings.mac_address:
-            check_mac(settings.mac_address)
+        check_endpoint(settings)
+
+
+def check_endpoint(settings: EndpointSettings) -> None:
+    for link in settings.links:
+        parse_link(link)
+    for address in (settings.ipv4_address, settings.ipv6_address, *settings.link_local_ips):
+        if address:
+            _check_address(address, "invalid endpoint settings: invalid IP address")
+    for address in settings.link_local_ips:
+        if not ipaddress.ip_address(address).is_link_local:
+            raise InvalidRequest(f"invalid endpoint settings: {address} is no link-local address")
+    if settings.mac_address:
+        check_mac(settings.mac_address)
+    endpoint_options.interface_name(settings.driver_opts)
+    endpoint_options.sysctls(settings.driver_opts)
 
 
 def _check_published(port: str, host_ip: str, host_port: str) -> None:

@@ -793,6 +793,7 @@ class Containers:
     async def connect(self, network: str, reference: str, settings: EndpointSettings) -> None:
         found = self._parts.networks.get(network)
         container = self._find(reference)
+        checks.check_endpoint(settings)
         await self._parts.tasks.finish(self._connect(container, found.id, settings))
 
     async def _connect(

@@ -22,6 +22,7 @@ from engine.containers.model import Attachment, HostConfig, MountPoint, Record
 from engine.containers.parts import Parts
 from engine.containers.propagation import check_propagation, parse_mounts
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound
+from engine.networks import endpoint_options
 from engine.networks.model import (
     DnsOptions,
     Endpoint,
@@ -209,6 +210,9 @@ def attach(parts: Parts, record: Record, wanted: Attachment) -> Attachment:
             ipv6_address=settings.ipv6_address,
             mac_address=settings.mac_address or record.config.mac_address,
             gateway_priority=settings.gateway_priority,
+            ifname=endpoint_options.interface_name(settings.driver_opts),
+            sysctls=endpoint_options.sysctls(settings.driver_opts),
+            link_local=settings.link_local_ips,
             links={
                 alias: parts.find(name).record.name for alias, name in map(checks.parse_link, links)
             },

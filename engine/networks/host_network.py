@@ -25,6 +25,7 @@ from engine.networks.endpoint import (
 )
 from engine.networks.firewall import Firewall
 from engine.networks.firewall_rules import PublishedPort, make_tables, table_name
+from engine.networks.interface_sysctls import set_inside
 from engine.networks.ipam import Subnet, choose_subnet, complete_pool, mac_of, refuse_overlap
 from engine.networks.model import (
     OPTION_BRIDGE_NAME,
@@ -202,6 +203,8 @@ class HostNetwork:
         """`named`: the way to the name service is made too; False where it is there already."""
         for place in places:
             attach(self._route, place, sockets.namespace)
+            if place.endpoint.sysctls:
+                set_inside(sockets.namespace, place.endpoint.sysctls)
         configure(sockets.route, [place.endpoint for place in places], out=out)
         if named and sockets.dns_ports:
             redirect_names(sockets.netfilter, *sockets.dns_ports)
@@ -221,6 +224,8 @@ class HostNetwork:
             if repair(self._route, place, sockets.namespace)
             or not is_configured(sockets.route, place.endpoint.ifname)
         ]
+        for endpoint in made:
+            set_inside(sockets.namespace, endpoint.sysctls)
         if made:
             configure(sockets.route, made, out=out)
         if sockets.dns_ports:

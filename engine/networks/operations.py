@@ -369,10 +369,7 @@ class Networks:
             links=dict(request.links),
             gateway_priority=request.gateway_priority,
             link_local=request.link_local,
-            sysctls={
-                name.replace(".IFNAME.", f".{ifname}."): value
-                for name, value in request.sysctls.items()
-            },
+            sysctls=_sysctls(request, ifname, ipv6=6 in addresses),
         )
 
     def _addresses(
@@ -533,7 +530,8 @@ class Networks:
         """Raises Failure where the container isn't connected."""
         with self._owning(sockets) as owned:
             before = self._joined.get(container_id, {})
-            gone = before.get(network_id)
+            # Perhaps not joined: `connect` failed half-way.
+            gone = self._allocated.get(container_id, {}).get(network_id)
             if gone is None:
                 name = self.get(network_id).name
                 raise Failure(f"container {container_id} is not connected to network {name}")
@@ -733,6 +731,14 @@ def _next_ifname(places: Iterable[Endpoint], prefix: str) -> str:
     used = {place.ifname for place in places}
     names = (f"{prefix}{number}" for number in range(len(used) + 1))
     return next(name for name in names if name not in used)
+
+
+def _sysctls(request: EndpointRequest, ifname: str, *, ipv6: bool) -> dict[str, str]:
+    # A container must not be led astray by router advertisements of another (Docker lets it).
+    settings = {f"net.ipv6.conf.{ifname}.accept_ra": "0"} if ipv6 else {}
+    for name, value in request.sysctls.items():
+        settings[name.replace(".IFNAME.", f".{ifname}.")] = value
+    return settings
 
 
 def _is_routed(network: Network | None, version: int) -> bool:

@@ -1,0 +1,122 @@
+"""Containers in networks that ask for more than the default."""
+
+import asyncio
+
+import pytest
+
+from engine.containers.model import (
+    ContainerConfig,
+    CreateRequest,
+    EndpointSettings,
+    HostConfig,
+    PublishedPort,
+)
+from engine.errors import InvalidRequest
+from engine.networks.model import (
+    ENDPOINT_IFNAME,
+    ENDPOINT_SYSCTLS,
+    OPTION_IFNAME_PREFIX,
+    OPTION_INHIBIT,
+    AddressPool,
+    NetworkSpec,
+)
+from tests.engine.containers.conftest import Engine
+
+pytestmark = pytest.mark.kernel
+
+
+async def start(engine: Engine, *command: str, settings: EndpointSettings, host: HostConfig) -> str:
+    config = ContainerConfig(image="rootfs:/", cmd=command)
+    wanted = CreateRequest(config, host, {host.network_mode: settings})
+    identifier = (await engine.containers.create(wanted)).id
+    ended = engine.containers.wait(identifier, condition="next-exit")
+    await engine.containers.start(identifier)
+    assert (await ended).status_code == 0, await engine.output(identifier)
+    return await engine.output(identifier)
+
+
+async def test_interface_is_as_asked_for(engine: Engine) -> None:
+    pools = (AddressPool("10.7.0.0/24"), AddressPool("fd00:7::/64"))
+    await engine.networks.create(NetworkSpec("front", pools=pools, enable_ipv6=True))
+    settings = EndpointSettings(
+        ipv4_address="10.7.0.9",
+        ipv6_address="fd00:7::9",
+        mac_address="02:00:00:00:00:11",
+        link_local_ips=("169.254.8.8", "fe80::99"),
+        driver_opts={
+            ENDPOINT_IFNAME: "dmz0",
+            ENDPOINT_SYSCTLS: "net.ipv4.conf.IFNAME.log_martians=1",
+        },
+    )
+    script = (
+        "ip -o addr show dmz0; ip -o link show dmz0; ip -6 route;"
+        "cat /proc/sys/net/ipv4/conf/dmz0/log_martians /proc/sys/net/ipv6/conf/dmz0/accept_ra;"
+        "cat /etc/hosts"
+    )
+    host = HostConfig(network_mode="front")
+    said = await start(engine, "sh", "-c", script, settings=settings, host=host)
+    for words in (
+        "inet 10.7.0.9/24", "inet6 fd00:7::9/64", "inet 169.254.8.8/16", "inet6 fe80::99/64",
+        "02:00:00:00:00:11", "default via fd00:7::1 dev dmz0", "\n1\n0\n", "fd00:7::9\t",
+    ):  # fmt: skip
+        assert words in said, (words, said)
+
+
+async def test_network_names_its_interfaces_and_may_hide_the_host(engine: Engine) -> None:
+    options = {OPTION_IFNAME_PREFIX: "wan", OPTION_INHIBIT: "true"}
+    await engine.networks.create(NetworkSpec("front", options=options))
+    host = HostConfig(network_mode="front")
+    said = await start(engine, "ip", "-o", "route", settings=EndpointSettings(), host=host)
+    assert "dev wan0" in said
+    assert "default" not in said
+
+
+async def test_endpoint_that_cannot_be_is_refused(engine: Engine) -> None:
+    await engine.networks.create(NetworkSpec("front"))
+    identifier = await engine.run("sleep", "1000")
+    for settings, words in (
+        (EndpointSettings(link_local_ips=("10.0.0.1",)), "10.0.0.1 is no link-local address"),
+        (EndpointSettings(driver_opts={ENDPOINT_IFNAME: "a/b"}), "invalid interface name"),
+        (EndpointSettings(driver_opts={ENDPOINT_IFNAME: "eth0"}), "an interface eth0 already"),
+        (EndpointSettings(ipv6_address="fd00::1"), "network front has no IPv6: fd00::1"),
+        (
+            EndpointSettings(driver_opts={ENDPOINT_SYSCTLS: "net.ipv4.conf.IFNAME.nosuch=1"}),
+            r"cannot set sysctl net.ipv4.conf.eth1.nosuch to '1': No such file",
+        ),
+    ):
+        with pytest.raises(InvalidRequest, match=words):
+            await engine.containers.connect("front", identifier, settings)
+    # Nothing of the tries is left: the last one had a link already.
+    await engine.containers.connect("front", identifier, EndpointSettings())
+
+
+async def test_ports_are_published_on_both_versions(engine: Engine) -> None:
+    await engine.networks.create(NetworkSpec("front", enable_ipv6=True))
+    script = (
+        "import socket; s = socket.create_server(('::', 80), family=socket.AF_INET6,"
+        " dualstack_ipv6=True)\nwhile True: s.accept()[0].sendall(b'hello')"
+    )
+    host = HostConfig(network_mode="front", port_bindings={"80/tcp": (PublishedPort("", "8080"),)})
+    identifier = await engine.run("python3", "-c", script, host=host)
+    record = engine.get(identifier)
+    assert [(port.host_ip, port.host_port) for port in record.ports] == [
+        ("0.0.0.0", 8080),
+        ("::", 8080),
+    ]
+    gateway = engine.networks.get("front").pools[1].gateway
+    for address in ("127.0.0.1", gateway):
+        assert await hello(address, 8080) == b"hello", address
+
+
+async def hello(address: str, port: int) -> bytes:
+    """Until the server is up; the test's time limit is pytest's."""
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection(address, port)
+        except ConnectionRefusedError:
+            await asyncio.sleep(0.02)
+            continue
+        try:
+            return await reader.read(5)
+        finally:
+            writer.close()
