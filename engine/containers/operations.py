@@ -58,6 +58,7 @@ from engine.events import EventLog
 from engine.ids import short_id
 from engine.images.model import Image
 from engine.images.operations import Images
+from engine.networks.model import Standing
 from engine.networks.operations import Networks
 from engine.runtime.cgroup_tree import Cgroup, detect
 from engine.runtime.launch import Lost, Shim, Spawner
@@ -336,6 +337,8 @@ class Containers:
             return False
         self._mark_stopped(container)
         ended = container.run_ended
+        # Before it stops to answer, others take over what they share with it.
+        await self._parts.networks.regard(container.id, Standing.UNFIT)
         await self._signal(container, shim, number)
         if container.record.state.status is Status.PAUSED:
             # A frozen process gets the signal once it runs again.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from engine.containers import checks, files, log_options, spec
+from engine.containers import checks, files, health, log_options, spec
 from engine.containers.container import Container
 from engine.containers.machine import host_devices, with_block_devices
 from engine.containers.model import Attachment, HostConfig, MountPoint, Record
@@ -24,12 +24,14 @@ from engine.containers.propagation import check_propagation, parse_mounts
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound
 from engine.networks import endpoint_options
 from engine.networks.model import (
+    SHARED_PORTS,
     DnsOptions,
     Endpoint,
     EndpointRequest,
     Network,
     PortBinding,
     PortRequest,
+    Standing,
 )
 from engine.oci.rootfs import Rootfs
 from engine.runtime import seccomp, seccomp_default, seccomp_profile
@@ -77,6 +79,8 @@ async def launch(parts: Parts, container: Container) -> Shim:
         shim = await parts.spawner.launch(request)
         undo.push_async_callback(abandon, shim)
         if shim.sockets is not None:
+            if health.probe_of(record.config) is not None:
+                await parts.networks.regard(record.id, Standing.STARTING)
             await parts.networks.join(
                 record.id,
                 _endpoints(record),
@@ -248,6 +252,7 @@ def port_requests(record: Record) -> Iterator[PortRequest]:
                 host_ip=wish.host_ip.strip("[]"),
                 host_port=int(low or 0),
                 host_port_end=int(high or 0),
+                shared=record.config.labels.get(SHARED_PORTS) == "true",
             )
     if record.host.publish_all_ports:
         for text in record.config.exposed_ports:

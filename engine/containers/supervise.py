@@ -16,12 +16,18 @@ from engine.containers.model import HealthState, Record, State, Status
 from engine.containers.parts import Parts
 from engine.containers.remove import remove_container
 from engine.errors import EngineError, NotFound
+from engine.networks.model import Standing
 from engine.runtime.launch import Shim
 from engine.runtime.remains import ExitStatus
 
 log = logging.getLogger(__name__)
 
 SYNC_AFTER = 1.0  # seconds
+STANDINGS = {
+    "starting": Standing.STARTING,
+    "healthy": Standing.READY,
+    "unhealthy": Standing.UNFIT,
+}
 LOST = 255  # exit code of a container whose end nobody saw: Docker's
 
 
@@ -284,6 +290,8 @@ def _report_health(parts: Parts, container: Container, found: HealthState) -> No
     container.record = replace(record, state=replace(record.state, health=found))
     parts.save(container.record)
     if found.status != before.status:
+        regarded = parts.networks.regard(record.id, STANDINGS[found.status])
+        parts.tasks.watch(regarded, f"spreading the work of {record.id}")
         parts.publish(record, f"health_status: {found.status}")
 
 
@@ -367,6 +375,8 @@ async def _take_over(parts: Parts, container: Container, shim: Shim) -> None:
                 record.ports,
                 dns=start.dns_options(record.host),
             )
+            if state.health is not None:
+                await parts.networks.regard(record.id, STANDINGS[state.health.status])
             # It had its new name already, but not for its neighbours, when the daemon died.
             if any(endpoint.container_name != record.name for endpoint in endpoints):
                 await rename_endpoints(parts, container, record.name)

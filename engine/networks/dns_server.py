@@ -89,12 +89,14 @@ class NameService:
         self,
         directory: Directory,
         view: Callable[[str], View | None],
+        fittest: Callable[[Sequence[Endpoint]], Sequence[Endpoint]],
         *,
         resolvers: Path = Path("/etc/resolv.conf"),
         port: int = PORT,
     ) -> None:
         self._directory = directory
         self._view = view
+        self._fittest = fittest  # of several of one name
         self._resolvers = HostResolvers(resolvers)
         self._port = port
         self._served: dict[str, _Served] = {}
@@ -187,7 +189,9 @@ class NameService:
         found = self._directory.endpoints(view.endpoints, query.name)
         if not found:
             return None
-        addresses = [address for each in found for address in _addresses(each, query.type)]
+        addresses = [
+            address for each in self._fittest(found) for address in _addresses(each, query.type)
+        ]
         random.shuffle(addresses)
         return answer_addresses(query, addresses)
 

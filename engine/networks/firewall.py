@@ -5,11 +5,12 @@ Blocking: called in the networks' thread.
 
 import errno
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from engine.networks.conntrack_message import forget_flow, is_stale, list_flows
 from engine.networks.firewall_rules import (
+    SLOTS,
     WILDCARD,
     WILDCARD6,
     Element,
@@ -17,8 +18,10 @@ from engine.networks.firewall_rules import (
     Map,
     PublishedPort,
     Set,
+    Spot,
     Table,
     TableName,
+    Type,
     open_ports,
     port_maps,
     table_name,
@@ -157,6 +160,34 @@ class Firewall:
         self._elements = after
         self._forget_flows(ports, gone)
 
+    def share(self, wanted: Mapping[Spot, Sequence[PublishedPort]]) -> None:
+        """In one transaction each of these shared ports leads to those named, and to no others."""
+        messages, gone = [], []
+        after = {name: dict(known) for name, known in self._elements.items()}
+        for spot, members in wanted.items():
+            name = TableName(spot.family, self.name)
+            _, _, somewhere, everywhere = port_maps(spot.family, members)
+            new = everywhere if spot.is_everywhere else somewhere
+            known = after.setdefault((spot.family, new.name), {})
+            had = {key: known[key] for key in _slot_keys(spot) if key in known}
+            drop = {k for k, value in had.items() if new.elements.get(k) != value}
+            come = {k: value for k, value in new.elements.items() if had.get(k) != value}
+            messages += delete_elements(name, new.name, new.key, drop)
+            messages += add_map_elements(name, new, come)
+            for key in drop:
+                del known[key]
+            known |= come
+            targets = {(each.address, each.port) for each in members}
+            for address, port in {*had.values()} - targets:
+                lost = PublishedPort(
+                    spot.protocol, spot.host_ip, spot.host_port, str(address), int(port)
+                )
+                gone.append(lost)
+        if messages:
+            self._socket.batch(transaction(messages))
+        self._elements = after
+        self._forget_flows((), gone)
+
     def _forget_flows(self, ports: Sequence[PublishedPort], gone: Sequence[PublishedPort]) -> None:
         come, went = ([p for p in each if p.protocol == "udp"] for each in (ports, gone))
         for version in sorted({port.version for port in (*come, *went)}):
@@ -170,13 +201,13 @@ class Firewall:
 
     def published(self) -> tuple[PublishedPort, ...]:
         """What the tables in the kernel lead where; empty where there are none."""
-        here = self._own_tables()
-        return tuple(
+        found = (
             port
-            for table in here
-            for each in _changing(table.family, ())
+            for table in self._own_tables()
+            for each in (*port_maps(table.family, ()), _as_map(table.family, ()))
             for port in self._read(table, each)
         )
+        return tuple(dict.fromkeys(found))
 
     def _read(self, table: TableName, each: Map) -> Iterator[PublishedPort]:
         anywhere = WILDCARD if table.family is Family.IPV4 else WILDCARD6
@@ -186,10 +217,13 @@ class Firewall:
                     own, protocol, port = key
                     yield PublishedPort(str(protocol), anywhere, 0, str(own), int(port))
                     continue
-                host_ip = str(key[0]) if len(key) == 3 else anywhere
-                protocol, host_port = key[-2:]
-                address, port = value
-                yield PublishedPort(str(protocol), host_ip, int(host_port), str(address), int(port))
+                shared = each.key[-1] is Type.MARK
+                *where, protocol, host_port = key[:-1] if shared else key
+                host_ip = str(where[0]) if where else anywhere
+                own, port = value
+                yield PublishedPort(
+                    str(protocol), host_ip, int(host_port), str(own), int(port), shared
+                )
 
     def put_back(self) -> bool:
         """Whether a table had been taken away by another program (`nft flush ruleset`)."""
@@ -241,7 +275,15 @@ def _opened(table: Table) -> Set:
 
 
 def _changing(family: Family, ports: Sequence[PublishedPort]) -> tuple[Map, ...]:
-    """All that holds published ports; the set of open ones as a map to nothing."""
+    """All that holds ports with one owner."""
+    return (*port_maps(family, ports)[:2], _as_map(family, ports))
+
+
+def _as_map(family: Family, ports: Sequence[PublishedPort]) -> Map:
+    """The set of open ports as a map to nothing."""
     opened = open_ports(family, ports)
-    as_map = Map(opened.name, opened.key, (), dict.fromkeys(opened.elements, ()))
-    return (*port_maps(family, ports), as_map)
+    return Map(opened.name, opened.key, (), dict.fromkeys(opened.elements, ()))
+
+
+def _slot_keys(spot: Spot) -> Iterator[Element]:
+    return ((*spot.key, number) for number in range(SLOTS))

@@ -47,6 +47,7 @@ class Type(Enum):
     SUBNET6 = ("ipv6_addr", 8, 16, True)
     PROTOCOL = ("inet_proto", 12, 1, False)
     SERVICE = ("inet_service", 13, 2, False)
+    MARK = ("mark", 19, 4, False)  # nft's word for a plain number
     INTERFACE = ("ifname", 41, 16, False)
 
     @property
@@ -166,6 +167,7 @@ class DnatFrom:
     map_name: str
     by_address: bool  # the key starts with the destination address
     family: Family = Family.IPV4
+    spread: bool = False  # the key ends with a number, by lot for each connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,16 +246,46 @@ class PublishedPort:
     host_port: int  # 0: open at `address` itself
     address: str
     port: int
+    shared: bool = False
 
     @property
     def version(self) -> int:
         return version_of(self.address)
+
+    @property
+    def spot(self) -> "Spot":
+        return Spot(self.protocol, self.host_ip, self.host_port)
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A port of the host."""
+
+    protocol: str
+    host_ip: str
+    host_port: int
+
+    @property
+    def family(self) -> Family:
+        return Family.IPV4 if version_of(self.host_ip) == 4 else Family.IPV6
+
+    @property
+    def is_everywhere(self) -> bool:
+        return self.host_ip in (WILDCARD, WILDCARD6)
+
+    @property
+    def key(self) -> Element:
+        """In the maps."""
+        service = (self.protocol, self.host_port)
+        return service if self.is_everywhere else (self.host_ip, *service)
 
 
 RAW, DSTNAT, FILTER, SRCNAT = -300, -100, 0, 100  # priorities, as nft names them
 IIF, OIF = "iifname", "oifname"
 PROTOCOL_NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "ipv6-icmp": 58, "sctp": 132}
 WILDCARD, WILDCARD6 = "0.0.0.0", "::"
+# Of a shared port; up to 6 containers and many larger numbers get just the same part of them.
+SLOTS = 60
 
 
 def table_name(tag: str) -> str:
@@ -351,30 +383,50 @@ def open_ports(family: Family, ports: Iterable[PublishedPort]) -> Set:
     return Set("opened", key, frozenset(elements))
 
 
-def port_maps(family: Family, ports: Iterable[PublishedPort]) -> tuple[Map, Map]:
-    everywhere: dict[Element, Element] = {}
-    somewhere: dict[Element, Element] = {}
+def port_maps(family: Family, ports: Iterable[PublishedPort]) -> tuple[Map, ...]:
+    """Of ports with one owner, then of shared ones; each time first those of one host address."""
+    single: dict[bool, dict[Element, Element]] = {True: {}, False: {}}
+    spread: dict[bool, dict[Element, Element]] = {True: {}, False: {}}
+    sharing: dict[Spot, list[PublishedPort]] = {}
     for port in ports:
         if not port.host_port or port.version != family.version:
             continue
-        if port.host_ip in (WILDCARD, WILDCARD6):
-            everywhere[port.protocol, port.host_port] = (port.address, port.port)
+        spot = port.spot
+        if port.shared:
+            sharing.setdefault(spot, []).append(port)
         else:
-            key = (port.host_ip, port.protocol, port.host_port)
-            somewhere[key] = (port.address, port.port)
+            single[spot.is_everywhere][spot.key] = (port.address, port.port)
+    for spot, members in sharing.items():
+        spread[spot.is_everywhere] |= slots(spot, members)
     address = _address_type(family)
+    service = (Type.PROTOCOL, Type.SERVICE)
     target = (address, Type.SERVICE)
     return (
-        Map("published_at", (address, Type.PROTOCOL, Type.SERVICE), target, somewhere),
-        Map("published", (Type.PROTOCOL, Type.SERVICE), target, everywhere),
+        Map("published_at", (address, *service), target, single[False]),
+        Map("published", service, target, single[True]),
+        Map("shared_at", (address, *service, Type.MARK), target, spread[False]),
+        Map("shared", (*service, Type.MARK), target, spread[True]),
     )
+
+
+def slots(spot: Spot, members: Sequence[PublishedPort]) -> dict[Element, Element]:
+    """The elements that lead connections to `spot` to each of `members` equally often."""
+    if not members:
+        return {}
+    targets = [(each.address, each.port) for each in members]
+    return {(*spot.key, number): targets[number % len(targets)] for number in range(SLOTS)}
 
 
 def _to_published(family: Family) -> tuple[Rule, ...]:
     """A binding to one address wins over one to all of them."""
-    return (
-        (DestinationIsLocal(), DnatFrom("published_at", by_address=True, family=family)),
-        (DestinationIsLocal(), DnatFrom("published", by_address=False, family=family)),
+    return tuple(
+        (DestinationIsLocal(), DnatFrom(name, by_address, family, spread))
+        for name, by_address, spread in (
+            ("published_at", True, False),
+            ("shared_at", True, True),
+            ("published", False, False),
+            ("shared", False, True),
+        )
     )
 
 
@@ -575,9 +627,11 @@ def statement_text(statement: Statement) -> str:
             return f"ct state {','.join(state.name.lower() for state in states)}"
         case WasRedirected():
             return "ct status dnat"
-        case DnatFrom(map_name, by_address, family):
+        case DnatFrom(map_name, by_address, family, spread):
             address = f"{family.label} daddr . " if by_address else ""
-            return f"dnat {family.label} to {address}meta l4proto . th dport map @{map_name}"
+            lot = f" . numgen random mod {SLOTS}" if spread else ""
+            key = f"{address}meta l4proto . th dport{lot}"
+            return f"dnat {family.label} to {key} map @{map_name}"
         case DnatTo(address, port):
             return f"dnat to {address}:{port}"
         case Masquerade():

@@ -24,7 +24,7 @@ from engine.networks.endpoint import (
     ways_out,
 )
 from engine.networks.firewall import Firewall
-from engine.networks.firewall_rules import PublishedPort, make_tables, table_name
+from engine.networks.firewall_rules import PublishedPort, Spot, make_tables, table_name
 from engine.networks.interface_sysctls import set_inside
 from engine.networks.ipam import Subnet, choose_subnet, complete_pool, mac_of, refuse_overlap
 from engine.networks.model import (
@@ -184,10 +184,17 @@ class HostNetwork:
         """Those that nobody owns go."""
         if self._firewall.loaded:
             left = [port for port in self._firewall.published() if port not in owned]
-            self._firewall.publish(gone=left)
+            self._firewall.publish(gone=[port for port in left if not port.shared])
+            spots = {port.spot for port in left if port.shared}
+            self._firewall.share(
+                {spot: [port for port in owned if port.spot == spot] for spot in spots}
+            )
 
     def unpublish(self, ports: Sequence[PublishedPort]) -> None:
         self._firewall.publish(gone=ports)
+
+    def share(self, wanted: Mapping[Spot, Sequence[PublishedPort]]) -> None:
+        self._firewall.share(wanted)
 
     # Containers
 

@@ -22,6 +22,10 @@ OPTION_DEFAULT_BRIDGE = "com.docker.network.bridge.default_bridge"
 ENDPOINT_IFNAME = "com.docker.network.endpoint.ifname"
 ENDPOINT_SYSCTLS = "com.docker.network.endpoint.sysctls"
 
+# A label of containers: "true" = their published ports may be those of others with this label,
+# and connections are spread over them.
+SHARED_PORTS = "io.pycompose.shared-ports"
+
 PREDEFINED = ("bridge", "host", "none")
 
 
@@ -32,6 +36,14 @@ class GatewayMode(Enum):
     UNPROTECTED = "nat-unprotected"  # as NAT, and whoever has a route reaches every port
     ROUTED = "routed"  # under their own addresses; published ports are open there, not on the host
     ISOLATED = "isolated"  # of internal networks: the host has no address in it either
+
+
+class Standing(Enum):
+    """How fit a container is to be given work. Of several that do the same, the best get it."""
+
+    READY = 0
+    STARTING = 1  # its health check has not succeeded yet
+    UNFIT = 2  # unhealthy, or about to end
 
 
 def version_of(text: str) -> int:
@@ -180,6 +192,7 @@ class PortRequest:
     host_ip: str = ""  # "" = all addresses of the host, of the versions that the container has
     host_port: int = 0
     host_port_end: int = 0  # last of the range, 0 = only host_port
+    shared: bool = False  # with other containers that want it so
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,3 +203,4 @@ class PortBinding:
     protocol: str
     host_ip: str
     host_port: int  # 0: open at the container's own address (routed networks)
+    shared: bool = False

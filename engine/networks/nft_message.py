@@ -3,6 +3,7 @@
 import ipaddress
 import socket
 import struct
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -10,6 +11,7 @@ from typing import assert_never
 
 from engine.networks.firewall_rules import (
     PROTOCOL_NUMBERS,
+    SLOTS,
     AddressIn,
     Chain,
     DestinationIn,
@@ -67,6 +69,7 @@ NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
 EQUAL, UNEQUAL = 0, 1
 FIB_DADDR, FIB_ADDRTYPE, RTN_LOCAL = 2, 3, 2
 NAT_DNAT = 1
+NUMGEN_RANDOM = 1
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 
 # An attribute's length has 16 bits, so a long list of elements takes several messages.
@@ -178,6 +181,8 @@ def _part(kind: Type, part: str | int) -> bytes:
             return struct.pack("!B3x", PROTOCOL_NUMBERS[str(part)])
         case Type.SERVICE:
             return struct.pack("!H2x", part)
+        case Type.MARK:
+            return struct.pack("=I", part)
         case Type.INTERFACE:
             return str(part).encode().ljust(16, b"\0")
         case _:
@@ -200,6 +205,8 @@ def unpack_element(types: Sequence[Type], packed: bytes) -> Element:
                 parts.append(PROTOCOL_NAMES.get(part[0], str(part[0])))
             case Type.SERVICE:
                 parts.append(int.from_bytes(part[:2], "big"))
+            case Type.MARK:
+                parts.append(int.from_bytes(part, sys.byteorder))
             case Type.INTERFACE:
                 parts.append(part.rstrip(b"\0").decode(errors="replace"))
             case _:
@@ -369,6 +376,12 @@ def _load_service(after: int) -> list[bytes]:
     ]
 
 
+def _draw(below: int, register: int) -> bytes:
+    """A random number, in the machine's byte order."""
+    parts = (net_u32(1, register), net_u32(2, below), net_u32(3, NUMGEN_RANDOM))
+    return _expression("numgen", *parts)
+
+
 def _any_bit(mask: int) -> list[bytes]:
     """The host-order word in the first register has one of the bits."""
     return [_mask(struct.pack("=I", mask)), _compare(UNEQUAL, bytes(4))]
@@ -428,11 +441,12 @@ def _expressions(statement: Statement) -> Sequence[bytes]:
         case WasRedirected():
             loaded = _expression("ct", net_u32(1, FIRST), net_u32(2, CT_STATUS))
             return [loaded, *_any_bit(STATUS_DNAT)]
-        case DnatFrom(map_name, by_address, family):
+        case DnatFrom(map_name, by_address, family, spread):
             after = FIRST if not by_address else SECOND if family is Family.IPV4 else FIFTH
             address = [_load_address("daddr", family)] if by_address else []
+            lot = [_draw(SLOTS, after + 2)] if spread else []
             looked_up = _lookup(map_name, into=FIRST)
-            return [*address, *_load_service(after), looked_up, _dnat(family)]
+            return [*address, *_load_service(after), *lot, looked_up, _dnat(family)]
         case DnatTo(address, port):
             return [
                 _load_immediate(ipaddress.IPv4Address(address).packed, FIRST),

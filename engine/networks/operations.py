@@ -23,7 +23,7 @@ from engine.networks import links
 from engine.networks.dns_server import NameService, View
 from engine.networks.endpoint import Place, gateway_endpoint, port_of, ways_out
 from engine.networks.firewall import RemovalWatch
-from engine.networks.firewall_rules import WILDCARD, WILDCARD6, PublishedPort, talks_within
+from engine.networks.firewall_rules import WILDCARD, WILDCARD6, PublishedPort, Spot, talks_within
 from engine.networks.host_network import HostNetwork, bridge_of, by_version, free_pool
 from engine.networks.ipam import AddressSpace, Subnet, mac_of, wanted_pools
 from engine.networks.model import (
@@ -42,6 +42,7 @@ from engine.networks.model import (
     NetworkSpec,
     PortBinding,
     PortRequest,
+    Standing,
     version_of,
 )
 from engine.networks.names import Directory
@@ -94,10 +95,11 @@ class Networks:
         self._ports: dict[str, tuple[PortBinding, ...]] = {}
         self._published: dict[str, tuple[PublishedPort, ...]] = {}
         self._dns: dict[str, DnsOptions] = {}
+        self._standings: dict[str, Standing] = {}  # of those that aren't ready
         self._changing = asyncio.Lock()  # one network is created or removed at a time
         self._host_ports = HostPorts()
         self._directory = Directory()
-        self._names = NameService(self._directory, self._view)
+        self._names = NameService(self._directory, self._view, self.fittest)
         self._watch = RemovalWatch(name)
         self._thread = thread
         self._host = host  # used in the thread only
@@ -470,10 +472,11 @@ class Networks:
             published = self._targets(container_id, linked, ports)
             out = ways_out(linked)
             await asyncio.gather(
-                self._run(self._host.join, places, owned, out, published),
+                self._run(self._host.join, places, owned, out, _alone(published)),
                 self._serve_names(container_id, owned),
             )
             self._remember(container_id, endpoints, ports, published, dns)
+            await self._spread(published)
 
     async def adopt(
         self,
@@ -506,8 +509,11 @@ class Networks:
             await self._wall()
             places = [self._place(each) for each in linked if each.network_id in self._bridges]
             published = self._targets(container_id, linked, ports)
-            await self._run(self._host.join_again, places, owned, ways_out(linked), published)
+            await self._run(
+                self._host.join_again, places, owned, ways_out(linked), _alone(published)
+            )
             self._remember(container_id, known, ports, published, dns)
+            await self._spread(published)
             await self._serve_names(container_id, owned)
 
     async def connect(self, container_id: str, endpoint: Endpoint, sockets: NetworkSockets) -> None:
@@ -522,8 +528,10 @@ class Networks:
             out = ways_out(after.values())
             places = [self._place(endpoint)] if endpoint.ifname else []
             named = not self._names.serves(container_id)
-            await self._run(self._host.join, places, owned, out, published, named=named)
+            await self._run(self._host.join, places, owned, out, _alone(published), named=named)
+            old = self._published.get(container_id, ())
             self._remember(container_id, after.values(), ports, published, dns)
+            await self._spread((*old, *published))
             await self._serve_names(container_id, owned)
 
     async def disconnect(self, container_id: str, network_id: str, sockets: NetworkSockets) -> None:
@@ -540,9 +548,10 @@ class Networks:
             new = self._targets(container_id, after.values(), self._ports.get(container_id, ()))
             lost = [port for port in old if port not in new]
             self._directory.remove(gone)
-            await self._run(self._host.disconnect, gone, owned, after, new, lost)
+            await self._run(self._host.disconnect, gone, owned, after, _alone(new), _alone(lost))
             self._joined[container_id] = after
             self._published[container_id] = new
+            await self._spread((*lost, *new))
             self._release(container_id, gone)
 
     async def leave(self, container_id: str) -> None:
@@ -556,12 +565,49 @@ class Networks:
         published = self._published.pop(container_id, ())
         try:
             if published:
-                await self._run(self._host.unpublish, published)
+                await self._run(self._host.unpublish, _alone(published))
+                await self._spread(published)
         finally:
+            self._standings.pop(container_id, None)
             self._ports.pop(container_id, None)
             self._host_ports.release(container_id)
             for endpoint in list(self._allocated.get(container_id, {}).values()):
                 self._release(container_id, endpoint)
+
+    async def regard(self, container_id: str, standing: Standing) -> None:
+        """From now on names and shared ports lead to it as to one that is so fit."""
+        known = container_id in self._allocated
+        if not known or standing is self._standings.get(container_id, Standing.READY):
+            return
+        self._standings[container_id] = standing
+        await self._spread(self._published.get(container_id, ()))
+
+    def fittest(self, found: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        """Those of the best standing among them; nobody is left with nothing."""
+        if len(found) < 2 or not self._standings:
+            return found
+        best = min(self._standing(each.container_id) for each in found)
+        return [each for each in found if self._standing(each.container_id) == best]
+
+    def _standing(self, container_id: str) -> int:
+        return self._standings.get(container_id, Standing.READY).value
+
+    async def _spread(self, changed: Iterable[PublishedPort]) -> None:
+        """Shared ports among `changed` lead to the best of those that share them now."""
+        spots = {port.spot for port in changed if port.shared}
+        if not spots:
+            return
+        wanted: dict[Spot, list[PublishedPort]] = {}
+        for spot in spots:
+            members = [
+                (self._standing(container_id), port)
+                for container_id, ports in self._published.items()
+                for port in ports
+                if port.shared and port.spot == spot
+            ]
+            best = min((standing for standing, _ in members), default=0)
+            wanted[spot] = [port for standing, port in members if standing == best]
+        await self._run(self._host.share, wanted)
 
     async def rename(self, container_id: str, name: str) -> tuple[Endpoint, ...]:
         """The container's endpoints under its new name; it is found by that name at once."""
@@ -626,6 +672,7 @@ class Networks:
                 each.host_port,
                 targets[version_of(each.host_ip)],
                 each.container_port,
+                each.shared,
             )
             for each in ports
             if version_of(each.host_ip) in targets
@@ -739,6 +786,10 @@ def _sysctls(request: EndpointRequest, ifname: str, *, ipv6: bool) -> dict[str, 
     for name, value in request.sysctls.items():
         settings[name.replace(".IFNAME.", f".{ifname}.")] = value
     return settings
+
+
+def _alone(ports: Iterable[PublishedPort]) -> tuple[PublishedPort, ...]:
+    return tuple(port for port in ports if not port.shared)
 
 
 def _is_routed(network: Network | None, version: int) -> bool:

@@ -55,6 +55,10 @@ class HostPorts:
                 continue  # open at the container's own address
             sockets: list[socket.socket] = []
             try:
+                theirs = self._shared_with(binding)
+                if theirs is not None:
+                    held.append((binding, [each.dup() for each in theirs]))
+                    continue
                 sockets = [bind(binding.protocol, binding.host_ip, binding.host_port)]
             except OSError as error:
                 where = f"{binding.host_ip}:{binding.host_port}/{binding.protocol}"
@@ -97,10 +101,15 @@ class HostPorts:
     def _bind_all(
         self, request: PortRequest, host_ips: tuple[str, ...], port: int
     ) -> list[tuple[PortBinding, list[socket.socket]]]:
-        protocol = request.protocol
+        protocol, shared = request.protocol, request.shared
         bound = []
         with contextlib.ExitStack() as undo:
             for host_ip in host_ips:
+                binding = PortBinding(request.container_port, protocol, host_ip, port, shared)
+                if (theirs := self._shared_with(binding)) is not None:
+                    # The other's socket holds it: this one's descriptors are further ones of it.
+                    bound.append((binding, [undo.enter_context(each.dup()) for each in theirs]))
+                    continue
                 if self._is_ours(protocol, host_ip, port):
                     words = f"Bind for {_shown(host_ip)}:{port} failed: port is already allocated"
                     raise _Taken(Failure(words), others_may_do=True)
@@ -111,9 +120,8 @@ class HostPorts:
                     failure = _refusal(protocol, host_ip, port, error)
                     raise _Taken(failure, others_may_do=others_may_do) from error
                 undo.enter_context(sockets[0])
-                binding = PortBinding(request.container_port, protocol, host_ip, port)
                 bound.append((binding, sockets))
-            if host_ips == (WILDCARD,) and not request.host_ip:
+            if host_ips == (WILDCARD,) and not request.host_ip and len(bound[0][1]) == 1:
                 bound[0][1].extend(self._hold_ipv6(protocol, port))
             undo.pop_all()
         return bound
@@ -137,6 +145,19 @@ class HostPorts:
         start = self._recent + 1 if first <= self._recent < last else first
         yield from range(start, last + 1)
         yield from range(first, start)
+
+    def _shared_with(self, binding: PortBinding) -> list[socket.socket] | None:
+        """What holds the port for other containers that share it; None where nobody does."""
+        if not binding.shared:
+            return None
+        for held in self._held.values():
+            for other, sockets in held:
+                same = (other.protocol, other.host_ip, other.host_port) == (
+                    binding.protocol, binding.host_ip, binding.host_port
+                )  # fmt: skip
+                if same and other.shared:
+                    return sockets
+        return None
 
     def _is_ours(self, protocol: str, host_ip: str, port: int) -> bool:
         return any(

@@ -8,6 +8,7 @@ from engine.containers.model import (
     ContainerConfig,
     CreateRequest,
     EndpointSettings,
+    HealthCheck,
     HostConfig,
     PublishedPort,
 )
@@ -17,10 +18,11 @@ from engine.networks.model import (
     ENDPOINT_SYSCTLS,
     OPTION_IFNAME_PREFIX,
     OPTION_INHIBIT,
+    SHARED_PORTS,
     AddressPool,
     NetworkSpec,
 )
-from tests.engine.containers.conftest import Engine
+from tests.engine.containers.conftest import Engine, event
 
 pytestmark = pytest.mark.kernel
 
@@ -120,3 +122,57 @@ async def hello(address: str, port: int) -> bytes:
             return await reader.read(5)
         finally:
             writer.close()
+
+
+SERVER = (
+    "import socket, signal, sys\n"
+    "s = socket.create_server(('', 80))\n"
+    "def serve():\n"
+    "    c, _ = s.accept(); c.sendall(sys.argv[1].encode()); c.close()\n"
+    "def end(*_):\n"  # who got through before is still answered
+    "    s.settimeout(0.5)\n"
+    "    try:\n"
+    "        while True: serve()\n"
+    "    except TimeoutError: sys.exit()\n"
+    "signal.signal(signal.SIGTERM, end)\n"
+    "while True: serve()\n"
+)
+
+
+async def test_port_moves_between_containers_without_a_refused_connection(engine: Engine) -> None:
+    host = HostConfig(port_bindings={"80/tcp": (PublishedPort("127.0.0.1", "8080"),)})
+    check = HealthCheck(
+        test=("CMD", "python3", "-c", "import socket; socket.create_connection(('127.0.0.1', 80))"),
+        interval=20_000_000,
+        start_interval=20_000_000,
+        retries=1000,
+    )
+
+    async def run(name: str) -> str:
+        wanted = {"labels": {SHARED_PORTS: "true"}, "healthcheck": check}
+        with engine.events.subscribe() as events:
+            identifier = await engine.run("python3", "-c", SERVER, name, host=host, **wanted)
+            await event(events, "health_status: healthy")
+        return identifier
+
+    old = await run("old")
+    heard: list[bytes] = []
+    ending = asyncio.Event()
+
+    async def ask_on() -> None:
+        while not ending.is_set():
+            reader, writer = await asyncio.open_connection("127.0.0.1", 8080)
+            heard.append(await reader.read(3))
+            writer.close()
+
+    asking = asyncio.create_task(ask_on())
+    await run("new")
+    await engine.containers.stop(old)
+    count = len(heard)
+    while len(heard) < count + 5:
+        await asyncio.sleep(0.01)
+        assert not asking.done()
+    ending.set()
+    await asking
+    assert set(heard) <= {b"old", b"new"}
+    assert heard[-3:] == [b"new"] * 3

@@ -310,7 +310,10 @@ class Listener:
             except OSError:
                 return
             with client:
-                client.sendall(peer[0].encode())
+                client.sendall(self.greeting(peer[0]).encode())
+
+    def greeting(self, peer: str) -> str:
+        return peer
 
     def __enter__(self) -> "Listener":
         return self

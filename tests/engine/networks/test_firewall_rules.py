@@ -1,15 +1,20 @@
 """The whole ruleset as text: a change of the firewall is a change of this."""
 
 import subprocess
+from collections import Counter
 from shutil import which
 
 import pytest
 
 from engine.networks.firewall_rules import (
+    Family,
     PublishedPort,
+    Spot,
     Table,
     make_tables,
     name_service_table,
+    port_maps,
+    slots,
     text,
 )
 from engine.networks.model import (
@@ -94,6 +99,12 @@ table ip pycompose-0badcafe {
 		type inet_proto . inet_service : ipv4_addr . inet_service
 		elements = { tcp . 8080 : 172.18.0.2 . 80 }
 	}
+	map shared_at {
+		type ipv4_addr . inet_proto . inet_service . mark : ipv4_addr . inet_service
+	}
+	map shared {
+		type inet_proto . inet_service . mark : ipv4_addr . inet_service
+	}
 	chain loopback_guard {
 		type filter hook prerouting priority -300; policy accept;
 		iifname != "lo" ip daddr 127.0.0.0/8 drop
@@ -102,12 +113,16 @@ table ip pycompose-0badcafe {
 	chain prerouting {
 		type nat hook prerouting priority -100; policy accept;
 		fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at
+		fib daddr type local dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 60 map @shared_at
 		fib daddr type local dnat ip to meta l4proto . th dport map @published
+		fib daddr type local dnat ip to meta l4proto . th dport . numgen random mod 60 map @shared
 	}
 	chain output {
 		type nat hook output priority -100; policy accept;
 		fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at
+		fib daddr type local dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 60 map @shared_at
 		fib daddr type local dnat ip to meta l4proto . th dport map @published
+		fib daddr type local dnat ip to meta l4proto . th dport . numgen random mod 60 map @shared
 	}
 	chain postrouting {
 		type nat hook postrouting priority 100; policy accept;
@@ -135,7 +150,7 @@ table ip pycompose-0badcafe {
 		iifname @internal drop
 	}
 }
-"""
+"""  # noqa: E501
 
 GOLDEN_IPV6 = """\
 table ip6 pycompose-0badcafe {
@@ -183,15 +198,25 @@ table ip6 pycompose-0badcafe {
 		type inet_proto . inet_service : ipv6_addr . inet_service
 		elements = { tcp . 8080 : fd00:a::2 . 80 }
 	}
+	map shared_at {
+		type ipv6_addr . inet_proto . inet_service . mark : ipv6_addr . inet_service
+	}
+	map shared {
+		type inet_proto . inet_service . mark : ipv6_addr . inet_service
+	}
 	chain prerouting {
 		type nat hook prerouting priority -100; policy accept;
 		fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_at
+		fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport . numgen random mod 60 map @shared_at
 		fib daddr type local dnat ip6 to meta l4proto . th dport map @published
+		fib daddr type local dnat ip6 to meta l4proto . th dport . numgen random mod 60 map @shared
 	}
 	chain output {
 		type nat hook output priority -100; policy accept;
 		fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_at
+		fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport . numgen random mod 60 map @shared_at
 		fib daddr type local dnat ip6 to meta l4proto . th dport map @published
+		fib daddr type local dnat ip6 to meta l4proto . th dport . numgen random mod 60 map @shared
 	}
 	chain postrouting {
 		type nat hook postrouting priority 100; policy accept;
@@ -220,11 +245,25 @@ table ip6 pycompose-0badcafe {
 		iifname @internal drop
 	}
 }
-"""
+"""  # noqa: E501
 
 
 def test_rulesets_are_as_agreed() -> None:
     assert [text(table) for table in example()] == [GOLDEN, GOLDEN_IPV6]
+
+
+def test_shared_port_leads_to_all_equally_often() -> None:
+    spot = Spot("tcp", "127.0.0.1", 80)
+    members = [PublishedPort("tcp", "127.0.0.1", 80, f"10.0.0.{n}", 8, True) for n in (2, 3, 4)]
+    found = slots(spot, members)
+    assert found["127.0.0.1", "tcp", 80, 4] == ("10.0.0.3", 8)
+    assert Counter(found.values()) == {
+        ("10.0.0.2", 8): 20,
+        ("10.0.0.3", 8): 20,
+        ("10.0.0.4", 8): 20,
+    }
+    assert port_maps(Family.IPV4, members)[2].elements == found
+    assert slots(spot, []) == {}
 
 
 def test_host_without_ipv6_networks_gets_no_table_for_them() -> None:

@@ -21,6 +21,7 @@ from engine.networks.model import (
     Network,
     NetworkSpec,
     PortRequest,
+    Standing,
 )
 from engine.networks.operations import Networks
 from tests.engine.networks.conftest import (
@@ -555,3 +556,73 @@ async def test_renamed_container_is_found_by_its_new_name(machine: Machine) -> N
 
 async def ask(container: Container, name: str) -> list[str]:
     return await asyncio.to_thread(container.namespace.run, lambda: resolve(name))
+
+
+async def hits(machine: Machine, tries: int = 40) -> set[str]:
+    """The containers that answer at the host's port 8080."""
+    return {await asyncio.to_thread(visit, "127.0.0.1", 8080) for _ in range(tries)}
+
+
+async def test_shared_port_is_spread_over_the_fit(machine: Machine) -> None:
+    front = await machine.network("front")
+    wish = PortRequest(80, host_port=8080, shared=True)
+    one = await machine.container("one", front, ports=(wish,), aliases=("web",))
+    with pytest.raises(Failure, match="port is already allocated"):
+        machine.networks.reserve_ports("x", (PortRequest(80, host_port=8080),))
+    with Teller(one), contextlib.ExitStack() as listening:
+        assert await hits(machine, 3) == {"one"}
+        two = await machine.container("two", front, ports=(wish,), aliases=("web",))
+        three = await machine.container("three", front, ports=(wish,), aliases=("web",))
+        listening.enter_context(Teller(two))
+        listening.enter_context(Teller(three))
+        # All three stay away from 40 tries once in 10^7 times.
+        assert await hits(machine) == {"one", "two", "three"}
+        await machine.networks.regard(two.id, Standing.UNFIT)
+        assert await hits(machine) == {"one", "three"}
+        assert await ask(one, "web") == sorted([one.address, three.address])
+        await machine.networks.regard(one.id, Standing.STARTING)
+        assert await hits(machine, 10) == {"three"}
+        assert await ask(one, "web") == [three.address]
+        # Nobody better is left: better them than nobody.
+        await machine.networks.leave(three.id)
+        assert await hits(machine, 10) == {"one"}
+        await machine.networks.leave(one.id)
+        assert await hits(machine, 10) == {"two"}
+        await machine.networks.regard(two.id, Standing.READY)
+        machine.crash()
+        machine.containers = [two]
+        assert await hits(machine, 3) == {"two"}
+        await machine.restart()
+        assert await hits(machine, 3) == {"two"}
+        assert published() == {("0.0.0.0", 8080)}
+        again = machine.networks.reserve_ports("y" * 64, (wish,))
+        assert [(port.host_ip, port.host_port) for port in again] == [("0.0.0.0", 8080)]
+        await machine.networks.leave("y" * 64)
+        await machine.networks.leave(two.id)
+        assert published() == set()
+
+
+async def test_shared_port_whose_owners_are_gone_after_a_crash_goes(machine: Machine) -> None:
+    front = await machine.network("front")
+    wish = PortRequest(80, host_port=8080, shared=True)
+    one = await machine.container("one", front, ports=(wish,))
+    gone = await machine.container("gone", front, ports=(wish,))
+    machine.crash()
+    machine.containers = [one]
+    await machine.restart()
+    with Teller(one):
+        assert await hits(machine, 20) == {"one"}
+    await machine.networks.leave(one.id)
+    assert published() == set()
+    assert gone.address
+
+
+class Teller(Listener):
+    """Tells its container's name."""
+
+    def __init__(self, container: Container) -> None:
+        self.name = container.name
+        super().__init__(container.namespace, 80)
+
+    def greeting(self, peer: str) -> str:
+        return self.name
