@@ -176,6 +176,7 @@ class Containers:
                 if path.name not in self._containers:
                     group.create_task(self._end_stray(path))
         await parts.networks.settle()
+        await parts.volumes.settle()
         for container in tuple(self._containers.values()):
             supervise.resume(parts, container)
 

@@ -64,8 +64,10 @@ async def launch(parts: Parts, container: Container) -> Shim:
     pid_path = _pid_namespace(parts, record)
     ipc_pid = _ipc_pid(parts, record)
     lowers = parts.images.layers(parts.images.resolve(record.image_id))
-    mounts = resolve_mounts(parts, record)
     async with AsyncExitStack() as undo:
+        undo.push_async_callback(parts.volumes.unmount_for, record.id)
+        await parts.volumes.mount_for(record.id, volume_names(record))
+        mounts = resolve_mounts(parts, record)
         undo.push_async_callback(parts.networks.leave, record.id)
         record = _allocate(parts, record, is_own=place.is_own)
         write_files(parts, record, place)
@@ -324,6 +326,10 @@ def host_name() -> str:
 # --- mounts -----------------------------------------------------------------------------------
 
 
+def volume_names(record: Record) -> list[str]:
+    return [mount.name for mount in record.mounts if mount.type == "volume"]
+
+
 def resolve_mounts(parts: Parts, record: Record) -> list[Mapping[str, object]]:
     return [_resolve_mount(parts, mount) for mount in record.mounts]
 
@@ -338,10 +344,6 @@ def _resolve_mount(parts: Parts, mount: MountPoint) -> Mapping[str, object]:
             return spec.bind_mount(mount, mount.source)
         case "volume":
             source = parts.volumes.source(parts.volumes.get(mount.name))
-            if source.kind == "tmpfs":
-                return spec.tmpfs_mount(
-                    mount.destination, source.options, read_only=mount.read_only
-                )
             read_only = mount.read_only or "ro" in source.options
             return spec.bind_mount(replace(mount, read_only=read_only), source.path)
         case "image":

@@ -140,6 +140,7 @@ async def settle_exit(parts: Parts, container: Container, status: ExitStatus) ->
     stop_watching(container)
     await execs.settle_all(container)
     await parts.networks.leave(container.id)
+    await parts.volumes.unmount_for(container.id)
     record = container.record
     state = record.state
     again = None
@@ -361,6 +362,7 @@ async def _take_over(parts: Parts, container: Container, shim: Shim) -> None:
             state = lifecycle.changed(state, Change.GIVE_UP)
         state = lifecycle.started(state, pid=shim.pid, at=time.time_ns(), health=first)
     container.record = replace(record, state=replace(state, pid=shim.pid), boot_id=parts.boot_id)
+    parts.volumes.still_mounted_for(record.id, start.volume_names(record))
     if start.has_own_network(record.host):
         endpoints = [
             attachment.endpoint

@@ -24,12 +24,20 @@ class Volume:
 
 
 @dataclass(frozen=True, slots=True)
+class FileSystem:
+    type: str
+    device: str
+    options: tuple[str, ...]  # flags and what the file system itself understands
+
+
+@dataclass(frozen=True, slots=True)
 class VolumeSource:
     """What a container mounts for a volume."""
 
-    kind: str  # "bind": what lies on the host isn't mounted there by this engine
+    kind: str  # "bind": what lies on the host; "mount": what is mounted on `path` before
     path: str
     options: tuple[str, ...] = ()  # "ro", "rbind"
+    file_system: FileSystem | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -25,11 +26,13 @@ from engine.records import read_record, sync_directory, write_record
 from engine.volumes.copy_up import copy_directory
 from engine.volumes.model import (
     ANONYMOUS_LABEL,
+    FileSystem,
     Pruned,
     Volume,
     VolumeSource,
     is_valid_name,
 )
+from engine.volumes.mounted import is_mounted, mount_filesystem, unmount
 from engine.volumes.options import parse_source
 from engine.volumes.trees import clear_temporary, remove_tree, tree_size
 
@@ -50,6 +53,8 @@ class Volumes:
         self._root = root
         self._volumes: dict[str, Volume] = {}
         self._changing: dict[str, asyncio.Lock] = {}
+        # Volumes with a file system of their own -> containers that have it mounted.
+        self._mounted: dict[str, set[str]] = {}
         self._threads = ThreadPoolExecutor(4, "volumes")
 
     @classmethod
@@ -143,11 +148,73 @@ class Volumes:
                 f"failed to mount local volume: mount {source.path}:{volume.mountpoint}: "
                 "no such directory"
             )
+        if source.file_system is not None and volume.name not in self._mounted:
+            raise Failure(f"volume {volume.name} is not mounted: no container that uses it runs")
         return source
+
+    async def mount_for(self, container_id: str, names: Iterable[str]) -> None:
+        """Their file systems are there when this returns, until `unmount_for`."""
+        for name in dict.fromkeys(names):
+            wanted = self._file_system(name)
+            if wanted is None:
+                continue
+            async with self._lock(name):
+                path = self.get(name).mountpoint
+                try:
+                    await self._in_thread(partial(_mount_once, wanted, path))
+                except OSError as error:
+                    raise Failure(
+                        f"error while mounting volume '{path}': failed to mount local volume:"
+                        f" {error}"
+                    ) from error
+                self._mounted.setdefault(name, set()).add(container_id)
+
+    async def unmount_for(self, container_id: str) -> None:
+        """The container is down. The last one takes the file system away."""
+        for name in [name for name, users in self._mounted.items() if container_id in users]:
+            async with self._lock(name):
+                self._mounted[name].discard(container_id)
+                await self._unmount_unused(name)
+
+    def still_mounted_for(self, container_id: str, names: Iterable[str]) -> None:
+        """After a restart of the daemon: the container runs on, and what it uses is there."""
+        for name in names:
+            if self._file_system(name) is not None:
+                self._mounted.setdefault(name, set()).add(container_id)
+
+    async def settle(self) -> None:
+        """All containers that run have been told of: what nobody uses is unmounted."""
+        for name in list(self._volumes):
+            if self._file_system(name) is not None:
+                async with self._lock(name):
+                    await self._unmount_unused(name)
+
+    async def _unmount_unused(self, name: str) -> None:
+        volume = self._volumes.get(name)
+        if volume is None or self._mounted.get(name):
+            return
+        self._mounted.pop(name, None)
+
+        def unmount_it() -> None:
+            if is_mounted(volume.mountpoint):
+                unmount(volume.mountpoint)
+
+        try:
+            await self._in_thread(unmount_it)
+        except OSError as error:
+            log.error("cannot unmount volume %s: %s", name, error)
+
+    def _file_system(self, name: str) -> FileSystem | None:
+        volume = self._volumes.get(name)
+        if volume is None or not volume.options:
+            return None
+        return parse_source(name, volume.mountpoint, volume.options).file_system
 
     async def copy_up(self, volume: Volume, lowers: Sequence[str], path: str) -> bool:
         """On first use an empty volume takes what the image has at `path`: owners, modes, links,
         extended attributes. True if something was copied."""
+        if self._file_system(volume.name) is not None:
+            return False  # what it has is its own, and it isn't mounted yet
         source = self.source(volume)
         async with self._lock(volume.name):
             try:
@@ -245,6 +312,11 @@ class Volumes:
 
     async def _in_thread(self, job: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, job)
+
+
+def _mount_once(wanted: FileSystem, path: str) -> None:
+    if not is_mounted(path):
+        mount_filesystem(wanted, path)
 
 
 def _check_name(name: str) -> None:

@@ -1,13 +1,13 @@
-"""Pure: options of the local driver. `type: none, o: bind, device: /path` puts a volume elsewhere.
+"""Pure: options of the local driver: type, o and device, as mount(8) takes them.
 
-File systems of their own (nfs, cifs, tmpfs, ext4 on a device) are refused: they would have to be
-mounted on the host, and this engine mounts nothing there.
+`type: none, o: bind, device: /path` puts a volume elsewhere; any other type is a file system of its
+own (tmpfs, nfs, ext4, ...), mounted on the host while containers use the volume.
 """
 
 from collections.abc import Mapping
 
 from engine.errors import InvalidRequest, Unsupported
-from engine.volumes.model import VolumeSource
+from engine.volumes.model import FileSystem, VolumeSource
 
 _KEYS = ("type", "o", "device")
 
@@ -23,12 +23,16 @@ def parse_source(name: str, mountpoint: str, options: Mapping[str, str]) -> Volu
     words = [word for word in options.get("o", "").split(",") if word]
     if not device:
         raise InvalidRequest(f'create {name}: missing required option: "device"')
-    if kind not in ("", "none", "bind") or not {"bind", "rbind"} & set(words):
-        raise Unsupported(
-            f"create {name}: cannot mount type {kind or 'of ' + device!r}: the local driver here "
-            "knows directories of its own and binds (type: none, o: bind, device: /path); for a "
-            "tmpfs use a tmpfs mount"
-        )
+    if kind in ("", "none", "bind") and {"bind", "rbind"} & set(words):
+        return _bind(name, device, words)
+    if kind in ("", "none", "bind"):
+        raise InvalidRequest(f'create {name}: missing required option: "type"')
+    if any("\0" in part for part in (kind, device, *words)):
+        raise InvalidRequest(f"create {name}: there is a NUL in its options")
+    return VolumeSource("mount", mountpoint, file_system=FileSystem(kind, device, tuple(words)))
+
+
+def _bind(name: str, device: str, words: list[str]) -> VolumeSource:
     unknown = [word for word in words if word not in ("bind", "rbind", "ro", "rw")]
     if unknown:
         raise Unsupported(f"create {name}: mount option {unknown[0]!r} is not supported for a bind")

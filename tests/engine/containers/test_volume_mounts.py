@@ -1,0 +1,73 @@
+"""Volumes with file systems of their own, used by real containers."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from engine.containers.model import HostConfig
+from engine.errors import EngineError
+from tests.engine.containers.conftest import Engine
+
+pytestmark = pytest.mark.kernel
+
+DATA = HostConfig(binds=("data:/data",))
+
+
+def is_mounted(engine: Engine, name: str) -> bool:
+    return os.path.ismount(engine.volumes.get(name).mountpoint)
+
+
+async def test_tmpfs_is_shared_while_it_is_used_and_then_gone(engine: Engine) -> None:
+    options = {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,uid=7,mode=0750,noexec"}
+    await engine.volumes.create("data", options=options)
+    assert not is_mounted(engine, "data")
+    script = "echo hello > /data/file; sleep 1000"
+    first = await engine.run("sh", "-c", script, host=DATA)
+    second = await engine.run("sleep", "1000", host=DATA)
+    script = (
+        "until test -s /data/file; do sleep 0.02; done; cat /data/file; stat -c '%a %u' /data;"
+        "grep ' /data ' /proc/mounts"
+    )
+    code, said = await engine.finish("sh", "-c", script, host=DATA)
+    assert code == 0
+    assert said.startswith("hello\n750 7\n")
+    assert "noexec" in said
+    assert "size=1024k" in said
+    await engine.containers.kill(first)
+    assert is_mounted(engine, "data")
+    # A new daemon knows who uses it.
+    await engine.stop()
+    await engine.open()
+    assert is_mounted(engine, "data")
+    await engine.containers.kill(second)
+    assert not is_mounted(engine, "data")
+    _, said = await engine.finish("ls", "-A", "/data", host=DATA)
+    assert said == ""
+    assert list(Path(engine.volumes.get("data").mountpoint).iterdir()) == []
+
+
+async def test_what_the_kernel_cannot_mount_is_said_at_the_start(engine: Engine) -> None:
+    wrong = {
+        "bogus": ({"type": "tmpfs", "device": "tmpfs", "o": "bogus=1"}, "bogus"),
+        "none": ({"type": "nosuchfs", "device": "x"}, "No such device"),
+    }
+    for name, (options, words) in wrong.items():
+        await engine.volumes.create(name, options=options)
+        host = HostConfig(binds=(f"{name}:/data",))
+        identifier = await engine.create("true", host=host)
+        with pytest.raises(EngineError, match=f"failed to mount local volume: .*{words}"):
+            await engine.containers.start(identifier)
+        assert not is_mounted(engine, name)
+
+
+async def test_file_system_of_a_daemon_that_died_goes_with_its_last_container(
+    engine: Engine,
+) -> None:
+    await engine.volumes.create("data", options={"type": "tmpfs", "device": "tmpfs"})
+    identifier = await engine.run("sleep", "1000", host=DATA)
+    pid = engine.get(identifier).state.pid
+    await engine.stop()
+    os.kill(pid, 9)
+    await engine.open()
+    assert not is_mounted(engine, "data")
