@@ -807,7 +807,7 @@ class Containers:
         async with container.held():
             record = container.record
             mode = record.host.network_mode
-            if mode == "host" or mode.startswith("container:") or network.driver != "bridge":
+            if mode == "host" or mode.startswith("container:") or not network.has_links:
                 raise InvalidRequest(
                     "container sharing network namespace with another container or host cannot "
                     "be connected to any other network"

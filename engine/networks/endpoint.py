@@ -27,9 +27,11 @@ class Place:
     """An endpoint, and what it takes from its network."""
 
     endpoint: Endpoint
-    bridge_index: int
+    bridge_index: int = 0
     mtu: int = 0
     isolated: bool = False  # from the other containers of the network (enable_icc: false)
+    parent: str = ""  # of a macvlan link: the host's interface that it is on
+    macvlan_mode: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,19 @@ def gateway_endpoint(endpoints: Iterable[Endpoint], version: int = 4) -> Endpoin
 
 
 def attach(host: NetlinkSocket, place: Place, namespace: int) -> None:
-    """The veth of one endpoint, with its inner end made in the container's namespace."""
+    """The link of one endpoint, made in the container's namespace (of a veth the inner end)."""
     endpoint = place.endpoint
+    if place.parent:
+        macvlan = link.create_macvlan(
+            parent=_index(host, place.parent),
+            mode=place.macvlan_mode,
+            namespace=namespace,
+            ifname=endpoint.ifname,
+            mac_address=endpoint.mac_address,
+            mtu=place.mtu,
+        )
+        host.request(macvlan)
+        return
     messages = [
         link.create_veth(
             host_ifname=endpoint.host_ifname,
@@ -134,8 +147,13 @@ def route_by(inside: NetlinkSocket, out: WaysOut) -> None:
                 raise
 
 
-def repair(host: NetlinkSocket, place: Place, namespace: int) -> bool:
-    """After a restart: the veth is made again if it is gone (True), or put back on its bridge."""
+def repair(host: NetlinkSocket, place: Place, namespace: int, inside: NetlinkSocket) -> bool:
+    """After a restart: the link is made again if it is gone (True), or put back on its bridge."""
+    if place.parent:
+        is_there = has_link(inside, place.endpoint.ifname)
+        if not is_there:
+            attach(host, place, namespace)
+        return not is_there
     try:
         (found,) = host.request(link.get_link(place.endpoint.host_ifname))
     except NetlinkError as error:
@@ -149,17 +167,27 @@ def repair(host: NetlinkSocket, place: Place, namespace: int) -> bool:
     return False
 
 
+def has_link(handle: NetlinkSocket, ifname: str) -> bool:
+    try:
+        handle.request(link.get_link(ifname))
+    except NetlinkError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        return False
+    return True
+
+
 def is_configured(inside: NetlinkSocket, ifname: str) -> bool:
     """Not so where the daemon was killed between making the link and configuring it."""
     (found,) = inside.request(link.get_link(ifname))
     return link.is_up(found)
 
 
-def detach(host: NetlinkSocket, host_ifname: str) -> None:
+def detach(handle: NetlinkSocket, ifname: str) -> None:
     """Takes 10 ms and more: only for a container that stays up. Otherwise the namespace goes,
     and the link with it."""
     try:
-        host.request(link.delete_link(host_ifname, _index(host, host_ifname)))
+        handle.request(link.delete_link(ifname, _index(handle, ifname)))
     except NetlinkError as error:
         if error.errno != errno.ENODEV:
             raise

@@ -141,6 +141,28 @@ class HostNetwork:
             network = make(pools)
             return network, links.create_bridge(self._route, bridge_of(network, self._tag))
 
+    def create_on_parent(
+        self,
+        asked: Sequence[tuple[int, AddressPool]],
+        own: Sequence[Subnet],
+        make: Callable[[tuple[AddressPool, ...]], Network],
+        trial: Place,
+    ) -> Network:
+        """A macvlan network. Its subnet may be the host's own, as it usually is. `trial` is made
+        and taken away again, so that what the kernel refuses is said now."""
+        with links.namespace_lock():
+            pools = []
+            for version, each in asked:
+                if each.subnet:
+                    refuse_overlap(each.subnet, own)
+                    pools.append(complete_pool(each))
+                else:
+                    pools.append(free_pool(version, each, own, self._tag))
+            with open("/proc/thread-self/ns/net", "rb") as here:
+                attach(self._route, trial, here.fileno())
+            detach(self._route, trial.endpoint.ifname)
+            return make(tuple(pools))
+
     def delete(self, bridges: Sequence[str]) -> None:
         # A namespace that has ended keeps its links while the kernel still sends the last words
         # of its TCP connections, for minutes if nobody answers. Usually they go in milliseconds.
@@ -228,7 +250,7 @@ class HostNetwork:
         made = [
             place.endpoint
             for place in places
-            if repair(self._route, place, sockets.namespace)
+            if repair(self._route, place, sockets.namespace, sockets.route)
             or not is_configured(sockets.route, place.endpoint.ifname)
         ]
         for endpoint in made:
@@ -247,8 +269,11 @@ class HostNetwork:
         published: Sequence[PublishedPort],
         lost: Sequence[PublishedPort],
     ) -> None:
-        if gone.host_ifname:
-            detach(self._route, gone.host_ifname)
+        if gone.ifname:
+            if gone.host_ifname:
+                detach(self._route, gone.host_ifname)
+            else:
+                detach(sockets.route, gone.ifname)
             route_by(sockets.route, ways_out(after.values()))
         self._firewall.publish(published, gone=lost)
 

@@ -20,12 +20,13 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR = 20
 RTM_NEWROUTE, RTM_DELROUTE = 24, 25
 
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER = 1, 3, 4, 10
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_NET_NS_FD = 18, 20, 26, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE = 8, 1
 IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
 VETH_INFO_PEER = 1
+IFLA_MACVLAN_MODE = 1
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 IFA_F_NODAD = 0x02
 RTA_OIF, RTA_GATEWAY = 4, 5
@@ -93,6 +94,19 @@ def create_veth(
         + nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "veth"), nested(IFLA_INFO_DATA, peer))
     )
     return Message(RTM_NEWLINK, CREATE | EXCL, body, f"create the link {host_ifname}")
+
+
+def create_macvlan(
+    *, parent: int, mode: int, namespace: int, ifname: str, mac_address: str, mtu: int
+) -> Message:
+    """A further hardware address on the interface `parent`, in the namespace from the start."""
+    data = nested(IFLA_INFO_DATA, host_u32(IFLA_MACVLAN_MODE, mode))
+    body = link_header() + text(IFLA_IFNAME, ifname)
+    body += attribute(IFLA_ADDRESS, hardware_address(mac_address)) if mac_address else b""
+    body += host_u32(IFLA_LINK, parent) + host_u32(IFLA_NET_NS_FD, namespace)
+    body += host_u32(IFLA_MTU, mtu) if mtu else b""
+    body += nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "macvlan"), data)
+    return Message(RTM_NEWLINK, CREATE | EXCL, body, f"create the macvlan link {ifname}")
 
 
 def without_link_local(ifname: str, index: int) -> Message:

@@ -18,6 +18,11 @@ OPTION_IFNAME_PREFIX = "com.docker.network.container_iface_prefix"
 OPTION_MTU = "com.docker.network.driver.mtu"
 OPTION_DEFAULT_BRIDGE = "com.docker.network.bridge.default_bridge"
 
+# Of Docker's macvlan driver.
+OPTION_PARENT = "parent"
+OPTION_MACVLAN_MODE = "macvlan_mode"
+MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}  # IFLA_MACVLAN_MODE
+
 # Options of one container's place in a network (EndpointConfig.DriverOpts).
 ENDPOINT_IFNAME = "com.docker.network.endpoint.ifname"
 ENDPOINT_SYSCTLS = "com.docker.network.endpoint.sysctls"
@@ -83,10 +88,10 @@ class NetworkSpec:
 class Network:
     id: str
     name: str
-    driver: str  # "bridge", "host", "null"
+    driver: str  # "bridge", "macvlan", "host", "null"
     created: int  # nanoseconds since the epoch
     pools: tuple[AddressPool, ...]  # IPv4, IPv6 or both in this order; nothing empty in them
-    bridge: str  # name of the interface, "" for host and none
+    bridge: str  # name of the interface, "" for those that have none
     scope: str = "local"
     ipam_driver: str = "default"
     ipam_options: Mapping[str, str] = field(default_factory=dict)
@@ -101,6 +106,11 @@ class Network:
     @property
     def predefined(self) -> bool:
         return self.name in PREDEFINED
+
+    @property
+    def has_links(self) -> bool:
+        """Containers get an interface of their own in it."""
+        return self.driver in ("bridge", "macvlan")
 
     def pool(self, version: int) -> AddressPool | None:
         return next((each for each in self.pools if version_of(each.subnet) == version), None)
@@ -118,12 +128,15 @@ class Network:
 
     def gateway(self, version: int) -> str:
         """What containers take as their default route; "" = no way out by this network."""
-        return "" if self.internal else self.host_address(version)
+        pool = self.pool(version)
+        if self.internal or pool is None:
+            return ""
+        return self.host_address(version) if self.bridge else pool.gateway
 
     @property
     def serves_names(self) -> bool:
         """The default bridge has no name service, as in Docker; host and none have no link."""
-        return self.driver == "bridge" and not self.predefined
+        return self.has_links and not self.predefined
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypedDict, TypeVar
 
 from engine.errors import Conflict, Failure, Forbidden, InvalidRequest, NotFound
 from engine.ids import new_id, short_id
@@ -27,11 +27,14 @@ from engine.networks.firewall_rules import WILDCARD, WILDCARD6, PublishedPort, S
 from engine.networks.host_network import HostNetwork, bridge_of, by_version, free_pool
 from engine.networks.ipam import AddressSpace, Subnet, mac_of, wanted_pools
 from engine.networks.model import (
+    MACVLAN_MODES,
     OPTION_BRIDGE_NAME,
     OPTION_DEFAULT_BRIDGE,
     OPTION_HOST_BINDING,
     OPTION_IFNAME_PREFIX,
+    OPTION_MACVLAN_MODE,
     OPTION_MTU,
+    OPTION_PARENT,
     PREDEFINED,
     AddressPool,
     DnsOptions,
@@ -226,34 +229,52 @@ class Networks:
             asked = wanted_pools(spec.pools, ipv4=spec.enable_ipv4, ipv6=spec.enable_ipv6)
             network_id = new_id()
             try:
-                network, index = await self._run(
-                    self._host.create,
-                    asked,
-                    self._subnets(),
-                    lambda pools: self._make(spec, network_id, pools),
-                )
+                network, index = await self._create(spec, network_id, asked)
             except BaseException as error:
                 self._forget(network_id)
                 if isinstance(error, OSError):
                     raise Failure(f"cannot create network {spec.name}: {error}") from error
                 raise
             self._keep(network)
-            self._bridges[network.id] = index
+            if index:
+                self._bridges[network.id] = index
             await self._wall()
         subnets = ", ".join(pool.subnet for pool in network.pools)
         log.info("network %s (%s) created: %s", network.name, network.id, subnets)
         return network
 
+    async def _create(
+        self, spec: NetworkSpec, network_id: str, asked: Sequence[tuple[int, AddressPool]]
+    ) -> tuple[Network, int]:
+        """With the index of its bridge; 0 where it has none."""
+
+        def make(pools: tuple[AddressPool, ...]) -> Network:
+            return self._make(spec, network_id, pools)
+
+        if spec.driver != "macvlan":
+            return await self._run(self._host.create, asked, self._subnets(), make)
+        trial = Place(
+            Endpoint("", network_id, spec.name, "", "", ifname=f"pyc{short_id(network_id)}"),
+            **_macvlan(spec.options),
+        )
+        try:
+            made = await self._run(self._host.create_on_parent, asked, self._subnets(), make, trial)
+        except Failure as error:
+            raise Failure(f"cannot create network {spec.name}: {error}") from error
+        return made, 0
+
     def _make(self, spec: NetworkSpec, network_id: str, pools: tuple[AddressPool, ...]) -> Network:
         """The network, stored."""
         options = checked_options(spec.options)
+        driver = "macvlan" if spec.driver == "macvlan" else "bridge"
+        generated = f"br-{short_id(network_id)}"
         network = Network(
             id=network_id,
             name=spec.name,
-            driver="bridge",
+            driver=driver,
             created=time.time_ns(),
             pools=pools,
-            bridge=options.get(OPTION_BRIDGE_NAME, f"br-{short_id(network_id)}"),
+            bridge=options.get(OPTION_BRIDGE_NAME, generated) if driver == "bridge" else "",
             internal=spec.internal,
             attachable=spec.attachable,
             enable_ipv4=spec.enable_ipv4,
@@ -283,7 +304,8 @@ class Networks:
             del self._networks[network.id], self._spaces[network.id]
             self._bridges.pop(network.id, None)
             await self._wall()
-            await self._run(self._host.delete, [network.bridge])
+            if network.bridge:
+                await self._run(self._host.delete, [network.bridge])
             self._forget(network.id)
         self._sweep_later()
         log.info("network %s (%s) removed", network.name, network.id)
@@ -325,16 +347,16 @@ class Networks:
                 f" {network.name}"
             )
         endpoint_id = new_id()
-        if network.driver != "bridge":
+        if not network.has_links:
             endpoint = Endpoint(
                 endpoint_id, network.id, network.name, request.container_id, request.container_name
             )
         else:
-            endpoint = self._place_in_bridge(network, request, endpoint_id, places)
+            endpoint = self._place_with_link(network, request, endpoint_id, places)
         self._allocated.setdefault(request.container_id, {})[network.id] = endpoint
         return endpoint
 
-    def _place_in_bridge(
+    def _place_with_link(
         self,
         network: Network,
         request: EndpointRequest,
@@ -343,7 +365,7 @@ class Networks:
     ) -> Endpoint:
         if request.mac_address and not MAC.fullmatch(request.mac_address):
             raise InvalidRequest(f"invalid MAC address {request.mac_address!r}")
-        network = self._with_bridge(network)
+        network = self._with_bridge(network) if network.bridge else network
         prefix = network.options.get(OPTION_IFNAME_PREFIX, "eth")
         ifname = request.ifname or _next_ifname(places.values(), prefix)
         if any(each.ifname == ifname for each in places.values()):
@@ -359,7 +381,7 @@ class Networks:
             container_id=request.container_id,
             container_name=request.container_name,
             ifname=ifname,
-            host_ifname=f"veth{endpoint_id[:10]}",
+            host_ifname=f"veth{endpoint_id[:10]}" if network.bridge else "",
             mac_address=request.mac_address.lower() or mac_of(first),
             ipv4_address=addresses.get(4, ""),
             ipv4_prefix=prefixes.get(4, 0),
@@ -429,7 +451,10 @@ class Networks:
     ) -> tuple[PortBinding, ...]:
         """All of `wanted` or none; held until `leave`. What a port without an address is bound to
         depends on the networks by which the container of `endpoints` is reached."""
-        reached = {version: gateway_endpoint(endpoints, version) for version in (4, 6)}
+        by_host = [each for each in endpoints if each.host_ifname]
+        if endpoints and not by_host:
+            return ()  # macvlan: nothing goes by way of this host; Docker too ignores the ports
+        reached = {version: gateway_endpoint(by_host, version) for version in (4, 6)}
         versions = tuple(version for version, way in reached.items() if way) or (4,)
         networks = {v: self._networks[way.network_id] for v, way in reached.items() if way}
         routed = [v for v in versions if _is_routed(networks.get(v), v)]
@@ -497,7 +522,8 @@ class Networks:
             for endpoint in linked:
                 spaces = self._spaces[endpoint.network_id]
                 try:
-                    self._with_bridge(self._networks[endpoint.network_id])
+                    if (network := self._networks[endpoint.network_id]).bridge:
+                        self._with_bridge(network)
                     for version, space in list(spaces.items()):
                         if address := endpoint.address(version):
                             spaces[version] = space.take(address)
@@ -507,7 +533,10 @@ class Networks:
             for complaint in self._host_ports.hold_again(container_id, ports):
                 log.warning("container %s: cannot hold port %s", container_id, complaint)
             await self._wall()
-            places = [self._place(each) for each in linked if each.network_id in self._bridges]
+            bridged = [
+                each for each in linked if not each.host_ifname or each.network_id in self._bridges
+            ]
+            places = [self._place(each) for each in bridged]
             published = self._targets(container_id, linked, ports)
             await self._run(
                 self._host.join_again, places, owned, ways_out(linked), _alone(published)
@@ -650,10 +679,13 @@ class Networks:
 
     def _place(self, endpoint: Endpoint) -> Place:
         network = self._networks[endpoint.network_id]
+        mtu = int(network.options.get(OPTION_MTU, "0"))
+        if not network.bridge:
+            return Place(endpoint, mtu=mtu, **_macvlan(network.options))
         return Place(
             endpoint,
             bridge_index=self._bridges[network.id],
-            mtu=int(network.options.get(OPTION_MTU, "0")),
+            mtu=mtu,
             isolated=not talks_within(network),
         )
 
@@ -662,7 +694,8 @@ class Networks:
     ) -> tuple[PublishedPort, ...]:
         """Where the published ports lead: the container's address in the network of its gateway."""
         targets = {}
-        for version, way in ways_out(endpoints).by_version():
+        by_host = [each for each in endpoints if each.host_ifname]
+        for version, way in ways_out(by_host).by_version():
             if way is not None:
                 targets[version] = way.address(version)
         found = tuple(
@@ -786,6 +819,16 @@ def _sysctls(request: EndpointRequest, ifname: str, *, ipv6: bool) -> dict[str, 
     for name, value in request.sysctls.items():
         settings[name.replace(".IFNAME.", f".{ifname}.")] = value
     return settings
+
+
+def _macvlan(options: Mapping[str, str]) -> "_OnParent":
+    mode = MACVLAN_MODES[options.get(OPTION_MACVLAN_MODE, "bridge")]
+    return {"parent": options[OPTION_PARENT], "macvlan_mode": mode}
+
+
+class _OnParent(TypedDict):
+    parent: str
+    macvlan_mode: int
 
 
 def _alone(ports: Iterable[PublishedPort]) -> tuple[PublishedPort, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from engine.errors import Forbidden, InvalidRequest, NotFound, Unsupported
 from engine.networks.ipam import wanted_pools
 from engine.networks.model import (
+    MACVLAN_MODES,
     OPTION_BRIDGE_NAME,
     OPTION_DEFAULT_BRIDGE,
     OPTION_GATEWAY_MODE,
@@ -13,8 +14,10 @@ from engine.networks.model import (
     OPTION_ICC,
     OPTION_IFNAME_PREFIX,
     OPTION_INHIBIT,
+    OPTION_MACVLAN_MODE,
     OPTION_MASQUERADE,
     OPTION_MTU,
+    OPTION_PARENT,
     PREDEFINED,
     GatewayMode,
     NetworkSpec,
@@ -24,7 +27,7 @@ from engine.networks.model import (
 # What the kernel takes as a name, without what shells and paths would trip over.
 INTERFACE_NAME = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,14}")
 BOOLEANS = {"true": "true", "1": "true", "t": "true", "false": "false", "0": "false", "f": "false"}
-KNOWN_DRIVERS = ("macvlan", "ipvlan", "overlay")  # of Docker, not of this engine
+KNOWN_DRIVERS = ("ipvlan", "overlay")  # of Docker, not of this engine
 
 
 def check_spec(spec: NetworkSpec) -> None:
@@ -39,6 +42,8 @@ def check_spec(spec: NetworkSpec) -> None:
     match spec.driver:
         case "bridge" | "" | "default":
             pass
+        case "macvlan":
+            _check_macvlan(spec)
         case "host" | "null" | "none":
             raise Forbidden(f'only one instance of "{spec.driver}" network is allowed')
         case driver if driver in KNOWN_DRIVERS:
@@ -62,6 +67,19 @@ def check_spec(spec: NetworkSpec) -> None:
     for name in OPTION_GATEWAY_MODE.values():
         if options.get(name) == GatewayMode.ISOLATED.value and not spec.internal:
             raise InvalidRequest("gateway mode 'isolated' can only be used for an internal network")
+
+
+def _check_macvlan(spec: NetworkSpec) -> None:
+    if not INTERFACE_NAME.fullmatch(spec.options.get(OPTION_PARENT, "")):
+        raise InvalidRequest(
+            "a macvlan network needs an interface of this host to be on: option parent, as in"
+            " -o parent=eth0"
+        )
+    mode = spec.options.get(OPTION_MACVLAN_MODE, "bridge")
+    if mode not in MACVLAN_MODES:
+        raise InvalidRequest(
+            f"unknown macvlan mode {mode!r}: it is one of {', '.join(MACVLAN_MODES)}"
+        )
 
 
 def unused_pools(spec: NetworkSpec) -> str:

@@ -453,7 +453,7 @@ async def test_network_that_cannot_be_is_refused(machine: Machine) -> None:
         (Forbidden, "Pool overlaps", NetworkSpec("x", pools=(AddressPool("10.5.1.0/24"),))),
         (Forbidden, "predefined host network", NetworkSpec("host")),
         (NotFound, 'plugin "foo" not found', NetworkSpec("x", driver="foo")),
-        (Unsupported, "macvlan", NetworkSpec("x", driver="macvlan")),
+        (Unsupported, "ipvlan", NetworkSpec("x", driver="ipvlan")),
         (
             InvalidRequest,
             "invalid interface",
