@@ -7,7 +7,7 @@ from engine.errors import InvalidRequest
 from engine.networks.model import ENDPOINT_IFNAME, ENDPOINT_SYSCTLS
 from engine.networks.request import INTERFACE_NAME
 
-_SYSCTL = re.compile(r"net\.(ipv4|ipv6|mpls)\.(conf|neigh)\.IFNAME\.[a-z0-9_]+")
+_SYSCTL = re.compile(r"net\.(ipv4|ipv6|mpls)\.(conf|neigh)\.(?i:IFNAME)\.([a-z0-9_]+)")
 
 
 def interface_name(options: Mapping[str, str]) -> str:
@@ -23,10 +23,13 @@ def sysctls(options: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for entry in filter(None, options.get(ENDPOINT_SYSCTLS, "").split(",")):
         name, separator, value = entry.partition("=")
-        if not separator or not _SYSCTL.fullmatch(name) or not value.isprintable():
+        match = _SYSCTL.fullmatch(name)
+        if match is None or not separator or not value.isprintable():
             raise InvalidRequest(
                 f"invalid sysctl {entry!r} in {ENDPOINT_SYSCTLS}: they have the form"
                 " net.ipv4.conf.IFNAME.name=value"
             )
-        found[name] = value
+        # The docker CLI makes it lower case on the way.
+        family, kind, setting = match.groups()
+        found[f"net.{family}.{kind}.IFNAME.{setting}"] = value
     return found

@@ -21,16 +21,15 @@ from engine.errors import Conflict, Failure, Forbidden, InvalidRequest, NotFound
 from engine.ids import new_id, short_id
 from engine.networks import links
 from engine.networks.dns_server import NameService, View
-from engine.networks.endpoint import Place, gateway_endpoint, port_of, ways_out
+from engine.networks.endpoint import Place, port_of, ways_out
 from engine.networks.firewall import RemovalWatch
-from engine.networks.firewall_rules import WILDCARD, WILDCARD6, PublishedPort, Spot, talks_within
+from engine.networks.firewall_rules import PublishedPort, Spot, talks_within
 from engine.networks.host_network import HostNetwork, bridge_of, by_version, free_pool
 from engine.networks.ipam import AddressSpace, Subnet, mac_of, wanted_pools
 from engine.networks.model import (
     MACVLAN_MODES,
     OPTION_BRIDGE_NAME,
     OPTION_DEFAULT_BRIDGE,
-    OPTION_HOST_BINDING,
     OPTION_IFNAME_PREFIX,
     OPTION_MACVLAN_MODE,
     OPTION_MTU,
@@ -40,7 +39,6 @@ from engine.networks.model import (
     DnsOptions,
     Endpoint,
     EndpointRequest,
-    GatewayMode,
     Network,
     NetworkSpec,
     PortBinding,
@@ -50,7 +48,9 @@ from engine.networks.model import (
 )
 from engine.networks.names import Directory
 from engine.networks.netlink_socket import ROUTE, NetlinkError, NetlinkSocket
-from engine.networks.ports import HostPorts, check
+from engine.networks.placing import choose_addresses, dns_names, interface_sysctls, next_ifname
+from engine.networks.port_wishes import decide
+from engine.networks.ports import HostPorts
 from engine.networks.request import check_spec, checked_options
 from engine.networks.stored import network_document, parse_network
 from engine.records import read_record, remove_torn, sync_directory, write_record
@@ -367,10 +367,10 @@ class Networks:
             raise InvalidRequest(f"invalid MAC address {request.mac_address!r}")
         network = self._with_bridge(network) if network.bridge else network
         prefix = network.options.get(OPTION_IFNAME_PREFIX, "eth")
-        ifname = request.ifname or _next_ifname(places.values(), prefix)
+        ifname = request.ifname or next_ifname(places.values(), prefix)
         if any(each.ifname == ifname for each in places.values()):
             raise InvalidRequest(f"the container has an interface {ifname} already")
-        spaces, addresses = self._addresses(network, request)
+        spaces, addresses = choose_addresses(network, request, self._spaces[network.id])
         self._spaces[network.id] = spaces
         prefixes = {version: space.subnet.prefixlen for version, space in spaces.items()}
         first = next(iter(addresses.values()))
@@ -389,41 +389,12 @@ class Networks:
             ipv6_address=addresses.get(6, ""),
             ipv6_prefix=prefixes.get(6, 0),
             ipv6_gateway=network.gateway(6),
-            dns_names=_dns_names(request),
+            dns_names=dns_names(request),
             links=dict(request.links),
             gateway_priority=request.gateway_priority,
             link_local=request.link_local,
-            sysctls=_sysctls(request, ifname, ipv6=6 in addresses),
+            sysctls=interface_sysctls(request, ifname, ipv6=6 in addresses),
         )
-
-    def _addresses(
-        self, network: Network, request: EndpointRequest
-    ) -> tuple[dict[int, AddressSpace], dict[int, str]]:
-        """An address of each version that the network has, and the spaces without them."""
-        wishes = {4: request.ipv4_address, 6: request.ipv6_address}
-        if any(wishes.values()) and network.predefined:
-            raise InvalidRequest(
-                "user specified IP address is supported on user defined networks only"
-            )
-        spaces, addresses = dict(self._spaces[network.id]), {}
-        for version, wish in wishes.items():
-            space = spaces.get(version)
-            if space is None:
-                if wish:
-                    raise InvalidRequest(f"network {network.name} has no IPv{version}: {wish}")
-                continue
-            if wish:
-                spaces[version] = space.take(wish)
-                addresses[version] = str(ipaddress.ip_address(wish))
-                continue
-            given = space.give()
-            if given is None:
-                raise Failure(
-                    f"no available IPv{version} addresses on this network's address pools:"
-                    f" {network.name} ({network.id})"
-                )
-            spaces[version], addresses[version] = given
-        return spaces, addresses
 
     def _with_bridge(self, network: Network) -> Network:
         """The default network gets its bridge with its first container, and another subnet if
@@ -454,31 +425,13 @@ class Networks:
         by_host = [each for each in endpoints if each.host_ifname]
         if endpoints and not by_host:
             return ()  # macvlan: nothing goes by way of this host; Docker too ignores the ports
-        reached = {version: gateway_endpoint(by_host, version) for version in (4, 6)}
-        versions = tuple(version for version, way in reached.items() if way) or (4,)
-        networks = {v: self._networks[way.network_id] for v, way in reached.items() if way}
-        routed = [v for v in versions if _is_routed(networks.get(v), v)]
-        default = networks[4].options.get(OPTION_HOST_BINDING, "") if 4 in networks else ""
-        requests, open_at_home = [], []
-        for each in wanted:
-            check(each)
-            if each.host_ip and version_of(each.host_ip) not in versions:
-                raise InvalidRequest(
-                    f"cannot publish port {each.container_port} on {each.host_ip}: the container"
-                    f" has no IPv{version_of(each.host_ip)} address to be reached at"
-                )
-            hosts = [each.host_ip] if each.host_ip else [default or WILDCARD, WILDCARD6]
-            hosts = [host for host in hosts if version_of(host) in versions]
-            open_at_home += [
-                PortBinding(each.container_port, each.protocol, host, 0)
-                for host in hosts
-                if version_of(host) in routed
-            ]
-            hosts = [host for host in hosts if version_of(host) not in routed]
-            if hosts:
-                requests.append((each, tuple(hosts)))
-        bound = self._host_ports.reserve(container_id, requests)
-        return (*bound, *open_at_home)
+        networks = {
+            version: self._networks[way.network_id]
+            for version, way in ways_out(by_host).by_version()
+            if way is not None
+        }
+        wishes = decide(wanted, networks)
+        return (*self._host_ports.reserve(container_id, wishes.on_host), *wishes.at_home)
 
     async def join(
         self,
@@ -807,20 +760,6 @@ def endpoints_ids(endpoints: Iterable[Endpoint]) -> Iterable[str]:
     return (endpoint.endpoint_id for endpoint in endpoints)
 
 
-def _next_ifname(places: Iterable[Endpoint], prefix: str) -> str:
-    used = {place.ifname for place in places}
-    names = (f"{prefix}{number}" for number in range(len(used) + 1))
-    return next(name for name in names if name not in used)
-
-
-def _sysctls(request: EndpointRequest, ifname: str, *, ipv6: bool) -> dict[str, str]:
-    # A container must not be led astray by router advertisements of another (Docker lets it).
-    settings = {f"net.ipv6.conf.{ifname}.accept_ra": "0"} if ipv6 else {}
-    for name, value in request.sysctls.items():
-        settings[name.replace(".IFNAME.", f".{ifname}.")] = value
-    return settings
-
-
 def _macvlan(options: Mapping[str, str]) -> "_OnParent":
     mode = MACVLAN_MODES[options.get(OPTION_MACVLAN_MODE, "bridge")]
     return {"parent": options[OPTION_PARENT], "macvlan_mode": mode}
@@ -833,13 +772,3 @@ class _OnParent(TypedDict):
 
 def _alone(ports: Iterable[PublishedPort]) -> tuple[PublishedPort, ...]:
     return tuple(port for port in ports if not port.shared)
-
-
-def _is_routed(network: Network | None, version: int) -> bool:
-    return network is not None and network.gateway_mode(version) is GatewayMode.ROUTED
-
-
-def _dns_names(request: EndpointRequest) -> tuple[str, ...]:
-    """In Docker's order: name, aliases, short id, hostname; each once."""
-    names = (request.container_name, *request.aliases, short_id(request.container_id))
-    return tuple(dict.fromkeys(name for name in (*names, request.hostname) if name))

@@ -7,7 +7,7 @@ from engine.networks.model import ENDPOINT_IFNAME, ENDPOINT_SYSCTLS
 
 
 def test_options_are_read() -> None:
-    wanted = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.neigh.IFNAME.mcast_solicit=2"
+    wanted = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.neigh.ifname.mcast_solicit=2"
     options = {ENDPOINT_IFNAME: "dmz0", ENDPOINT_SYSCTLS: wanted, "of.others": "x"}
     assert interface_name(options) == "dmz0"
     assert sysctls(options) == {

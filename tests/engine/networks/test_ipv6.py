@@ -131,9 +131,9 @@ async def test_port_of_one_address_is_only_there(machine: Machine) -> None:
         assert is_silent("10.9.0.1", 8080)
     plain = await machine.network("plain")
     place = machine.networks.allocate(plain, EndpointRequest("p" * 64, "p"))
-    with pytest.raises(InvalidRequest, match=r"port 80 on ::1: the container has no IPv6 address"):
+    with pytest.raises(InvalidRequest, match="the container has no IPv6 address"):
         machine.networks.reserve_ports(
-            "p" * 64, (PortRequest(80, host_ip="::1", host_port=80),), [place]
+            "p" * 64, (PortRequest(80, host_ip=HERE, host_port=80),), [place]
         )
     await machine.networks.leave("p" * 64)
 
