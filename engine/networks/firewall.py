@@ -201,13 +201,16 @@ class Firewall:
 
     def published(self) -> tuple[PublishedPort, ...]:
         """What the tables in the kernel lead where; empty where there are none."""
-        found = (
-            port
-            for table in self._own_tables()
-            for each in (*port_maps(table.family, ()), _as_map(table.family, ()))
-            for port in self._read(table, each)
-        )
-        return tuple(dict.fromkeys(found))
+        found: dict[PublishedPort, None] = {}
+        for table in self._own_tables():
+            for each in (*port_maps(table.family, ()), _as_map(table.family, ())):
+                try:
+                    found |= dict.fromkeys(self._read(table, each))
+                except NetlinkError as error:
+                    # A daemon of another version left the table, without such a map.
+                    if error.errno != errno.ENOENT:
+                        raise
+        return tuple(found)
 
     def _read(self, table: TableName, each: Map) -> Iterator[PublishedPort]:
         anywhere = WILDCARD if table.family is Family.IPV4 else WILDCARD6

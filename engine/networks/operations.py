@@ -562,7 +562,13 @@ class Networks:
         if not known or standing is self._standings.get(container_id, Standing.READY):
             return
         self._standings[container_id] = standing
-        await self._spread(self._published.get(container_id, ()))
+        try:
+            await self._spread(self._published.get(container_id, ()))
+        except Failure as error:
+            # It is told of what is so already, or must be: nothing is undone for this.
+            log.error(
+                "container %s: its shared ports stay where they lead: %s", container_id, error
+            )
 
     def fittest(self, found: Sequence[Endpoint]) -> Sequence[Endpoint]:
         """Those of the best standing among them; nobody is left with nothing."""

@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from engine.errors import Conflict, Failure, Forbidden, InvalidRequest, NotFound, Unsupported
 from engine.networks import links
 from engine.networks.firewall import Firewall
+from engine.networks.firewall_rules import DnatFrom, PublishedPort, Rule, make_tables
 from engine.networks.model import (
     OPTION_BRIDGE_NAME,
     OPTION_ICC,
@@ -23,6 +25,8 @@ from engine.networks.model import (
     PortRequest,
     Standing,
 )
+from engine.networks.netlink_socket import NETFILTER, NetlinkSocket
+from engine.networks.nft_message import replace_table, transaction
 from engine.networks.operations import Networks
 from tests.engine.networks.conftest import (
     TAG,
@@ -360,6 +364,30 @@ def resolve(name: str, kind: int = 1) -> list[str]:
         found.append(socket.inet_ntoa(rest[12:16]))
         rest = rest[16:]
     return sorted(found)
+
+
+async def test_table_of_an_older_daemon_is_taken_over(machine: Machine) -> None:
+    front = await machine.network("front")
+    web = await machine.container("web", front, ports=(PortRequest(80, host_port=8080),))
+    machine.crash()
+    # What a version wrote that knew of IPv4 and ports with one owner only.
+    with NetlinkSocket.open(NETFILTER) as netfilter:
+        (table,) = make_tables(
+            TAG, [front], [PublishedPort("tcp", "0.0.0.0", 8080, web.address, 80)]
+        )
+        chains = [
+            replace(chain, rules=tuple(rule for rule in chain.rules if not _is_new(rule)))
+            for chain in table.chains
+        ]
+        old = replace(table, maps=table.maps[:2], chains=tuple(chains))
+        netfilter.batch(transaction(replace_table(old)))
+    await machine.restart()
+    with Listener(web.namespace, 80):
+        assert reaches("127.0.0.1", 8080)
+
+
+def _is_new(rule: Rule) -> bool:
+    return any(isinstance(part, DnatFrom) and part.spread for part in rule)
 
 
 async def test_missing_links_and_bridges_are_put_back(machine: Machine) -> None:
