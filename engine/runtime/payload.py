@@ -136,8 +136,11 @@ class BecomeUser(Step):
         if entered is not None:
             entered = _enter(self.directory)
         privileges.set_ambient(0, self.last)
-        # What execve gives a user other than root is nothing, unless it is ambient.
+        # What execve gives a user other than root is nothing, unless it is ambient. It is taken
+        # away before: with DAC_OVERRIDE execve would run a program that is not for this user.
         wanted = (self.effective, self.permitted, self.inheritable)
+        if identity.uid != 0:
+            wanted = (self.ambient, self.ambient, self.inheritable)
         privileges.set_capabilities(*wanted)
         privileges.set_ambient(self.ambient, self.last)
         if privileges.get_capabilities() != wanted:

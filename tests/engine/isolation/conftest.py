@@ -6,13 +6,14 @@ import itertools
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tests.engine.api.dialogue import Dialogue, output
+from tests.engine.images.archives import Entry, folder, symlink, tar
 from tests.host import Daemon, Host, UnixConnection, host
 
 TAR = "application/x-tar"
@@ -170,6 +171,25 @@ def state(folder: Path) -> list[object]:
         found.append((str(path), status.st_mode, status.st_uid, status.st_nlink, content,
                       status.st_mtime_ns, os.listxattr(path, follow_symlinks=False)))  # fmt: skip
     return found
+
+
+def programs() -> list[Entry]:
+    """The folders of a system whose programs come in by a mount of the host's /usr."""
+    return [
+        *(folder(name) for name in ("usr", "etc", "tmp", "proc", "sys", "dev")),
+        *(symlink(name, f"usr/{name}") for name in ("bin", "sbin", "lib", "lib64")),
+    ]
+
+
+USR = ["/usr:/usr:ro"]
+
+
+def system(prison: Prison, *more: Entry, without: Iterable[str] = ()) -> str:
+    """The name of an image that has `programs`, less some of them, and `more`."""
+    kept = [entry for entry in programs() if entry[0].name not in set(without)]
+    status, said = prison.import_(tar([*kept, *more]), "system")
+    assert status == 200, said
+    return "system"
 
 
 def words(raw: bytes) -> str:

@@ -27,7 +27,7 @@ from tests.engine.images.archives import (
     tar,
 )
 from tests.engine.images.test_unpack import _vectors
-from tests.engine.isolation.conftest import Prison
+from tests.engine.isolation.conftest import USR, Prison, programs
 
 pytestmark = pytest.mark.kernel
 
@@ -167,17 +167,6 @@ def test_attributes_that_steer_the_overlay_are_not_kept(prison: Prison, outside:
     assert places
     for place in places:
         assert os.listxattr(place) == ["user.kept"]
-
-
-def programs() -> list[tuple[tarfile.TarInfo, bytes]]:
-    """The folders of a system whose programs come in by a mount of the host's /usr."""
-    return [
-        *(folder(name) for name in ("usr", "etc", "tmp", "proc", "sys", "dev")),
-        *(symlink(name, f"usr/{name}") for name in ("bin", "sbin", "lib", "lib64")),
-    ]
-
-
-USR = ["/usr:/usr:ro"]
 
 
 def test_devices_of_a_layer_are_only_names(prison: Prison) -> None:
