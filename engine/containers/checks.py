@@ -137,6 +137,8 @@ def check_resources(host: HostConfig, *, cpus: int) -> None:
         )
     if host.shm_size < 0:
         raise InvalidRequest("SHM size can not be less than 0")
+    if ".." in host.cgroup_parent.split("/"):
+        raise InvalidRequest(f"invalid cgroup parent {host.cgroup_parent!r}: it holds '..'")
     if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
         raise InvalidRequest("Range of blkio weight is from 10 to 1000")
 

@@ -25,7 +25,6 @@ class Prison:
 
     host: Host
     daemon: Daemon
-    made: list[str] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def create(
@@ -41,7 +40,6 @@ class Prison:
         }
         status, answer = self.daemon.call("POST", f"/containers/create?name={name}", body)
         assert status == 201, answer
-        self.made.append(name)
         return name
 
     def start(self, name: str) -> tuple[int, object]:
@@ -114,9 +112,8 @@ class Prison:
         return pids
 
     def clear(self) -> None:
-        for name in self.made:
-            self.daemon.call("DELETE", f"/containers/{name}?force=1&v=1")
-        self.made.clear()
+        self.daemon.remove_containers()
+        self.daemon.call("POST", '/volumes/prune?filters={"all":["1"]}')
         for image in self.images():
             self.daemon.call("DELETE", f"/images/{image}?force=1")
 
