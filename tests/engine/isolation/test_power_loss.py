@@ -5,6 +5,7 @@ requirements (docs/isolation.md)."""
 from __future__ import annotations
 
 import os
+import shutil
 import time
 
 import pytest
@@ -13,7 +14,13 @@ from tests.engine.images.archives import docker_archive, entry, tar
 from tests.engine.isolation.conftest import Prison
 from tests.host import Host
 
-pytestmark = pytest.mark.kernel
+pytestmark = [
+    pytest.mark.kernel,
+    *(
+        pytest.mark.skipif(shutil.which(tool) is None, reason=f"needs {tool}")
+        for tool in ("mkfs.ext4", "mount")
+    ),
+]
 
 
 def mount(host: Host, disk: str, place: str) -> None:
