@@ -75,6 +75,16 @@ def close_range(first: int, last: int = 0xFFFFFFFF, *, on_exec: bool = False) ->
     system_call("close_range", first, last, _CLOSE_RANGE_CLOEXEC if on_exec else 0)
 
 
+def close_all_but(*kept: int) -> None:
+    """And 0, 1 and 2."""
+    first = 3
+    for descriptor in sorted(kept):
+        if first < descriptor:
+            close_range(first, descriptor - 1)
+        first = max(first, descriptor + 1)
+    close_range(first)
+
+
 def default_signals() -> None:
     """Every disposition back to the default and nothing blocked.
 

@@ -60,9 +60,9 @@ def receive(connection: socket.socket) -> Message | None:
     return Message(json.loads(body), tuple(descriptors))
 
 
-def write_document(content: bytes) -> int:
-    """A sealed memory file with `content`; the caller closes it."""
-    descriptor = os.memfd_create("document", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+def write_document(content: bytes, *, name: str = "document") -> int:
+    """A sealed memory file with `content`; the caller closes it. `name` is what /proc shows."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         rest = memoryview(content)
         while rest:

@@ -10,9 +10,9 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from engine.kernel import privileges, process, procfs
+from engine.kernel import process
 from engine.kernel.libc import KernelError
-from engine.runtime import channel, payload
+from engine.runtime import channel, payload, reaper
 from engine.runtime.steps import EnterCgroup, Place, Refused, Step
 
 # Steps are read where they are walked: what that costs in memory goes with execve, while the
@@ -64,16 +64,14 @@ def _report(place: Place, text: str, code: int) -> None:
 class Supervise(Step):
     """`docker run --init`: stay PID 1, hand signals on, reap; a child becomes the payload.
 
-    What stays is a copy of the sealed interpreter that has lost what the payload has lost:
-    user, capabilities, descriptors. It is not dumpable, so nothing of the host is seen in it.
+    What stays is a program of a page (`reaper`), which has lost what the payload has lost: user,
+    capabilities, descriptors. Signals are blocked from before the fork, so it misses none.
     """
 
     def describe(self) -> str:
         return "stay as the container's init"
 
     def run(self, place: Place) -> None:
-        procfs.set_command_line("pycompose-init")
-        privileges.set_name("pycompose-init")
         every = signal.valid_signals()
         signal.pthread_sigmask(signal.SIG_BLOCK, every)
         # Not clone3: the seccomp filter, loaded by now, answers it with ENOSYS.
@@ -83,36 +81,13 @@ class Supervise(Step):
                 _lead_terminal()
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             return
-        place.supervisor.close()
-        os._exit(_reap_until(child))
+        reaper.become(child)
 
 
 def _lead_terminal() -> None:
     """A process group of its own in the foreground, so that Ctrl-C reaches the payload once."""
     os.setpgid(0, 0)
     os.tcsetpgrp(0, os.getpid())
-
-
-def _reap_until(child: int) -> int:
-    every = signal.valid_signals()
-    while True:
-        number = signal.sigwaitinfo(every).si_signo
-        if number != signal.SIGCHLD:
-            try:
-                os.kill(child, number)
-            except ProcessLookupError:
-                continue  # it is dead; its SIGCHLD comes next
-            continue
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return 1
-            if pid == 0:
-                break
-            if pid == child:
-                code = os.waitstatus_to_exitcode(status)
-                return code if code >= 0 else 128 - code
 
 
 def with_reaper(steps: Sequence[Step]) -> tuple[Step, ...]:
@@ -150,10 +125,7 @@ def _await_orders(
 ) -> Sequence[Step]:
     _run(EnterCgroup(), place)
     # Of the shim's: with its end of our own connection open here, its death would not be seen.
-    kept = place.supervisor.fileno()
-    if kept > 3:
-        process.close_range(3, kept - 1)
-    process.close_range(kept + 1)
+    process.close_all_but(place.supervisor.fileno(), reaper.DESCRIPTOR)
     if warm_up is not None:
         warm_up()
     message = channel.receive(place.supervisor)

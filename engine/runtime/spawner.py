@@ -14,7 +14,7 @@ import sys
 from typing import NoReturn
 
 from engine.kernel import privileges, process, procfs
-from engine.runtime import cgroup_tree, channel, refuge, shim
+from engine.runtime import cgroup_tree, channel, reaper, refuge, shim
 from engine.runtime.cgroup_tree import Hierarchy
 from engine.runtime.rehearsal import rehearse, rehearse_steps
 
@@ -63,6 +63,7 @@ def _harden() -> None:
     # Nobody in a container looks into a process that enters it, nor at the engine's memory.
     privileges.set_dumpable(False)
     process.close_range(CONNECTION + 1)
+    reaper.keep()
     # Shims are reaped by nobody: the kernel drops them. They set this back.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

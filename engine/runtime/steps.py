@@ -10,7 +10,7 @@ import socket
 from dataclasses import dataclass, field
 
 from engine.kernel import mount, namespaces, privileges, process
-from engine.runtime import channel
+from engine.runtime import channel, reaper
 from engine.runtime.cgroup_tree import Cgroup
 from engine.runtime.users import Identity
 
@@ -199,17 +199,14 @@ class AwaitGo(Step):
 
 @dataclass(frozen=True, slots=True)
 class Forget(Step):
-    """Close every descriptor but 0, 1, 2 and the word to the supervisor, which exec closes:
-    none of the host's may serve as a working directory (CVE-2024-21626)."""
+    """Close every descriptor but 0, 1, 2, the word to the supervisor and the reaper's program,
+    which exec closes: none of the host's may serve as a working directory (CVE-2024-21626)."""
 
     def describe(self) -> str:
         return "close all descriptors"
 
     def run(self, place: Place) -> None:
-        kept = place.supervisor.fileno()
-        if kept > 3:
-            process.close_range(3, kept - 1)
-        process.close_range(kept + 1)
+        process.close_all_but(place.supervisor.fileno(), reaper.DESCRIPTOR)
         place.root = place.null = place.empty = -1
         privileges.clear_parent_death_signal()
         process.default_signals()
