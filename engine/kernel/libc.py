@@ -6,7 +6,6 @@ a child of a raw clone3 must come back into an interpreter whose lock is held, a
 
 import ctypes
 import os
-import platform
 
 
 class KernelError(OSError):
@@ -70,7 +69,7 @@ _library = ctypes.PyDLL(None, use_errno=True)
 _syscall = _library.syscall
 _syscall.restype = ctypes.c_long
 _syscall.argtypes = [ctypes.c_long] + [ctypes.c_void_p] * 6
-NUMBERS = {**_COMMON, **_OLDER.get(platform.machine(), {})}
+NUMBERS = {**_COMMON, **_OLDER.get(os.uname().machine, {})}
 
 
 def system_call(name: str, *arguments: Argument, path: str = "") -> int:

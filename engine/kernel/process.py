@@ -85,17 +85,22 @@ def close_all_but(*kept: int) -> None:
     close_range(first)
 
 
+def default_signal(number: int) -> None:
+    """Without what the interpreter's own module does around the call, in memory of a fork."""
+    default = bytes(32)  # struct sigaction: SIG_DFL, no flags, nothing blocked
+    system_call("rt_sigaction", number, default, None, 8)
+
+
 def default_signals() -> None:
     """Every disposition back to the default and nothing blocked.
 
     Python ignores SIGPIPE and SIGXFSZ and catches SIGINT; ignored signals stay so over execve.
     """
-    default = bytes(32)  # struct sigaction: SIG_DFL, no flags, nothing blocked
     for number in range(1, signal.NSIG):
         if number not in (signal.SIGKILL, signal.SIGSTOP):
             # Not by signal.signal: the C library keeps 32 and 33 for its threads, and its
             # posix_spawn leaves them ignored.
-            system_call("rt_sigaction", number, default, None, 8)
+            default_signal(number)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -6,11 +6,17 @@ import fcntl
 import json
 import os
 import socket
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, cast
 
 LONGEST = 65536  # bytes of a message
 _MOST_DESCRIPTORS = 16
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+# Made once: json.dumps makes them anew each time, and each shim would pay for it with pages.
+_write = json.JSONEncoder(separators=(",", ":")).encode
+_read = json.JSONDecoder().decode
 
 
 class Message(NamedTuple):
@@ -22,8 +28,13 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-def encode(body: dict[str, object]) -> bytes:
-    return json.dumps(body, separators=(",", ":")).encode()
+def encode(body: Mapping[str, object]) -> bytes:
+    return _write(body).encode()
+
+
+def decode(text: bytes) -> dict[str, object]:
+    """Raises ValueError."""
+    return cast("dict[str, object]", _read(text.decode()))
 
 
 def send(
@@ -57,7 +68,7 @@ def receive(connection: socket.socket) -> Message | None:
             descriptors.frombytes(content[: len(content) - len(content) % 4])
     if not body:
         return None
-    return Message(json.loads(body), tuple(descriptors))
+    return Message(decode(body), tuple(descriptors))
 
 
 def write_document(content: bytes, *, name: str = "document") -> int:

@@ -5,12 +5,10 @@ Steps are made where it costs least, in the daemon. A shim, which lives as long 
 hands them on unread; the process reads them in memory that goes with execve.
 """
 
-import json
 import marshal
 import os
 import struct
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 from engine.runtime import channel, hiding, init, mounts, nodes, payload, steps
 from engine.runtime.steps import Step
@@ -32,7 +30,7 @@ _KINDS = _kinds()
 
 def write(shims_part: Mapping[str, object], walked: Sequence[Step]) -> int:
     """The descriptor of a new memory file; the caller closes it."""
-    first = json.dumps(shims_part, separators=(",", ":")).encode()
+    first = channel.encode(shims_part)
     # Daemon and shims run on one interpreter, for which marshal is made.
     second = marshal.dumps([_row(step) for step in walked])
     return channel.write_document(_LENGTH.pack(len(first)) + first + second)
@@ -40,7 +38,7 @@ def write(shims_part: Mapping[str, object], walked: Sequence[Step]) -> int:
 
 def read_shims_part(document: int) -> dict[str, object]:
     (length,) = _LENGTH.unpack(os.pread(document, _LENGTH.size, 0))
-    return cast("dict[str, object]", json.loads(os.pread(document, length, _LENGTH.size)))
+    return channel.decode(os.pread(document, length, _LENGTH.size))
 
 
 def read_steps(document: int) -> list[Step]:

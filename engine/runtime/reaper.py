@@ -16,7 +16,6 @@ as `pycompose-init PID`, child PID being the payload, every signal blocked, it d
 """
 
 import os
-import platform
 import struct
 
 from engine.runtime import channel
@@ -163,7 +162,7 @@ def program(machine: str) -> bytes:
 
 def keep() -> None:
     """Put it, sealed, behind DESCRIPTOR."""
-    document = channel.write_document(program(platform.machine()), name=NAME)
+    document = channel.write_document(program(os.uname().machine), name=NAME)
     # As any user of a container.
     os.fchmod(document, 0o555)
     if document != DESCRIPTOR:

@@ -68,7 +68,7 @@ _SPEC = {
 def rehearse() -> None:
     """The shim's part: what it does from its orders on, and for each line of output."""
     ours, theirs = channel.pair()
-    document = orders.write({"log": {"path": ""}, "resources": {}}, _WALKED)
+    document = orders.write({"log": {"path": ""}, "resources": {}}, ())
     poller = Poller()
     daemons = Daemons(poller, lambda _, found: _close_all(found.descriptors), lambda: None)
     daemon = daemons.add(theirs)

@@ -8,7 +8,6 @@ connected, the shim cleans up and goes.
 """
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -507,13 +506,15 @@ def _close_all(descriptors: tuple[int, ...]) -> None:
         os.close(descriptor)
 
 
-def write_document(directory: int, name: str, document: object, *, durable: bool) -> None:
+def write_document(
+    directory: int, name: str, document: Mapping[str, object], *, durable: bool
+) -> None:
     """Replace `name` in an open directory, whole or not at all; `durable`: also over a crash."""
     temporary = f".{name}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
     try:
-        os.write(descriptor, json.dumps(document).encode())
+        os.write(descriptor, channel.encode(document))
         if durable:
             os.fsync(descriptor)
     finally:
@@ -539,9 +540,7 @@ def main(connection: socket.socket, document: int, hierarchy: Hierarchy) -> NoRe
 def _begin(connection: socket.socket, document: int, hierarchy: Hierarchy) -> Shim:
     try:
         os.setsid()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+        process.default_signal(signal.SIGCHLD)
         orders = read_shims_part(document)
         identifier = orders["container_id"]
         privileges.set_name("pycompose-shim")

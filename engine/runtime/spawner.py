@@ -66,7 +66,9 @@ def _harden() -> None:
     reaper.keep()
     # Shims are reaped by nobody: the kernel drops them. They set this back.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Shims take these over as they are.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     procfs.set_command_line("pycompose-spawner")
     privileges.set_name("pycompose-spawn")
     for name in ("ascii", "latin-1", "utf-8"):
