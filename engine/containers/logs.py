@@ -26,6 +26,8 @@ _header = struct.Struct(">BxxxL").pack
 # is that of the \n here, and nothing in it needs decoding. The JSON module takes twice as long.
 _ENDS = {b'\\n","stream":"stdout","time":"': 1, b'\\n","stream":"stderr","time":"': 2}
 _BEGIN = b'{"log":"'
+# Rows of one tail from which on it pays to render them together.
+_RUN = 16
 _STREAMS = {"stdout": 1, "stderr": 2}
 
 
@@ -59,66 +61,117 @@ class Renderer:
         self.until = stamp(self.query.until).encode() if self.query.until else b""
 
     def render(self, lines: bytes) -> bytes:
+        rows = lines.split(b"\n")
+        pieces: list[bytes] = []
         query = self.query
         plain = query.stdout and query.stderr
         plain = plain and not (query.timestamps or self.since or self.until or self.details)
-        return b"".join(self._all(lines) if plain else self._chosen(lines))
-
-    def _all(self, lines: bytes) -> list[bytes]:
-        # The same as below for the usual case, in as few steps a line as can be.
-        pieces: list[bytes] = []
         append, header, ends, tty = pieces.append, _header, _ENDS, self.tty
-        for line in lines.split(b"\n"):
-            end = line.find(b"\\", 8)
-            number = ends.get(line[end:-32])
-            if number is not None and line.startswith(_BEGIN):
-                text = line[8:end] + b"\n"
+        known = b""  # the tail whose run was looked for
+        index = 0
+        while index < len(rows) and not self.ended:
+            row = rows[index]
+            index += 1
+            end = row.find(b"\\", 8)
+            tail = row[end:]
+            number = ends.get(tail[:-32])
+            if number is not None and row.startswith(_BEGIN):
+                text, moment = row[8:end] + b"\n", tail[-32:-2]
             else:
-                entry = _decoded(line)
+                entry = _decoded(row)
                 if entry is None:
                     continue
-                number, text, _ = entry
-            append(text if tty else header(number, len(text)) + text)
-        return pieces
-
-    def _chosen(self, lines: bytes) -> Iterator[bytes]:
-        query = self.query
-        wanted = {1: query.stdout, 2: query.stderr}
-        for line in lines.split(b"\n"):
-            entry = _entry(line)
-            if entry is None:
-                continue
-            number, text, moment = entry
-            if self.until and moment > self.until:
-                self.ended = True
-                return
-            continues = number in self._open_lines
-            if text.endswith(b"\n"):
-                self._open_lines.discard(number)
+                number, text, moment = entry
+                tail = b""
+            if plain:
+                append(text if tty else header(number, len(text)) + text)
             else:
-                self._open_lines.add(number)
-            if moment < self.since or not wanted[number]:
-                continue
+                self._choose(number, text, moment, append)
+            if tail != known:
+                known = tail
+                if tail and index + _RUN <= len(rows) and rows[index + _RUN - 1].endswith(tail):
+                    index = self._render_run(rows, index, number, tail, pieces)
+        return b"".join(pieces)
+
+    def _choose(
+        self, number: int, text: bytes, moment: bytes, append: Callable[[bytes], None]
+    ) -> None:
+        if self.until and moment > self.until:
+            self.ended = True
+            return
+        continues = number in self._open_lines
+        if text.endswith(b"\n"):
+            self._open_lines.discard(number)
+        else:
+            self._open_lines.add(number)
+        if self._shows(number, moment):
             if self.details and not continues:
                 text = self.details + text
-            if query.timestamps and not continues:
+            if self.query.timestamps and not continues:
                 text = b"%b %b" % (moment, text)
-            yield text if self.tty else _header(number, len(text)) + text
+            append(text if self.tty else _header(number, len(text)) + text)
+
+    def _shows(self, number: int, moment: bytes) -> bool:
+        return moment >= self.since and (self.query.stdout if number == 1 else self.query.stderr)
+
+    def _render_run(
+        self, rows: list[bytes], index: int, number: int, tail: bytes, pieces: list[bytes]
+    ) -> int:
+        """Rows of one stream and time, as they have that the shim read at once: all in a few
+        steps. Returns the index of what comes after them."""
+        moment = tail[-32:-2]
+        end = _run_end(rows, index, tail)
+        if self.ended or (texts := _texts(rows[index:end], tail)) is None:
+            return index
+        if self._shows(number, moment):
+            prefix = (moment + b" " if self.query.timestamps else b"") + self.details
+            heads = _Heads(number, prefix, self.tty)
+            framed = [b"\n"] * (3 * len(texts))
+            framed[::3] = [heads[len(text)] for text in texts]
+            framed[1::3] = texts
+            pieces += framed
+        return end
 
 
-Entry = tuple[int, bytes, bytes]  # stream, text, time
+class _Heads(dict[int, bytes]):
+    """What goes before a line, by the length of its text without the line end."""
+
+    def __init__(self, number: int, prefix: bytes, tty: bool) -> None:
+        self._number, self._prefix, self._tty = number, prefix, tty
+
+    def __missing__(self, length: int) -> bytes:
+        head = self._prefix
+        if not self._tty:
+            head = _header(self._number, len(head) + length + 1) + head
+        self[length] = head
+        return head
 
 
-def _entry(line: bytes) -> Entry | None:
-    end = line.find(b"\\", 8)
-    number = _ENDS.get(line[end:-32])
-    if number is not None and line.startswith(_BEGIN):
-        return number, line[8:end] + b"\n", line[-32:-2]
-    return _decoded(line)
+def _run_end(rows: list[bytes], index: int, tail: bytes) -> int:
+    """Where the rows from `index` on cease to end in `tail`, in a few looks: those between are
+    taken on trust."""
+    step = 1
+    while index + step < len(rows) and rows[index + step].endswith(tail):
+        index += step
+        step *= 2
+    while step > 1:
+        step //= 2
+        if index + step < len(rows) and rows[index + step].endswith(tail):
+            index += step
+    return index + 1
 
 
-def _decoded(line: bytes) -> Entry | None:
-    """None for an empty or damaged line: it is left out."""
+def _texts(rows: list[bytes], tail: bytes) -> list[bytes] | None:
+    """What each row says, if all of them do end in `tail` and none has to be decoded."""
+    joined = b"\n".join(rows)
+    if joined.count(b"\\") != len(rows) or not joined.startswith(_BEGIN):
+        return None
+    texts = joined[len(_BEGIN) : -len(tail)].split(tail + b"\n" + _BEGIN)
+    return texts if len(texts) == len(rows) else None
+
+
+def _decoded(line: bytes) -> tuple[int, bytes, bytes] | None:
+    """Stream, text, time; None for an empty or damaged line: it is left out."""
     try:
         fields = json.loads(line)
         text, stream, moment = fields["log"], fields["stream"], fields["time"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.containers.logs import CHUNK, LogFile, LogWatch, read_log, stamp
+from engine.containers.logs import CHUNK, LogFile, LogWatch, Renderer, read_log, stamp
 from engine.containers.model import LogQuery
 from engine.runtime.log_writer import LogWriter
 
@@ -237,3 +237,56 @@ def test_what_the_shim_writes_is_what_is_read(
         assert asyncio.run(read(query)) == b"".join(
             chunk for stream, chunk in chunks if stream == number
         )
+
+
+_LINES = st.tuples(
+    st.sampled_from([b"", b"plain", b"another", b'a "quote"', b"back\\slash", b"\xff", b"part"]),
+    st.sampled_from([1, 1, 1, 2]),  # stream
+    st.sampled_from([1, 1, 1, 1, 1, 2]),  # seconds until the next
+    st.booleans(),  # whether the line is whole
+)
+
+
+@settings(deadline=None)
+@given(
+    lines=st.lists(
+        st.one_of(_LINES.map(lambda line: [line]), st.integers(15, 70).map(lambda n: [_SAME] * n)),
+        max_size=12,
+    ),
+    stdout=st.booleans(),
+    stderr=st.booleans(),
+    timestamps=st.booleans(),
+    since=st.integers(0, 8),
+    until=st.integers(0, 8),
+    tty=st.booleans(),
+)
+def test_lines_of_one_time_are_rendered_as_each_by_itself(
+    lines: list[list[tuple[bytes, int, int, bool]]],
+    stdout: bool,
+    stderr: bool,
+    timestamps: bool,
+    since: int,
+    until: int,
+    tty: bool,
+) -> None:
+    query = LogQuery(
+        stdout=stdout,
+        stderr=stderr,
+        timestamps=timestamps,
+        since=since * SECOND,
+        until=until * SECOND,
+    )
+    rows: list[bytes] = []
+    now = 0
+    for text, stream, later, whole in (line for group in lines for line in group):
+        now += later - 1
+        log = json.dumps((text + b"\n" * whole).decode("utf-8", "surrogateescape"))
+        name = {1: "stdout", 2: "stderr"}[stream]
+        rows.append(f'{{"log":{log},"stream":"{name}","time":"{stamp(now * SECOND)}"}}\n'.encode())
+    together, apart = Renderer(query, tty), Renderer(query, tty)
+    expected = b"".join([apart.render(row) for row in rows if not apart.ended])
+    assert together.render(b"".join(rows)) == expected
+    assert together.ended == apart.ended
+
+
+_SAME = (b"again and again", 1, 1, True)
