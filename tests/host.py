@@ -284,7 +284,7 @@ def leftovers(folder: Path, pid: int) -> list[str]:
     links = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
     names = [line.split(":")[0].strip() for line in links]
     found += [f"link {name}" for name in names if name.startswith(("br-", "veth", "pyc"))]
-    with ThreadPoolExecutor(1, initializer=_enter, initargs=(pid,)) as inside:
+    with ThreadPoolExecutor(1, initializer=enter_network, initargs=(pid,)) as inside:
         found += [f"table {name}" for name in inside.submit(_tables).result()]
     return found
 
@@ -370,7 +370,7 @@ def _tables() -> list[str]:
     return [name.decode() for name in re.findall(rb"pycompose-[0-9a-z]+", reply)]
 
 
-def _enter(pid: int) -> None:
+def enter_network(pid: int) -> None:
     descriptor = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
     try:
         if _libc().setns(descriptor, CLONE_NEWNET):
@@ -388,7 +388,7 @@ def open_host() -> Host:
     assert holder.stdout is not None
     line = holder.stdout.readline()
     assert line == b"ready\n", "the namespaces of the test could not be made"
-    inside = ThreadPoolExecutor(1, "inside", initializer=_enter, initargs=(holder.pid,))
+    inside = ThreadPoolExecutor(1, "inside", initializer=enter_network, initargs=(holder.pid,))
     return Host(folder=folder, holder=holder, inside=inside)
 
 

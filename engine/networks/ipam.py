@@ -2,6 +2,7 @@
 
 import hashlib
 import ipaddress
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -19,6 +20,8 @@ DEFAULT_POOLS = (
     *IPv4Network("192.168.0.0/16").subnets(new_prefix=20),
 )
 RTF_REJECT, RTF_ANYCAST, RTF_LOCAL = 0x0200, 0x00100000, 0x80000000
+# Where Docker gives up, after 31 networks: 2048 more.
+FURTHER_POOLS = (IPv4Network("10.128.0.0/9"), 20)
 OVERLAP = "invalid pool request: Pool overlaps with other one on this address space"
 
 
@@ -65,17 +68,38 @@ def private_block(tag: str) -> IPv6Network:
 
 
 def default_pools(version: int, tag: str) -> Iterable[Subnet]:
-    return DEFAULT_POOLS if version == 4 else private_block(tag).subnets(new_prefix=64)
+    if version == 6:
+        return private_block(tag).subnets(new_prefix=64)
+    block, prefix = FURTHER_POOLS
+    return chain(DEFAULT_POOLS, block.subnets(new_prefix=prefix))
 
 
 def choose_subnet(taken: Iterable[Subnet], *, version: int = 4, tag: str = "") -> str:
     """The first default pool free of `taken`. Raises Failure when all are in use."""
-    others = [other for other in taken if other.version == version]
-    free = (pool for pool in default_pools(version, tag) if not _overlaps(pool, others))
+    occupied = Occupied(other for other in taken if other.version == version)
+    free = (pool for pool in default_pools(version, tag) if pool not in occupied)
     found = list(islice(free, 1))
     if not found:
         raise Failure("all predefined address pools have been fully subnetted")
     return str(found[0])
+
+
+class Occupied:
+    """Networks of one version, for the question whether one overlaps any of them: with hundreds of networks
+    each pool is looked up, not compared with all."""
+
+    def __init__(self, networks: Iterable[Subnet]) -> None:
+        self._firsts: list[int] = []
+        self._lasts: list[int] = []  # of all up to here: one network may hold another
+        for first, last in sorted(
+            (int(each.network_address), int(each.broadcast_address)) for each in networks
+        ):
+            self._firsts.append(first)
+            self._lasts.append(max(last, self._lasts[-1] if self._lasts else 0))
+
+    def __contains__(self, network: Subnet) -> bool:
+        before = bisect_right(self._firsts, int(network.broadcast_address))
+        return before > 0 and self._lasts[before - 1] >= int(network.network_address)
 
 
 def _overlaps(subnet: Subnet, others: Iterable[Subnet]) -> bool:

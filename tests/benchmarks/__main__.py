@@ -1,6 +1,7 @@
 """`python -m tests.benchmarks [ROUNDS]`: ours beside a real dockerd and Docker Compose, the same
 work in turns; medians and minima, and their ratios. Absolute figures depend on the machine;
 ratios hold, those of minima and of CPU time also while something else runs.
+`python -m tests.benchmarks scale [PART]...`: how it is with hundreds of containers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable
 
-from tests.benchmarks import measures
+from tests.benchmarks import measures, scale
 from tests.benchmarks.engines import Engine, docker, ours
 
 # What the design asks for: how many times as fast as Docker.
@@ -22,6 +23,8 @@ GOALS = {
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["scale"]:
+        return scale.main(sys.argv[2:])
     rounds = int(sys.argv[1]) if sys.argv[1:] else 7
     figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with ours() as own, docker() as peer:
