@@ -12,7 +12,7 @@ import socket
 import statistics
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,9 +77,9 @@ def crowd(engine: Engine, count: int = CONTAINERS) -> Iterator[Figure]:
         yield Figure(f"{name}: the last {SAMPLE} of {count}", late, "ms")
         yield Figure(f"{name}: last / first", late / early, "x", 2)
     time.sleep(3)  # what follows the last start is over
-    spent = cpu(engine.pid)
+    spent = cpu(daemon_of(engine))
     time.sleep(5)
-    yield Figure("idle daemon", (cpu(engine.pid) - spent) / 5000 * 100, "%", 1)
+    yield Figure("idle daemon", (cpu(daemon_of(engine)) - spent) / 5000 * 100, "%", 1)
     after = measures.engine_memory(engine)
     yield Figure("memory a container", (after - before) / count, "MB", 0.8)
     get = Connection(engine)
@@ -93,20 +93,33 @@ def crowd(engine: Engine, count: int = CONTAINERS) -> Iterator[Figure]:
     yield Figure("system df", get.median("/system/df", 5), "ms")
     yield Figure("info", get.median("/info"), "ms", 20)
     get.close()
+    yield from restart(engine, count)
     taken = measures.timed(lambda: [measures.remove(engine, life.container) for life in lives])
     yield Figure("remove by force, each", taken / count, "ms")
+
+
+def restart(engine: Engine, count: int) -> Iterator[Figure]:
+    """A daemon that was killed comes back to its containers."""
+    engine.host.daemons[-1].kill()
+    taken = measures.timed(engine.host.daemon)
+    yield Figure(f"the daemon is back, to {count} containers", taken, "ms")
+    yield Figure("of that, each container", taken / count, "ms")
+
+
+def daemon_of(engine: Engine) -> int:
+    return engine.host.daemons[-1].process.pid
 
 
 class Life:
     """One container, made and started; how long that took, and the daemon's CPU."""
 
     def __init__(self, engine: Engine) -> None:
-        spent = cpu(engine.pid)
+        spent = cpu(daemon_of(engine))
         self.created = measures.timed(lambda: self.make(engine))
         self.started = measures.timed(
             lambda: engine.call("POST", f"/containers/{self.container}/start")
         )
-        self.cpu = cpu(engine.pid) - spent
+        self.cpu = cpu(daemon_of(engine)) - spent
 
     def make(self, engine: Engine) -> None:
         self.container = measures.create(engine, BODY)
@@ -159,6 +172,8 @@ class Connection:
             while not body.endswith(b"\r\n0\r\n\r\n"):
                 body += self._more()
             return body  # in its chunks: only the time is asked for
+        if head.startswith(b"HTTP/1.1 204"):
+            return b""
         length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
         parts, missing = [body], length - len(body)
         while missing > 0:
@@ -186,24 +201,37 @@ class Connection:
 # --- many at once -----------------------------------------------------------------------------
 
 
-def creates_at_once(engine: Engine) -> Iterator[Figure]:
-    """How long others wait while creates come all at once: a list, and an event from its stamp to
-    its arrival."""
-    creating = [Connection(engine) for _ in range(AT_ONCE)]
+def at_once(engine: Engine) -> Iterator[Figure]:
+    """How long others wait while creates, and then starts, come all together."""
+    body = json.dumps(BODY).encode()
+    answers = yield from crowded(engine, "create", [("/containers/create", body)] * AT_ONCE)
+    made = [str(json.loads(answer)["Id"]) for answer in answers]
+    started = [(f"/containers/{container}/start", b"") for container in made]
+    yield from crowded(engine, "start", started)
+    for container in made:
+        measures.remove(engine, container)
+
+
+def crowded(
+    engine: Engine, name: str, requests: Sequence[tuple[str, bytes]]
+) -> Generator[Figure, None, list[bytes]]:
+    """The answers to POSTs that are sent together. Figures: the wait for a list meanwhile, and
+    the time of an event from its stamp to its arrival."""
+    posting = [Connection(engine) for _ in requests]
     listing, following = Connection(engine), Connection(engine)
     following.send("GET", "/events")
     selector = selectors.DefaultSelector()
-    for connection in (*creating, listing, following):
+    for connection in (*posting, listing, following):
         selector.register(connection.socket, selectors.EVENT_READ, connection)
     begun = time.perf_counter()
-    for connection in creating:
-        connection.send("POST", "/containers/create", json.dumps(BODY).encode())
-    made: list[str] = []
+    for connection, (path, body) in zip(posting, requests, strict=True):
+        connection.send("POST", path, body)
+    answers: list[bytes] = []
     waits: list[float] = []
     delays: list[float] = []
     asked = time.perf_counter()
     listing.send("GET", "/containers/json?all=1")
-    while len(made) < AT_ONCE:
+    while len(answers) < len(requests):
         for key, _ in selector.select(60):
             connection = key.data
             if connection is following:
@@ -216,15 +244,15 @@ def creates_at_once(engine: Engine) -> Iterator[Figure]:
                 asked = time.perf_counter()
                 listing.send("GET", "/containers/json?all=1")
             else:
-                made.append(str(json.loads(connection.receive())["Id"]))
+                answers.append(connection.receive())
     taken = (time.perf_counter() - begun) * 1000
-    for connection in (*creating, listing, following):
+    for connection in (*posting, listing, following):
         connection.close()
-    for container in made:
-        measures.remove(engine, container)
-    yield Figure(f"create, {AT_ONCE} at once, each", taken / AT_ONCE, "ms")
+    yield Figure(f"{name}, {AT_ONCE} at once, each", taken / AT_ONCE, "ms")
     yield Figure("meanwhile: longest wait for a list", max(waits), "ms", 100)
+    yield Figure("meanwhile: lists answered, each", statistics.mean(waits), "ms", 20)
     yield Figure("meanwhile: latest event", max(delays), "ms", 100)
+    return answers
 
 
 def stamps(text: bytes) -> Iterator[float]:
@@ -316,6 +344,6 @@ def ask_all() -> list[float]:
 PARTS: dict[str, Callable[[Engine], Iterator[Figure]]] = {
     "networks": networks,
     "crowd": crowd,
-    "creates": creates_at_once,
+    "at-once": at_once,
     "names": names,
 }
