@@ -7,9 +7,9 @@ before that is no container, and the next daemon clears it away.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from engine.containers import checks, health, limits, mounts, spec, start
 from engine.containers.machine import has_apparmor, host_devices, with_block_devices
@@ -25,6 +25,7 @@ from engine.containers.model import (
     Record,
 )
 from engine.containers.parts import Parts
+from engine.containers.store import Store
 from engine.errors import Forbidden, InvalidRequest, NotFound
 from engine.ids import new_id
 from engine.images.model import Image
@@ -34,6 +35,7 @@ from engine.volumes.model import ANONYMOUS_LABEL
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+P = ParamSpec("P")
 
 
 async def create_container(
@@ -82,33 +84,42 @@ async def create_container(
 
 
 async def _make(parts: Parts, request: CreateRequest, image: Image, record: Record) -> Record:
+    store = parts.store
     anonymous = [point.name for point in record.mounts if point.anonymous]
     made: list[str] = []
     try:
-        parts.store.begin(record.id, anonymous)
+        if all(point.type != "volume" for point in record.mounts):
+            await _to_the_end(_begin_and_commit, store, record)
+            return record
+        await _to_the_end(store.begin, record.id, anonymous)
         points = []
         for point in record.mounts:
             points.append(await _with_volume(parts, request, image, point, made))
         record = replace(record, mounts=tuple(points))
-        await _commit(parts, record)
+        await _to_the_end(store.commit, record)
     except BaseException:
         # First of all: a container whose volumes are gone must not be found by the next daemon.
-        parts.store.forget(record.id)
+        store.forget(record.id)
         for volume in made:
             await parts.volumes.remove(volume, force=True, users=lambda _: ())
-        parts.store.clear(record.id)
+        store.clear(record.id)
         raise
     return record
 
 
-async def _commit(parts: Parts, record: Record) -> None:
-    """Over when this returns, also where a daemon that stops cuts it short: its thread goes on
-    and would write into what is being cleared away."""
-    committing = asyncio.ensure_future(asyncio.to_thread(parts.store.commit, record))
+def _begin_and_commit(store: Store, record: Record) -> None:
+    store.begin(record.id, ())
+    store.commit(record)
+
+
+async def _to_the_end(write: Callable[P, object], *arguments: P.args, **named: P.kwargs) -> None:
+    """In a thread: making folders waits for the disk. Over when this returns, also where a daemon
+    that stops cuts it short: the thread goes on and would write into what is being cleared away."""
+    writing = asyncio.ensure_future(asyncio.to_thread(write, *arguments, **named))
     try:
-        await asyncio.shield(committing)
+        await asyncio.shield(writing)
     except asyncio.CancelledError:
-        await asyncio.wait([committing])
+        await asyncio.wait([writing])
         raise
 
 

@@ -279,6 +279,7 @@ class Containers:
         return await self._parts.tasks.finish(self._create(request))
 
     async def _create(self, request: CreateRequest) -> Created:
+        await self._parts.turns.take()
         if request.name:
             name = checked_name(request.name)
             self._demand_free(name)

@@ -12,6 +12,7 @@ from engine.containers.logs import LogWatch
 from engine.containers.model import Record
 from engine.containers.spec import Machine
 from engine.containers.store import Store
+from engine.containers.turns import Turns
 from engine.events import EventLog
 from engine.images.operations import Images
 from engine.networks.operations import Networks
@@ -107,6 +108,7 @@ class Parts:
     forget: Callable[[Container], None]  # it is no longer among the containers
     volume_users: Callable[[str], tuple[str, ...]]  # ids of those that mount a volume
     tasks: Tasks = field(default_factory=Tasks)
+    turns: Turns = field(default_factory=Turns)
 
     def exec_dir(self, container_id: str) -> str:
         return str(self.exec_root / container_id)

@@ -37,6 +37,7 @@ LOST = 255  # exit code of a container whose end nobody saw: Docker's
 async def start_container(parts: Parts, container: Container) -> None:
     """Under the container's lock, from a status that allows it. Raises EngineError and then
     leaves the reason in the state."""
+    await parts.turns.take()
     lifecycle.demand(container.record, Change.START)
     try:
         shim = await start.launch(parts, container)

@@ -8,6 +8,7 @@ from engine.errors import Failure, Forbidden, InvalidRequest
 from engine.networks.ipam import (
     DEFAULT_POOLS,
     AddressSpace,
+    Occupied,
     Route,
     choose_subnet,
     complete_pool,
@@ -82,6 +83,7 @@ def test_pools_are_those_of_docker_and_taken_ones_are_passed_over() -> None:
     assert choose_subnet(DEFAULT_POOLS[:3]) == "172.20.0.0/16"
     assert choose_subnet([IPv4Network("172.17.3.0/24")]) == "172.18.0.0/16"
     assert choose_subnet([IPv4Network("172.16.0.0/12")]) == "192.168.0.0/20"
+    assert choose_subnet([*DEFAULT_POOLS, IPv4Network("10.128.3.0/24")]) == "10.128.16.0/20"
     with pytest.raises(Failure, match="fully subnetted"):
         choose_subnet([IPv4Network("0.0.0.0/0")])
 
@@ -180,3 +182,20 @@ def test_no_address_is_given_twice_and_none_is_lost(steps: list[str]) -> None:
                 held.append(address)
         elif held:
             current = current.release(held.pop(0 if step == "release first" else -1))
+
+
+def test_hundreds_of_networks_get_subnets_that_do_not_overlap() -> None:
+    taken: list[IPv4Network] = []
+    for _ in range(300):
+        chosen = IPv4Network(choose_subnet(taken))
+        assert not any(chosen.overlaps(other) for other in taken)
+        taken.append(chosen)
+
+
+def test_a_network_within_another_hides_nothing_of_it() -> None:
+    occupied = Occupied([IPv4Network("10.0.0.0/8"), IPv4Network("10.1.0.0/16")])
+    assert IPv4Network("10.200.0.0/16") in occupied
+    assert IPv4Network("10.0.0.0/7") in occupied
+    assert IPv4Network("11.0.0.0/8") not in occupied
+    assert IPv4Network("9.0.0.0/8") not in occupied
+    assert IPv4Network("10.0.0.0/8") not in Occupied([])
