@@ -28,7 +28,7 @@ async def listing(request: Request, engine: Engine) -> web.Response:
     chosen = select_networks(
         engine.networks.list(),
         request.query.filters(),
-        is_used=lambda network_id: bool(engine.containers.network_users(network_id)),
+        is_used=engine.containers.usage().networks.__contains__,
     )
     return reply(200, [network_json(network) for network in chosen])
 

@@ -299,12 +299,13 @@ async def disk_usage(request: Request, engine: Engine) -> web.Response:
         if kind not in ("container", "image", "volume", "build-cache"):
             raise InvalidRequest(f"unknown object type: {kind}")
     document: dict[str, object] = {}
+    usage = engine.containers.usage()
     if not asked or "image" in asked:
         document["LayersSize"] = engine.images.disk_usage()
         document["Images"] = [
             {
                 **summary_json(image),
-                "Containers": len(engine.containers.image_users(image.id)),
+                "Containers": usage.images[image.id],
                 "SharedSize": 0,
             }
             for image in engine.images.list()
@@ -321,7 +322,7 @@ async def disk_usage(request: Request, engine: Engine) -> web.Response:
                 **volume_json(volume),
                 "UsageData": {
                     "Size": await engine.volumes.size(volume),
-                    "RefCount": len(engine.containers.volume_users(volume.name)),
+                    "RefCount": usage.volumes[volume.name],
                 },
             }
             for volume in engine.volumes.list()

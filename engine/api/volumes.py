@@ -30,10 +30,11 @@ async def create(request: Request, engine: Engine) -> web.Response:
 
 
 async def listing(request: Request, engine: Engine) -> web.Response:
+    usage = engine.containers.usage()
     chosen = select_volumes(
         engine.volumes.list(),
         request.query.filters(),
-        is_used=lambda name: bool(engine.containers.volume_users(name)),
+        is_used=lambda name: name in usage.volumes,
     )
     return reply(
         200, {"Volumes": [volume_json(volume) for volume in chosen] or None, "Warnings": None}

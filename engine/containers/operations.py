@@ -53,6 +53,7 @@ from engine.containers.spec import cgroup_path, resources
 from engine.containers.stats import Sample, Stats, take_sample
 from engine.containers.store import Store
 from engine.containers.streams import ProcessStreams, parse_detach_keys
+from engine.containers.usage import Usage, usage_of
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound, Unsupported
 from engine.events import EventLog
 from engine.ids import short_id
@@ -252,6 +253,10 @@ class Containers:
             for container in self._containers.values()
             if any(mount.name == volume for mount in container.record.mounts)
         )
+
+    def usage(self) -> Usage:
+        """At this moment, for lists. What is to be removed asks for its users one by one."""
+        return usage_of(container.record for container in self._containers.values())
 
     def image_users(self, image_id: str) -> tuple[Record, ...]:
         """Those made from it, or with it mounted."""
