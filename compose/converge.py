@@ -12,7 +12,7 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from compose.apply.errors import WaitFailed
@@ -24,6 +24,7 @@ from compose.apply.wait import await_ready, unready
 from compose.apply.watch import ContainerWatch, watch_containers
 from compose.client.engine import Engine
 from compose.client.locate import built_in_places
+from compose.dataclass import dataclass
 from compose.model.project import Project
 from compose.model.service import Dependency
 from compose.observe import observe

@@ -11,8 +11,8 @@ The text is made here and in `compose/cli/main.py`, nowhere else.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from compose.dataclass import dataclass
 from compose.position import Position
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
+
+from compose.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

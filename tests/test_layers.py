@@ -36,7 +36,7 @@ COMPOSE = (
     ("compose.graph", "compose.patterns"),
     ("compose.model",),
     ("compose.errors",),
-    ("compose.position",),
+    ("compose.dataclass", "compose.position"),
 )
 # A third-party package has one home.
 HOMES = {

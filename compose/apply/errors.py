@@ -8,8 +8,8 @@ ApplyError (compose/errors.py)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from compose.dataclass import dataclass
 from compose.errors import ApplyError
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from compose.apply.errors import Failure, StepsFailed
@@ -22,6 +22,7 @@ from compose.apply.listener import (
     Started,
     Undone,
 )
+from compose.dataclass import dataclass
 from compose.errors import ComposeError
 from compose.plan.actions import (
     Action,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from compose.client.engine import Engine
 from compose.client.streams import outputs, read_blocks
+from compose.dataclass import dataclass
 from compose.model.service import Hook
 
 KEPT = 4096  # bytes of output

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from compose.client.images import Progress
+from compose.dataclass import dataclass
 from compose.plan.plan import Plan, Step
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import assert_never
 
@@ -19,6 +19,7 @@ from compose.apply.wait import await_condition, await_ready
 from compose.apply.watch import ContainerWatch
 from compose.client.engine import Engine
 from compose.client.errors import ApiError, NotFound
+from compose.dataclass import dataclass
 from compose.errors import ApplyError
 from compose.model.service import Hook
 from compose.plan.actions import (

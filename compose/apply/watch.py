@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from compose.client.containers import ContainerDetails
 from compose.client.engine import Engine
 from compose.client.errors import ClientError
 from compose.client.events import Event
+from compose.dataclass import dataclass
 from compose.plan import names
 
 ACTIONS = ("create", "start", "restart", "die", "health_status", "destroy", "oom", "pause",

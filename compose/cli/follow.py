@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from compose.cli.lines import LineMaker, Prefixer
 from compose.client.containers import Containers, ContainerSummary
@@ -17,6 +17,7 @@ from compose.client.engine import Engine
 from compose.client.errors import ApiError, NotFound
 from compose.client.events import Event
 from compose.client.streams import Source
+from compose.dataclass import dataclass
 from compose.plan.names import ONE_OFF, PROJECT, REPLACES, SERVICE
 
 
@@ -91,7 +92,7 @@ async def merge(streams: list[AsyncIterator[Line]]) -> AsyncIterator[Line]:
             heapq.heappush(heads, (following.stamp, index, following))
 
 
-@dataclass
+@dataclass(slots=True)
 class Follower:
     """Prints what a project's containers write until none is left that could write more."""
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from compose import converge
@@ -22,6 +22,7 @@ from compose.cli.progress import line_by_line, plain_line
 from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
 from compose.client.events import Event
+from compose.dataclass import dataclass
 from compose.errors import ComposeError
 from compose.model.project import Project
 from compose.plan.actions import Planned, StartContainer

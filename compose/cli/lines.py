@@ -6,7 +6,9 @@ Pure: bytes in, text out. Colours follow the order in which names are first seen
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from compose.dataclass import dataclass
 
 # Readable on dark and on light ground; the bright ones follow where there are many services.
 COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from compose.apply.listener import (
@@ -28,6 +28,7 @@ from compose.apply.listener import (
 )
 from compose.cli.context import Context
 from compose.client.images import Progress
+from compose.dataclass import dataclass
 from compose.model.service import Condition
 from compose.plan.actions import AwaitCondition, AwaitUpdate, StartContainer
 from compose.plan.plan import Plan, Step, Verb

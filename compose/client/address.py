@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from compose.client.errors import BadAddress
+from compose.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ import re
 from base64 import b64decode
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from compose.client import fields
 from compose.client.errors import BadAnswer
 from compose.client.streams import Output, outputs
 from compose.client.times import parse_time
 from compose.client.transport import Duplex, Query, Transport
+from compose.dataclass import dataclass
 
 Filters = Mapping[str, Sequence[str]]
 

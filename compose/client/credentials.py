@@ -12,11 +12,11 @@ import binascii
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from compose.client import fields
 from compose.client.errors import BadAnswer, ClientError
+from compose.dataclass import dataclass
 
 HUB = "https://index.docker.io/v1/"  # what Docker Hub is called in these files
 PATIENCE = 120.0  # seconds; a helper may ask the user

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 
 import h11
 
 from compose.client.errors import BadAnswer
+from compose.dataclass import dataclass
 
 HEAD_LIMIT = 256 * 1024
 BLOCK = 64 * 1024

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 
 from compose.client import fields
 from compose.client.containers import Filters, encode_filters
 from compose.client.credentials import CredentialStore
 from compose.client.errors import ClientError, NotFound
 from compose.client.transport import Query, Transport
+from compose.dataclass import dataclass
 
 # Only pycompose's own engine reads it: the classic build call knows no secrets.
 SECRETS_HEADER = "X-Pycompose-Build-Secrets"

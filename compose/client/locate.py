@@ -13,13 +13,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import compose
 from compose.client.address import Address, UnixAddress, parse_address
 from compose.client.engine import Engine, connect
 from compose.client.errors import Unreachable
+from compose.dataclass import dataclass
 
 # What a daemon needs of its starter's environment. The rest may hold secrets, and it lives long.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "XDG_RUNTIME_DIR", "XDG_DATA_HOME",

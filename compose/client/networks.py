@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from compose.client import fields
 from compose.client.containers import Filters, encode_filters
 from compose.client.transport import Transport
+from compose.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from enum import IntEnum
 
 from compose.client.errors import BadAnswer, ClientError
 from compose.client.http import BLOCK
 from compose.client.transport import Duplex
+from compose.dataclass import dataclass
 
 HEADER = struct.Struct(">B3xI")
 

@@ -13,7 +13,6 @@ import json
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
@@ -28,6 +27,7 @@ from compose.client.errors import (
     api_error,
 )
 from compose.client.http import HEAD_LIMIT, Exchange, Head
+from compose.dataclass import dataclass
 
 if TYPE_CHECKING:
     import ssl

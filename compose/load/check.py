@@ -1,10 +1,10 @@
 """Rules that no schema can say: names that must exist, things that exclude each other. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
+from compose.dataclass import dataclass
 from compose.errors import Problem
 from compose.load.defaults import shared_namespaces
 from compose.load.nearest import nearest

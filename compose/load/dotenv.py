@@ -9,8 +9,8 @@ NAME                    from the environment, if it is set there
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from compose.dataclass import dataclass
 from compose.load.interpolate import BadTemplate, MissingVariable, substitute
 
 _EXPORT = re.compile(r"export[ \t]+(?=\S)")

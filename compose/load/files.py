@@ -3,9 +3,9 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from compose.dataclass import dataclass
 from compose.errors import Problem, ProjectError
 from compose.load.dotenv import BadEnvFile, EnvFile, parse_env, parse_raw
 from compose.position import Position

@@ -5,9 +5,10 @@ the table below has the exceptions. `!reset` removes, `!override` replaces witho
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
+from compose.dataclass import dataclass
 from compose.load.tree import Broken, Map, Node, Problems, Scalar, Sequence, spelled
 from compose.model.project import Place
 

@@ -4,9 +4,9 @@ Remembers what it read, since one file may be extended many times.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from compose.dataclass import dataclass
 from compose.errors import Problem
 from compose.load.canonical import canonical, canonical_service
 from compose.load.files import STDIN, label, reason

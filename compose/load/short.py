@@ -3,7 +3,8 @@
 import ipaddress
 import posixpath
 import re
-from dataclasses import dataclass
+
+from compose.dataclass import dataclass
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 HIGHEST_PORT = 65535

@@ -7,7 +7,7 @@ YAML 1.2's core schema, as Compose reads them: `yes` is text, `0o17` and `017` a
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, cast
@@ -15,6 +15,7 @@ from typing import Literal, Protocol, TypeAlias, cast
 import yaml
 from yaml import cyaml
 
+from compose.dataclass import dataclass
 from compose.errors import Problem
 from compose.load.nearest import nearest
 from compose.model.project import Place, dotted

@@ -1,8 +1,9 @@
 """How a service's image is made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from compose.dataclass import dataclass
 from compose.model.document import Document, documents, filled, mapping
 from compose.model.mount import FileReference
 from compose.model.units import Bytes

@@ -1,8 +1,9 @@
 """How many replicas, with what resources, replaced in what manner."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from compose.dataclass import dataclass
 from compose.model.document import Document, documents, filled, mapping, number
 from compose.model.units import Bytes, Duration, format_duration
 

@@ -1,7 +1,6 @@
 """How a service proves that it is well."""
 
-from dataclasses import dataclass
-
+from compose.dataclass import dataclass
 from compose.model.document import Document, filled
 from compose.model.units import Duration, format_duration
 

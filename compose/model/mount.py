@@ -1,9 +1,10 @@
 """What a service sees in its file tree besides its image: volumes, binds, configs, secrets."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
+from compose.dataclass import dataclass
 from compose.model.document import Document, filled, mapping
 from compose.model.units import Bytes
 

@@ -1,7 +1,6 @@
 """A published port."""
 
-from dataclasses import dataclass
-
+from compose.dataclass import dataclass
 from compose.model.document import Document, filled
 
 

@@ -1,9 +1,10 @@
 """A project: what the user's files declare, whole and checked."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from compose.dataclass import dataclass
 from compose.errors import Problem
 from compose.model.document import Document, mapping
 from compose.model.resources import ConfigFile, Model, Network, Secret, Volume

@@ -1,8 +1,9 @@
 """What services share: networks, volumes, configs, secrets, models."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from compose.dataclass import dataclass
 from compose.model.document import Document, documents, filled, mapping
 
 

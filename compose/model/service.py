@@ -1,9 +1,10 @@
 """One service: all that its containers are made from. Fields are in the canonical order."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
+from compose.dataclass import dataclass
 from compose.model.build import Build, Ulimit, host_lines
 from compose.model.deploy import Deploy, DeviceRequest
 from compose.model.document import Document, documents, filled, mapping, number

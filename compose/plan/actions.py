@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from compose.dataclass import dataclass
 from compose.model.service import Condition, Hook
 
 

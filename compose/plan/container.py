@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from compose.dataclass import dataclass
 from compose.model.deploy import Deploy, DeviceRequest, Resource
 from compose.model.health import HealthCheck
 from compose.model.mount import FileReference, Mount, MountType

@@ -7,8 +7,9 @@ are at hand they add what labels don't hold: hooks, and which services are known
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from compose.dataclass import dataclass
 from compose.errors import Problem, ProjectError
 from compose.graph import with_dependents
 from compose.model.project import Project

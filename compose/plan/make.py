@@ -7,8 +7,9 @@ is as it was. After it containers are stopped, replaced and started, dependencie
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from compose.dataclass import dataclass
 from compose.errors import ProjectError
 from compose.graph import dependency_order
 from compose.model.mount import MountType

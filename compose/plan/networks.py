@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from compose.dataclass import dataclass
 from compose.model.document import Document
 from compose.model.fingerprint import network_hash
 from compose.model.project import Project

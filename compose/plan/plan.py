@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
+from compose.dataclass import dataclass
 from compose.errors import Problem
 from compose.plan.actions import Action, AwaitUpdate, RemoveContainer
 from compose.position import Position

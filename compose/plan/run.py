@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import posixpath
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from compose.dataclass import dataclass
 from compose.errors import UsageError
 from compose.load.short import BadSyntax, parse_mount, parse_port
 from compose.model.mount import BindOptions, Mount, MountType

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from compose.dataclass import dataclass
 from compose.model.document import Document
 from compose.model.mount import MountType
 from compose.model.project import Project

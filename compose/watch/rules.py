@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from compose import patterns
+from compose.dataclass import dataclass
 from compose.model.project import Project
 from compose.model.service import Service, WatchAction, WatchRule
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from compose import converge
 from compose.apply.hooks import run_hook
@@ -16,6 +16,7 @@ from compose.apply.listener import Listener
 from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
 from compose.converge import UpOptions
+from compose.dataclass import dataclass
 from compose.errors import ComposeError
 from compose.model.project import Project
 from compose.plan.names import ONE_OFF, PROJECT, SERVICE
