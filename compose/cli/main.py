@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -17,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import Abort, TyperException
 
+from compose import VERSION
 from compose.cli.context import Context
 from compose.errors import ComposeError
 
@@ -160,6 +160,12 @@ def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
         ansi: Annotated[
             str, typer.Option("--ansi", help="auto, always or never.", metavar="WHEN")
         ] = "",
+        version: Annotated[
+            bool,
+            typer.Option(
+                "-v", "--version", help="Print the version.", callback=show_version, is_eager=True
+            ),
+        ] = False,
     ) -> None:
         context.obj = Context(
             files=tuple(file or ()),
@@ -180,6 +186,12 @@ def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
     return app
 
 
+def show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"pycompose version {VERSION}")
+        raise typer.Exit
+
+
 class Commands(TyperGroup):
     """Imports only the module of the command that was asked for, and none for --help."""
 
@@ -188,6 +200,8 @@ class Commands(TyperGroup):
 
     def get_command(self, ctx: Parsed, cmd_name: str) -> Command:
         if cmd_name not in COMMANDS:
+            import difflib
+
             close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
             meant = f": did you mean {close[0]}?" if close else ""
             ctx.fail(f"there is no command {cmd_name!r}{meant}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version as installed
 from typing import Annotated
 
 import typer
+
+from compose import VERSION
 
 
 def register(app: typer.Typer) -> None:
@@ -17,11 +18,10 @@ def register(app: typer.Typer) -> None:
             str, typer.Option("-f", "--format", help="pretty or json.", metavar="FORMAT")
         ] = "pretty",
     ) -> int:
-        number = installed("pycompose")
         if short:
-            print(number)
+            print(VERSION)
         elif format == "json":
-            print(json.dumps({"version": number}))
+            print(json.dumps({"version": VERSION}))
         else:
-            print(f"pycompose version {number}")
+            print(f"pycompose version {VERSION}")
         return 0

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from compose import VERSION
 from compose.dataclass import dataclass
 from compose.model.deploy import Deploy, DeviceRequest, Resource
 from compose.model.health import HealthCheck
@@ -20,7 +21,6 @@ from compose.plan.actions import ContainerRef, CreateContainer, FileCopy, Share
 
 Body = dict[str, object]
 DEFAULT_FILE_MODE = 0o444
-VERSION = "0.1.0"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,13 @@ def test_options_that_exclude_each_other_are_refused(
         assert "can't be used together" in capsys.readouterr().err
 
 
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for words in (["--version"], ["-v"], ["version"]):
+        assert main(words, {}, Path.cwd()) == 0
+        assert capsys.readouterr().out == f"pycompose version {project['version']}\n"
+
+
 def test_help_and_version_import_nothing_heavy() -> None:
     script = (
         "import sys; from pathlib import Path; from compose.cli.main import main\n"
@@ -48,7 +56,7 @@ def test_help_and_version_import_nothing_heavy() -> None:
         "heavy = {'asyncio', 'jsonschema', 'networkx', 'rich', 'yaml', 'watchdog'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
-    for word in ("--help", "version"):
+    for word in ("--help", "--version", "version"):
         done = subprocess.run(
             [sys.executable, "-c", script, word], capture_output=True, text=True, cwd=ROOT
         )
