@@ -1,6 +1,6 @@
 """Where in the user's files a value was written."""
 
-from dataclasses import dataclass
+from compose.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -36,7 +36,8 @@ COMPOSE = (
     ("compose.graph", "compose.patterns"),
     ("compose.model",),
     ("compose.errors",),
-    ("compose.dataclass", "compose.position"),
+    ("compose.position",),
+    ("compose.dataclass",),
 )
 # A third-party package has one home.
 HOMES = {

@@ -26,10 +26,11 @@ def make_classes(make):  # type: ignore[no-untyped-def]
         def __post_init__(self) -> None:
             self.seen.append(self.x)
 
-    @make(slots=True)
+    @make(slots=True, order=True)
     class Box:
         width: int
         made: int = dataclasses.field(init=False, default=7)
+        inside: list[int] = dataclasses.field(init=False, default_factory=list)
 
         def __repr__(self) -> str:
             return f"<{self.width}>"
@@ -52,6 +53,8 @@ def test_arguments_defaults_and_what_follows(classes) -> None:  # type: ignore[n
     assert (one.name, one.parts, one.x, one.seen) == ("a", (), 3, [3])
     assert point("a").seen is not point("a").seen
     assert box(2).made == 7
+    assert box(2).inside == []
+    assert point("a", seen=(given := [])).seen is given
     with pytest.raises(TypeError, match=r"Point\.__init__\(\) missing 1 required .* 'name'"):
         point()
 
@@ -63,6 +66,8 @@ def test_equal_is_what_has_equal_fields(classes) -> None:  # type: ignore[no-unt
     assert point("a") != "a"
     assert len({point("a"), point("a"), point("b")}) == 2
     assert box(1) == box(1)
+    assert box(1) < box(2) <= box(2)
+    assert sorted([box(3), box(1)]) == [box(1), box(3)]
     with pytest.raises(TypeError, match="unhashable"):
         hash(box(1))
     one = handle(1)
