@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field, replace
@@ -255,7 +254,7 @@ async def make_run(
             for dependency in service.depends_on.values():
                 if dependency.service in needed:
                     await performer.perform(_condition(observed, dependency))
-            action = make_one_off(project, observed, options, secrets.token_hex(6))
+            action = make_one_off(project, observed, options, os.urandom(6).hex())
             await performer.perform(action)
     return Existing(performer.made[action.slot], action.name)
 

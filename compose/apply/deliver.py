@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,6 +28,8 @@ def make_tar(files: Iterable[FileCopy], *, modified: int) -> bytes:
 
 def write_content(file: FileCopy) -> None:
     """Whole or not at all; only root can look into the folder, whatever the file's mode."""
+    import tempfile
+
     path = Path(file.path)
     if path.exists():
         return  # its name is made of its content

@@ -1,7 +1,5 @@
 """`pycompose config`: the project as it was understood, or parts of it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated

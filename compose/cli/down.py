@@ -1,7 +1,5 @@
 """`pycompose down`: stop and remove what the project has on the engine."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`pycompose events`: what happens to the project's containers, as it happens."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from typing import Annotated

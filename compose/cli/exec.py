@@ -1,7 +1,5 @@
 """`pycompose exec`: a command in a running container."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`pycompose logs`: what the containers wrote, merged by time."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 import time

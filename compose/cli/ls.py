@@ -1,7 +1,5 @@
 """`pycompose ls`: the projects on the engine."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from typing import Annotated

@@ -3,8 +3,6 @@
 0 done   1 refused or failed   2 wrong usage   130 interrupted   n the container's own (run, exec)
 """
 
-from __future__ import annotations
-
 import gc
 import importlib
 import os
@@ -201,10 +199,10 @@ def show_version(wanted: bool) -> None:
 class Commands(TyperGroup):
     """Imports only the module of the command that was asked for, and none for --help."""
 
-    def list_commands(self, ctx: Parsed) -> list[str]:
+    def list_commands(self, ctx: "Parsed") -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: Parsed, cmd_name: str) -> Command:
+    def get_command(self, ctx: "Parsed", cmd_name: str) -> "Command":
         if cmd_name not in COMMANDS:
             import difflib
 
@@ -217,7 +215,7 @@ class Commands(TyperGroup):
         command.help = COMMANDS[cmd_name]
         return command
 
-    def format_commands(self, ctx: Parsed, formatter: HelpFormatter) -> None:
+    def format_commands(self, ctx: "Parsed", formatter: "HelpFormatter") -> None:
         with formatter.section("Commands"):
             formatter.write_dl([*COMMANDS.items()])
 

@@ -1,7 +1,5 @@
 """`pycompose plan`: what `up` would change, and why. Touches nothing."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from typing import Annotated

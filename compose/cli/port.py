@@ -1,7 +1,5 @@
 """`pycompose port`: where a service's port is published."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`pycompose ps`: the project's containers."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`pycompose pull`: get the services' images."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Annotated
 

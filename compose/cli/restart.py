@@ -1,7 +1,5 @@
 """`pycompose restart`: restart containers, and what has to follow."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

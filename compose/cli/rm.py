@@ -1,7 +1,5 @@
 """`pycompose rm`: remove stopped containers."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from typing import Annotated

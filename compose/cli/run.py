@@ -1,7 +1,5 @@
 """`pycompose run`: a service's container once more, with a command of one's own."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from typing import Annotated

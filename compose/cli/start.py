@@ -1,7 +1,5 @@
 """`pycompose start`: start containers that are there."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,6 +1,6 @@
 """`pycompose stop`: stop containers, in reverse order of dependency."""
 
-from __future__ import annotations
+from typing import Annotated
 
 import typer
 

@@ -1,7 +1,5 @@
 """`pycompose top`: the processes of the project's containers."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Annotated
 

@@ -1,18 +1,15 @@
 """`pycompose up`: make what runs what the files declare."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compose import converge
 from compose.apply.executor import PARALLEL
 from compose.cli.context import Context
-from compose.cli.foreground import EndRule, Foreground, Style, style, subscribed
 from compose.cli.plan import show_plan
 from compose.cli.progress import progress
 from compose.client.engine import Engine
@@ -21,6 +18,9 @@ from compose.errors import UsageError
 from compose.model.project import Project
 from compose.plan.options import PlanOptions
 from compose.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from compose.cli.foreground import EndRule, Style
 
 
 def register(app: typer.Typer) -> None:
@@ -108,11 +108,9 @@ def register(app: typer.Typer) -> None:
         yes: Annotated[bool, typer.Option("-y", "--yes", hidden=True)] = False,
     ) -> int:
         context: Context = ctx.obj
-        rule = EndRule(abort_on_container_exit, abort_on_container_failure, exit_code_from)
+        ends = abort_on_container_exit or abort_on_container_failure or bool(exit_code_from)
         in_background = detach or wait or no_start
-        refuse(
-            in_background and (rule.is_set or bool(attach)), "-d and --wait", "--attach, --abort"
-        )
+        refuse(in_background and (ends or bool(attach)), "-d and --wait", "--attach, --abort")
         refuse(in_background and watch, "-d and --wait", "--watch")
         refuse(force_recreate and no_recreate, "--force-recreate", "--no-recreate")
         refuse(renew_anon_volumes and no_recreate, "--renew-anon-volumes", "--no-recreate")
@@ -140,7 +138,6 @@ def register(app: typer.Typer) -> None:
             parallel=context.parallel if context.parallel > 0 else PARALLEL,
         )
         shown = attached(project, services or (), attach or (), no_attach or ())
-        looks = style(context, no_colour=no_colour, no_prefix=no_prefix, timestamps=timestamps)
 
         async def work() -> int:
             engine = await context.engine()
@@ -155,6 +152,10 @@ def register(app: typer.Typer) -> None:
 
                 await converged(context, engine, project, wanted)
                 return await watching(context, engine, project, services or ())
+            from compose.cli.foreground import EndRule, style
+
+            rule = EndRule(abort_on_container_exit, abort_on_container_failure, exit_code_from)
+            looks = style(context, no_colour=no_colour, no_prefix=no_prefix, timestamps=timestamps)
             return await in_foreground(context, engine, project, wanted, shown, looks, rule)
 
         return asyncio.run(work())
@@ -177,9 +178,11 @@ async def in_foreground(
     project: Project,
     options: UpOptions,
     shown: frozenset[str],
-    looks: Style,
-    rule: EndRule,
+    looks: "Style",
+    rule: "EndRule",
 ) -> int:
+    from compose.cli.foreground import Foreground, subscribed
+
     started_at = time.time()
     timeout = options.plan.timeout
     async with subscribed(engine, project.name) as events:

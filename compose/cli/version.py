@@ -1,7 +1,5 @@
 """`pycompose version`."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`pycompose watch`: follow changes of the files."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from functools import partial

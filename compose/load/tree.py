@@ -8,7 +8,6 @@ YAML 1.2's core schema, as Compose reads them: `yes` is text, `0o17` and `017` a
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field
-from decimal import Decimal
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, cast
 
@@ -259,6 +258,8 @@ def _spelled_float(value: float) -> str:
         return "NaN"
     if value in (float("inf"), float("-inf")):
         return "+Inf" if value > 0 else "-Inf"
+    from decimal import Decimal
+
     # Go's %v: the fewest digits that say it exactly, with an exponent from a million up.
     sign, digits, power = Decimal(repr(value)).normalize().as_tuple()
     assert isinstance(power, int)
