@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field, replace
 from pathlib import Path
@@ -26,12 +26,12 @@ from compose.client.locate import built_in_places
 from compose.dataclass import dataclass
 from compose.model.project import Project
 from compose.model.service import Dependency
-from compose.observe import observe
+from compose.observe import observe, observed_container
 from compose.plan import life, names
 from compose.plan.actions import AwaitCondition, BuildImage, Existing, PullImage
 from compose.plan.builds import build_cause
 from compose.plan.make import make_plan
-from compose.plan.observed import Observed
+from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import DownOptions, PlanOptions
 from compose.plan.plan import Plan
 from compose.plan.run import RunOptions, make_one_off
@@ -73,11 +73,12 @@ async def up(
 
 
 async def _up(engine: Engine, project: Project, options: UpOptions, listener: Listener) -> Outcome:
-    plan = await plan_up(engine, project, options.plan)
+    observed = await observe(engine, project.name, project)
+    plan = make_plan(project, observed, options.plan)
     if not plan.is_empty and options.confirm is not None and not await options.confirm(plan):
         return Outcome(plan, confirmed=False)
     if not plan.steps and not options.wait:
-        return Outcome(plan, await _containers(engine, project))
+        return Outcome(plan, _ids(project, observed.containers))
     async with watch_containers(engine, project.name) as watch:
         gets = (PullImage, BuildImage)
         if pulls := tuple(step for step in plan.steps if isinstance(step.action, gets)):
@@ -341,12 +342,15 @@ async def _apply(
 
 
 async def _containers(engine: Engine, project: Project) -> dict[str, tuple[str, ...]]:
-    filters = {"label": [f"{names.PROJECT}={project.name}", f"{names.ONE_OFF}=False"]}
+    rows = await engine.containers.list(filters={"label": [f"{names.PROJECT}={project.name}"]})
+    return _ids(project, map(observed_container, rows))
+
+
+def _ids(project: Project, containers: Iterable[ObservedContainer]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    for row in sorted(await engine.containers.list(filters=filters), key=lambda row: row.name):
-        service = row.labels.get(names.SERVICE, "")
-        if service in project.services:
-            found[service] = (*found.get(service, ()), row.id)
+    for container in sorted(containers, key=lambda container: container.name):
+        if container.service in project.services and not container.one_off:
+            found[container.service] = (*found.get(container.service, ()), container.id)
     return found
 
 

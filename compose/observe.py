@@ -44,7 +44,6 @@ async def observe(engine: Engine, project_name: str, project: Project | None = N
         listing = group.create_task(engine.containers.list(all=True))
         networks = group.create_task(engine.networks.list())
         volumes = group.create_task(engine.volumes.list())
-        ours = group.create_task(engine.is_ours())
         images = {
             reference: group.create_task(_find_image(engine, reference)) for reference in references
         }
@@ -64,10 +63,12 @@ async def observe(engine: Engine, project_name: str, project: Project | None = N
             if (image := found.result()) is not None
         },
         missing_paths=_missing_paths(engine, project) if project else frozenset(),
-        taken_ports=_taken_ports(project, containers) if project and ours.result() else frozenset(),
+        taken_ports=_taken_ports(project, containers)
+        if project and engine.is_ours
+        else frozenset(),
         profiles=_seccomp_profiles(project) if project else {},
         now=int(time.time()),
-        contents_folder=str(contents_folder()) if ours.result() else "",
+        contents_folder=str(contents_folder()) if engine.is_ours else "",
     )
 
 

@@ -32,10 +32,10 @@ class Engine:
     def api_version(self) -> tuple[int, int]:
         return self._transport.version or (0, 0)
 
-    async def is_ours(self) -> bool:
+    @property
+    def is_ours(self) -> bool:
         """Whether it is pycompose's own, which runs on the machine of its clients."""
-        platform = fields.child(await self.version(), "Platform")
-        return fields.text(platform, "Name", "").startswith("pycompose")
+        return self._transport.server.startswith("pyengine/")
 
     async def version(self) -> Mapping[str, object]:
         return fields.mapping(await self._transport.json("GET", "/version"), "the version")

@@ -90,6 +90,7 @@ class Transport:
     def __init__(self, address: Address) -> None:
         self.address = address
         self.version: tuple[int, int] | None = None
+        self.server = ""  # what the engine calls itself
         self._limit = asyncio.Semaphore(64)  # unix sockets refuse when the backlog is full
 
     async def negotiate(self) -> Head:
@@ -115,6 +116,7 @@ class Transport:
                 hint=f"pycompose needs API {OLDEST[0]}.{OLDEST[1]} (Docker Engine 20.10) or newer",
             )
         self.version = min(version, NEWEST)
+        self.server = head.headers.get("server", "")
         return head
 
     async def json(
