@@ -36,6 +36,7 @@ def main() -> int:
                 for engine in engines:
                     figures[name][engine.name].append(work(engine))
         compose_rounds(engines, figures, max(2, rounds // 2))
+        client_rounds(engines, figures, rounds)
         for engine in engines:
             logs = measures.logs(engine)
             figures["log writing (MB/s)"][engine.name].append(logs.writing)
@@ -85,6 +86,26 @@ def compose_rounds(
                 ("compose down", ("down",)),
             ):
                 figures[name][engine.name].append(measures.compose(engine, folder, *arguments))
+
+
+def client_rounds(
+    engines: list[Engine], figures: dict[str, dict[str, list[float]]], rounds: int
+) -> None:
+    """What needs no engine: a cold start, 2,000 lines of YAML, a plan of 10,000 services."""
+    for engine in engines:
+        if not engine.compose:
+            continue
+        folder = engine.host.folder / "large"
+        folder.mkdir(exist_ok=True)
+        (folder / "compose.yaml").write_text(measures.LARGE_PROJECT)
+        for _ in range(rounds):
+            for name, arguments in (
+                ("compose --version", ("--version",)),
+                ("compose config, 2,000 lines", ("config",)),
+            ):
+                figures[name][engine.name].append(measures.compose(engine, folder, *arguments))
+    for _ in range(max(2, rounds // 2)):
+        figures["plan of 10,000 (CPU)"][engines[0].name].append(measures.large_plan())
 
 
 def report(figures: dict[str, dict[str, list[float]]]) -> None:

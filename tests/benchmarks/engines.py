@@ -96,7 +96,7 @@ def ours() -> Iterator[Engine]:
             name="pyengine",
             socket=daemon.socket,
             host=place,
-            compose=(sys.executable, "-m", "compose.cli.main"),
+            compose=(str(Path(sys.executable).with_name("pycompose")),),
             pid=daemon.process.pid,
             environment={"DOCKER_HOST": daemon.address},
         )

@@ -12,6 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from compose.model.project import Project
+from compose.model.resources import Network
+from compose.model.service import Attachment, Condition, Dependency, Service
+from compose.plan.make import make_plan
+from compose.plan.observed import Observed, ObservedImage
+from compose.plan.options import PlanOptions
 from engine.runtime.cgroup_tree import detect
 from tests.benchmarks.engines import IMAGE, Engine
 
@@ -249,6 +255,54 @@ services:
     + (f"    depends_on: [s{index - 1}]\n" if index % 3 else "")
     for index in range(10)
 )
+
+LARGE_PROJECT = (
+    "name: large\nservices:\n"
+    + "".join(
+        f"""\
+  s{index}:
+    image: {IMAGE}
+    command: ["sleep", "600"]
+    environment:
+      NAME: s{index}
+      LEVEL: debug
+    depends_on: [s{index // 2}]
+    ports: ["{10000 + index}:80"]
+    volumes: ["data:/data:ro"]
+    healthcheck: {{test: [CMD, "true"], interval: 5s}}
+    restart: unless-stopped
+"""
+        for index in range(1, 182)
+    ).replace("    depends_on: [s0]\n", "")
+    + "volumes:\n  data:\n"
+)
+
+
+def large_plan(count: int = 10_000) -> float:
+    """Milliseconds of CPU that planning takes, nothing being there yet."""
+    services = [
+        Service(
+            f"s{index}",
+            image=IMAGE,
+            networks={"default": Attachment()},
+            depends_on={
+                f"s{index // 2}": Dependency(f"s{index // 2}", Condition.STARTED)
+            } if index > 1 else {},
+        )
+        for index in range(1, count + 1)
+    ]  # fmt: skip
+    project = Project(
+        "large",
+        Path("/large"),
+        services={service.name: service for service in services},
+        networks={"default": Network("default", "large_default")},
+    )
+    observed = Observed(images={IMAGE: ObservedImage("sha256:" + "1" * 64)})
+    start = time.process_time()
+    plan = make_plan(project, observed, PlanOptions())
+    taken = (time.process_time() - start) * 1000
+    assert len(plan.changes) == count + 1
+    return taken
 
 
 def compose(engine: Engine, folder: Path, *arguments: str) -> float:
