@@ -25,6 +25,7 @@ ENGINE = (
     ("engine.errors",),
 )
 COMPOSE = (
+    ("compose.__main__",),
     ("compose.cli",),
     ("compose.watch",),
     ("compose.converge",),

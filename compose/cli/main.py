@@ -60,6 +60,8 @@ COMMANDS = {
     "version": "Print pycompose's version.",
 }
 
+COLLECT_AFTER = 100_000  # new objects
+
 HELP = """Run the stack of containers that this folder's compose.yaml declares.
 
 Try: pycompose plan (what would change, and why), up, ps, logs, down."""
@@ -69,7 +71,7 @@ def run() -> None:
     """The console script."""
     # Nearly all that a command makes stays until its end: looking for cycles among it meanwhile,
     # and once more before the interpreter goes, would be a fifth of a short command's time.
-    gc.set_threshold(100_000)
+    gc.set_threshold(COLLECT_AFTER)
     code = main(sys.argv[1:], os.environ, Path.cwd())
     gc.freeze()
     sys.exit(code)

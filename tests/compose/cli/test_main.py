@@ -49,6 +49,17 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
         assert capsys.readouterr().out == f"pycompose version {project['version']}\n"
 
 
+def test_the_console_script_answers_as_the_command_line_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for word in ("-v", "--version", "version"):
+        done = subprocess.run(
+            [sys.executable, "-m", "compose", word], capture_output=True, text=True, cwd=ROOT
+        )
+        assert main([word], {}, Path.cwd()) == done.returncode == 0
+        assert capsys.readouterr().out == done.stdout
+
+
 def test_help_and_version_import_nothing_heavy() -> None:
     script = (
         "import sys; from pathlib import Path; from compose.cli.main import main\n"
