@@ -1,7 +1,5 @@
 """`pycompose attach`: this terminal becomes that of a service's running container."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import signal

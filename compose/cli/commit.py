@@ -1,7 +1,5 @@
 """`pycompose commit`: an image of what a service's container has become."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Annotated
 

@@ -1,12 +1,9 @@
 """`pycompose cp`: files from a service's container to this machine, and the other way."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -18,6 +15,7 @@ from compose.cli.tars import pack, unpack
 from compose.client.containers import ContainerSummary, PathStat
 from compose.client.engine import Engine
 from compose.client.errors import NotFound
+from compose.dataclass import dataclass
 from compose.errors import UsageError
 
 _BLOCK = 1 << 18

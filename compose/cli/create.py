@@ -1,7 +1,5 @@
 """`pycompose create`: everything that `up` makes, without starting it."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`pycompose export`: a container's whole file system as a tar."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import sys

@@ -1,10 +1,7 @@
 """`pycompose images`: the images that the project's containers were made from."""
 
-from __future__ import annotations
-
 import asyncio
 import time
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -16,6 +13,7 @@ from compose.cli.render import ago, human_size, json_array, table
 from compose.client.containers import ContainerSummary
 from compose.client.images import ImageDetails
 from compose.client.times import parse_time
+from compose.dataclass import dataclass
 
 HEADERS = ("CONTAINER", "REPOSITORY", "TAG", "PLATFORM", "IMAGE ID", "SIZE", "CREATED")
 

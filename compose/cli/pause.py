@@ -1,7 +1,5 @@
 """`pycompose pause`: stop the clock of running containers."""
 
-from __future__ import annotations
-
 import typer
 
 from compose import converge

@@ -1,7 +1,5 @@
 """`pycompose scale`: how many containers a service has, until the files say otherwise."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Annotated
 

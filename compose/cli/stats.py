@@ -1,7 +1,5 @@
 """`pycompose stats`: what the containers use, now and on."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import sys

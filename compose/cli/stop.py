@@ -1,7 +1,5 @@
 """`pycompose stop`: stop containers, in reverse order of dependency."""
 
-from typing import Annotated
-
 import typer
 
 from compose import converge

@@ -1,7 +1,5 @@
 """`pycompose unpause`: let paused containers go on."""
 
-from __future__ import annotations
-
 import typer
 
 from compose import converge

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from compose.cli.render import human_size
 from compose.client import fields
+from compose.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,5 @@
 """`pycompose volumes`: the project's volumes, or those that some services use."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Annotated
 

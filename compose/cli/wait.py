@@ -1,7 +1,5 @@
 """`pycompose wait`: until containers have ended; the exit code is that of the last one."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Annotated
 

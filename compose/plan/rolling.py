@@ -7,8 +7,8 @@ at a time, the next ones once these are up and the delay is over; what does not 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from compose.dataclass import dataclass
 from compose.model.deploy import UpdateConfig
 from compose.plan import names
 from compose.plan.actions import AwaitUpdate, Planned
