@@ -316,3 +316,7 @@ def compose(engine: Engine, folder: Path, *arguments: str) -> float:
                         env=engine.environment)  # fmt: skip
 
     return timed(work)
+
+
+def version(engine: Engine) -> float:
+    return timed(lambda: engine.host.run(*engine.compose, "--version", env=engine.environment))
