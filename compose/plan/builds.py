@@ -16,6 +16,7 @@ from compose.plan.images import image_of
 from compose.plan.observed import Observed
 from compose.plan.options import PlanOptions
 
+LARGEST_SECRETS = 12 << 10  # they travel in a header of the build call
 ALWAYS, NEVER = "always", "never"
 
 
@@ -124,3 +125,8 @@ def build_problems(project: Project, service: Service) -> Iterator[Problem]:
                 "services", service.name, "build", "secrets", index,
                 hint="give it a file, or an environment variable",
             )  # fmt: skip
+    if sum(map(len, _secrets(project, build).values())) > LARGEST_SECRETS:
+        yield project.problem(
+            f"cannot give more than {LARGEST_SECRETS} bytes of secrets to a build",
+            "services", service.name, "build", "secrets",
+        )  # fmt: skip

@@ -7,6 +7,7 @@ import http.server
 import io
 import tarfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -345,3 +346,32 @@ RUN grep CapEff /proc/self/status > /caps
 )
 def test_refusals(builds: Builds, text: str, reason: str) -> None:
     assert reason in builds.build(text).error
+
+
+def test_a_hostile_context_touches_nothing_outside(builds: Builds) -> None:
+    device = tarfile.TarInfo()
+    device.type, device.devmajor, device.devminor = tarfile.CHRTYPE, 1, 3
+    assert "a device" in builds.build("FROM busybox:test\n", {"null": device}).error
+    outside = builds.build("FROM busybox:test\n", {"../../escaped": "x"})
+    assert "leads out of the archive" in outside.error
+    through = builds.build(
+        "FROM busybox:test\nCOPY . /all\n",
+        {"out": link_to("/var/tmp"), "out/pyc-through-a-link": "x"},
+    )
+    assert through.status == 400
+    hard = tarfile.TarInfo()
+    hard.type, hard.linkname = tarfile.LNKTYPE, "/etc/passwd"
+    assert "a hard link to" in builds.build("FROM busybox:test\n", {"h": hard}).error
+    assert not Path("/var/tmp/pyc-through-a-link").exists()
+
+
+def test_only_the_classic_call_is_answered(builds: Builds) -> None:
+    for query, reason in (
+        ({"version": "2"}, "BuildKit"),
+        ({"squash": "1"}, "squash"),
+        ({"remote": "client-session"}, "only http and https"),
+        ({"platform": "linux/riscv64"}, ""),
+    ):
+        built = builds.build("FROM busybox:test\nRUN true\n", **query)
+        assert built.error
+        assert reason in built.error
