@@ -86,7 +86,8 @@ class Container:
 
     def answer_waiters(self, conditions: tuple[str, ...]) -> None:
         state = self.record.state
-        result = WaitResult(state.exit_code, state.error)
         for condition, future in self.waiters:
             if condition in conditions and not future.done():
-                future.set_result(result)
+                # Who waits for the removal hears of what went wrong with that: nothing.
+                error = "" if condition == "removed" else state.error
+                future.set_result(WaitResult(state.exit_code, error))

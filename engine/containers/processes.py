@@ -12,6 +12,7 @@ from engine.errors import InvalidRequest
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_MEMORY = os.sysconf("SC_PHYS_PAGES") * _PAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ COLUMNS: Mapping[str, tuple[str, Callable[[Process], str]]] = {
     "ppid": ("PPID", lambda process: str(process.parent)),
     "pgid": ("PGID", lambda process: str(process.group)),
     "c": ("C", lambda process: str(int(_percent(process)))),
+    "pmem": ("%MEM", lambda process: f"{100 * process.resident / _MEMORY:.1f}"),
     "pcpu": ("%CPU", lambda process: f"{_percent(process):.1f}"),
     "vsz": ("VSZ", lambda process: str(process.virtual // 1024)),
     "rss": ("RSS", lambda process: str(process.resident // 1024)),
@@ -111,7 +113,14 @@ COLUMNS: Mapping[str, tuple[str, Callable[[Process], str]]] = {
     "args": ("COMMAND", lambda process: process.command),
     "cmd": ("CMD", lambda process: process.command),
 }
-_OTHER_NAMES = {"%cpu": "pcpu", "command": "args", "tt": "tty", "ni": "nice", "vsize": "vsz"}
+_OTHER_NAMES = {
+    "%cpu": "pcpu",
+    "%mem": "pmem",
+    "command": "args",
+    "tt": "tty",
+    "ni": "nice",
+    "vsize": "vsz",
+}
 _FULL = (
     ("UID", "user"),
     ("PID", "pid"),
@@ -126,6 +135,7 @@ _BSD = (
     ("USER", "user"),
     ("PID", "pid"),
     ("%CPU", "pcpu"),
+    ("%MEM", "pmem"),
     ("VSZ", "vsz"),
     ("RSS", "rss"),
     ("TTY", "tty"),

@@ -19,7 +19,9 @@ def test_processes_are_shown_as_ps_would() -> None:
     shown = table([own], "-o pid,ppid,comm,args")
     assert shown.titles == ("PID", "PPID", "COMMAND", "COMMAND")
     assert shown.processes[0][:2] == (str(os.getpid()), str(os.getppid()))
-    assert len(table([own], "aux").processes[0]) == 10
+    full = table([own], "aux")
+    assert len(full.processes[0]) == 11
+    assert 0 < float(full.processes[0][full.titles.index("%MEM")]) < 100
     assert read_process(2**22 + 1) is None
 
 
