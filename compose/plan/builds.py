@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
+from compose import VERSION
 from compose.errors import Problem
 from compose.model.build import Build, host_lines
 from compose.model.project import Project
 from compose.model.service import Service
 from compose.plan import names
 from compose.plan.actions import BuildImage
-from compose.plan.container import VERSION
 from compose.plan.images import image_of
 from compose.plan.observed import Observed
 from compose.plan.options import PlanOptions

@@ -85,8 +85,8 @@ def choose_subnet(taken: Iterable[Subnet], *, version: int = 4, tag: str = "") -
 
 
 class Occupied:
-    """Networks of one version, for the question whether one overlaps any of them: with hundreds of networks
-    each pool is looked up, not compared with all."""
+    """Networks of one version, for the question whether one overlaps any of them: with hundreds
+    of networks each pool is looked up, not compared with all."""
 
     def __init__(self, networks: Iterable[Subnet]) -> None:
         self._firsts: list[int] = []
