@@ -107,7 +107,7 @@ def test_what_a_crash_left_is_no_obstacle(machine: Host) -> None:
     assert "containers  1 running" in machine.run(*PYENGINE, "status", env=ENVIRONMENT).stdout
     # A power cut: no process is left, /run comes up empty, /var/lib as it was.
     shown = machine.run("sh", "-c", "cat /run/pycompose/containers/*/shim.json").stdout
-    payloads = map(int, re.findall(r'"pid": (\d+)', shown))
+    payloads = map(int, re.findall(r'"pid": ?(\d+)', shown))
     for pid in (*(inhabitants(machine) - {machine.pid}), *payloads):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -17,7 +17,7 @@ from engine.containers.model import (
     Record,
     Status,
 )
-from engine.errors import InvalidRequest, NotFound, Unsupported
+from engine.errors import InvalidRequest, NotFound
 from tests.engine.containers.conftest import Engine
 from tests.engine.containers.test_copies import contents
 from tests.engine.images.archives import chunks, entry, folder, symlink, tar
@@ -103,10 +103,19 @@ async def test_a_running_container_stands_still_while_it_is_committed(engine: En
     ]
 
 
-async def test_what_lies_on_the_engine_s_own_layers_is_refused(engine: Engine) -> None:
-    identifier = await engine.create("true")
-    with pytest.raises(Unsupported, match="export the container"):
-        await engine.containers.commit(identifier, CommitRequest(ContainerConfig()))
+async def test_what_a_container_of_this_machine_became_is_an_image(engine: Engine) -> None:
+    """Its layer lies below the very directory that it lies on."""
+    identifier = await engine.create("sh", "-c", "echo new >/srv/new")
+    ended = engine.containers.wait(identifier, condition="next-exit")
+    await engine.containers.start(identifier)
+    assert (await ended).status_code == 0
+    made = await engine.containers.commit(identifier, CommitRequest(ContainerConfig(), "grown"))
+    config = ContainerConfig(image=made.id, cmd=("cat", "/srv/new"))
+    created = await engine.containers.create(CreateRequest(config))
+    ended = engine.containers.wait(created.id, condition="next-exit")
+    await engine.containers.start(created.id)
+    assert (await ended).status_code == 0
+    assert await engine.output(created.id) == "new\n"
 
 
 async def test_refusals_of_a_commit_make_nothing(engine: Engine) -> None:

@@ -30,7 +30,7 @@ from engine.containers.model import (
     WaitResult,
 )
 from engine.containers.spec import cgroup_path
-from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound, Unsupported
+from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound
 from engine.networks.model import NetworkSpec
 from engine.runtime.cgroup_tree import Cgroup, detect
 from engine.runtime.launch import Shim
@@ -173,7 +173,6 @@ async def test_what_is_refused_leaves_nothing(engine: Engine) -> None:
             InvalidRequest,
             "bind source path does not exist: /no/such/source",
         ),
-        (HostConfig(ipc_mode="container:x"), Unsupported, "IPC"),
         (HostConfig(log_config=LogConfig("syslog")), InvalidRequest, "no log driver named"),
     ]
     for host, kind, text in attempts:
