@@ -17,8 +17,9 @@ check: $(VENV)/dev.stamp
 
 # On cgroup v2, where this machine has another: VM is a program that runs a command in a virtual
 # machine with this folder in it (`VM run -- COMMAND`).
-VM ?= vm-lab
+VM ?=
 test-vm: $(VENV)/dev.stamp
+	@test -n "$(VM)" || { echo 'say what runs a command in a virtual machine: make test-vm VM=...' >&2; exit 1; }
 	$(VM) run --timeout 3600 -- python -m pytest -q --timeout 600 \
 	  tests/engine/runtime tests/engine/networks tests/engine/test_isolation.py
 
