@@ -9,7 +9,7 @@ import typer
 from compose.cli.change import Services
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, project_containers
-from compose.cli.render import ago, human_size, json_array, table
+from compose.cli.render import Format, ago, check_format, human_size, json_array, table
 from compose.client.containers import ContainerSummary
 from compose.client.images import ImageDetails
 from compose.client.times import parse_time
@@ -42,12 +42,9 @@ def register(app: typer.Typer) -> None:
         ctx: typer.Context,
         services: Services = None,
         quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only ids.")] = False,
-        format: Annotated[
-            str, typer.Option("--format", help="table or json.", metavar="FORMAT")
-        ] = "table",
+        format: Format = "table",
     ) -> int:
-        if format not in ("table", "json"):
-            raise typer.BadParameter(f"--format: {format!r} is none of table, json")
+        check_format(format)
         found = asyncio.run(_images(ctx.obj, services or []))
         if quiet:
             ids = dict.fromkeys(used.image.id.removeprefix("sha256:") for used in found)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from compose.cli.context import Context
-from compose.cli.render import json_array, table
+from compose.cli.render import Format, check_format, json_array, table
 from compose.client.containers import ContainerSummary
 from compose.plan.names import CONFIG_FILES, PROJECT
 
@@ -18,12 +18,9 @@ def register(app: typer.Typer) -> None:
         ctx: typer.Context,
         all: Annotated[bool, typer.Option("-a", "--all", help="Stopped ones too.")] = False,
         quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only names.")] = False,
-        format: Annotated[
-            str, typer.Option("--format", help="table or json.", metavar="FORMAT")
-        ] = "table",
+        format: Format = "table",
     ) -> int:
-        if format not in ("table", "json"):
-            raise typer.BadParameter(f"--format: {format!r} is none of table, json")
+        check_format(format)
         projects = asyncio.run(_projects(ctx.obj, all))
         if quiet:
             print("\n".join(name for name, _, _ in projects))

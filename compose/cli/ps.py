@@ -8,7 +8,7 @@ import typer
 
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, project_containers
-from compose.cli.render import ago, json_lines, shorten, stamp, table
+from compose.cli.render import Format, ago, check_format, json_lines, shorten, stamp, table
 from compose.client.containers import ContainerSummary, PublishedPort
 from compose.plan.names import PROJECT, SERVICE
 
@@ -29,16 +29,13 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option("--status", help="Only those in this state.", metavar="STATE"),
         ] = None,
-        format: Annotated[
-            str, typer.Option("--format", help="table or json.", metavar="FORMAT")
-        ] = "table",
+        format: Format = "table",
         no_trunc: Annotated[bool, typer.Option("--no-trunc", help="Whole columns.")] = False,
         orphans: Annotated[
             bool, typer.Option("--orphans/--no-orphans", help="Those of services no longer there.")
         ] = True,
     ) -> int:
-        if format not in ("table", "json"):
-            raise typer.BadParameter(f"--format: {format!r} is none of table, json")
+        check_format(format)
         context: Context = ctx.obj
         rows = asyncio.run(
             _list(context, services or [], everything=all or bool(status), orphans=orphans)

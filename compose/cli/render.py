@@ -5,8 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
 
 GAP = "   "
+Format = Annotated[str, typer.Option("--format", help="table or json.", metavar="FORMAT")]
+
+
+def check_format(format: str) -> None:
+    if format not in ("table", "json"):
+        raise typer.BadParameter(f"--format: {format!r} is none of table, json")
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -11,7 +11,7 @@ import typer
 from compose.cli.change import Services
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, project_containers
-from compose.cli.render import json_lines, table
+from compose.cli.render import Format, check_format, json_lines, table
 from compose.cli.usage import NOTHING, Usage, usage
 from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
@@ -32,12 +32,9 @@ def register(app: typer.Typer) -> None:
         all: Annotated[bool, typer.Option("-a", "--all", help="Stopped ones too.")] = False,
         no_stream: Annotated[bool, typer.Option("--no-stream", help="Once, then end.")] = False,
         no_trunc: Annotated[bool, typer.Option("--no-trunc", help="Whole ids.")] = False,
-        format: Annotated[
-            str, typer.Option("--format", help="table or json.", metavar="FORMAT")
-        ] = "table",
+        format: Format = "table",
     ) -> int:
-        if format not in ("table", "json"):
-            raise typer.BadParameter(f"--format: {format!r} is none of table, json")
+        check_format(format)
         asyncio.run(_stats(ctx.obj, services or [], all, no_stream, no_trunc, format))
         return 0
 

@@ -8,7 +8,7 @@ import typer
 from compose.cli.change import Services
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, project_containers
-from compose.cli.render import json_lines, table
+from compose.cli.render import Format, check_format, json_lines, table
 from compose.client.volumes import VolumeDetails
 from compose.plan.names import PROJECT
 
@@ -19,12 +19,9 @@ def register(app: typer.Typer) -> None:
         ctx: typer.Context,
         services: Services = None,
         quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only names.")] = False,
-        format: Annotated[
-            str, typer.Option("--format", help="table or json.", metavar="FORMAT")
-        ] = "table",
+        format: Format = "table",
     ) -> int:
-        if format not in ("table", "json"):
-            raise typer.BadParameter(f"--format: {format!r} is none of table, json")
+        check_format(format)
         found = asyncio.run(_volumes(ctx.obj, services or []))
         if quiet:
             text = "\n".join(volume.name for volume in found)
