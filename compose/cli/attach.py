@@ -2,21 +2,14 @@
 
 import asyncio
 import contextlib
-import signal
-from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, one_container
-from compose.cli.terminal import converse
-from compose.client.engine import Engine
-from compose.client.errors import Conflict, NotFound
-
-# Those that a person or a program sends to what it started.
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1,
-             signal.SIGUSR2)  # fmt: skip
+from compose.client.errors import Conflict
+from compose.client.terminal import converse, forwarding
 
 # Seconds from the end of a container's output to its exit code; later: it was only left.
 _UNTIL_RECORDED = 0.5
@@ -61,7 +54,9 @@ async def _attach(
     async with engine.containers.waiting(container, condition="not-running") as exit_code:
         duplex = await engine.containers.attach(container, stdin=stdin, detach_keys=detach_keys)
         try:
-            with _forwarding(engine, container) if sig_proxy else contextlib.nullcontext():
+            with (
+                forwarding(engine.containers, container) if sig_proxy else contextlib.nullcontext()
+            ):
                 await converse(duplex, is_tty=details.tty, stdin=stdin, resize=resize)
         finally:
             await duplex.close()
@@ -69,26 +64,3 @@ async def _attach(
             return await asyncio.wait_for(exit_code, _UNTIL_RECORDED)
         except TimeoutError:
             return 0
-
-
-@contextlib.contextmanager
-def _forwarding(engine: Engine, container: str) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def tell(number: signal.Signals) -> None:
-        with contextlib.suppress(Conflict, NotFound):  # it has ended meanwhile
-            await engine.containers.kill(container, signal=number.name)
-
-    def forward(number: signal.Signals) -> None:
-        task = loop.create_task(tell(number))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    for number in FORWARDED:
-        loop.add_signal_handler(number, forward, number)
-    try:
-        yield
-    finally:
-        for number in FORWARDED:
-            loop.remove_signal_handler(number)

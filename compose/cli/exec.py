@@ -7,7 +7,7 @@ import typer
 
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, one_container
-from compose.cli.terminal import converse, stdin_is_terminal
+from compose.client.terminal import converse, stdin_is_terminal
 
 
 def register(app: typer.Typer) -> None:

@@ -9,8 +9,9 @@ import typer
 from compose.cli.change import Services
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, project_containers
-from compose.cli.render import Format, ago, check_format, human_size, json_array, table
+from compose.cli.render import Format, check_format, json_array, table
 from compose.client.containers import ContainerSummary
+from compose.client.human import ago, human_size
 from compose.client.images import ImageDetails
 from compose.client.times import parse_time
 from compose.dataclass import dataclass

@@ -8,8 +8,9 @@ import typer
 
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, project_containers
-from compose.cli.render import Format, ago, check_format, json_lines, shorten, stamp, table
+from compose.cli.render import Format, check_format, json_lines, stamp, table
 from compose.client.containers import ContainerSummary, PublishedPort
+from compose.client.human import ago, shorten
 from compose.plan.names import PROJECT, SERVICE
 
 HEADERS = ("NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS")

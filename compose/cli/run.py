@@ -11,9 +11,9 @@ from compose.apply.errors import hint_for
 from compose.cli.context import Context
 from compose.cli.exec import given
 from compose.cli.progress import progress
-from compose.cli.terminal import converse, stdin_is_terminal
 from compose.client.engine import Engine
 from compose.client.errors import ApiError, Conflict, NotFound
+from compose.client.terminal import converse, stdin_is_terminal
 from compose.errors import UsageError
 from compose.model.project import Project
 from compose.plan.run import RunOptions

@@ -12,10 +12,10 @@ from compose.cli.change import Services
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, project_containers
 from compose.cli.render import Format, check_format, json_lines, table
-from compose.cli.usage import NOTHING, Usage, usage
 from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
 from compose.client.errors import NotFound
+from compose.client.usage import NOTHING, Usage, usage
 
 HEADERS = ("CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "BLOCK I/O",
            "PIDS")  # fmt: skip

@@ -17,10 +17,11 @@ from compose.client.volumes import Volumes
 
 
 class Engine:
-    """Made by `connect`; holds no open connection between calls, so there is nothing to close."""
+    """Made by `connect`; holds no open connection between calls, so there is nothing to close.
+    `transport` is for calls whose answers are shown as they come."""
 
     def __init__(self, transport: Transport, credentials: CredentialStore) -> None:
-        self._transport = transport
+        self.transport = transport
         self.address = transport.address
         self.containers = Containers(transport)
         self.images = Images(transport, credentials)
@@ -30,18 +31,18 @@ class Engine:
 
     @property
     def api_version(self) -> tuple[int, int]:
-        return self._transport.version or (0, 0)
+        return self.transport.version or (0, 0)
 
     @property
     def is_ours(self) -> bool:
         """Whether it is pycompose's own, which runs on the machine of its clients."""
-        return self._transport.server.startswith("pyengine/")
+        return self.transport.server.startswith("pyengine/")
 
     async def version(self) -> Mapping[str, object]:
-        return fields.mapping(await self._transport.json("GET", "/version"), "the version")
+        return fields.mapping(await self.transport.json("GET", "/version"), "the version")
 
     async def info(self) -> Mapping[str, object]:
-        return fields.mapping(await self._transport.json("GET", "/info"), "the info")
+        return fields.mapping(await self.transport.json("GET", "/info"), "the info")
 
 
 async def connect(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from compose.cli.render import human_size
 from compose.client import fields
+from compose.client.human import human_size
 from compose.dataclass import dataclass
 
 

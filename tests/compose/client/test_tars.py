@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from compose.cli.tars import pack, unpack
+from compose.client.tars import pack, unpack
 from compose.errors import UsageError
 
 

@@ -12,10 +12,15 @@ import threading
 import tty
 from collections.abc import Awaitable, Callable, Iterator
 
+from compose.client.containers import Containers
+from compose.client.errors import Conflict, NotFound
 from compose.client.streams import Source, outputs, read_blocks
 from compose.client.transport import Duplex
 
 BLOCK = 32 * 1024
+# What a person or a program sends to what it started.
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1,
+             signal.SIGUSR2)  # fmt: skip
 Resize = Callable[[int, int], Awaitable[None]]  # height, width
 
 
@@ -87,3 +92,27 @@ def _resizing(resize: Resize) -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGWINCH)
+
+
+@contextlib.contextmanager
+def forwarding(containers: Containers, container: str) -> Iterator[None]:
+    """Signals that reach us go on to the container."""
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def tell(number: signal.Signals) -> None:
+        with contextlib.suppress(Conflict, NotFound):  # it has ended meanwhile
+            await containers.kill(container, signal=number.name)
+
+    def forward(number: signal.Signals) -> None:
+        task = loop.create_task(tell(number))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    for number in FORWARDED:
+        loop.add_signal_handler(number, forward, number)
+    try:
+        yield
+    finally:
+        for number in FORWARDED:
+            loop.remove_signal_handler(number)
