@@ -3,7 +3,6 @@
 The test itself runs in the host's namespace (and so does every thread that it starts).
 """
 
-import asyncio
 import contextlib
 import ctypes
 import os
@@ -239,14 +238,11 @@ class Machine:
     def crash(self) -> None:
         """kill -9: descriptors are gone, nothing was put in order."""
         networks = self.networks
-        asyncio.get_running_loop().remove_reader(networks._watch)
-        networks._watch.close()
-        networks._host_ports.close()
+        networks._publishing.close()
         for served in networks._names._served.values():
             served.udp.abort()
             served.tcp.close()
-        networks._thread.submit(networks._host.close).result()
-        networks._thread.shutdown()
+        networks._host.abandon()
 
     async def restart(self) -> None:
         """A new engine, to which the living containers are given."""

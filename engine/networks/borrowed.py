@@ -1,0 +1,49 @@
+"""A container's descriptors while something is done with its network."""
+
+import os
+from typing import Protocol
+
+from engine.networks.endpoint import port_of
+from engine.networks.netlink_socket import NetlinkSocket
+
+
+class NetworkSockets(Protocol):
+    """Descriptors of one container's network namespace. Whoever gets them owns them: namespace,
+    route and netfilter are closed again, the DNS sockets (-1 = none) are served on."""
+
+    @property
+    def namespace(self) -> int: ...
+    @property
+    def route(self) -> int: ...
+    @property
+    def netfilter(self) -> int: ...
+    @property
+    def dns_udp(self) -> int: ...
+    @property
+    def dns_tcp(self) -> int: ...
+
+
+class Borrowed:
+    def __init__(self, sockets: NetworkSockets) -> None:
+        self.namespace = sockets.namespace
+        self.route = NetlinkSocket.adopt(sockets.route)
+        self.netfilter = NetlinkSocket.adopt(sockets.netfilter)
+        self.dns_udp = sockets.dns_udp
+        self.dns_tcp = sockets.dns_tcp
+        self.dns_ports: tuple[int, int] | None = None
+        if sockets.dns_udp >= 0:
+            self.dns_ports = (port_of(sockets.dns_udp), port_of(sockets.dns_tcp))
+
+    def hand_over_dns(self) -> tuple[int, int]:
+        handed = (self.dns_udp, self.dns_tcp)
+        self.dns_udp = self.dns_tcp = -1
+        return handed
+
+    def close(self) -> None:
+        """All but those that were handed over. Blocking: nftables makes the last user of a socket
+        wait for what it has deleted."""
+        self.route.close()
+        self.netfilter.close()
+        for descriptor in (self.namespace, self.dns_udp, self.dns_tcp):
+            if descriptor >= 0:
+                os.close(descriptor)

@@ -1,0 +1,156 @@
+"""Published ports: who holds which, where they lead, and over whom shared ones are spread."""
+
+import logging
+from collections.abc import Iterable, Sequence
+
+from engine.errors import Failure
+from engine.networks.catalog import Catalog
+from engine.networks.endpoint import ways_out
+from engine.networks.firewall_rules import PublishedPort, Spot
+from engine.networks.host_thread import HostThread
+from engine.networks.model import Endpoint, PortBinding, PortRequest, Standing, version_of
+from engine.networks.port_wishes import decide
+from engine.networks.ports import HostPorts
+
+log = logging.getLogger(__name__)
+
+
+class Publishing:
+    def __init__(self, host: HostThread) -> None:
+        self._host = host
+        self._held = HostPorts()
+        self._bindings: dict[str, tuple[PortBinding, ...]] = {}  # of containers that have joined
+        self._published: dict[str, tuple[PublishedPort, ...]] = {}
+        self._standings: dict[str, Standing] = {}  # of those that aren't ready
+
+    def reserve(
+        self,
+        container_id: str,
+        wanted: Sequence[PortRequest],
+        endpoints: Sequence[Endpoint],
+        catalog: Catalog,
+    ) -> tuple[PortBinding, ...]:
+        """All of `wanted` or none; held until `leave`. What a port without an address is bound to
+        depends on the networks by which the container of `endpoints` is reached."""
+        by_host = _by_host(endpoints)
+        if endpoints and not by_host:
+            return ()  # macvlan: nothing goes by way of this host; Docker too ignores the ports
+        networks = {
+            version: catalog[way.network_id]
+            for version, way in ways_out(by_host).by_version()
+            if way is not None
+        }
+        wishes = decide(wanted, networks)
+        return (*self._held.reserve(container_id, wishes.on_host), *wishes.at_home)
+
+    def hold_again(self, container_id: str, ports: Sequence[PortBinding]) -> None:
+        """After a restart of the daemon."""
+        for complaint in self._held.hold_again(container_id, ports):
+            log.warning("container %s: cannot hold port %s", container_id, complaint)
+
+    def bindings(self, container_id: str) -> tuple[PortBinding, ...]:
+        return self._bindings.get(container_id, ())
+
+    def of(self, container_id: str) -> tuple[PublishedPort, ...]:
+        return self._published.get(container_id, ())
+
+    def all(self) -> set[PublishedPort]:
+        return {port for ports in self._published.values() for port in ports}
+
+    def remember(
+        self,
+        container_id: str,
+        ports: Sequence[PortBinding],
+        published: tuple[PublishedPort, ...],
+    ) -> None:
+        self._bindings[container_id] = tuple(ports)
+        self._published[container_id] = published
+
+    async def leave(self, container_id: str) -> None:
+        """Nobody is led to the container any more; its ports are free."""
+        published = self._published.pop(container_id, ())
+        try:
+            if published:
+                await self._host.run(self._host.network.unpublish, alone(published))
+                await self.spread(published)
+        finally:
+            self._standings.pop(container_id, None)
+            self._bindings.pop(container_id, None)
+            self._held.release(container_id)
+
+    def close(self) -> None:
+        self._held.close()
+
+    async def regard(self, container_id: str, standing: Standing) -> None:
+        if standing is self._standings.get(container_id, Standing.READY):
+            return
+        self._standings[container_id] = standing
+        try:
+            await self.spread(self.of(container_id))
+        except Failure as error:
+            # It is told of what is so already, or must be: nothing is undone for this.
+            log.error(
+                "container %s: its shared ports stay where they lead: %s", container_id, error
+            )
+
+    def fittest(self, found: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        """Those of the best standing among them; nobody is left with nothing."""
+        if len(found) < 2 or not self._standings:
+            return found
+        best = min(self._standing(each.container_id) for each in found)
+        return [each for each in found if self._standing(each.container_id) == best]
+
+    def _standing(self, container_id: str) -> int:
+        return self._standings.get(container_id, Standing.READY).value
+
+    async def spread(self, changed: Iterable[PublishedPort]) -> None:
+        """Shared ports among `changed` lead to the best of those that share them now."""
+        spots = {port.spot for port in changed if port.shared}
+        if not spots:
+            return
+        wanted: dict[Spot, list[PublishedPort]] = {}
+        for spot in spots:
+            members = [
+                (self._standing(container_id), port)
+                for container_id, ports in self._published.items()
+                for port in ports
+                if port.shared and port.spot == spot
+            ]
+            best = min((standing for standing, _ in members), default=0)
+            wanted[spot] = [port for standing, port in members if standing == best]
+        await self._host.run(self._host.network.share, wanted)
+
+
+def targets(
+    container_id: str, endpoints: Iterable[Endpoint], ports: Sequence[PortBinding]
+) -> tuple[PublishedPort, ...]:
+    """Where the published ports lead: the container's address in the network of its gateway."""
+    addresses = {
+        version: way.address(version)
+        for version, way in ways_out(_by_host(endpoints)).by_version()
+        if way is not None
+    }
+    found = tuple(
+        PublishedPort(
+            each.protocol,
+            each.host_ip,
+            each.host_port,
+            addresses[version_of(each.host_ip)],
+            each.container_port,
+            each.shared,
+        )
+        for each in ports
+        if version_of(each.host_ip) in addresses
+    )
+    if len(found) < len(ports):
+        log.warning("container %s: internal networks publish no ports", container_id)
+    return found
+
+
+def alone(ports: Iterable[PublishedPort]) -> tuple[PublishedPort, ...]:
+    """Those with one owner."""
+    return tuple(port for port in ports if not port.shared)
+
+
+def _by_host(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    return [each for each in endpoints if each.host_ifname]
