@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from engine.containers.model import ExecConfig, ExecInstance, Record, WaitResult
 from engine.containers.restart import Backoff
 from engine.containers.streams import ProcessStreams
-from engine.errors import NotFound
+from engine.errors import Conflict, NotFound
 from engine.runtime.launch import ExecProcess, Shim
 
 
@@ -72,6 +72,12 @@ class Container:
             if self.is_gone:
                 raise NotFound(f"No such container: {self.id}")
             yield
+
+    def running_shim(self) -> Shim:
+        """Raises Conflict while it is down."""
+        if self.shim is None or not self.record.state.status.is_up:
+            raise Conflict(f"container {self.id} is not running")
+        return self.shim
 
     def shown(self) -> Record:
         """The record with what only the living know."""

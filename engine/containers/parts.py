@@ -10,13 +10,13 @@ from typing import TypeVar
 from engine.containers.container import Container
 from engine.containers.logs import LogWatch
 from engine.containers.model import Record
-from engine.containers.spec import Machine
+from engine.containers.spec import Machine, cgroup_path
 from engine.containers.store import Store
 from engine.containers.turns import Turns
 from engine.events import EventLog
 from engine.images.operations import Images
 from engine.networks.operations import Networks
-from engine.runtime.cgroup_tree import Hierarchy
+from engine.runtime.cgroup_tree import Cgroup, Hierarchy
 from engine.runtime.launch import Spawner
 from engine.volumes.operations import Volumes
 
@@ -112,6 +112,9 @@ class Parts:
 
     def exec_dir(self, container_id: str) -> str:
         return str(self.exec_root / container_id)
+
+    def cgroup(self, record: Record) -> Cgroup:
+        return Cgroup(self.hierarchy, cgroup_path(record))
 
     def save(self, record: Record) -> None:
         """The state, without waiting for the disk. A full disk must not keep a container from

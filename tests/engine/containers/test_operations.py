@@ -692,7 +692,7 @@ async def test_exit_without_a_daemon_is_learned_with_its_code_and_time(engine: E
     await engine.containers.kill(identifier)
     os.mkfifo(pipe)
     await engine.containers.start(identifier)
-    shim = engine.containers._containers[identifier].shim
+    shim = engine.containers._known.containers[identifier].shim
     assert shim is not None
     await engine.stop()
     asked = time.time_ns()
@@ -748,7 +748,7 @@ async def test_after_a_reboot_what_ran_has_ended_and_policies_hold(engine: Engin
     back = await engine.run("sleep", "1000", host=again)
     down = await engine.run("sleep", "1000")
     records = [engine.get(one) for one in (back, down)]
-    shims = [engine.containers._containers[record.id].shim for record in records]
+    shims = [engine.containers._known.containers[record.id].shim for record in records]
     await engine.stop()
     for record, shim in zip(records, shims, strict=True):
         assert shim is not None
@@ -790,7 +790,7 @@ async def test_what_a_crash_left_of_create_and_remove_is_cleared(engine: Engine)
 async def test_killed_shim_costs_its_own_container_only(engine: Engine) -> None:
     first = await engine.run("sleep", "1000")
     second = await engine.run("sleep", "1000")
-    shim = engine.containers._containers[first].shim
+    shim = engine.containers._known.containers[first].shim
     assert isinstance(shim, Shim)
     ended = engine.containers.wait(first)
     os.kill(shim.shim_pid, signal.SIGKILL)

@@ -1,0 +1,87 @@
+"""A container joins and leaves networks, also while it runs."""
+
+import asyncio
+from dataclasses import replace
+
+from engine.containers import create, start, supervise
+from engine.containers.container import Container
+from engine.containers.model import Attachment, EndpointSettings, Record
+from engine.containers.parts import Parts
+from engine.errors import Failure, InvalidRequest
+from engine.ids import short_id
+
+
+async def connect(
+    parts: Parts, container: Container, network_id: str, settings: EndpointSettings
+) -> None:
+    network = parts.networks.get(network_id)
+    async with container.held():
+        record = container.record
+        mode = record.host.network_mode
+        if mode == "host" or mode.startswith("container:") or not network.has_links:
+            raise InvalidRequest(
+                "container sharing network namespace with another container or host cannot "
+                "be connected to any other network"
+            )
+        if any(_is_in(attachment, network.id, network.name) for attachment in record.attachments):
+            raise create.already_connected(record.name, network.name)
+        added = Attachment(network.name, settings, network.id)
+        if container.shim is not None:
+            added = start.attach(parts, record, added)
+            assert added.endpoint is not None
+            # Ahead of the kernel: after a crash from here on, adoption joins it.
+            parts.save(replace(record, attachments=_with(record, added)))
+            try:
+                sockets = await container.shim.network_sockets()
+                await parts.networks.connect(record.id, added.endpoint, sockets)
+            except BaseException:
+                parts.save(record)
+                await _take_back(parts, container, network.id)
+                raise
+        container.record = replace(record, attachments=_with(record, added))
+        await _store_networks(parts, container)
+    supervise.network_event(parts, container.record, "connect", network.id)
+
+
+async def _take_back(parts: Parts, container: Container, network_id: str) -> None:
+    if container.shim is not None:
+        sockets = await container.shim.network_sockets()
+        await parts.networks.disconnect(container.id, network_id, sockets)
+
+
+async def _store_networks(parts: Parts, container: Container) -> None:
+    record = container.record
+    if container.shim is not None:
+        start.write_files(parts, record, start.network_place(parts, record))
+    parts.save(record)
+    await asyncio.to_thread(parts.store.commit, record)
+
+
+async def disconnect(parts: Parts, container: Container, network_id: str) -> None:
+    network = parts.networks.get(network_id)
+    async with container.held():
+        record = container.record
+        if record.host.network_mode == "host":
+            raise InvalidRequest(
+                "container cannot be disconnected from host network or connected to host network"
+            )
+        kept = tuple(one for one in record.attachments if not _is_in(one, network.id, network.name))
+        if len(kept) == len(record.attachments):
+            raise Failure(f"container {record.id} is not connected to network {network.name}")
+        if container.shim is not None:
+            sockets = await container.shim.network_sockets()
+            await parts.networks.disconnect(record.id, network.id, sockets)
+        container.record = replace(record, attachments=kept)
+        await _store_networks(parts, container)
+    supervise.network_event(parts, container.record, "disconnect", network.id)
+
+
+def _with(record: Record, added: Attachment) -> tuple[Attachment, ...]:
+    # "none" stands for no network at all.
+    return (*(one for one in record.attachments if one.network != "none"), added)
+
+
+def _is_in(attachment: Attachment, network_id: str, name: str) -> bool:
+    if attachment.network_id:
+        return attachment.network_id == network_id
+    return attachment.network in (name, network_id, short_id(network_id))

@@ -1,0 +1,69 @@
+"""Top, stats and size: what can be seen of a container from without."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from engine.containers import processes
+from engine.containers.container import Container
+from engine.containers.model import Processes, Record
+from engine.containers.parts import Parts
+from engine.containers.stats import Sample, Stats, take_sample
+
+
+async def top(parts: Parts, container: Container, ps_arguments: str) -> Processes:
+    container.running_shim()
+    processes.wanted_columns(ps_arguments)
+    pids = sorted(parts.cgroup(container.record).pids())
+    return await asyncio.to_thread(
+        lambda: processes.table(
+            (found for pid in pids if (found := processes.read_process(pid)) is not None),
+            ps_arguments,
+        )
+    )
+
+
+async def stats(
+    parts: Parts, container: Container, *, stream: bool, one_shot: bool
+) -> AsyncIterator[Stats]:
+    """One a second; a single one without `stream`, and then at once with `one_shot`. Ends
+    with the container's removal; one that is down yields an empty sample."""
+    previous = None
+    for turn in itertools.count():
+        current = _sample(parts, container)
+        last = not stream and (one_shot or turn == 1 or current.counters is None)
+        if stream or last:
+            yield Stats(current, previous)
+        if last or container.is_gone:
+            return
+        previous = current
+        await asyncio.sleep(1)
+
+
+def _sample(parts: Parts, container: Container) -> Sample:
+    state = container.record.state
+    if not state.status.is_up:
+        return Sample(time.time_ns())
+    try:
+        return take_sample(parts.cgroup(container.record).counters(), state.pid)
+    except FileNotFoundError:
+        return Sample(time.time_ns())
+
+
+async def writable_size(parts: Parts, record: Record) -> int:
+    """Bytes that it wrote into its root file system (SizeRw)."""
+    folder = parts.store.folder(record.id) / "rootfs/upper"
+    return await asyncio.to_thread(_disk_usage, folder)
+
+
+def _disk_usage(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            status = path.lstat()
+        except OSError:
+            continue  # gone meanwhile
+        total += status.st_blocks * 512
+    return total

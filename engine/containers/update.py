@@ -1,0 +1,64 @@
+"""`update`: new limits and a new restart policy, for a container that runs or that is down."""
+
+import asyncio
+from dataclasses import replace
+
+from engine.containers import checks, limits
+from engine.containers.container import Container
+from engine.containers.machine import with_block_devices
+from engine.containers.model import HostConfig, ResourceUpdate, Status
+from engine.containers.parts import Parts
+from engine.containers.spec import resources
+from engine.errors import Conflict, EngineError, Failure, InvalidRequest
+
+
+async def update(parts: Parts, container: Container, change: ResourceUpdate) -> tuple[str, ...]:
+    """Warnings."""
+    async with container.held():
+        record = container.record
+        if container.is_being_removed or record.state.status is Status.DEAD:
+            raise Conflict('Container is marked for removal and cannot be "update".')
+        try:
+            after, warnings = _updated(parts, record.host, change)
+            if record.state.status.is_up:
+                await asyncio.to_thread(_limit, parts, container, after)
+        except EngineError as error:
+            raise type(error)(f"Cannot update container {record.id}: {error}") from error
+        container.record = replace(record, host=after)
+        await asyncio.to_thread(parts.store.commit, container.record)
+        parts.publish(container.record, "update")
+    return warnings
+
+
+def _updated(
+    parts: Parts, host: HostConfig, change: ResourceUpdate
+) -> tuple[HostConfig, tuple[str, ...]]:
+    after, warnings = limits.fitted(limits.updated(host, change), unified=parts.hierarchy.is_v2)
+    checks.check_resources(after, cpus=parts.machine.cpus)
+    if change.restart_policy is not None and host.auto_remove:
+        raise InvalidRequest(
+            "Restart policy cannot be updated because AutoRemove is enabled for the container"
+        )
+    checks.check_restart_policy(after.restart_policy, auto_remove=after.auto_remove)
+    return after, warnings
+
+
+def _limit(parts: Parts, container: Container, host: HostConfig) -> None:
+    """Blocks: the kernel may have to reclaim memory. What it refuses changes nothing."""
+    cgroup = parts.cgroup(container.record)
+    try:
+        cgroup.update(_limits(host))
+    except (OSError, EngineError) as error:
+        cgroup.update(_limits(container.record.host))
+        if isinstance(error, EngineError):
+            raise
+        raise Failure(str(error)) from error
+
+
+def _limits(host: HostConfig) -> dict[str, object]:
+    """All but the devices; 0 processes means any number, which has to be said to undo a limit."""
+    found = resources(with_block_devices(host), ())
+    del found["devices"]
+    if host.pids_limit == 0:
+        found["pids"] = {"limit": -1}
+    return found
