@@ -6,6 +6,7 @@ import contextlib
 import fnmatch
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from aiohttp import web
@@ -22,13 +23,14 @@ from engine.containers.commit import CommitRequest
 from engine.containers.model import Status
 from engine.errors import EngineError, InvalidRequest, Unsupported
 from engine.filters import Filters
-from engine.images.model import Image, ImageUser, Loaded, Progress, Removal, Removed
+from engine.images.model import Image, ImageUser, Loaded, Progress, Pushed, Removal, Removed
 from engine.oci.digest import parse_digest
 from engine.oci.image_config import image_config_json
 from engine.oci.platform import parse_platform
 from engine.oci.reference import Reference, parse_reference, parse_tag
 from engine.registry.credentials import parse_registry_auth
 
+Step = Progress | Pushed
 IMAGE_FILTERS = frozenset({"before", "dangling", "label", "reference", "since", "until"})
 
 
@@ -166,7 +168,7 @@ async def create(request: Request, engine: Engine) -> web.StreamResponse:
         raise InvalidRequest("cannot create an image: neither fromImage nor fromSrc is given")
     if name.partition(":")[0] == "rootfs":
         image = engine.images.resolve(name)
-        return await _send_pull(request, _present(image))
+        return await _send_progress(request, _present(image))
     reference = pull_reference(name, tag)
     platform = query.text("platform")
     steps = engine.images.pull(
@@ -174,16 +176,16 @@ async def create(request: Request, engine: Engine) -> web.StreamResponse:
         platform=parse_platform(platform) if platform else None,
         credentials=parse_registry_auth(request.header("X-Registry-Auth")),
     )
-    return await _send_pull(request, _told(engine, reference, steps))
+    return await _send_progress(request, _told(engine, "pull", reference, steps))
 
 
 async def _told(
-    engine: Engine, reference: Reference, steps: AsyncGenerator[Progress, None]
-) -> AsyncGenerator[Progress, None]:
+    engine: Engine, action: str, reference: Reference, steps: AsyncGenerator[Step, None]
+) -> AsyncGenerator[Step, None]:
     async with contextlib.aclosing(steps):
         async for step in steps:
             yield step
-    tell(engine, "pull", reference.familiar, reference.familiar_name)
+    tell(engine, action, reference.familiar, reference.familiar_name)
 
 
 def pull_reference(name: str, tag: str) -> Reference:
@@ -196,7 +198,7 @@ def pull_reference(name: str, tag: str) -> Reference:
     return Reference(reference.domain, reference.path, parse_tag(tag))
 
 
-async def _send_pull(request: Request, steps: AsyncGenerator[Progress, None]) -> web.StreamResponse:
+async def _send_progress(request: Request, steps: AsyncGenerator[Step, None]) -> web.StreamResponse:
     """What is refused before anything happened is an ordinary error; later it is in the stream.
     A client that hangs up has changed its mind."""
     async with contextlib.aclosing(steps):
@@ -213,7 +215,10 @@ async def _send_pull(request: Request, steps: AsyncGenerator[Progress, None]) ->
     return stream.response
 
 
-def progress_json(step: Progress) -> Document:
+def progress_json(step: Step) -> Document:
+    if isinstance(step, Pushed):
+        aux = {"Tag": step.tag, "Digest": step.digest, "Size": step.size}
+        return {"progressDetail": {}, "aux": aux}
     document: Document = {"status": step.status}
     if step.id:
         document["id"] = step.id
@@ -223,7 +228,7 @@ def progress_json(step: Progress) -> Document:
     return document
 
 
-async def _present(image: Image) -> AsyncGenerator[Progress, None]:
+async def _present(image: Image) -> AsyncGenerator[Step, None]:
     """A directory of this machine: nothing is to be fetched."""
     yield Progress(f"Status: Image is up to date for {image.name}")
 
@@ -307,8 +312,15 @@ async def distribution(request: Request, engine: Engine) -> web.Response:
     raise Unsupported(f"cannot look up {request['name']}: this engine can only pull it")
 
 
-async def push(request: Request, engine: Engine) -> web.Response:
-    raise Unsupported(f"cannot push {request['name']}: this engine pulls images, but sends none")
+async def push(request: Request, engine: Engine) -> web.StreamResponse:
+    """Without a tag all of the repository go."""
+    reference = parse_reference(request["name"])
+    if request.query.text("tag"):
+        reference = replace(reference, tag=parse_tag(request.query.text("tag")))
+    steps = engine.images.push(
+        reference, credentials=parse_registry_auth(request.header("X-Registry-Auth"))
+    )
+    return await _send_progress(request, _told(engine, "push", reference, steps))
 
 
 async def commit(request: Request, engine: Engine) -> web.Response:

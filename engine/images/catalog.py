@@ -82,6 +82,23 @@ class Catalog:
             names=MappingProxyType({**self.names, name: image_id}),
         )
 
+    def with_blob(self, layer: LayerRecord) -> "Catalog":
+        """A layer whose blob is another one from now on."""
+        if layer.diff_id not in self.layers:
+            return self
+        return replace(self, layers=MappingProxyType({**self.layers, layer.diff_id: layer}))
+
+    def with_pushed(self, name: str, image_id: Digest, manifest: Digest) -> "Catalog":
+        """An image that a registry has under the digest `name`, if it is still here."""
+        if image_id not in self.images:
+            return self
+        image = replace(self.images[image_id], manifest=manifest)
+        return replace(
+            self,
+            images=MappingProxyType({**self.images, image_id: image}),
+            names=MappingProxyType({**self.names, name: image_id}),
+        )
+
     def without_step_mark(self, image_id: Digest) -> "Catalog":
         if not self.images[image_id].is_step:
             return self

@@ -128,6 +128,15 @@ def decompressed(source: Source, *, limits: Limits | None = None) -> "Decompress
     return Decompressed(source, limits or Limits())
 
 
+def compress(source: Source, put: Callable[[bytes], None]) -> None:
+    """As gzip: the same bytes for the same content, whenever and wherever."""
+    state = zlib.compressobj(wbits=31)
+    while chunk := source.read(CHUNK):
+        if piece := state.compress(chunk):
+            put(piece)
+    put(state.flush())
+
+
 class Decompressed:
     """A Source of the plain bytes. `kind` is "", "gzip", "zstd", "xz" or "bzip2"."""
 

@@ -14,18 +14,18 @@ from engine.errors import InvalidRequest
 from engine.images.archive import ArchivedImage, read_archive, spool_archive
 from engine.images.blobs import Blobs, Written, write_pieces, write_temporary
 from engine.images.catalog import ImageRecord, LayerRecord
-from engine.images.compression import Source, decompressed
+from engine.images.compression import Source, compress, decompressed
 from engine.images.diff_layer import has_changes, pack_changes
 from engine.images.layers import Layers, Staged, remove_directory
 from engine.images.pack import Sink
 from engine.oci.digest import Digest, digest_of
 from engine.oci.image_config import ImageDocument, image_document_json, parse_image_document
-from engine.oci.manifest import OCI_LAYER, Descriptor
+from engine.oci.manifest import OCI_LAYER, OCI_LAYER_GZIP, Descriptor
 from engine.oci.platform import Platform
 from engine.oci.reference import Reference
 
 # OCI has no media types for the others.
-_MEDIA_TYPES = {"": OCI_LAYER, "gzip": f"{OCI_LAYER}+gzip", "zstd": f"{OCI_LAYER}+zstd"}
+_MEDIA_TYPES = {"": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": f"{OCI_LAYER}+zstd"}
 _MAX_CONFIG = 8 << 20
 
 
@@ -168,6 +168,16 @@ class Intake:
         self._blobs.adopt(written)
         self._blobs.sync()
         return record
+
+    def compressed(self, layer: LayerRecord, content: Source) -> LayerRecord:
+        """A plain layer whose blob is kept as gzip from now on, durably. `content` reads it."""
+        with self.scratch("gzip") as folder:
+            written = write_pieces(lambda put: compress(content, put), folder)
+            self._blobs.adopt(written)
+            self._blobs.sync()
+        return replace(
+            layer, blob=written.digest, blob_size=written.size, media_type=OCI_LAYER_GZIP
+        )
 
     def add_documents(self, contents: Sequence[bytes]) -> None:
         with self.scratch("documents") as folder:

@@ -100,10 +100,19 @@ class HistoryLine:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One thing that happened in a pull, in Docker's words."""
+    """One thing that happened in a pull or a push, in Docker's words."""
 
     status: str
     id: str = ""  # of a layer, short; or the tag that is pulled
     current: int = 0  # bytes
     total: int = 0
     is_of_layer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What a registry has under a tag now: a manifest of `size` bytes."""
+
+    tag: str
+    digest: Digest
+    size: int

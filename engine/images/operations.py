@@ -26,7 +26,7 @@ from typing import TypeVar
 
 from engine.errors import Failure, InvalidRequest, NotFound, Unsupported
 from engine.images.blobs import Blobs
-from engine.images.catalog import Catalog, catalog_json, parse_catalog
+from engine.images.catalog import Catalog, LayerRecord, catalog_json, parse_catalog
 from engine.images.changes import apply_changes
 from engine.images.export import ExportedImage, export_images
 from engine.images.feed import Feed, finish, run_fed
@@ -41,10 +41,12 @@ from engine.images.model import (
     Loaded,
     Progress,
     Pruned,
+    Pushed,
     Removal,
     Removed,
 )
 from engine.images.pack import Sink
+from engine.images.push import Push
 from engine.images.removal import RemovalPlan, plan_removal, refuse_used
 from engine.images.rootfs import HOST_ALIASES, HOST_NAME, Directories
 from engine.images.transfer import DOWNLOADS, UNPACKING, PullRequest, Transfer
@@ -86,6 +88,7 @@ class Images:
         self._masks = Masks(root, (root.parent, *private))
         self._threads = ThreadPoolExecutor(_THREADS, "images")
         self._transfer = Transfer(client, self._intake, self._threads)
+        self._push = Push(client, self._intake, self._blobs, self._threads)
         self._catalog = Catalog()
         self._documents: Mapping[Digest, ImageDocument] = {}
         self._directories = Directories(root, self._platform, self._private)
@@ -342,6 +345,64 @@ class Images:
         found = "Downloaded newer image" if is_new else "Image is up to date"
         yield Progress(f"Status: {found} for {reference.familiar}")
 
+    async def push(
+        self, reference: Reference, *, credentials: Credentials = ANONYMOUS
+    ) -> AsyncGenerator[Progress | Pushed, None]:
+        """Sends the image to its registry; without a tag all of that repository. What happens, as
+        it happens; it stops with its reader."""
+        if reference.digest:
+            raise InvalidRequest("cannot push a digest reference")
+        yield Progress(f"The push refers to repository [{reference.name}]")
+        async with self._taking_in():
+            for name in self._tagged(reference):
+                async with contextlib.aclosing(self._push_one(name, credentials)) as steps:
+                    async for step in steps:
+                        yield step
+
+    def _tagged(self, reference: Reference) -> tuple[Reference, ...]:
+        """What is to be pushed. Raises EngineError where nothing is, or can be."""
+        names = [parse_reference(name) for name in sorted(self._catalog.names)]
+        known = [name for name in names if name.tag and name.name == reference.name]
+        if not known:
+            raise NotFound(
+                f"An image does not exist locally with the tag: {reference.familiar_name}"
+            )
+        if reference.tag and reference not in known:
+            raise NotFound(f"tag does not exist: {reference.familiar}")
+        wanted = (reference,) if reference.tag else tuple(known)
+        for name in wanted:
+            refuse_directory("push", name.familiar, self._image(self._catalog.names[str(name)]))
+        return wanted
+
+    async def _push_one(
+        self, name: Reference, credentials: Credentials
+    ) -> AsyncGenerator[Progress | Pushed, None]:
+        steps: asyncio.Queue[Progress | None] = asyncio.Queue()
+        catalog = self._catalog
+        image_id = catalog.names[str(name)]
+        pushing = asyncio.create_task(
+            self._push.push(
+                name, credentials, catalog, tell=steps.put_nowait, keep=self._keep_compressed
+            )
+        )
+        pushing.add_done_callback(lambda _: steps.put_nowait(None))
+        try:
+            while (step := await steps.get()) is not None:
+                yield step
+            pushed = await pushing
+        finally:
+            pushing.cancel()
+            await asyncio.wait((pushing,))
+        digested = str(replace(name, tag="", digest=pushed.digest))
+        await self._change(lambda catalog: catalog.with_pushed(digested, image_id, pushed.digest))
+        yield Progress(f"{pushed.tag}: digest: {pushed.digest} size: {pushed.size}")
+        yield pushed
+
+    async def _keep_compressed(self, layer: LayerRecord) -> None:
+        """With `_taking_in` held: what reads the plain blob now keeps it until it is done."""
+        self._sweep_due = True
+        await self._change(lambda catalog: catalog.with_blob(layer))
+
     async def log_in(self, address: str, credentials: Credentials) -> None:
         """Raises EngineError where the registry at `address` doesn't take these credentials."""
         await self._transfer.log_in(address, credentials)
@@ -405,11 +466,7 @@ class Images:
         exported: dict[Digest, ExportedImage] = {}
         for reference in references:
             image = self.resolve(reference)
-            if image.rootfs_path or image.base:
-                raise Unsupported(
-                    f"cannot save {reference}: it lies on the directory "
-                    f"{image.rootfs_path or image.base} of this host, not on layers alone"
-                )
+            refuse_directory("save", reference, image)
             known = exported.get(image.id)
             names = self._names_to_save(reference, image.id)
             if known is not None:
@@ -615,6 +672,15 @@ class Images:
 
 def host_platform() -> Platform:
     return platform_of("linux", os.uname().machine)
+
+
+def refuse_directory(verb: str, reference: str, image: Image) -> None:
+    """Raises Unsupported for what can't leave this machine."""
+    if image.rootfs_path or image.base:
+        raise Unsupported(
+            f"cannot {verb} {reference}: it lies on the directory "
+            f"{image.rootfs_path or image.base} of this host, not on layers alone"
+        )
 
 
 def _new_name(repository: str, tag: str) -> Reference:

@@ -208,7 +208,7 @@ class Transfer:
     async def _download(
         self, repository: Repository, part: _Part, folder: Path, tell: Tell
     ) -> Written:
-        throttle = _Throttle(lambda position: tell(part.progress("Downloading", position)))
+        throttle = Throttle(lambda position: tell(part.progress("Downloading", position)))
 
         async def counted() -> AsyncGenerator[bytes, None]:
             position = 0
@@ -233,11 +233,11 @@ class Transfer:
         part = arrival.stack[index]
         below = [other.diff_id for other in arrival.stack[:index]]
         loop = asyncio.get_running_loop()
-        throttle = _Throttle(lambda position: loop.call_soon_threadsafe(
+        throttle = Throttle(lambda position: loop.call_soon_threadsafe(
             tell, part.progress("Extracting", position)
         ))  # fmt: skip
         with open(written.path, "rb", buffering=0) as blob:
-            content = _Watched(blob, throttle)
+            content = Watched(blob, throttle)
             try:
                 return await run_fed(
                     self._threads,
@@ -257,7 +257,7 @@ class _Arrival:
     known: Mapping[Digest, LayerRecord]
 
 
-class _Throttle:
+class Throttle:
     """Calls at most ten times a second."""
 
     def __init__(self, call: Callable[[int], object]) -> None:
@@ -271,10 +271,10 @@ class _Throttle:
             self._call(position)
 
 
-class _Watched:
+class Watched:
     """A file that tells how far it was read, and that can be made to fail."""
 
-    def __init__(self, source: Source, throttle: _Throttle) -> None:
+    def __init__(self, source: Source, throttle: Throttle) -> None:
         self._source = source
         self._throttle = throttle
         self._position = 0

@@ -15,7 +15,7 @@ from engine.oci.document import parse_object, text_field
 from engine.oci.reference import Reference
 from engine.registry.challenges import Challenge, parse_challenges
 from engine.registry.credentials import Credentials
-from engine.registry.refusals import token_refusal
+from engine.registry.refusals import no_credentials, token_refusal
 from engine.registry.transport import Answer, Transport
 
 LARGEST_TOKEN = 1 << 20
@@ -25,12 +25,18 @@ class Authorizer:
     """Keeps the Authorization of one repository, and gets a new one when that is refused."""
 
     def __init__(
-        self, transport: Transport, credentials: Credentials, reference: Reference | None
+        self,
+        transport: Transport,
+        credentials: Credentials,
+        reference: Reference | None,
+        scopes: Sequence[str] = (),
     ) -> None:
-        """`reference`: what is to be pulled; None: it is only asked who one is."""
+        """`reference`: what is to be pulled; None: something else is wanted, which a refusal
+        doesn't name. `scopes` are those of a token; none: it is only asked who one is."""
         self._transport = transport
         self._credentials = credentials
         self._reference = reference
+        self._scopes = tuple(scopes)
         self._renewing = asyncio.Lock()
         self.header = ""
 
@@ -50,19 +56,17 @@ class Authorizer:
         if "basic" in schemes:
             if header := self._credentials.basic():
                 return header
-            raise Failure(f'Get "{answer.origin}/v2/": no basic auth credentials')
+            raise Failure(no_credentials(answer.origin))
         raise Failure(f'Get "{answer.origin}/v2/": the registry asks for unknown authentication')
 
     async def _token(self, challenge: Challenge, origin: str) -> str:
         """Distribution's token authentication; the scope is ours, whatever was asked for."""
         realm = challenge.parameters.get("realm", "")
-        query = {}
-        if self._reference is not None:
-            query["scope"] = f"repository:{self._reference.path}:pull"
-        if service := challenge.parameters.get("service"):
-            query["service"] = service
+        service = challenge.parameters.get("service")
+        query = {"service": service} if service else {}
         try:
-            url = str(URL(realm).with_user(None).update_query(query))
+            address = URL(realm).with_user(None)
+            url = str(address.update_query(query).extend_query({"scope": self._scopes}))
         except ValueError:
             raise Failure(f"{origin} names an invalid token server {realm[:200]!r}") from None
         self._transport.allow(url, coming_from=origin)
@@ -72,8 +76,9 @@ class Authorizer:
                 "refresh_token": self._credentials.identity_token,
                 "client_id": "pycompose",
                 **query,
+                **({"scope": " ".join(self._scopes)} if self._scopes else {}),
             }
-            async with self._transport.post(str(URL(realm).with_user(None)), form) as answer:
+            async with self._transport.post(str(address), form) as answer:
                 return await self._read(answer)
         authorization = self._credentials.basic()
         async with self._transport.get(url, authorization=authorization) as answer:

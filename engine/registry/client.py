@@ -1,4 +1,5 @@
-"""The OCI distribution protocol, as far as a pull needs it: manifests, blobs, tags.
+"""The OCI distribution protocol, as far as a pull needs it: manifests, blobs, tags. `upload.py` has
+what a push needs.
 
 What comes back from `manifest` and `document` was checked against its digest; what `blob` yields is
 still to be checked by who stores it.
@@ -10,12 +11,11 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from types import MappingProxyType
 
-from engine.errors import EngineError, Failure, InvalidRequest
+from engine.errors import Failure, InvalidRequest
 from engine.oci.digest import Digest, digest_of, is_digest
 from engine.oci.document import MAX_DOCUMENT, parse_object, texts_field
 from engine.oci.manifest import (
@@ -27,25 +27,23 @@ from engine.oci.manifest import (
     parse_manifest,
 )
 from engine.oci.reference import Reference
-from engine.registry.auth import Authorizer
 from engine.registry.challenges import parse_challenges
-from engine.registry.credentials import ANONYMOUS, Credentials
-from engine.registry.endpoints import Endpoint, domain_of, endpoints
+from engine.registry.connection import NO_HEADERS, Connection
+from engine.registry.credentials import Credentials
+from engine.registry.endpoints import domain_of, endpoints
 from engine.registry.refusals import pull_refusal
+from engine.registry.retries import PAUSES, PROGRESS, next_pause
 from engine.registry.transport import Answer, Interrupted, Transport
+from engine.registry.upload import Destination
 from engine.settings import Registries
 
 log = logging.getLogger(__name__)
 
-# Seconds before the next try; a try that brought something starts the count anew.
-PAUSES = (0.2, 1.0, 3.0, 8.0)
-PROGRESS = 1 << 20  # bytes that make a failed try one that brought something
 MAX_CONFIG = 8 << 20
 MAX_TAGS = 10_000
 _ACCEPT = {"Accept": ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))}
 # Said by servers that don't know what they serve.
 _NO_TYPE = frozenset({"application/json", "application/octet-stream", "text/plain"})
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _NEXT_PAGE = re.compile(r'<([^<>]*)>\s*;\s*rel="?next"?')
 
 
@@ -75,12 +73,30 @@ class RegistryClient:
         """The places where to look for it, in order."""
         return tuple(
             Repository(
-                Connection(self._transport, endpoint, credentials, reference),
+                Connection(
+                    self._transport,
+                    endpoint,
+                    credentials,
+                    reference,
+                    scopes=(f"repository:{reference.path}:pull",),
+                ),
                 reference,
                 self._pauses,
             )
             for endpoint in endpoints(reference.domain, self._registries)
         )
+
+    def destination(
+        self, reference: Reference, credentials: Credentials, sources: Sequence[str]
+    ) -> Destination:
+        """Where to push to. `sources`: repositories of that registry that have some of it."""
+        *_, endpoint = endpoints(reference.domain, self._registries)
+        scopes = (
+            f"repository:{reference.path}:pull,push",
+            *(f"repository:{source}:pull" for source in sources),
+        )
+        connection = Connection(self._transport, endpoint, credentials, scopes=scopes)
+        return Destination(connection, reference, self._pauses)
 
     async def log_in(self, address: str, credentials: Credentials) -> None:
         """Raises EngineError where the registry doesn't take these credentials."""
@@ -91,55 +107,6 @@ class RegistryClient:
                     f"login attempt to {answer.origin}/v2/ failed with status: "
                     f"{answer.status} {answer.reason}"
                 )
-
-
-class Connection:
-    """An endpoint and what was found out about it: scheme, token."""
-
-    def __init__(
-        self,
-        transport: Transport,
-        endpoint: Endpoint,
-        credentials: Credentials,
-        reference: Reference | None = None,
-    ) -> None:
-        self.endpoint = endpoint
-        self._transport = transport
-        # A mirror is told nothing of the user.
-        known = ANONYMOUS if endpoint.is_mirror else credentials
-        self._authorizer = Authorizer(transport, known, reference)
-        self._found = ""
-        self._finding = asyncio.Lock()
-
-    @asynccontextmanager
-    async def get(
-        self, path: str, headers: Mapping[str, str] = NO_HEADERS
-    ) -> AsyncIterator[Answer]:
-        """Of `/v2/path`; a challenge is answered once."""
-        url = f"{await self._base()}/v2/{path}"
-        sent = self._authorizer.header
-        async with self._transport.get(url, headers=headers, authorization=sent) as answer:
-            # Elsewhere a 401 is none of the registry's challenges.
-            if answer.status != 401 or answer.is_elsewhere:
-                yield answer
-                return
-            header = await self._authorizer.renew(sent, answer)
-        async with self._transport.get(url, headers=headers, authorization=header) as answer:
-            yield answer
-
-    async def _base(self) -> str:
-        """The address of the endpoint: with TLS if it speaks that, else as far as allowed."""
-        async with self._finding:
-            *others, last = (f"{scheme}://{self.endpoint.host}" for scheme in self.endpoint.schemes)
-            for base in others if not self._found else ():
-                try:
-                    async with self._transport.get(f"{base}/v2/"):
-                        self._found = base
-                        break
-                except EngineError as error:
-                    log.debug("%s", error)
-            self._found = self._found or last
-            return self._found
 
 
 class Repository:
@@ -201,10 +168,11 @@ class Repository:
             except Interrupted as error:
                 if position - mark >= PROGRESS:
                     failures, mark = 0, position
-                if failures == len(self._pauses):
+                pause = next_pause(self._pauses, failures, error.after)
+                if pause is None:
                     raise
                 log.info("%s; trying again at byte %d", error, position)
-                await asyncio.sleep(self._pauses[failures])
+                await asyncio.sleep(pause)
                 failures += 1
 
     async def tags(self) -> tuple[str, ...]:
@@ -232,7 +200,8 @@ class Repository:
             if answer.status >= 500 or answer.status == 429:
                 raise Interrupted(
                     f"blob {descriptor.digest}: received unexpected HTTP status: "
-                    f"{answer.status} {answer.reason}"
+                    f"{answer.status} {answer.reason}",
+                    after=answer.retry_after,
                 )
             if answer.status not in (200, 206):
                 raise Failure(

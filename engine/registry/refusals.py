@@ -2,8 +2,8 @@
 
 import json
 
-from engine.errors import EngineError, Failure, NotFound, Unauthorized
-from engine.oci.reference import Reference
+from engine.errors import EngineError, Failure, Forbidden, NotFound, Unauthorized
+from engine.oci.reference import DEFAULT_DOMAIN, Reference
 from engine.registry.challenges import Challenge
 
 LONGEST_TEXT = 1000
@@ -34,14 +34,41 @@ def pull_refusal(
     return Failure(said)
 
 
+def push_refusal(status: int, reason: str, body: bytes, reference: Reference) -> EngineError:
+    code, message = first_error(body)
+    if not code:
+        code, message = _BY_STATUS.get(status, ("", message))
+    said = f"{code.lower().replace('_', ' ')}: {message}"
+    match code:
+        case "DENIED" | "UNAUTHORIZED":
+            kind = Forbidden if code == "DENIED" else Unauthorized
+            return kind(
+                f"{said} (log in as somebody who may push to {reference.familiar_name}: "
+                f"docker login{_registry(reference)})"
+            )
+        case "":
+            return Failure(f"received unexpected HTTP status: {status} {reason}".rstrip())
+    return Failure(said)
+
+
+def no_credentials(origin: str) -> str:
+    host = origin.partition("://")[2]
+    return f'Get "{origin}/v2/": no basic auth credentials (log in first: docker login {host})'
+
+
+def _registry(reference: Reference) -> str:
+    return "" if reference.domain == DEFAULT_DOMAIN else f" {reference.domain}"
+
+
 def token_refusal(
     status: int, reason: str, body: bytes, reference: Reference | None
 ) -> EngineError:
     code, message = first_error(body)
     if status == 401:
         return Unauthorized(f"unauthorized: {message or 'incorrect username or password'}")
-    if status == 403 and reference is not None:
-        return _denied(reference, f"denied: {message or 'requested access is denied'}")
+    if status == 403:
+        said = f"denied: {message or 'requested access is denied'}"
+        return Forbidden(said) if reference is None else _denied(reference, said)
     return Failure(f"the token server answered {status} {reason}: {message or code}".rstrip(": "))
 
 

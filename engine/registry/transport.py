@@ -12,8 +12,11 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 from yarl import URL
@@ -32,6 +35,19 @@ _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 class Interrupted(Failure):
     """The connection or the server gave out: another try may do better."""
 
+    def __init__(self, text: str, *, after: float = 0.0) -> None:
+        """`after`: seconds that the server wants us to wait."""
+        super().__init__(text)
+        self.after = after
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What is sent. It may be asked for again: a request that is refused is sent a second time."""
+
+    size: int
+    open: Callable[[], AsyncGenerator[bytes, None]]
+
 
 class Answer:
     """The head of an answer, its body still to be read."""
@@ -42,10 +58,23 @@ class Answer:
         self.is_elsewhere = is_elsewhere  # another origin than was asked: it redirected
         self.status = response.status
         self.reason = response.reason or ""
+        self.url = response.url
         self.origin = str(response.url.origin())
 
     def header(self, name: str) -> str:
         return self._response.headers.get(name, "")
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds (RFC 9110, 10.2.3); 0 where it doesn't say."""
+        text = self.header("Retry-After").strip()
+        if text.isascii() and text.isdecimal() and len(text) < 10:
+            return float(text)
+        try:
+            when = parsedate_to_datetime(text)
+            return max(0.0, (when - datetime.now(UTC)).total_seconds())
+        except (ValueError, TypeError):  # no date, or one of no zone
+            return 0.0
 
     def headers(self, name: str) -> list[str]:
         return self._response.headers.getall(name, [])
@@ -80,19 +109,50 @@ class Transport:
 
     @asynccontextmanager
     async def get(
-        self, url: str, *, headers: Mapping[str, str] | None = None, authorization: str = ""
+        self,
+        url: str,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        authorization: str = "",
     ) -> AsyncIterator[Answer]:
-        """Follows redirects. Raises Failure, and Interrupted where nobody answers."""
+        """Follows redirects; `method` may be HEAD. Raises Failure, and Interrupted where nobody
+        answers."""
         start = here = URL(url, encoded=True)
         for _ in range(MAX_REDIRECTS + 1):
             if here.origin() != start.origin():
                 authorization = ""  # for good: the way may lead back, but then others chose it
-            async with self._send("GET", here, headers or {}, authorization, None) as response:
+            async with self._send(method, here, headers or {}, authorization, None) as response:
                 if response.status not in _REDIRECTS or "Location" not in response.headers:
                     yield Answer(response, is_elsewhere=here.origin() != start.origin())
                     return
                 here = self._target(here, response.headers["Location"])
-        raise Failure(f"{_request('GET', start)}: stopped after {MAX_REDIRECTS} redirects")
+        raise Failure(f"{_request(method, start)}: stopped after {MAX_REDIRECTS} redirects")
+
+    @asynccontextmanager
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        authorization: str,
+        body: Body,
+    ) -> AsyncIterator[Answer]:
+        """Follows no redirect: a body is meant for this host alone."""
+        here = URL(url, encoded=True)
+        length = {**headers, "Content-Length": str(body.size)}
+        # aiohttp reads and ends it in a task of its own, which may outlive the answer for a moment.
+        sent = body.open() if body.size else None
+        async with self._send(method, here, length, authorization, sent) as response:
+            yield Answer(response)
+
+    def location(self, answer: Answer) -> str:
+        """Where the answer says to go on. Raises Failure where that is nowhere to go."""
+        location = answer.header("Location")
+        if not location:
+            raise Failure(f"{answer.origin} does not say where to send the content")
+        return str(self._target(answer.url, location))
 
     @asynccontextmanager
     async def post(self, url: str, form: Mapping[str, str]) -> AsyncIterator[Answer]:
@@ -131,7 +191,7 @@ class Transport:
         url: URL,
         headers: Mapping[str, str],
         authorization: str,
-        form: Mapping[str, str] | None,
+        form: Mapping[str, str] | AsyncGenerator[bytes, None] | None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         # Digests are those of the bytes sent: nothing may compress them on the way.
         sent = {**headers, "Accept-Encoding": "identity"}

@@ -1,4 +1,4 @@
-"""A registry to pull from: small, real, and as faulty as a test wants it to be.
+"""A registry to pull from and push to: small, real, and as faulty as a test wants it to be.
 
 In a test's event loop (`async with serving()`), or as a process that serves one image:
 `python -m tests.engine.registry.server PORT`.
@@ -45,6 +45,11 @@ class Registry:
     private: str = ""  # the only repositories that want to know who asks begin so
     strangers: bool = True  # who has no name gets a token
     elsewhere: str = ""  # where blobs redirect to
+    uploads_at: str = ""  # where their content is to be sent
+    upload_cuts: list[int] = field(default_factory=list)  # the next uploads break after so much
+    uploads: dict[str, bytearray] = field(default_factory=dict)
+    forgets: bool = False  # what came of an upload that broke
+    retry_after: str = ""  # goes with `failures`
     cuts: list[int] = field(default_factory=list)  # the next bodies end after so many bytes
     ranges: bool = True
     failures: list[int] = field(default_factory=list)  # statuses of the next blobs
@@ -112,7 +117,11 @@ class Registry:
         app.router.add_get("/token", self._token)
         app.router.add_post("/token", self._token)
         app.router.add_get("/v2/{name:.+}/manifests/{tag}", self._manifest)
-        app.router.add_get("/v2/{name:.+}/blobs/{digest}", self._blob)
+        app.router.add_put("/v2/{name:.+}/manifests/{tag}", self._put_manifest)
+        app.router.add_post("/v2/{name:.+}/blobs/uploads/", self._begin)
+        app.router.add_route("*", "/v2/{name:.+}/blobs/uploads/{id}", self._upload)
+        app.router.add_head("/v2/{name:.+}/blobs/{digest}", self._has_blob)
+        app.router.add_get("/v2/{name:.+}/blobs/{digest}", self._blob, allow_head=False)
         app.router.add_get("/v2/{name:.+}/tags/list", self._tags)
         return app
 
@@ -179,13 +188,64 @@ class Registry:
         if content.startswith(b"{"):
             return web.Response(body=content)
         if self.failures:
-            return web.Response(status=self.failures.pop(0))
+            headers = {"Retry-After": self.retry_after} if self.retry_after else {}
+            return web.Response(status=self.failures.pop(0), headers=headers)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             return await self._body(request, content)
         finally:
             self.at_once -= 1
+
+    async def _has_blob(self, request: web.Request) -> web.Response:
+        refused = self._refused(request)
+        known = request.match_info["digest"] in self.blobs
+        return refused or web.Response(status=200 if known else 404)
+
+    async def _begin(self, request: web.Request) -> web.Response:
+        if refused := self._refused(request):
+            return refused
+        name = str(len(self.uploads))
+        self.uploads[name] = bytearray()
+        return self._accepted(request, name, 202)
+
+    def _accepted(self, request: web.Request, name: str, status: int) -> web.Response:
+        location = (
+            f"{self.uploads_at}/v2/{request.match_info['name']}/blobs/uploads/{name}?_state=a%3D"
+        )
+        end = max(0, len(self.uploads[name]) - 1)
+        return web.Response(status=status, headers={"Location": location, "Range": f"0-{end}"})
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        if refused := self._refused(request):
+            return refused
+        name = request.match_info["id"]
+        if request.method == "GET":
+            return web.Response(status=404) if self.forgets else self._accepted(request, name, 204)
+        content = self.uploads[name]
+        cut = self.upload_cuts.pop(0) if self.upload_cuts and request.method == "PATCH" else None
+        async for chunk in request.content.iter_any():
+            self.reached.set()
+            await self.gate.wait()
+            content += chunk
+            if cut is not None and len(content) > cut:
+                del content[cut:]
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
+        if request.method == "PATCH":
+            return self._accepted(request, name, 202)
+        if digest(bytes(content)) != request.query["digest"]:
+            return _error(400, "DIGEST_INVALID", "provided digest did not match", {})
+        self.add_blob(bytes(content))
+        return web.Response(status=201)
+
+    async def _put_manifest(self, request: web.Request) -> web.Response:
+        if refused := self._refused(request):
+            return refused
+        name = "{name}:{tag}".format(**request.match_info)
+        self.add_manifest(name, await request.read(), request.headers["Content-Type"])
+        return web.Response(status=201)
 
     async def _body(self, request: web.Request, content: bytes) -> web.StreamResponse:
         response = web.StreamResponse()

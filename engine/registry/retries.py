@@ -1,0 +1,15 @@
+"""Pure: how long to wait before a transfer that broke is tried again."""
+
+from collections.abc import Sequence
+
+# Seconds before the next try; a try that brought something starts the count anew.
+PAUSES = (0.2, 1.0, 3.0, 8.0)
+PROGRESS = 1 << 20  # bytes that make a failed try one that brought something
+LONGEST = 60.0  # seconds; who has to wait longer is told so, and may decide for himself
+
+
+def next_pause(pauses: Sequence[float], failures: int, after: float) -> float | None:
+    """Seconds, or None to give up. `failures` before this one; `after`: what the server said."""
+    if failures >= len(pauses) or after > LONGEST:
+        return None
+    return max(pauses[failures], after)
