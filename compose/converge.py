@@ -280,6 +280,14 @@ async def pull(
     return Outcome(plan)
 
 
+async def push(engine: Engine, project: Project, *, listener: Listener = silent) -> Outcome:
+    """The images that the project builds, to their registries, all at once."""
+    plan = life.make_push_plan(project)
+    async with watch_containers(engine, project.name) as watch:
+        await _apply(engine, watch, plan, listener, PARALLEL)
+    return Outcome(plan)
+
+
 async def build(
     engine: Engine, project: Project, options: PlanOptions, listener: Listener = silent
 ) -> Outcome:

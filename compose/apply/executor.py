@@ -31,6 +31,7 @@ from compose.plan.actions import (
     BuildImage,
     Checkpoint,
     PullImage,
+    PushImage,
 )
 from compose.plan.plan import Plan, Step
 
@@ -131,7 +132,7 @@ class _Walk:
         self.listener(Failed(step, error))
 
     async def _call(self, step: Step) -> None:
-        if isinstance(step.action, (AwaitCondition, BuildImage, PullImage)):
+        if isinstance(step.action, (AwaitCondition, BuildImage, PullImage, PushImage)):
             await self.performer.perform(step.action)
             return
         # Once it is on its way, an API call is seen to its end: else nobody would know whether

@@ -54,6 +54,12 @@ class Pulling:
 
 
 @dataclass(frozen=True, slots=True)
+class Pushing:
+    reference: str
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
 class Building:
     """A line that a build wrote."""
 
@@ -68,7 +74,9 @@ class Note:
     text: str
 
 
-Report = Planned | Started | Finished | Failed | Skipped | Undone | Pulling | Building | Note
+Report = (
+    Planned | Started | Finished | Failed | Skipped | Undone | Pulling | Pushing | Building | Note
+)
 
 
 class Listener(Protocol):

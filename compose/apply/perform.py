@@ -14,7 +14,7 @@ from compose.apply.context import context_tar, read_context
 from compose.apply.deliver import make_tar, remove_contents, write_content
 from compose.apply.errors import WaitFailed
 from compose.apply.hooks import run_hook
-from compose.apply.listener import Building, Listener, Note, Pulling
+from compose.apply.listener import Building, Listener, Note, Pulling, Pushing
 from compose.apply.wait import await_condition, await_ready
 from compose.apply.watch import ContainerWatch
 from compose.client.engine import Engine
@@ -39,6 +39,7 @@ from compose.plan.actions import (
     PauseContainer,
     Planned,
     PullImage,
+    PushImage,
     RemoveContainer,
     RemoveContents,
     RemoveImage,
@@ -71,6 +72,9 @@ class Performer:
                     action.reference, platform=action.platform
                 ):
                     self.listener(Pulling(action.reference, progress))
+            case PushImage():
+                async for progress in engine.images.push(action.reference):
+                    self.listener(Pushing(action.reference, progress))
             case BuildImage():
                 await self._build(action)
             case CreateNetwork():

@@ -52,6 +52,7 @@ COMMANDS = {
     "commit": "Make an image of what a container has become.",
     "build": "Build the images of the services that say how.",
     "pull": "Get the images of the services, without starting anything.",
+    "push": "Send the images that are built here to their registries.",
     "config": "Check the files and print the project that they declare.",
     "port": "Print where a container's port is published.",
     "top": "Show the processes that run.",

@@ -20,6 +20,7 @@ from compose.apply.listener import (
     Note,
     Planned,
     Pulling,
+    Pushing,
     Report,
     Skipped,
     Started,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 PAST = {
     Verb.PULL: "pulled",
     Verb.BUILD: "built",
+    Verb.PUSH: "pushed",
     Verb.CREATE: "created",
     Verb.RECREATE: "recreated",
     Verb.START: "started",
@@ -56,6 +58,7 @@ DOING = {
     Verb.STOP: "stopping",
     Verb.PULL: "pulling",
     Verb.BUILD: "building",
+    Verb.PUSH: "pushing",
     Verb.CREATE: "creating",
     Verb.RECREATE: "recreating",
     Verb.START: "starting",
@@ -66,7 +69,7 @@ DOING = {
     Verb.KILL: "killing",
     Verb.REMOVE: "removing",
 }
-LAYER_DONE = frozenset({"Pull complete", "Already exists"})
+LAYER_DONE = ("Pull complete", "Already exists", "Pushed", "Layer already exists", "Mounted from")
 WANTED = {
     Condition.STARTED: "started",
     Condition.HEALTHY: "healthy",
@@ -112,8 +115,8 @@ class Board:
                 return self._end(step, "skipped", because)
             case Undone(step):
                 return self._end(step, "skipped", "taken back")
-            case Pulling(reference, progress):
-                self._pull(reference, progress)
+            case Pulling(reference, progress) | Pushing(reference, progress):
+                self._move(reference, progress)
             case Building(reference, line):
                 self._build(reference, line)
             case Note():
@@ -171,14 +174,14 @@ class Board:
         row.state, row.detail, row.ended = state, detail, self.clock()
         return row
 
-    def _pull(self, reference: str, progress: Progress) -> None:
+    def _move(self, reference: str, progress: Progress) -> None:
         subject = f"image {reference}"
         row = next((row for row in self.rows.values() if row.subject == subject), None)
         # What comes first has the tag where others have their layer.
         if row is None or not progress.layer or progress.status.startswith("Pulling from"):
             return
         row.layers[progress.layer] = progress.status
-        done = sum(status in LAYER_DONE for status in row.layers.values())
+        done = sum(status.startswith(LAYER_DONE) for status in row.layers.values())
         row.detail = f"{done} of {len(row.layers)} layers"
         if progress.total:
             share = 100 * progress.current // progress.total

@@ -13,6 +13,7 @@ from compose.client.errors import ClientError, NotFound
 from compose.client.transport import Query, Transport
 from compose.dataclass import dataclass
 
+NOBODY = "e30="  # {}: Docker wants the header of a push in any case
 # Only pycompose's own engine reads it: the classic build call knows no secrets.
 SECRETS_HEADER = "X-Pycompose-Build-Secrets"
 
@@ -34,7 +35,7 @@ class ImageDetails:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A step of a pull. `layer` is empty for the whole; `total` 0: not known."""
+    """A step of a pull or a push. `layer` is empty for the whole; `total` 0: not known."""
 
     status: str
     layer: str
@@ -89,7 +90,17 @@ class Images:
             "POST", "/images/create", query=query, headers=headers
         ) as answer:
             async for message in answer.objects():
-                yield _progress(fields.mapping(message, "progress of a pull"), reference)
+                yield _progress(fields.mapping(message, "progress of a pull"))
+
+    async def push(self, reference: str) -> AsyncIterator[Progress]:
+        """The same the other way."""
+        name, tag = split_reference(reference)
+        headers = {"X-Registry-Auth": await self._credentials.header(reference) or NOBODY}
+        async with self._transport.stream(
+            "POST", f"/images/{name}/push", query={"tag": tag}, headers=headers
+        ) as answer:
+            async for message in answer.objects():
+                yield _progress(fields.mapping(message, "progress of a push"))
 
     async def build(
         self,
@@ -134,9 +145,9 @@ def split_reference(reference: str) -> tuple[str, str]:
     return reference, "latest"
 
 
-def _progress(message: Mapping[str, object], reference: str) -> Progress:
+def _progress(message: Mapping[str, object]) -> Progress:
     if failure := fields.text(message, "error", ""):
-        raise ClientError(f"cannot get image {reference}: {failure}")
+        raise ClientError(failure)
     detail = fields.child(message, "progressDetail")
     return Progress(
         status=fields.text(message, "status", ""),

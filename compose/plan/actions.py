@@ -54,6 +54,11 @@ class PullImage:
 
 
 @dataclass(frozen=True, slots=True)
+class PushImage:
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
 class BuildImage:
     """`context`: a folder of this machine, or a URL. `query`: what the engine is told besides."""
 
@@ -207,6 +212,7 @@ class Checkpoint:
 
 Action = (
     PullImage
+    | PushImage
     | BuildImage
     | CreateNetwork
     | RemoveNetwork

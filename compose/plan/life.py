@@ -21,6 +21,7 @@ from compose.plan.actions import (
     KillContainer,
     PauseContainer,
     PullImage,
+    PushImage,
     RemoveContainer,
     RemoveContents,
     RemoveImage,
@@ -297,6 +298,21 @@ def make_pull_plan(project: Project, observed: Observed, policy: str) -> Plan:
         at = project.at("services", name, "image")
         change = builder.change(Verb.PULL, f"image {reference}", cause, at)
         builder.step(key, PullImage(reference, service.platform), change)
+    return builder.finish()
+
+
+def make_push_plan(project: Project) -> Plan:
+    """What is built here and has a name: that, and the further tags of its build."""
+    builder = PlanBuilder(project.name)
+    for name, service in project.services.items():
+        if service.build is None or not service.image:
+            continue
+        for reference in (service.image, *service.build.tags):
+            key = f"push {reference}"
+            if key not in builder.steps:
+                at = project.at("services", name, "image")
+                change = builder.change(Verb.PUSH, f"image {reference}", "asked for", at)
+                builder.step(key, PushImage(reference), change)
     return builder.finish()
 
 

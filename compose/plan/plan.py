@@ -15,6 +15,7 @@ from compose.position import Position
 class Verb(StrEnum):
     PULL = "pull"
     BUILD = "build"
+    PUSH = "push"
     CREATE = "create"
     RECREATE = "recreate"
     START = "start"

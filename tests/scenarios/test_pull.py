@@ -1,7 +1,8 @@
-"""Images come from a registry: through the API, and as people get them, by pycompose."""
+"""Images come from a registry and go to one: through the API, and as people do it, by pycompose."""
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -27,6 +28,19 @@ services:
   closed:
     image: {REGISTRY}/private/shell:1
     command: [/bin/sh, -c, 'read line < /etc/motd; echo "$$line"']
+"""
+MADE = f"""\
+services:
+  made:
+    # what is made here, under two names
+    image: {REGISTRY}/private/made:1
+    build:
+      dockerfile_inline: |
+        FROM shell:1
+        LABEL made=here
+      tags: [{REGISTRY}/private/made:extra]
+  other:
+    image: shell:1
 """
 HELPER = f"""\
 #!/bin/sh
@@ -176,3 +190,46 @@ def test_without_credentials_nothing_is_made(shop: Project) -> None:
     assert "no basic auth credentials" in done.stderr
     assert "hint: " in done.stderr
     assert shop.containers() == {}
+
+
+def test_push_sends_what_is_built_here(shop: Project) -> None:
+    log_in(
+        shop,
+        {"auths": {REGISTRY: {"auth": base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}}},
+    )
+    shop.write(MADE)
+    assert "there is nothing to push" in shop("push", "other").stderr
+    shop("build", "made")
+    done = shop("push", "made")
+    for tag in ("1", "extra"):
+        assert f"image {REGISTRY}/private/made:{tag}  pushed" in done.stderr
+        shop.daemon.call("DELETE", f"/images/{REGISTRY}/private/made:{tag}?force=1")
+    assert "private/made:1" in shop("pull", "made").stderr
+    done = shop("push", "--quiet", "made", check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"compose.yaml:4:12: cannot push {REGISTRY}/private/made:extra: "
+        f"tag does not exist: {REGISTRY}/private/made:extra\n"
+    )
+    done = shop("push", "--ignore-push-failures", "made")
+    assert f"image {REGISTRY}/private/made:1  pushed" in done.stderr
+    assert "warning: " in done.stderr
+
+
+def test_a_push_tells_what_happens_line_by_line(shop: Project) -> None:
+    pull(shop.daemon, "shell", "1")
+    shop.daemon.call("POST", f"/images/shell:1/tag?repo={REGISTRY}/library/copy&tag=2")
+    status, text = shop.daemon.call("POST", f"/images/{REGISTRY}/library/copy/push?tag=2")
+    assert (status, type(text)) == (200, str)
+    lines = [json.loads(line) for line in str(text).splitlines()]
+    assert lines[0] == {"status": f"The push refers to repository [{REGISTRY}/library/copy]"}
+    assert {line["status"] for line in lines[1:-2]} == {"Preparing", "Layer already exists"}
+    aux = lines[-1]["aux"]
+    assert lines[-1] == {"progressDetail": {}, "aux": {**aux, "Tag": "2"}}
+    assert lines[-2] == {"status": f"2: digest: {aux['Digest']} size: {aux['Size']}"}
+    _, text = shop.daemon.call("POST", f"/images/{REGISTRY}/library/copy/push?tag=3")
+    said = f"tag does not exist: {REGISTRY}/library/copy:3"
+    assert json.loads(str(text).splitlines()[-1]) == {
+        "errorDetail": {"message": said}, "error": said
+    }  # fmt: skip
+    shop.daemon.call("DELETE", f"/images/{REGISTRY}/library/copy:2?force=1")
