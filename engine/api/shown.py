@@ -198,7 +198,8 @@ def container_json(record: Record) -> Document:
         "ResolvConfPath": record.resolv_conf_path,
         "HostnamePath": record.hostname_path,
         "HostsPath": record.hosts_path,
-        "LogPath": record.log_path,
+        # The files of `local` are nobody's to read.
+        "LogPath": record.log_path if record.host.log_config.driver != "local" else "",
         "Name": f"/{record.name}",
         "RestartCount": record.restart_count,
         "Driver": "overlay2",

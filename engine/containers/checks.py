@@ -32,8 +32,8 @@ _CPU_LIST = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*")
 _MILLISECOND = 1_000_000
 
 
-def check_request(request: CreateRequest, *, cpus: int) -> tuple[str, ...]:
-    """Warnings. `cpus` is how many this machine has."""
+def check_request(request: CreateRequest, *, cpus: int) -> None:
+    """`cpus` is how many this machine has. Raises InvalidRequest, or Unsupported."""
     _check_text(request)
     _check_config(request.config)
     _check_supported(request)
@@ -46,7 +46,7 @@ def check_request(request: CreateRequest, *, cpus: int) -> tuple[str, ...]:
     _check_ulimits(host)
     _check_dns(host)
     parse_security_options(host.security_opt)
-    return log_options.check_log(host.log_config)
+    log_options.check_log(host.log_config)
 
 
 def _check_text(request: CreateRequest) -> None:

@@ -152,7 +152,8 @@ async def _with_volume(
 
 
 def check(parts: Parts, request: CreateRequest) -> tuple[str, ...]:
-    warnings = [*checks.check_request(request, cpus=parts.machine.cpus)]
+    checks.check_request(request, cpus=parts.machine.cpus)
+    warnings: list[str] = []
     host = request.host
     options = checks.parse_security_options(host.security_opt)
     if "apparmor" in options and not has_apparmor():

@@ -1,13 +1,11 @@
 """What a container's log options mean. Pure; the messages of refusals are Docker's.
 
-Both drivers write Docker's json-file records here. `mode=non-blocking` lets Docker lose output
-rather than wait for a slow log; the shim writes straight into a file of this machine and loses
-none, so the two modes are the same.
+`local` differs from `json-file` in its limits, in that what it rotates is packed, and in that its
+files are nobody else's to read; inside they have the same records.
 """
 
 import json
 import re
-from collections.abc import Iterator
 from urllib.parse import quote_plus
 
 from engine.containers.model import LogConfig, Record
@@ -19,17 +17,18 @@ DRIVERS = ("json-file", "local", "none")
 _LIMITS = frozenset({"max-size", "max-file", "compress"})
 _ATTRIBUTES = frozenset({"tag", "labels", "labels-regex", "env", "env-regex"})
 _DELIVERY = frozenset({"mode", "max-buffer-size"})
+_DEFAULT_BUFFER = 1 << 20  # bytes
 _TEMPLATE = re.compile(r"{{\s*\.(\w+)\s*}}")
 
 
-def check_log(log: LogConfig) -> tuple[str, ...]:
-    """Warnings. Raises InvalidRequest."""
+def check_log(log: LogConfig) -> None:
+    """Raises InvalidRequest."""
     driver = log.driver or "json-file"
     if driver not in DRIVERS:
         raise InvalidRequest(f"logger: no log driver named '{driver}' is registered")
     _check_delivery(log)
     if driver == "none":
-        return ()
+        return
     known = _LIMITS | _DELIVERY | (_ATTRIBUTES if driver == "json-file" else frozenset())
     for option in sorted(log.options.keys() - known):
         named = f"{driver} log driver" if driver == "json-file" else f"log driver {driver}"
@@ -37,7 +36,7 @@ def check_log(log: LogConfig) -> tuple[str, ...]:
     for option in ("labels-regex", "env-regex"):
         _pattern(log, option)
     _expanded(log.options.get("tag", ""), {name: "" for name in _TAG_FIELDS})
-    return tuple(_check_limits(log))
+    _check_limits(log)
 
 
 def _check_delivery(log: LogConfig) -> None:
@@ -52,21 +51,18 @@ def _check_delivery(log: LogConfig) -> None:
         parse_size(size)
 
 
-def _check_limits(log: LogConfig) -> Iterator[str]:
-    max_size, max_file = log_limits(log)
-    match log.options.get("compress", "").lower():
-        case "" | "0" | "f" | "false":
-            return
-        case "1" | "t" | "true":
-            if not max_size or max_file < 2:
-                raise InvalidRequest(
-                    "compress cannot be true when max-file is less than 2 or max-size is not set"
-                )
-            yield "log option 'compress' has no effect with this engine"
-        case text:
-            raise InvalidRequest(
-                f"invalid log option 'compress': {text!r} is neither true nor false"
-            )
+def _check_limits(log: LogConfig) -> None:
+    _, max_file = log_limits(log)
+    if is_compressed(log) and max_file < 2 and not _is_endless(log):
+        raise InvalidRequest(
+            "compression cannot be enabled when max file count is 1"
+            if log.driver == "local"
+            else "compress cannot be true when max-file is less than 2 or max-size is not set"
+        )
+
+
+def _is_endless(log: LogConfig) -> bool:
+    return log.driver == "local" and log.options.get("max-size", "") in ("0", "-1")
 
 
 def log_limits(log: LogConfig) -> tuple[int, int]:
@@ -77,7 +73,32 @@ def log_limits(log: LogConfig) -> tuple[int, int]:
     if not files.isdecimal() or len(files) > 5 or int(files) < 1:
         raise InvalidRequest("max-file cannot be less than 1")
     max_size = 0 if size == "-1" else parse_size(size)
+    if max_size == 0 and size != "-1" and not local:
+        raise InvalidRequest("max-size must be a positive number")
     return max_size, int(files) if max_size else 1
+
+
+def is_compressed(log: LogConfig) -> bool:
+    """Whether older files are packed. Raises InvalidRequest."""
+    text = log.options.get("compress", "")
+    match text.lower():
+        case "":
+            return log.driver == "local"
+        case "1" | "t" | "true":
+            return True
+        case "0" | "f" | "false":
+            return False
+        case _:
+            raise InvalidRequest(
+                f"invalid log option 'compress': {text!r} is neither true nor false"
+            )
+
+
+def buffer_size(log: LogConfig) -> int:
+    """Bytes that may wait to be written before output is lost; 0: the process waits instead."""
+    if log.options.get("mode", "") != "non-blocking":
+        return 0
+    return parse_size(log.options.get("max-buffer-size") or "0") or _DEFAULT_BUFFER
 
 
 def attributes(record: Record) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Reading of json-file logs: since, until, tail, timestamps, across rotated files, following.
 
-The shim writes them: `path` is the newest file, `path.1`, `path.2` ... are older. A line of the
-file is one line of output, or a part of one longer than 16 KiB (then without its newline).
+A line of a file is one line of output, or a part of one longer than 16 KiB (then without its
+newline). Which files there are is `log_files`' subject.
 """
 
 import asyncio
@@ -14,13 +14,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from engine.containers.log_files import LogFile, following_file, open_files
 from engine.containers.model import LogQuery
 from engine.kernel import inotify
 
-# Big enough for the JSON module to run at its full speed, small enough for the event loop.
-CHUNK = 128 * 1024
-# A line of the file can't be longer than this; more is a damaged file.
-LONGEST_LINE = 1024 * 1024
 _header = struct.Struct(">BxxxL").pack
 # What follows the text of nearly every line, up to its time: then the first backslash in the line
 # is that of the \n here, and nothing in it needs decoding. The JSON module takes twice as long.
@@ -188,86 +185,7 @@ def _bytes(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-# --- files ------------------------------------------------------------------------------------
-
-
-class LogFile:
-    """One open file of a log, read from `offset` on in whole lines."""
-
-    def __init__(self, path: str) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        self.inode = os.fstat(self.descriptor).st_ino
-        self.offset = 0
-
-    def read_lines(self) -> bytes:
-        """Up to CHUNK bytes of whole lines; b"" if there is none yet."""
-        size = CHUNK
-        if os.fstat(self.descriptor).st_size < self.offset:
-            self.offset = 0  # a log of one file is emptied when it is full
-        while True:
-            data = os.pread(self.descriptor, size, self.offset)
-            end = data.rfind(b"\n") + 1
-            if end or len(data) < size:
-                break
-            if size >= LONGEST_LINE:
-                end = len(data)
-                break
-            size *= 4
-        self.offset += end
-        return data[:end]
-
-    def skip_to_tail(self, lines: int) -> int:
-        """Go to where the last `lines` lines begin; returns how many of them aren't in here."""
-        position = os.fstat(self.descriptor).st_size
-        # They begin after the newline before them.
-        missing = lines + 1
-        while position > 0:
-            start = max(0, position - CHUNK)
-            block = os.pread(self.descriptor, position - start, start)
-            count = block.count(b"\n")
-            if count >= missing:
-                cut = len(block)
-                for _ in range(missing):
-                    cut = block.rfind(b"\n", 0, cut)
-                self.offset = start + cut + 1
-                return 0
-            missing -= count
-            position = start
-        return missing - 1
-
-    def close(self) -> None:
-        os.close(self.descriptor)
-
-
-def _open_files(path: str, max_file: int) -> list[LogFile]:
-    """Oldest first. A rotation in between can show a file twice: it is kept once."""
-    files: list[LogFile] = []
-    for index in range(max_file - 1, -1, -1):
-        with contextlib.suppress(FileNotFoundError):
-            file = LogFile(f"{path}.{index}" if index else path)
-            if any(file.inode == other.inode for other in files):
-                file.close()
-            else:
-                files.append(file)
-    return files
-
-
-def _following_file(path: str, max_file: int, inode: int) -> LogFile | None:
-    """The file that was begun after the one with `inode`; None if that is the newest."""
-    newer: LogFile | None = None
-    for index in range(max_file):
-        try:
-            file = LogFile(f"{path}.{index}" if index else path)
-        except FileNotFoundError:
-            continue
-        if file.inode == inode:
-            file.close()
-            return newer
-        if newer is not None:
-            newer.close()
-        newer = file
-    # Rotated out of existence while the client was slow: go on with the oldest there is.
-    return newer
+# --- reading ------------------------------------------------------------------------------------
 
 
 async def read_log(
@@ -285,9 +203,9 @@ async def read_log(
     with contextlib.ExitStack() as stack:
         # Watched before the first read, so that no line comes in between.
         changes = stack.enter_context(watch.folder(os.path.dirname(path))) if query.follow else None
-        files = _open_files(path, max_file)
+        files = open_files(path, max_file)
         stack.callback(_close, files)
-        _skip_to_tail(files, query.tail)
+        await _skip_to_tail(files, query.tail)
         while not renderer.ended:
             # Looked at before the read: what was written until then is in the files.
             live = changes is not None and is_live()
@@ -306,11 +224,22 @@ def _close(files: list[LogFile]) -> None:
         file.close()
 
 
-def _skip_to_tail(files: list[LogFile], tail: int | None) -> None:
+async def _skip_to_tail(files: list[LogFile], tail: int | None) -> None:
+    """Go to where the last lines begin, leaving out files that are older than they."""
     if tail is None:
         return
-    for file in reversed(files):
-        tail = file.skip_to_tail(tail)
+    for index in range(len(files) - 1, -1, -1):
+        await _unpack(files[index])
+        tail = files[index].skip_to_tail(tail)
+        if tail == 0:
+            _close(files[:index])
+            del files[:index]
+            return
+
+
+async def _unpack(file: LogFile) -> None:
+    if file.is_packed:
+        await asyncio.to_thread(file.unpack)
 
 
 async def _read_on(
@@ -318,10 +247,11 @@ async def _read_on(
 ) -> AsyncIterator[bytes]:
     """What is there now; afterwards `files` holds the newest file only."""
     while not renderer.ended:
-        if not files and (first := _following_file(path, max_file, -1)) is not None:
+        if not files and (first := following_file(path, max_file, None)) is not None:
             files.append(first)
         if not files:
             return
+        await _unpack(files[0])
         if lines := files[0].read_lines():
             if piece := renderer.render(lines):
                 yield piece
@@ -329,7 +259,7 @@ async def _read_on(
             await asyncio.sleep(0)
             continue
         if len(files) == 1:
-            newer = _following_file(path, max_file, files[0].inode)
+            newer = following_file(path, max_file, files[0])
             if newer is None:
                 return
             files.append(newer)

@@ -393,7 +393,6 @@ def _request(
     record = replace(record, host=with_block_devices(record.host))
     if container.console_size is not None:
         record = replace(record, host=replace(record.host, console_size=container.console_size))
-    max_size, max_file = log_options.log_limits(record.host.log_config)
     return LaunchRequest(
         container_id=record.id,
         spec=spec.make_spec(record, parts.machine, around),
@@ -407,12 +406,7 @@ def _request(
             record.host.readonly_rootfs,
         ),
         exec_dir=parts.exec_dir(record.id),
-        log=LogTarget(
-            record.log_path,
-            max_size,
-            max_file,
-            log_options.record_part(log_options.attributes(record)),
-        ),
+        log=_log_target(record),
         open_stdin=record.config.open_stdin,
         stdin_once=record.config.stdin_once,
         init=bool(record.host.init),
@@ -422,6 +416,19 @@ def _request(
             for attachment in record.attachments
             if attachment.network_id
         ),
+    )
+
+
+def _log_target(record: Record) -> LogTarget:
+    chosen = record.host.log_config
+    max_size, max_file = log_options.log_limits(chosen)
+    return LogTarget(
+        record.log_path,
+        max_size,
+        max_file,
+        log_options.record_part(log_options.attributes(record)),
+        compress=log_options.is_compressed(chosen),
+        buffer=log_options.buffer_size(chosen),
     )
 
 

@@ -55,12 +55,16 @@ class Lost(Failure):
 
 @dataclass(frozen=True, slots=True)
 class LogTarget:
-    """Where the shim writes the container's json-file log."""
+    """Where the shim writes the container's log, and how."""
 
     path: str  # "" = no log
     max_size: int  # bytes, 0 = unlimited
     max_file: int  # at least 1; older ones are path.1, path.2, …
     attributes: str = ""  # `"attrs":{…},` for each record
+    compress: bool = False  # older ones are path.1.gz, path.2.gz, …
+    buffer: int = (
+        0  # bytes that wait for a slow disk before records are lost; 0 = the process waits
+    )
 
 
 @dataclass(frozen=True, slots=True)

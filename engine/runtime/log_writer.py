@@ -12,6 +12,9 @@ import contextlib
 import errno
 import os
 import time
+from collections.abc import Iterator
+
+from engine.runtime.log_rotation import Rotation
 
 PIECE = 16384  # bytes of a line in one record
 
@@ -95,40 +98,66 @@ class LineBuffer:
         return rest
 
 
+class Lines:
+    """What both streams say, cut into what can be recorded: (stream, text, ends in a line end)."""
+
+    def __init__(self) -> None:
+        self._buffers = {1: LineBuffer(), 2: LineBuffer()}
+
+    def feed(self, stream: int, chunk: bytes) -> Iterator[tuple[int, bytes, bool]]:
+        for text, ended in self._buffers[stream].feed(chunk):
+            yield stream, text, ended
+
+    def finish(self) -> Iterator[tuple[int, bytes, bool]]:
+        """What never got its line end."""
+        for stream, buffer in self._buffers.items():
+            if rest := buffer.finish():
+                yield stream, rest, False
+
+
 class LogWriter:
     """Appends records to `path`, rotating it to `path.1` and on. A full disk costs records,
     never the container: `lost` counts them."""
 
-    def __init__(self, path: str, max_size: int, max_file: int, attributes: str = "") -> None:
+    def __init__(
+        self,
+        path: str,
+        max_size: int,
+        max_file: int,
+        attributes: str = "",
+        *,
+        compress: bool = False,
+    ) -> None:
         """`attributes`: what each record has between its stream and its time."""
         self.path = path
         self._attributes = attributes.encode()
         self.lost = 0
         self._max_size = max_size
-        self._max_file = max(1, max_file)
+        self._rotation = Rotation(path, max(1, max_file), compress=compress)
         self._clock = Clock()
-        self._buffers = {1: LineBuffer(), 2: LineBuffer()}
+        self._lines = Lines()
         self._descriptor = -1
         self._size = 0
         self._open()
         self._size = cut_torn_record(self._descriptor)
 
     def write(self, stream: int, chunk: bytes) -> None:
-        for text, ended in self._buffers[stream].feed(chunk):
-            self._record(stream, text, ended)
+        for source, text, ended in self._lines.feed(stream, chunk):
+            self.record(source, text, ended, time.time_ns())
 
     def finish(self) -> None:
         """Write what never got its line end. The writer may be used on."""
-        for stream, buffer in self._buffers.items():
-            rest = buffer.finish()
-            if rest:
-                self._record(stream, rest, False)
+        for stream, text, ended in self._lines.finish():
+            self.record(stream, text, ended, time.time_ns())
+        self._rotation.settle()
 
     def close(self) -> None:
+        self._rotation.settle()
         os.close(self._descriptor)
 
-    def _record(self, stream: int, text: bytes, ended: bool) -> None:
-        stamp = self._clock.stamp(time.time_ns())
+    def record(self, stream: int, text: bytes, ended: bool, at: int) -> None:
+        """`at`: nanoseconds since the epoch."""
+        stamp = self._clock.stamp(at)
         close = b'","stream":"%s",%s"time":"%s"}\n' % (_NAMES[stream], self._attributes, stamp)
         escaped = escape(text)
         if ended:
@@ -171,16 +200,14 @@ class LogWriter:
 
     def _rotate(self) -> None:
         try:
-            for number in range(self._max_file - 1, 0, -1):
-                older = self.path if number == 1 else f"{self.path}.{number - 1}"
-                with contextlib.suppress(FileNotFoundError):
-                    os.replace(older, f"{self.path}.{number}")
-            if self._max_file == 1:
+            if self._rotation.max_file == 1:
                 os.ftruncate(self._descriptor, 0)
             else:
                 previous = self._descriptor
+                self._rotation.rotate()
                 self._open()
                 os.close(previous)
+                self._rotation.pack()
         except OSError:
             # Could not make a new file (full disk): the bound on size matters more.
             os.ftruncate(self._descriptor, 0)

@@ -24,6 +24,7 @@ from engine.runtime.cgroup_tree import Cgroup, Hierarchy
 from engine.runtime.channel import Message
 from engine.runtime.daemons import Daemon, Daemons
 from engine.runtime.execs import Execs, Reply
+from engine.runtime.log_relay import LogRelay
 from engine.runtime.log_writer import LogWriter
 from engine.runtime.orders import read_shims_part, read_steps
 from engine.runtime.poller import READABLE, Poller
@@ -107,9 +108,8 @@ class Shim:
             raise starting.failure or CannotStart("the process ended at once") from None
         self.is_spare = False
         log = cast("Mapping[str, object]", orders["log"])
-        if path := cast(str, log["path"]):
-            size, count = cast(int, log["max_size"]), cast(int, log["max_file"])
-            self.stdio.log = LogWriter(path, size, count, cast(str, log["attributes"]))
+        if log["path"]:
+            self.stdio.log = self._open_log(log)
         self.stdio.close_input_after_client = bool(orders["stdin_once"])
         if pipes is not None:
             pipes.close_theirs()
@@ -120,6 +120,19 @@ class Shim:
         descriptors = self._sockets() if self.network >= 0 else ()
         self.daemons.broadcast({"event": "launched", **self._identity()}, descriptors)
         _close_all(descriptors[1:3])
+
+    def _open_log(self, log: Mapping[str, object]) -> LogWriter | LogRelay:
+        def writer() -> LogWriter:
+            return LogWriter(
+                cast(str, log["path"]),
+                cast(int, log["max_size"]),
+                cast(int, log["max_file"]),
+                cast(str, log["attributes"]),
+                compress=bool(log["compress"]),
+            )
+
+        limit = cast(int, log["buffer"])
+        return LogRelay(self.poller, writer, limit) if limit else writer()
 
     def _be_born(
         self, orders: Mapping[str, object], warm_up: Callable[[], None] | None = None

@@ -9,14 +9,19 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
-from engine.runtime.log_writer import LogWriter
 from engine.runtime.poller import GONE, READABLE, WRITABLE, Poller
 
 STDOUT, STDERR = 1, 2
 _CHUNK = 65536
 _MOST_PENDING = 512 * 1024  # bytes one client may be behind
 _LAST_WORDS = 2.0  # seconds that others may still write after the process itself is dead
+
+
+class Log(Protocol):
+    def write(self, stream: int, chunk: bytes) -> None: ...
+    def finish(self) -> None: ...
 
 
 class Client:
@@ -33,7 +38,7 @@ class Stdio:
         self,
         poller: Poller,
         *,
-        log: LogWriter | None,
+        log: Log | None,
         close_input_after_client: bool,
         when_drained: Callable[[], None],
     ) -> None:

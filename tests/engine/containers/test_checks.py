@@ -78,10 +78,10 @@ REFUSED: list[tuple[ContainerConfig | HostConfig, str]] = [
 ]
 
 
-def check(part: ContainerConfig | HostConfig) -> tuple[str, ...]:
-    if isinstance(part, HostConfig):
-        return checks.check_request(CreateRequest(ContainerConfig(), part), cpus=4)
-    return checks.check_request(CreateRequest(part), cpus=4)
+def check(part: ContainerConfig | HostConfig) -> None:
+    is_host = isinstance(part, HostConfig)
+    request = CreateRequest(ContainerConfig(), part) if is_host else CreateRequest(part)
+    checks.check_request(request, cpus=4)
 
 
 @pytest.mark.parametrize(("part", "text"), REFUSED)
@@ -117,14 +117,7 @@ def test_what_is_usual_passes() -> None:
         log_config=LogConfig("local", {}), restart_policy=RestartPolicy("on-failure", 3),
     )  # fmt: skip
     request = CreateRequest(ContainerConfig(), host, {"front": EndpointSettings(links=("a:b",))})
-    assert checks.check_request(request, cpus=4) == ()
-
-
-def test_what_changes_nothing_is_a_warning() -> None:
-    log = LogConfig(options={"max-size": "1m", "max-file": "2", "compress": "true", "tag": ""})
-    assert check(HostConfig(log_config=log)) == (
-        "log option 'compress' has no effect with this engine",
-    )
+    checks.check_request(request, cpus=4)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.containers.logs import CHUNK, LogFile, LogWatch, Renderer, read_log, stamp
+from engine.containers.log_files import CHUNK, LogFile
+from engine.containers.logs import LogWatch, Renderer, read_log, stamp
 from engine.containers.model import LogQuery
 from engine.runtime.log_writer import LogWriter
 
