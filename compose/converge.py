@@ -10,20 +10,23 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compose.apply.errors import WaitFailed
 from compose.apply.executor import PARALLEL, apply_plan
-from compose.apply.listener import Listener, silent
+from compose.apply.listener import Listener, Note, silent
 from compose.apply.lock import project_lock
 from compose.apply.perform import Performer
 from compose.apply.wait import await_ready, unready
 from compose.apply.watch import ContainerWatch, watch_containers
 from compose.client.engine import Engine
+from compose.client.errors import ClientError
 from compose.client.locate import built_in_places
 from compose.dataclass import dataclass
+from compose.errors import ApplyError, ComposeError, UsageError
 from compose.model.project import Project
 from compose.model.service import Dependency
 from compose.observe import observe, observed_container
@@ -36,18 +39,27 @@ from compose.plan.options import DownOptions, PlanOptions
 from compose.plan.plan import Plan
 from compose.plan.run import RunOptions, make_one_off
 
+if TYPE_CHECKING:
+    from compose.git import GitState
+    from compose.revision import Revision
+
 Confirm = Callable[[Plan], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """`wait_timeout`: seconds, None: for ever. `confirm`: asked before a plan that isn't empty."""
+    """`wait_timeout`: seconds, None: for ever. `confirm`: asked before a plan that isn't empty.
+    `command`: what the history calls it; "": it isn't kept there. `atomic`: if it fails, return to
+    the last revision."""
 
     plan: PlanOptions = field(default_factory=PlanOptions)
     wait: bool = False
     wait_timeout: float | None = None
     parallel: int = PARALLEL
     confirm: Confirm | None = None
+    command: str = "up"
+    atomic: bool = False
+    git: GitState | None = None  # of what is applied, where that isn't the working tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +76,114 @@ async def plan_up(engine: Engine, project: Project, options: PlanOptions) -> Pla
     return make_plan(project, await observe(engine, project.name, project), options)
 
 
+async def write_plan(engine: Engine, project: Project, options: PlanOptions, path: Path) -> Plan:
+    """Keep on file what `up` would do, for `up_as_planned`."""
+    from compose import history
+    from compose.planfile import PlanFile, plan_digest, write_plan_file
+
+    plan = await plan_up(engine, project, options)
+    declared = await history.describe(engine, project, plan, options, command="up")
+    # As it will be made from the file, where configs from files are texts.
+    again = await history.restored(engine, declared, project.name)
+    digest = plan_digest(await plan_up(engine, again, options), again)
+    write_plan_file(path, PlanFile(project.name, options, declared, digest))
+    return plan
+
+
+async def up_as_planned(
+    engine: Engine, path: Path, options: UpOptions, listener: Listener = silent
+) -> Outcome:
+    """Do what the plan on file says. Raises UsageError where that would do something else now."""
+    from compose import history
+    from compose.plan.text import text
+    from compose.planfile import moved, plan_digest, read_plan_file
+
+    file = read_plan_file(path)
+    project = await history.restored(engine, file.revision, file.project)
+    with changing(engine, file.project, "up"):
+        plan = await plan_up(engine, project, file.options)
+        if plan_digest(plan, project) != file.digest:
+            raise UsageError(
+                f"what {path} foresees isn't what would be done now:\n"
+                f"{moved(file, tuple(text(plan).splitlines()))}\n"
+                f"  hint: look at it again: pycompose plan -o {path}"
+            )
+        return await _up(engine, project, replace(options, plan=file.options), listener)
+
+
 async def up(
     engine: Engine, project: Project, options: UpOptions, listener: Listener = silent
 ) -> Outcome:
     """Make the engine's containers what the project declares."""
     with changing(engine, project.name, "up"):
-        return await _up(engine, project, options, listener)
+        try:
+            return await _up(engine, project, options, listener)
+        except ApplyError as error:
+            error.hint = await _after_failure(engine, project, options, listener)
+            raise
+
+
+async def _after_failure(
+    engine: Engine, project: Project, options: UpOptions, listener: Listener
+) -> str:
+    """How the project stands, in words; with `atomic` after the return to the last revision."""
+    from compose import history
+
+    last = await history.last(engine, project.name)
+    if last is None:
+        return "nothing was applied before, so there is nothing to return to" * options.atomic
+    if await _runs(engine, last, project.name):
+        return f"revision {last.number} runs on as before"
+    if not options.atomic:
+        return f"to return to what ran before: pycompose rollback {last.number}"
+    try:
+        await _return_to(engine, last.number, project.name, listener)
+    except ComposeError as error:
+        return f"could not return to revision {last.number}: {error}"
+    return f"returned to revision {last.number}"
+
+
+async def _runs(engine: Engine, last: Revision, name: str) -> bool:
+    from compose import history
+
+    try:
+        whole = await history.revision(engine, name, last.number)
+        project = await history.restored(engine, whole, name)
+        return (await plan_up(engine, project, _options_of(whole))).is_empty
+    except ComposeError:
+        return False  # it can't be had any more, so it isn't what runs
+
+
+async def _return_to(
+    engine: Engine, number: int, name: str, listener: Listener, command: str = ""
+) -> Outcome:
+    from compose import history
+
+    whole = await history.revision(engine, name, number)
+    project = await history.restored(engine, whole, name)
+    for warning in project.warnings:
+        listener(Note(str(warning)))
+    options = UpOptions(_options_of(whole), command=command)
+    return await _up(engine, project, options, listener)
+
+
+def _options_of(revision: Revision) -> PlanOptions:
+    """Services that came since then go again."""
+    return PlanOptions(remove_orphans=True, scale=revision.scale)
+
+
+async def rollback(engine: Engine, name: str, number: int, listener: Listener = silent) -> Outcome:
+    """Make what runs what an earlier revision declared."""
+    with changing(engine, name, "rollback"):
+        return await _return_to(engine, number, name, listener, f"rollback {number}")
+
+
+async def plan_rollback(engine: Engine, name: str, number: int) -> Plan:
+    from compose import history
+
+    whole = await history.revision(engine, name, number)
+    project = await history.restored(engine, whole, name)
+    return await plan_up(engine, project, _options_of(whole))
 
 
 async def _up(engine: Engine, project: Project, options: UpOptions, listener: Listener) -> Outcome:
@@ -89,12 +203,36 @@ async def _up(engine: Engine, project: Project, options: UpOptions, listener: Li
             )
             plan = await plan_up(engine, project, replace(options.plan, pulled=pulled))
         if plan.steps:
+            await _announce(engine, plan)
             await _apply(engine, watch, plan, listener, options.parallel)
         containers = await _containers(engine, project)
         if options.wait:
             ids = [container for of_service in containers.values() for container in of_service]
             await _wait_until_ready(watch, ids, options.wait_timeout)
+    if not plan.is_empty and options.command:
+        await _keep(engine, project, plan, options, listener)
     return Outcome(plan, containers)
+
+
+async def _announce(engine: Engine, plan: Plan) -> None:
+    from compose.revision import summary_of
+
+    with suppress(ClientError):  # an older engine: its events lack the word, nothing else
+        await engine.revisions.announce(plan.project, summary_of(plan))
+
+
+async def _keep(
+    engine: Engine, project: Project, plan: Plan, options: UpOptions, listener: Listener
+) -> None:
+    from compose import history
+
+    try:
+        await history.keep(
+            engine, project, plan, options.plan, command=options.command, git=options.git
+        )
+    except ClientError as error:
+        # What was asked for is done, and isn't undone for that.
+        listener(Note(f"this change is not in the history: {error}"))
 
 
 async def create(
@@ -102,7 +240,8 @@ async def create(
 ) -> Outcome:
     """`up` without starting anything."""
     plan_options = replace(options.plan, no_start=True)
-    return await up(engine, project, replace(options, plan=plan_options), listener)
+    wanted = replace(options, plan=plan_options, command="create")
+    return await up(engine, project, wanted, listener)
 
 
 async def down(
@@ -117,7 +256,12 @@ async def down(
     def make(observed: Observed) -> Plan:
         return life.make_down_plan(observed, name, project, options)
 
-    return await change(engine, name, "down", make, listener, project=project)
+    outcome = await change(engine, name, "down", make, listener, project=project)
+    if options.volumes and not options.services:
+        # Nothing is left to go back to.
+        with suppress(ClientError):  # an older engine, which has none
+            await engine.revisions.remove(name)
+    return outcome
 
 
 async def stop(
@@ -240,7 +384,7 @@ async def make_run(
     around = replace(project, services=needed, disabled=project.disabled | {service.name})
     alone = replace(project, services={service.name: service})
     with changing(engine, project.name, "run"):
-        await _up(engine, around, UpOptions(PlanOptions(ignore_orphans=True)), listener)
+        await _up(engine, around, UpOptions(PlanOptions(ignore_orphans=True), command=""), listener)
         async with watch_containers(engine, project.name) as watch:
             observed = await observe(engine, project.name, alone)
             if build_cause(alone, service, observed, PlanOptions()):

@@ -53,7 +53,9 @@ class EngineError(ComposeError):
 
 
 class ApplyError(ComposeError):
-    """A change to the engine failed."""
+    """A change to the engine failed. `hint`: how the project stands now, and what to do."""
+
+    hint: str = ""
 
 
 class Busy(ComposeError):

@@ -27,6 +27,7 @@ from engine.images.operations import Images
 from engine.networks.operations import Networks
 from engine.records import remove_torn, write_record
 from engine.registry.client import RegistryClient
+from engine.revisions import Revisions
 from engine.runtime.launch import Spawner
 from engine.settings import VERSION, Settings, UnixAddress
 from engine.volumes.operations import Volumes
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 OWN_FOLDERS = (
     *("images/blobs/sha256", "images/blobs", "images/layers", "images/empty", "images/tmp"),
     *("builder/tmp", "builder/caches", "builder"),
-    *("images", "networks", "volumes", "containers", ""),
+    *("images", "networks", "volumes", "containers", "revisions", ""),
 )
 RECORD = "engine.json"  # in the exec root, for `pyengine status` and `stop`
 
@@ -120,6 +121,7 @@ async def build(settings: Settings, parts: AsyncExitStack) -> Server:
         volumes=volumes,
         networks=networks,
         builder=builder,
+        revisions=await Revisions.open(root / "revisions"),
     )
     return Server(engine)
 

@@ -14,7 +14,7 @@ LARGEST_QUEUE = 4096
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    type: str  # "container", "image", "network", "volume", "daemon", "builder"
+    type: str  # "container", "image", "network", "volume", "daemon", "builder", "project"
     action: str  # "start", "health_status: healthy", "exec_create: ls"
     id: str
     attributes: Mapping[str, str] = field(default_factory=dict)

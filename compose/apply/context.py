@@ -85,8 +85,13 @@ def _next(pieces: Iterator[bytes]) -> bytes:
     return b"".join(gathered)
 
 
+def context_files(context: Context) -> Iterator[str]:
+    """Names in the folder that are sent, sorted, folders before what is in them."""
+    return _names(context.folder, context.ignore, keep=(context.dockerfile, IGNORE))
+
+
 def _pieces(context: Context) -> Iterator[bytes]:
-    for name in _names(context.folder, context.ignore, keep=(context.dockerfile, IGNORE)):
+    for name in context_files(context):
         if name == IGNORE and context.ignore_text is not None:
             continue
         yield from _member(context.folder, name)

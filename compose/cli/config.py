@@ -8,6 +8,7 @@ import typer
 
 from compose.cli.context import Context
 from compose.errors import UsageError
+from compose.model.document import double_dollars
 from compose.model.project import Project
 
 
@@ -108,13 +109,3 @@ def document_text(project: Project, format: str) -> str:
     return yaml.dump(
         document, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=1000
     )
-
-
-def double_dollars(value: object) -> object:
-    if isinstance(value, str):
-        return value.replace("$", "$$")
-    if isinstance(value, list):
-        return [double_dollars(item) for item in value]
-    if isinstance(value, dict):
-        return {key: double_dollars(item) for key, item in value.items()}
-    return value

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compose.dataclass import dataclass
-from compose.errors import ProjectError
+from compose.errors import ProjectError, UsageError
 
 if TYPE_CHECKING:
     from compose.client.engine import Engine
+    from compose.git import Commit
     from compose.load.pipeline import LoadRequest
+    from compose.load.sources import Source
     from compose.model.project import Project
 
 
@@ -38,8 +40,10 @@ class Context:
         *,
         with_dependencies: bool = True,
         require_files: bool = True,
+        source: Source | None = None,
     ) -> LoadRequest:
         from compose.load.pipeline import LoadRequest
+        from compose.load.sources import DISK
 
         return LoadRequest(
             files=self.files,
@@ -53,6 +57,7 @@ class Context:
             with_dependencies=with_dependencies,
             require_files=require_files,
             stdin=sys.stdin.read() if "-" in self.files else "",
+            source=source or DISK,
         )
 
     def load(
@@ -61,17 +66,32 @@ class Context:
         *,
         with_dependencies: bool = True,
         require_files: bool = True,
+        source: Source | None = None,
     ) -> Project:
         """The project of this folder, its warnings told. Raises ProjectError."""
         from compose.load.pipeline import load_project
 
         request = self.request(
-            services, with_dependencies=with_dependencies, require_files=require_files
+            services,
+            with_dependencies=with_dependencies,
+            require_files=require_files,
+            source=source,
         )
         project = load_project(request)
         for warning in project.warnings:
             self.say(f"warning: {warning}")
         return project
+
+    def commit(self, reference: str) -> Commit:
+        """What a branch, tag or commit of the repository around here stands for. Raises GitError,
+        UsageError."""
+        from compose.git import Repository
+
+        folder = self.directory / (self.project_directory or (self.files[:1] or (".",))[0])
+        repository = Repository.around(Path(os.path.abspath(folder)))
+        if repository is None:
+            raise UsageError(f"{self.directory} is not in a git repository")
+        return repository.commit(reference)
 
     def has_files(self) -> bool:
         """Whether this folder, or one above it, holds a Compose file."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +13,7 @@ from compose.plan.options import PlanOptions
 from compose.plan.plan import Plan
 from compose.plan.text import text
 
-CHANGES = 2  # the exit code of --detailed-exitcode when there is something to do
+CHANGES = 2  # the exit code when there is something to do
 
 
 def register(app: typer.Typer) -> None:
@@ -25,8 +26,12 @@ def register(app: typer.Typer) -> None:
         format: Annotated[
             str, typer.Option("--format", help="text or json.", metavar="FORMAT")
         ] = "text",
+        output: Annotated[
+            str,
+            typer.Option("-o", "--output", help="Keep it for up --plan FILE.", metavar="FILE"),
+        ] = "",
         detailed_exitcode: Annotated[
-            bool, typer.Option("--detailed-exitcode", help="2 when something would change.")
+            bool, typer.Option("--detailed-exitcode", hidden=True, help="It is always so.")
         ] = False,
         remove_orphans: Annotated[
             bool, typer.Option("--remove-orphans", help="Containers of services that are gone.")
@@ -49,11 +54,15 @@ def register(app: typer.Typer) -> None:
         )
 
         async def work() -> Plan:
-            return await converge.plan_up(await context.engine(), project, options)
+            engine = await context.engine()
+            if output:
+                path = Path(context.directory, output)
+                return await converge.write_plan(engine, project, options, path)
+            return await converge.plan_up(engine, project, options)
 
         made = asyncio.run(work())
         show_plan(context, made, format)
-        return CHANGES if detailed_exitcode and not made.is_empty else 0
+        return 0 if made.is_empty else CHANGES
 
 
 def show_plan(context: Context, plan: Plan, format: str) -> int:

@@ -1,8 +1,10 @@
 """`pycompose up`: make what runs what the files declare."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,11 +15,12 @@ from compose.cli.context import Context
 from compose.cli.plan import show_plan
 from compose.cli.progress import progress
 from compose.client.engine import Engine
-from compose.converge import UpOptions
+from compose.converge import Confirm, Outcome, UpOptions
 from compose.errors import UsageError
 from compose.model.project import Project
 from compose.plan.options import PlanOptions
 from compose.plan.plan import Plan
+from compose.plan.text import text
 
 if TYPE_CHECKING:
     from compose.cli.foreground import EndRule, Style
@@ -104,6 +107,21 @@ def register(app: typer.Typer) -> None:
         timestamps: Annotated[
             bool, typer.Option("--timestamps", help="Say when each line was written.")
         ] = False,
+        ref: Annotated[
+            str,
+            typer.Option("--ref", help="As this commit declares it.", metavar="GITREF"),
+        ] = "",
+        locked: Annotated[
+            bool, typer.Option("--locked", help="Insist on what compose.lock.yaml says.")
+        ] = False,
+        atomic: Annotated[
+            bool, typer.Option("--atomic", help="If it fails, return to what ran before.")
+        ] = False,
+        plan_file: Annotated[
+            str,
+            typer.Option("--plan", help="Just what plan -o FILE foresaw.", metavar="FILE"),
+        ] = "",
+        confirm: Annotated[bool, typer.Option("--confirm", help="Show the plan and ask.")] = False,
         quiet_pull: Annotated[bool, typer.Option("--quiet-pull", hidden=True)] = False,
         yes: Annotated[bool, typer.Option("-y", "--yes", hidden=True)] = False,
     ) -> int:
@@ -115,7 +133,14 @@ def register(app: typer.Typer) -> None:
         refuse(force_recreate and no_recreate, "--force-recreate", "--no-recreate")
         refuse(renew_anon_volumes and no_recreate, "--renew-anon-volumes", "--no-recreate")
         refuse(build and no_build, "--build", "--no-build")
-        project = context.load(tuple(services or ()))
+        refuse(bool(plan_file) and bool(ref or services), "--plan", "--ref and services")
+        refuse(bool(ref) and watch, "--ref", "--watch")
+        refuse(bool(ref) and no_build, "--ref", "--no-build")
+        if plan_file:
+            refuse(dry_run or not detach, "--plan", "anything but -d")
+            return as_planned(context, plan_file)
+        commit = context.commit(ref) if ref else None
+        project = context.load(tuple(services or ()), source=commit)
         options = PlanOptions(
             services=frozenset(services or ()),
             force_recreate=force_recreate,
@@ -129,18 +154,24 @@ def register(app: typer.Typer) -> None:
             scale=scales(scale or ()),
             timeout=timeout,
             pull=pull,
-            build="always" if build else "never" if no_build else "",
+            build="always" if build or ref else "never" if no_build else "",
         )
         wanted = UpOptions(
             plan=options,
             wait=wait,
             wait_timeout=wait_timeout,
             parallel=context.parallel if context.parallel > 0 else PARALLEL,
+            confirm=asking(context) if confirm and not yes else None,
+            command=f"up --ref {ref}" if ref else "up",
+            atomic=atomic,
+            git=commit.state() if commit else None,
         )
         shown = attached(project, services or (), attach or (), no_attach or ())
 
-        async def work() -> int:
+        async def work(project: Project) -> int:
             engine = await context.engine()
+            if locked:
+                project = await pinned(context, engine, project)
             if dry_run:
                 plan = await converge.plan_up(engine, project, options)
                 return show_plan(context, plan, "text")
@@ -158,7 +189,44 @@ def register(app: typer.Typer) -> None:
             looks = style(context, no_colour=no_colour, no_prefix=no_prefix, timestamps=timestamps)
             return await in_foreground(context, engine, project, wanted, shown, looks, rule)
 
-        return asyncio.run(work())
+        if commit is None:
+            return asyncio.run(work(project))
+        from compose.git import with_contexts_of
+
+        with with_contexts_of(commit, project) as whole:
+            return asyncio.run(work(whole))
+
+
+def as_planned(context: Context, plan_file: str) -> int:
+    async def work() -> Outcome:
+        engine = await context.engine()
+        path = Path(context.directory, plan_file)
+        with progress(context) as listener:
+            return await converge.up_as_planned(engine, path, UpOptions(), listener)
+
+    if asyncio.run(work()).plan.is_empty:
+        context.say("there was nothing to do")
+    return 0
+
+
+async def pinned(context: Context, engine: Engine, project: Project) -> Project:
+    from compose.lockfile import lock_path, locked, read_lock
+
+    lock = read_lock(lock_path(project), context.directory)
+    return await locked(engine, project, lock)
+
+
+def asking(context: Context) -> Confirm:
+    """Show the plan, and ask whoever sits at the terminal. Raises UsageError where nobody does."""
+
+    async def ask(plan: Plan) -> bool:
+        print(text(plan, positions=True), end="", flush=True)
+        if not sys.stdin.isatty():
+            raise UsageError("--confirm has nobody to ask: this is no terminal\n  hint: -y goes on")
+        answer = await asyncio.to_thread(input, "go on? [y/N] ")
+        return answer.strip().lower() in ("y", "yes")
+
+    return ask
 
 
 async def converged(context: Context, engine: Engine, project: Project, options: UpOptions) -> Plan:
@@ -167,6 +235,9 @@ async def converged(context: Context, engine: Engine, project: Project, options:
         outcome = await converge.up(engine, project, options, listener)
     for note in outcome.plan.notes:
         context.say(f"warning: {note}")
+    if not outcome.confirmed:
+        context.say("nothing was done")
+        raise typer.Exit(1)
     if outcome.plan.is_empty:
         context.say(f"{project.name} is up to date")
     return outcome.plan

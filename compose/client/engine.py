@@ -12,6 +12,7 @@ from compose.client.credentials import CredentialStore
 from compose.client.events import Events
 from compose.client.images import Images
 from compose.client.networks import Networks
+from compose.client.revisions import OwnRevisions, Revisions, VolumeRevisions
 from compose.client.transport import Transport
 from compose.client.volumes import Volumes
 
@@ -28,6 +29,9 @@ class Engine:
         self.networks = Networks(transport)
         self.volumes = Volumes(transport)
         self.events = Events(transport)
+        self.revisions: Revisions = (
+            OwnRevisions(transport) if self.is_ours else VolumeRevisions(self.volumes)
+        )
 
     @property
     def api_version(self) -> tuple[int, int]:

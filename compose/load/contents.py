@@ -64,15 +64,16 @@ class Contents:
             return known
         values: Mapping[str, str] = {}
         shown = self._reader.shown(path)
-        if path.is_file():
+        files = self._reader.files
+        if files.is_file(path):
             self._reader.read[path] = None
             try:
-                read = read_env_file(path, shown, node.source.environment, raw=raw)
+                read = read_env_file(path, shown, node.source.environment, files, raw=raw)
                 values = read.values()
             except ProjectError as error:
                 self._reader.problems.errors.extend(error.problems)
         elif required:
-            kind = "is a folder, not a file" if path.is_dir() else "not found"
+            kind = "is a folder, not a file" if files.is_folder(path) else "not found"
             self._miss(
                 node,
                 place,
@@ -115,7 +116,7 @@ class Contents:
         node = definition.entries["file"]
         self._reader.read[path] = None
         try:
-            return _with_content(item, path.read_bytes())
+            return _with_content(item, self._reader.files.read(path))
         except IsADirectoryError:
             return item  # a folder is mounted as it is
         except OSError as error:

@@ -115,7 +115,7 @@ class _Resolver:
         # Paths of a project start at its folder, but a file further down may mean its own.
         path = Path(os.path.abspath(node.source.base / file))
         beside = Path(os.path.abspath(node.source.path.parent / file))
-        if not path.exists() and beside.exists():
+        if not self._reader.files.is_file(path) and self._reader.files.is_file(beside):
             path = beside
         if path == origin.path:
             return origin

@@ -8,6 +8,7 @@ from pathlib import Path
 from compose.dataclass import dataclass
 from compose.errors import Problem, ProjectError
 from compose.load.dotenv import BadEnvFile, EnvFile, parse_env, parse_raw
+from compose.load.sources import DISK, Source
 from compose.position import Position
 
 NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
@@ -36,6 +37,7 @@ class LoadRequest:
     all_resources: bool = False  # also networks, volumes, ... that no service uses
     require_files: bool = True  # missing env files, configs, secrets are errors, not `unmet`
     stdin: str = ""  # what `-f -` reads
+    source: Source = DISK  # of the files
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +60,18 @@ def find_files(request: LoadRequest) -> Found:
     environment = dict(request.environment)
     read: list[Path] = []
     if asked:
-        _take_in(environment, [(here / path).absolute() for path in asked], here, read)
+        _take_in(
+            environment, [(here / path).absolute() for path in asked], here, read, request.source
+        )
     elif not skip:
-        _take_in_default(environment, start, here, read)
+        _take_in_default(environment, start, here, read, request.source)
     files = _chosen(request, environment, start, warnings)
     if request.project_directory:
         directory = start
     else:
         directory = here if files[0] == Path(STDIN) else files[0].parent
     if not asked and not skip and directory != start:
-        _take_in_default(environment, directory, here, read)
+        _take_in_default(environment, directory, here, read, request.source)
     return Found(
         files,
         Path(os.path.abspath(directory)),
@@ -90,9 +94,11 @@ def _chosen(
     if listed:
         return tuple(_given(path, request.directory) for path in listed)
     for folder in (Path(os.path.abspath(start)), *Path(os.path.abspath(start)).parents):
-        bases = [folder / name for name in NAMES if (folder / name).is_file()]
+        bases = [folder / name for name in NAMES if request.source.is_file(folder / name)]
         if bases:
-            overrides = [folder / name for name in OVERRIDES if (folder / name).is_file()]
+            overrides = [
+                folder / name for name in OVERRIDES if request.source.is_file(folder / name)
+            ]
             for several in (bases, overrides):
                 if len(several) > 1:
                     warnings.append(_several(several))
@@ -131,29 +137,41 @@ def _several(files: list[Path]) -> Problem:
 
 
 def _take_in_default(
-    environment: dict[str, str], folder: Path, here: Path, read: list[Path]
+    environment: dict[str, str], folder: Path, here: Path, read: list[Path], source: Source
 ) -> None:
     path = Path(os.path.abspath(folder / ".env"))
-    if path.is_file() and path not in read:
-        _take_in(environment, [path], here, read)
+    if source.is_file(path) and path not in read:
+        _take_in(environment, [path], here, read, source)
 
 
-def _take_in(environment: dict[str, str], paths: list[Path], here: Path, read: list[Path]) -> None:
+def _take_in(
+    environment: dict[str, str],
+    paths: list[Path],
+    here: Path,
+    read: list[Path],
+    source: Source,
+) -> None:
     """What the environment doesn't have yet; a later file wins over an earlier one."""
     found: dict[str, str] = {}
     for path in paths:
-        found |= read_env_file(path, label(path, here), {**found, **environment}).values()
+        known = {**found, **environment}
+        found |= read_env_file(path, label(path, here), known, source).values()
         read.append(path)
     for name, value in found.items():
         environment.setdefault(name, value)
 
 
 def read_env_file(
-    path: Path, shown: str, environment: Mapping[str, str], *, raw: bool = False
+    path: Path,
+    shown: str,
+    environment: Mapping[str, str],
+    source: Source,
+    *,
+    raw: bool = False,
 ) -> EnvFile:
     """Raises ProjectError: not there, not readable, not in the grammar."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = source.read(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise ProjectError(
             Problem(f"env file {shown} not found", hint="create it, or correct the path")

@@ -86,14 +86,15 @@ def _environment(entry: Map, base: Path, around: Surroundings, reader: Reader) -
     """The includer's variables win over those of the included project's own .env."""
     given = [(around.base / text) for _, text in _texts(entry, "env_file")]
     default = base / ".env"
-    files = given or ([default] if default.is_file() else [])
+    files = given or ([default] if reader.files.is_file(default) else [])
     environment = dict(around.environment)
     found: dict[str, str] = {}
     for file in files:
         if str(file) == os.devnull:
             continue
         path = Path(os.path.abspath(file))
-        found |= read_env_file(path, reader.shown(path), {**found, **environment}).values()
+        known = {**found, **environment}
+        found |= read_env_file(path, reader.shown(path), known, reader.files).values()
         reader.read[path] = None
     return {**found, **environment}
 

@@ -64,7 +64,7 @@ def _load(request: LoadRequest) -> Project:
     found = find_files(request)
     problems = Problems()
     problems.warnings.extend(found.warnings)
-    reader = Reader(request.directory, request.stdin, problems)
+    reader = Reader(request.directory, request.stdin, problems, request.source)
 
     # The name comes first: files may speak of ${COMPOSE_PROJECT_NAME}.
     environment = dict(found.environment)

@@ -12,6 +12,8 @@ from compose.load.canonical import canonical, canonical_service
 from compose.load.files import STDIN, label, reason
 from compose.load.interpolate import interpolate
 from compose.load.schema import check_file, check_service
+from compose.load.sources import DISK
+from compose.load.sources import Source as Files
 from compose.load.tree import Key, Map, Node, Problems, Source, parse
 from compose.model.project import Place, dotted
 
@@ -39,8 +41,9 @@ class Saying:
 
 
 class Reader:
-    def __init__(self, here: Path, stdin: str, problems: Problems) -> None:
+    def __init__(self, here: Path, stdin: str, problems: Problems, files: Files = DISK) -> None:
         self._here, self._stdin, self.problems = here, stdin, problems
+        self.files = files
         self.read: dict[Path, None] = {}  # in order
         self.has_resets = False  # in any file
         self._raw: dict[tuple[Path, Path], list[Map]] = {}
@@ -76,7 +79,7 @@ class Reader:
         if path == Path(STDIN):
             return self._parsed(self._stdin, source)
         try:
-            text = path.read_bytes().decode("utf-8-sig")
+            text = self.files.read(path).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             self.problems.add(
                 _place_of(error, source), (), "this letter isn't UTF-8", "save the file as UTF-8"

@@ -29,6 +29,17 @@ def documents(values: Iterable[Documented]) -> list[object]:
     return [value.to_document() for value in values]
 
 
+def double_dollars(value: object) -> object:
+    """A document whose text can be loaded again: `$` would begin a variable."""
+    if isinstance(value, str):
+        return value.replace("$", "$$")
+    if isinstance(value, list):
+        return [double_dollars(item) for item in value]
+    if isinstance(value, dict):
+        return {key: double_dollars(item) for key, item in value.items()}
+    return value
+
+
 def number(value: float | None) -> int | float | None:
     """1.0 is printed as 1."""
     if value is None:

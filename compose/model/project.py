@@ -33,6 +33,8 @@ class Project:
         Path, ...
     ] = ()  # every file that was read: a change in one means load again
     profiles: tuple[str, ...] = ()  # active
+    # Image as the services name it -> what it is to mean here: an image's id, or name@digest.
+    pins: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
     unmet: tuple[
         Problem, ...

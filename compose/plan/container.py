@@ -18,6 +18,7 @@ from compose.model.service import Attachment, BlkioConfig, Service
 from compose.model.units import seconds
 from compose.plan import names
 from compose.plan.actions import ContainerRef, CreateContainer, FileCopy, Share
+from compose.plan.images import image_of
 
 Body = dict[str, object]
 DEFAULT_FILE_MODE = 0o444
@@ -101,7 +102,7 @@ def project_labels(project: Project) -> dict[str, str]:
 
 def _process(project: Project, service: Service) -> Body:
     body: Body = {
-        "Image": names.image_name(project.name, service.name, service.image),
+        "Image": image_of(project, service),
         "Env": [
             name if value is None else f"{name}={value}"
             for name, value in service.environment.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from compose.dataclass import dataclass
@@ -44,19 +45,26 @@ def differences(old: object, new: object, place: Place = ()) -> list[Difference]
     return [Difference(place, old, new)]
 
 
-def in_words(difference: Difference) -> str:
-    """`image busybox:1 -> busybox:2`, `environment.A changed`, `networks.back added`."""
+def in_words(difference: Difference, *, values: bool = False) -> str:
+    """`image busybox:1 -> busybox:2`, `environment.A changed`, `networks.back added`. `values`:
+    whatever they are."""
     name = ".".join(str(step) for step in difference.place)
     if difference.old is ABSENT:
         return f"{name} added"
     if difference.new is ABSENT:
         return f"{name} removed"
     old, new = difference.old, difference.new
+    if values:
+        return f"{name} {json.dumps(old)} -> {json.dumps(new)}"
     plain = isinstance(old, (str, int, float)) and isinstance(new, (str, int, float))
-    if not plain or PRIVATE.intersection(str(step) for step in difference.place):
+    if not plain or is_private(difference):
         return f"{name} changed"
     text = f"{name} {_short(old)} -> {_short(new)}"
     return text if len(text) <= LONGEST + len(name) else f"{name} changed"
+
+
+def is_private(difference: Difference) -> bool:
+    return bool(PRIVATE.intersection(str(step) for step in difference.place))
 
 
 def summary(found: list[Difference]) -> str:

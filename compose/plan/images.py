@@ -13,7 +13,9 @@ REFRESH = {"daily": "24h", "weekly": "168h"}
 
 
 def image_of(project: Project, service: Service) -> str:
-    return names.image_name(project.name, service.name, service.image)
+    """What its containers are made from, as the engine is told."""
+    reference = names.image_name(project.name, service.name, service.image)
+    return project.pins.get(reference, reference)
 
 
 def is_directory(reference: str) -> bool:
@@ -27,7 +29,11 @@ def pull_cause(project: Project, service: Service, observed: Observed, options: 
     if is_directory(reference) or reference in options.pulled:
         return ""
     image = observed.images.get(reference)
+    if reference.startswith("sha256:"):
+        return ""  # known by its id alone: it is there, or nowhere
     policy = options.pull or service.pull_policy or "missing"
+    if "@" in reference and image is not None:
+        return ""  # what a digest names never changes
     if policy == "never" or (policy == "build" and service.build):
         return ""
     if image is None:

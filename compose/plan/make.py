@@ -36,11 +36,12 @@ from compose.plan.actions import (
 )
 from compose.plan.builds import build_action, build_cause
 from compose.plan.container import Replica, make_creation, make_endpoint
+from compose.plan.diff import ABSENT, Difference, in_words, is_private
 from compose.plan.images import image_of, pull_cause
 from compose.plan.networks import NetworkDecision, decide_network, network_body
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import PlanOptions
-from compose.plan.plan import Plan, PlanBuilder, Verb
+from compose.plan.plan import FieldChange, Plan, PlanBuilder, Verb
 from compose.plan.preflight import orphans_note, preflight, unheeded
 from compose.plan.record import config_hash, write_record
 from compose.plan.rolling import Batch, make_batches
@@ -375,8 +376,9 @@ class Planner:
         over = batch.until if batch else started  # from then on the old one is of no use
         interim = names.temporary_name(old.id, name)
         change = self.builder.change(
-            Verb.RECREATE, subject, recreation.cause, self._at(service.name, *recreation.place)
-        )
+            Verb.RECREATE, subject, recreation.cause, self._at(service.name, *recreation.place),
+            self._fields(service.name, recreation.differences),
+        )  # fmt: skip
         self._create(decision, change, old.number, created_as=interim, old=old, until=over)
         before = [batch.previous] if batch and batch.previous else []
         stopped = [CHECKPOINT]
@@ -621,6 +623,18 @@ class Planner:
             starts = tuple(start for name in users for start in self.starts.get(name, ()))
             if step is not None and step.undo is not None and starts:
                 self.builder.steps[step.key] = replace(step, until=starts)
+
+    def _fields(self, service: str, differences: Iterable[Difference]) -> tuple[FieldChange, ...]:
+        return tuple(
+            FieldChange(
+                ".".join(map(str, each.place)),
+                in_words(each),
+                None if is_private(each) or each.old is ABSENT else each.old,
+                None if is_private(each) or each.new is ABSENT else each.new,
+                self._at(service, *each.place),
+            )
+            for each in differences
+        )
 
     def _at(self, service: str, *place: str | int) -> Position | None:
         return self.project.at("services", service, *place)

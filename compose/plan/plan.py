@@ -8,7 +8,13 @@ from enum import StrEnum
 
 from compose.dataclass import dataclass
 from compose.errors import Problem
-from compose.plan.actions import Action, AwaitUpdate, RemoveContainer
+from compose.plan.actions import (
+    Action,
+    AwaitUpdate,
+    KillContainer,
+    RemoveContainer,
+    StopContainer,
+)
 from compose.position import Position
 
 
@@ -29,6 +35,17 @@ class Verb(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class FieldChange:
+    """A field that differs from what runs. Values that may be secret are left out: None."""
+
+    place: str  # environment.A
+    words: str  # image busybox:1 -> busybox:2
+    old: object = None
+    new: object = None
+    at: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One line of the plan: `recreate web.1   image busybox:1 -> busybox:2   compose.yaml:3:12`."""
 
@@ -36,6 +53,7 @@ class Change:
     subject: str  # "web.1", "network front", "volume data", "image busybox:1"
     cause: str
     at: Position | None = None
+    fields: tuple[FieldChange, ...] = ()  # all of them; the cause names the first
 
     def __str__(self) -> str:
         return f"{self.verb} {self.subject}"
@@ -65,6 +83,16 @@ class Plan:
     @property
     def is_empty(self) -> bool:
         return not self.changes
+
+    @property
+    def interrupted(self) -> tuple[str, ...]:
+        """Subjects of what runs and is stopped on the way."""
+        stopped = {
+            step.change
+            for step in self.steps
+            if isinstance(step.action, (StopContainer, KillContainer))
+        }
+        return tuple(self.changes[index].subject for index in sorted(stopped - {None}))  # type: ignore[type-var, index]
 
     def waits_for(self) -> dict[int, tuple[str, ...]]:
         """Change -> what it comes after, as words: subjects of changes, `db healthy`."""
@@ -99,6 +127,15 @@ class Plan:
                     "subject": change.subject,
                     "cause": change.cause,
                     "at": str(change.at) if change.at else None,
+                    "fields": [
+                        {
+                            "place": each.place,
+                            "old": each.old,
+                            "new": each.new,
+                            "at": str(each.at) if each.at else None,
+                        }
+                        for each in change.fields
+                    ],
                     "after": list(waits.get(index, ())),
                 }
                 for index, change in enumerate(self.changes)
@@ -107,6 +144,7 @@ class Plan:
                 {"key": step.key, "action": type(step.action).__name__, "after": list(step.after)}
                 for step in self.steps
             ],
+            "interrupted": list(self.interrupted),
             "notes": [str(note) for note in self.notes],
         }
 
@@ -120,8 +158,15 @@ class PlanBuilder:
     steps: dict[str, Step] = field(default_factory=dict)
     notes: list[Problem] = field(default_factory=list)
 
-    def change(self, verb: Verb, subject: str, cause: str, at: Position | None = None) -> int:
-        self.changes.append(Change(verb, subject, cause, at))
+    def change(
+        self,
+        verb: Verb,
+        subject: str,
+        cause: str,
+        at: Position | None = None,
+        fields: tuple[FieldChange, ...] = (),
+    ) -> int:
+        self.changes.append(Change(verb, subject, cause, at, fields))
         return len(self.changes) - 1
 
     def step(

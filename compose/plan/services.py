@@ -15,7 +15,7 @@ from compose.model.project import Project
 from compose.model.service import Condition, Service
 from compose.plan import names
 from compose.plan.container import shared_services
-from compose.plan.diff import Place, summary
+from compose.plan.diff import Difference, Place, summary
 from compose.plan.images import image_of
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import PlanOptions
@@ -41,7 +41,12 @@ class Create:
 class Recreate:
     container: ObservedContainer
     cause: str
-    place: Place = ()  # below the service: where the cause stands in the files
+    differences: tuple[Difference, ...] = ()  # of the service; the cause names the first
+
+    @property
+    def place(self) -> Place:
+        """Below the service: where the cause stands in the files."""
+        return self.differences[0].place if self.differences else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Remove:
     cause: str
 
 
+Divergence = tuple[str, tuple[Difference, ...]]
 Decision = Keep | Create | Recreate | Remove
 
 
@@ -100,9 +106,9 @@ def decide_service(
     scaled = f"scaled from {len(best)} to {wanted}"
     decisions += [Remove(container, scaled) for container in surplus]
     for container in staying:
-        cause, place = causes[container.number]
+        cause, differences = causes[container.number]
         if cause:
-            decisions.append(Recreate(container, cause, place))
+            decisions.append(Recreate(container, cause, differences))
         else:
             decisions.append(_keep(project, service, container, completes=completes))
     taken = {container.number for container in staying}
@@ -124,8 +130,8 @@ def divergence(
     observed: Observed,
     options: PlanOptions,
     replaced: frozenset[str],
-) -> tuple[str, Place]:
-    """Why this container has to be replaced, and where that stands; ("", ()) if it needn't."""
+) -> Divergence:
+    """Why this container has to be replaced, and which fields say so; ("", ()) if it needn't."""
     named = options.names(service.name)
     if named and options.force_recreate:
         return "asked for", ()
@@ -139,13 +145,13 @@ def divergence(
         return "", ()
     if parents := sorted(shared_services(service) & replaced):
         return f"made from {parents[0]}, which is recreated", ()
-    cause, place = _changed(service, container, record)
+    cause, found = _changed(service, container, record)
     if cause:
-        return cause, place
+        return cause, found
     return _detached(project, service, container, observed), ()
 
 
-def _changed(service: Service, container: ObservedContainer, record: Document) -> tuple[str, Place]:
+def _changed(service: Service, container: ObservedContainer, record: Document) -> Divergence:
     old = parse_record(container.record)
     if old is not None:
         if not record["image_id"]:  # not pulled yet: planned again afterwards
@@ -154,11 +160,12 @@ def _changed(service: Service, container: ObservedContainer, record: Document) -
         if any(difference.place == ("image",) for difference in found):
             # The new name says it; that its digest is another one needs no words.
             found = [difference for difference in found if difference.place != ("image_id",)]
-        return (summary(found), found[0].place) if found else ("", ())
+        return (summary(found), tuple(found)) if found else ("", ())
     if container.config_hash != config_hash(service.to_document()):
         return "its configuration changed", ()
     if record["image_id"] and container.image_id not in ("", record["image_id"]):
-        return "its image changed", ("image",)
+        image = Difference(("image",), container.image_id, record["image_id"])
+        return "its image changed", (image,)
     return "", ()
 
 
@@ -206,7 +213,7 @@ def _one_a_number(
 
 
 def _surplus(
-    best: list[ObservedContainer], causes: Mapping[int, tuple[str, Place]], wanted: int
+    best: list[ObservedContainer], causes: Mapping[int, Divergence], wanted: int
 ) -> list[ObservedContainer]:
     """Those that would be replaced anyway go first, then the highest numbers."""
     if len(best) <= wanted:

@@ -10,6 +10,7 @@ from engine.containers.operations import Containers
 from engine.events import EventLog
 from engine.images.operations import Images
 from engine.networks.operations import Networks
+from engine.revisions import Revisions
 from engine.settings import Settings
 from engine.volumes.operations import Volumes
 
@@ -24,4 +25,5 @@ class Engine:
     volumes: Volumes
     networks: Networks
     builder: Builder
+    revisions: Revisions
     summaries: Summaries = field(default_factory=Summaries)

@@ -17,6 +17,7 @@ from engine.api import (
     execs,
     images,
     networks,
+    projects,
     stats,
     system,
     volumes,
@@ -102,6 +103,12 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", "/networks/{id}", networks.remove),
     Route("POST", "/networks/{id}/connect", networks.connect),
     Route("POST", "/networks/{id}/disconnect", networks.disconnect),
+    #
+    Route("GET", "/pycompose/projects/{project}/revisions", projects.listing),
+    Route("POST", "/pycompose/projects/{project}/revisions", projects.create),
+    Route("DELETE", "/pycompose/projects/{project}/revisions", projects.remove),
+    Route("GET", "/pycompose/projects/{project}/revisions/{number}", projects.inspect),
+    Route("POST", "/pycompose/projects/{project}/plans", projects.plan),
     #
     Route("GET", "/volumes", volumes.listing),
     Route("POST", "/volumes/create", volumes.create),
