@@ -14,11 +14,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from compose.dataclass import dataclass
 from compose.errors import ComposeError
 from compose.load.sources import DISK
 from compose.model.project import Project
+from compose.model.resources import ConfigFile, Secret
+
+F = TypeVar("F", ConfigFile, Secret)
 
 
 class GitError(ComposeError):
@@ -120,6 +124,10 @@ class Commit:
         name = self._name(path)
         return DISK.is_folder(path) if name is None else self._followed(name) in self._folders
 
+    def tracks(self, path: Path) -> bool:
+        name = self._name(path)
+        return name is not None and self._followed(name) in self._files
+
     def holds(self, path: Path) -> bool:
         """Whether the commit has a folder there."""
         name = self._name(path)
@@ -181,9 +189,10 @@ class Commit:
 
 
 @contextmanager
-def with_contexts_of(commit: Commit, project: Project) -> Iterator[Project]:
+def as_of(commit: Commit, project: Project) -> Iterator[Project]:
     """The project with its build contexts as the commit has them, in a folder of their own that
-    goes when the block is left. What the repository doesn't hold stays as it is."""
+    goes when the block is left, and with configs and secrets that aren't bound from the working
+    tree. What the repository doesn't hold stays as it is."""
     import io
     import tarfile
     import tempfile
@@ -206,4 +215,13 @@ def with_contexts_of(commit: Commit, project: Project) -> Iterator[Project]:
             else service
             for name, service in project.services.items()
         }
-        yield replace(project, services=services)
+        yield replace(
+            project,
+            services=services,
+            configs={key: _detached(commit, each) for key, each in project.configs.items()},
+            secrets={key: _detached(commit, each) for key, each in project.secrets.items()},
+        )
+
+
+def _detached(commit: Commit, item: F) -> F:
+    return replace(item, detached=True) if item.file and commit.tracks(Path(item.file)) else item

@@ -140,7 +140,7 @@ async def locked(engine: Engine, project: Project, lock: Lock) -> Project:
             pins[reference] = meant
     for name, digest in context_digests(project).items():
         if lock.builds.get(name) != digest:
-            what = "is another one than" if name in lock.builds else "is not in"
+            what = "is another one than in" if name in lock.builds else "is not in"
             problems.append(
                 project.problem(
                     f"the build context {what} {NAME}", "services", name, "build", hint=again

@@ -1,4 +1,4 @@
-"""`pycompose events`: what happens to the project's containers, as it happens."""
+"""`pycompose events`: what happens to the project's containers, and what is planned and applied."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ async def _events(
     name, project = find_project(context)
     check_services(project, services)
     engine = await context.engine()
-    filters = {"type": ["container"], "label": [f"{PROJECT}={name}"]}
+    filters = {"type": ["container", "project"], "label": [f"{PROJECT}={name}"]}
     async with engine.events.subscribe(filters=filters, since=since, until=until) as events:
         async for event in events:
             if not services or event.attributes.get(SERVICE) in services:
@@ -59,13 +59,15 @@ def _action(event: Event) -> str:
 
 def _text(event: Event) -> str:
     attributes = ", ".join(f"{key}={value}" for key, value in _attributes(event).items())
-    return f"{stamp(event.time / 1e9)} container {_action(event)} {event.actor_id} ({attributes})"
+    return (
+        f"{stamp(event.time / 1e9)} {event.kind} {_action(event)} {event.actor_id} ({attributes})"
+    )
 
 
 def _json(event: Event) -> str:
     document = {
         "time": stamp(event.time / 1e9).replace(" ", "T") + "Z",
-        "type": "container",
+        "type": event.kind,
         "service": event.attributes.get(SERVICE, ""),
         "id": event.actor_id,
         "action": _action(event),

@@ -137,7 +137,7 @@ def register(app: typer.Typer) -> None:
         refuse(bool(ref) and watch, "--ref", "--watch")
         refuse(bool(ref) and no_build, "--ref", "--no-build")
         if plan_file:
-            refuse(dry_run or not detach, "--plan", "anything but -d")
+            refuse(dry_run or watch, "--plan", "--dry-run, --watch")
             return as_planned(context, plan_file)
         commit = context.commit(ref) if ref else None
         project = context.load(tuple(services or ()), source=commit)
@@ -191,9 +191,9 @@ def register(app: typer.Typer) -> None:
 
         if commit is None:
             return asyncio.run(work(project))
-        from compose.git import with_contexts_of
+        from compose.git import as_of
 
-        with with_contexts_of(commit, project) as whole:
+        with as_of(commit, project) as whole:
             return asyncio.run(work(whole))
 
 

@@ -103,6 +103,7 @@ class FileObject:
     template_driver: str = ""
     content: bytes | None = field(default=None, repr=False)
     digest: str = ""  # "sha256:..." of content; "" when that is None
+    detached: bool = False  # the file holds something else: content counts
 
     def to_document(self) -> Document:
         # What an environment variable holds is never printed: it may be a secret.

@@ -496,7 +496,7 @@ def is_copied(reference: FileReference, source: FileObject, service: Service) ->
     An owner or a mode can only be given to a copy, and no copy can be put into a root file system
     that is read-only.
     """
-    if not source.file:
+    if not source.file or source.detached:
         return True
     asks = bool(reference.uid or reference.gid or reference.mode is not None)
     return asks and source.content is not None and not service.read_only
