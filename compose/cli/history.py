@@ -9,7 +9,8 @@ import typer
 from compose import history
 from compose.cli.context import Context
 from compose.cli.find import find_project
-from compose.cli.render import Format, ago, check_format, json_array, shorten, table
+from compose.cli.render import Format, check_format, json_array, table
+from compose.client.human import ago, shorten
 from compose.client.times import parse_time
 from compose.revision import Revision, to_document
 
