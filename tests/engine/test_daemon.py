@@ -336,7 +336,7 @@ def test_a_file_says_what_containers_and_networks_get(host: Host) -> None:
                 "insecure-registries": ["reg.example:5000", "10.0.0.0/8"],
                 "registry-mirrors": ["https://mirror.example"],
                 "default-address-pools": [{"base": "10.77.0.0/16", "size": 24}],
-                "mtu": 1234,
+                "mtu": 1400,
                 "log-driver": "local",
                 "log-opts": {"max-file": "3", "max-size": "1m"},
                 "dns": ["10.0.0.53"],
@@ -365,7 +365,7 @@ def test_a_file_says_what_containers_and_networks_get(host: Host) -> None:
     run_container(daemon, "web", "sh", "-c", script, NetworkMode="bridge")
     daemon.call("POST", "/containers/web/wait")
     _, output = daemon.call("GET", "/containers/web/logs?stdout=1")
-    for words in ("1234\n", "nameserver 10.0.0.53\n", "search example.org\n"):
+    for words in ("1400\n", "nameserver 10.0.0.53\n", "search example.org\n"):
         assert words in str(output)
     _, about = daemon.call("GET", "/containers/web/json")
     assert isinstance(about, dict)
