@@ -12,7 +12,6 @@ from tests.host import ROOT
 ENGINE = (
     ("engine.cli",),
     ("engine.daemon",),
-    ("engine.options", "engine.config_file"),
     ("engine.api",),
     ("engine.builder",),
     ("engine.containers",),
@@ -52,12 +51,13 @@ CLIENT = ("compose.client", "compose.errors")
 # A third-party package has one home.
 HOMES = {
     "networkx": ("compose.graph",),
-    "jsonschema": ("compose.load.schema", "engine.config_file"),
+    "jsonschema": ("compose.load.schema",),
     "yaml": ("compose.load.tree", "compose.cli.config"),
     "watchdog": ("compose.watch.observer",),
     "typer": ("compose.cli", "engine.cli"),
     "rich": ("compose.cli",),
     "pyroute2": ("engine.networks.links", "engine.networks.firewall"),
+    "dulwich": ("engine.builder.git",),
     "dnslib": ("engine.networks.dns_message",),
     "aiohttp": ("engine.api", "engine.registry"),
     "h11": ("compose.client.http",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from aiohttp import web
 
@@ -14,9 +15,11 @@ from engine.api.parts import Engine
 from engine.api.request import Query, Request, parse_json
 from engine.api.shown import Document
 from engine.api.streams import JSON, Stream
+from engine.builder.holdings import Holding, PruneRequest
 from engine.builder.model import BuildRequest, StepFailed, Told
+from engine.builder.sources import check_contexts
 from engine.containers.model import HostConfig, Ulimit
-from engine.errors import EngineError, InvalidRequest, Unsupported
+from engine.errors import EngineError, InvalidRequest, NotFound, Unsupported
 from engine.ids import short_id
 from engine.oci.reference import Reference, parse_reference
 from engine.registry.credentials import Credentials
@@ -78,9 +81,46 @@ def failure(error: EngineError) -> Document:
 
 
 async def prune(request: Request, engine: Engine) -> web.Response:
-    pruned = await engine.builder.prune()
-    deleted = [one.image_id for one in pruned.removed]
-    return reply(200, {"CachesDeleted": deleted or None, "SpaceReclaimed": pruned.reclaimed})
+    query = request.query
+    kept = [query.integer(key) or 0 for key in ("keep-storage", "reserved-space", "max-used-space")]
+    gone, reclaimed = await engine.builder.prune(
+        PruneRequest(query.flag("all"), max(kept), query.filters())
+    )
+    deleted = [each.id for each in gone]
+    return reply(200, {"CachesDeleted": deleted or None, "SpaceReclaimed": reclaimed})
+
+
+def holding_json(one: Holding) -> Document:
+    """A row of BuildCache in GET /system/df."""
+    return {
+        "ID": one.id[:25],
+        "Type": one.kind,
+        "Description": one.description,
+        "InUse": one.in_use,
+        "Shared": one.is_shared,
+        "Size": one.size,
+        "CreatedAt": _moment(one.created),
+        "LastUsedAt": _moment(one.used),
+    }
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+async def known_context(request: Request, engine: Engine) -> web.Response:
+    """Whether a kept context is here: 204, or 404. Our own client's question."""
+    if not engine.builder.kept.has(request["id"]):
+        raise NotFound(f"no such build context: {request['id']}")
+    return web.Response(status=204)
+
+
+async def keep_context(request: Request, engine: Engine) -> web.Response:
+    """A context to stay for builds that name it: its tar."""
+    source = request.query.text("source")
+    with request.until_gone():
+        await engine.builder.kept.receive(request["id"], source, request.chunks())
+    return web.Response(status=201)
 
 
 def parse_build(request: Request) -> BuildRequest:
@@ -98,6 +138,8 @@ def parse_build(request: Request) -> BuildRequest:
         raise InvalidRequest(
             f"unsupported Content-Type header ({kind}): must be 'application/x-tar'"
         )
+    contexts = {name.lower(): value for name, value in _texts(query, "contexts").items()}
+    check_contexts(contexts)
     return BuildRequest(
         tags=tuple(build_tag(text) for text in query.texts("t") if text),
         dockerfile=query.text("dockerfile"),
@@ -107,11 +149,27 @@ def parse_build(request: Request) -> BuildRequest:
         target=query.text("target"),
         platform=query.text("platform"),
         no_cache=query.flag("nocache"),
+        no_cache_stages=_list(query, "nocachestages"),
+        cache_from=_list(query, "cachefrom"),
         pull=query.flag("pull"),
         host=host_of(query),
         credentials=_credentials(request.header("X-Registry-Config")),
         secrets=_secrets(request.header(SECRETS_HEADER)),
+        ssh=_texts(query, "ssh"),
+        context=query.text("context"),
+        contexts=contexts,
+        entitlements=frozenset(_list(query, "entitlements")),
     )
+
+
+def _list(query: Query, key: str) -> tuple[str, ...]:
+    text = query.text(key)
+    found = parse_json(text.encode()) if text else None
+    if found is None:
+        return ()
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise InvalidRequest(f"invalid value of {key}: it has to be a list of strings")
+    return tuple(found)
 
 
 def build_tag(text: str) -> Reference:

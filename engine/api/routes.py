@@ -94,6 +94,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/distribution/{name:.*}/json", images.distribution, since=(1, 30)),
     Route("POST", "/build", builds.build),
     Route("POST", "/build/prune", builds.prune, since=(1, 31)),
+    Route("GET", "/build/contexts/{id}", builds.known_context),
+    Route("PUT", "/build/contexts/{id}", builds.keep_context),
     Route("POST", "/commit", images.commit),
     #
     Route("GET", "/networks", networks.listing),

@@ -13,15 +13,14 @@ from pathlib import Path
 from aiohttp import web
 
 from engine.api.answer import API_VERSION, COMMON_HEADERS, OLDEST_API_VERSION, reply
+from engine.api.builds import holding_json
 from engine.api.fields import Fields
 from engine.api.images import summary_json
 from engine.api.parts import Engine
-from engine.api.registries import registries_json
 from engine.api.request import Request
 from engine.api.shown import container_summary
 from engine.api.streams import JSON, Stream
 from engine.api.volumes import volume_json
-from engine.containers.log_options import DRIVERS
 from engine.containers.model import Record, Status
 from engine.errors import InvalidRequest, Unavailable, Unsupported
 from engine.events import Event
@@ -123,7 +122,7 @@ async def info(request: Request, engine: Engine) -> web.Response:
                 "Volume": ["local"],
                 "Network": ["bridge", "host", "null"],
                 "Authorization": None,
-                "Log": sorted(DRIVERS),
+                "Log": ["json-file", "none"],
             },
             "MemoryLimit": True,
             "SwapLimit": True,
@@ -138,7 +137,7 @@ async def info(request: Request, engine: Engine) -> web.Response:
             "NFd": len(os.listdir("/proc/self/fd")),
             "NGoroutines": 0,
             "SystemTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "LoggingDriver": engine.settings.containers.log_driver,
+            "LoggingDriver": "json-file",
             "CgroupDriver": "cgroupfs",
             "CgroupVersion": here.cgroup_version,
             "NEventsListener": len(engine.events.subscriptions),
@@ -148,7 +147,15 @@ async def info(request: Request, engine: Engine) -> web.Response:
             "OSType": "linux",
             "Architecture": here.machine,
             "IndexServerAddress": "https://index.docker.io/v1/",
-            "RegistryConfig": registries_json(engine.settings.registries),
+            "RegistryConfig": {
+                "InsecureRegistryCIDRs": [
+                    "::1/128",
+                    "127.0.0.0/8",
+                    *(entry for entry in engine.settings.registries.insecure if "/" in entry),
+                ],
+                "IndexConfigs": {},
+                "Mirrors": engine.settings.registries.mirrors or None,
+            },
             "NCPU": here.cpus,
             "MemTotal": here.memory,
             "GenericResources": None,
@@ -157,7 +164,7 @@ async def info(request: Request, engine: Engine) -> web.Response:
             "HttpsProxy": "",
             "NoProxy": "",
             "Name": here.hostname,
-            "Labels": engine.settings.labels,
+            "Labels": [],
             "ExperimentalBuild": False,
             "ServerVersion": VERSION,
             "Runtimes": {"pyengine": {"path": "pyengine"}},
@@ -322,7 +329,7 @@ async def disk_usage(request: Request, engine: Engine) -> web.Response:
             for volume in engine.volumes.list()
         ]
     if not asked or "build-cache" in asked:
-        document["BuildCache"] = []
+        document["BuildCache"] = [holding_json(one) for one in await engine.builder.holdings()]
     return reply(200, document)
 
 

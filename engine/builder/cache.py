@@ -1,14 +1,14 @@
 """Pure: what makes a cache key. The same key stands for the same layers: all that a step reads goes
-into it, files by their content, and the key of the step before stands for all that lies below."""
+into it, files by their content, and for what lies below the digests of its layers."""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from engine.oci.image_config import ImageConfig, image_config_json
+from engine.oci.image_config import ImageDocument, image_config_json
 
 # Raise it when steps come to do something else with what they are given.
-VERSION = "1"
+VERSION = "2"
 
 
 def step_key(parent: str, kind: str, *parts: object) -> str:
@@ -17,12 +17,19 @@ def step_key(parent: str, kind: str, *parts: object) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def base_key(image_id: str, base: str) -> str:
-    return step_key("", "FROM", image_id, base)
-
-
-def config_key(parent: str, keyword: str, config: ImageConfig) -> str:
-    return step_key(parent, keyword, image_config_json(config))
+def state_key(document: ImageDocument, base: str) -> str:
+    """Of what lies below a step: layers, configuration, and the words that led there (two ways
+    to the same files are two histories). `base`: a directory of the host below the layers."""
+    return step_key(
+        "",
+        "STATE",
+        list(document.diff_ids),
+        image_config_json(document.config),
+        [line.created_by for line in document.history],
+        document.author,
+        str(document.platform),
+        base,
+    )
 
 
 def run_key(
@@ -31,13 +38,16 @@ def run_key(
     args: Mapping[str, str],
     network: str,
     mounts: Sequence[Sequence[str]],
+    *,
+    is_privileged: bool,
 ) -> str:
     """`args`: the ARGs in its environment, but for the predefined. `mounts`: what each shows."""
-    return step_key(parent, "RUN", list(words), dict(args), network, [list(one) for one in mounts])
+    shown = [list(one) for one in mounts]
+    return step_key(parent, "RUN", list(words), dict(args), network, shown, is_privileged)
 
 
 def copy_key(
     parent: str, keyword: str, sources: Sequence[str], destination: str, flags: Sequence[str]
 ) -> str:
-    """`sources`: digests of what is copied, or keys of the stages and paths in them."""
+    """`sources`: digests of what is copied."""
     return step_key(parent, keyword, list(sources), destination, list(flags))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.builder.ignore import Pattern, is_ignored, parse_ignore
-from engine.errors import InvalidRequest, NotFound
+from engine.errors import InvalidRequest
 from engine.images.compression import Source, decompressed
 from engine.images.tar_reader import Kind, Member, TarReader
 from engine.images.unpack import remove_tree, unpack_archive
@@ -106,10 +106,3 @@ def _read_text(root: int, name: str) -> bytes | None:
     if len(content) > _LARGEST_TEXT:
         raise InvalidRequest(f"cannot read {name} of the build context: it is too large")
     return content
-
-
-def not_found(path: str) -> NotFound:
-    return NotFound(
-        f"file not found in build context or excluded by .dockerignore: "
-        f"stat {path}: file does not exist"
-    )

@@ -12,6 +12,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from engine.builder.ignore import Pattern, is_ignored, path_expression
 from engine.errors import InvalidRequest, NotFound
@@ -24,6 +25,7 @@ from engine.kernel.libc import KernelError
 from engine.kernel.mount import open_in_root
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+_SHIFT = {"u": 6, "g": 3, "o": 0}
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -147,14 +149,18 @@ def _is_folder(root: int, path: str, shown: str) -> bool:
     try:
         descriptor = open_in_root(root, path or ".")
     except KernelError:
-        raise NotFound(
-            "file not found in build context or excluded by .dockerignore: "
-            f"stat {shown}: file does not exist"
-        ) from None
+        raise not_found(shown) from None
     try:
         return stat.S_ISDIR(os.fstat(descriptor).st_mode)
     finally:
         os.close(descriptor)
+
+
+def not_found(path: str) -> NotFound:
+    return NotFound(
+        "file not found in build context or excluded by .dockerignore: "
+        f"stat {path}: file does not exist"
+    )
 
 
 def is_archive(root: int, path: str) -> bool:
@@ -280,7 +286,7 @@ def _pack(packing: Packing, root: int, found: Found, name: str) -> None:
         finally:
             os.close(top)
         return
-    real = _resolved(root, found.path)
+    real = real_path(root, found.path)
     folder = open_in_root(root, posixpath.dirname(real) or ".", _DIRECTORY)
     try:
         add_entry(packing, folder, posixpath.basename(real), name)
@@ -288,9 +294,12 @@ def _pack(packing: Packing, root: int, found: Found, name: str) -> None:
         os.close(folder)
 
 
-def _resolved(root: int, path: str) -> str:
-    """Where the kernel ends up, said from the root."""
-    descriptor = open_in_root(root, path)
+def real_path(root: int, path: str) -> str:
+    """Where the kernel ends up, said from the root. Raises NotFound."""
+    try:
+        descriptor = open_in_root(root, posixpath.normpath("/" + path).strip("/") or ".")
+    except KernelError:
+        raise not_found(path) from None
     try:
         top = os.readlink(f"/proc/self/fd/{root}")
         found = os.readlink(f"/proc/self/fd/{descriptor}")
@@ -331,12 +340,27 @@ def make_folders(root: int, path: str, attributes: Attributes) -> None:
             os.close(above)
 
 
+def clamp_times(folder: Path, epoch: int) -> None:
+    """No file or folder below is newer than that second; nor is the folder itself."""
+    limit = epoch * 10**9
+    root = os.open(folder, _DIRECTORY | os.O_NOFOLLOW)
+    try:
+        for _, folders, files, here in os.fwalk(dir_fd=root, topdown=False):
+            for name in (*files, *folders):
+                found = os.lstat(name, dir_fd=here)
+                if found.st_mtime_ns > limit:
+                    os.utime(name, ns=(limit, limit), dir_fd=here, follow_symlinks=False)
+        os.utime(root, ns=(limit, limit))
+    finally:
+        os.close(root)
+
+
 def parse_mode(text: str) -> Callable[[int, bool], int]:
     """Of --chmod: octal, or symbolic as `u=rwX,go=rX`. Raises InvalidRequest."""
     if re.fullmatch(r"[0-7]{3,5}", text):
         bits = int(text, 8)
         return lambda mode, is_folder: bits
-    clauses = [re.fullmatch(r"([ugoa]*)([-+=])([rwxXst]*)", each) for each in text.split(",")]
+    clauses = [re.fullmatch(r"([ugoa]*)([-+=])([rwxXst]*|[ugo])", each) for each in text.split(",")]
     if not text or not all(clauses):
         raise InvalidRequest(f"invalid chmod parameter: {text!r}")
 
@@ -352,6 +376,10 @@ def parse_mode(text: str) -> Callable[[int, bool], int]:
 def _changed(mode: int, who: str, operator: str, what: str, is_folder: bool) -> int:
     bits = 0
     mask = 0
+    if what in ("u", "g", "o"):  # `g=u`: as the others have it
+        what = "".join(
+            sign for sign, bit in (("r", 4), ("w", 2), ("x", 1)) if mode >> _SHIFT[what] & bit
+        )
     for shift, letter in ((6, "u"), (3, "g"), (0, "o")):
         if letter in who or "a" in who:
             mask |= 7 << shift

@@ -2,12 +2,14 @@
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
-from engine.builder import cache, download
+from engine.builder import download, git
 from engine.builder.copy import (
     Attributes,
     Found,
@@ -20,7 +22,8 @@ from engine.builder.copy import (
 from engine.builder.dockerfile import Instruction
 from engine.builder.expand import expand_text, expand_word
 from engine.builder.ignore import Pattern, parse_ignore
-from engine.builder.run_step import Origin
+from engine.builder.remote import is_git, is_remote, is_url, parse_git_address
+from engine.builder.trees import Tree
 from engine.builder.workshop import Workshop
 from engine.errors import InvalidRequest
 from engine.kernel.libc import KernelError
@@ -31,16 +34,25 @@ from engine.runtime.users import UnknownUser, resolve
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """`job` does it, with the root of a view of the image so far."""
+    """`job` does it, with the root of a view of the image so far; `digests` and `flags` stand
+    for all that goes into it."""
 
-    key: str
+    digests: tuple[str, ...]
+    flags: tuple[str, ...]
     created_by: str
     job: Callable[[int], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A source that the builder itself has put below a folder of the step."""
+
+    path: str
+    unpack: bool = False
+
+
 class CopyStep:
-    """`names`: variables; `parent`: the key of what lies below, `lowers` its layers. `origin`:
-    what --from means."""
+    """`names`: variables; `lowers`: the layers below; `tree`: where the sources are."""
 
     def __init__(
         self,
@@ -49,43 +61,33 @@ class CopyStep:
         sources: tuple[str, ...],
         destination: str,
         names: Mapping[str, str],
-        parent: str,
-        lowers: Sequence[str],
-        origin: Origin | None,
+        lowers: Callable[[], Sequence[str]],
+        tree: Tree,
     ) -> None:
         self._workshop = workshop
         self._one = one
         self._sources = sources
         self._destination = destination
         self._names = names
-        self._parent = parent
         self._lowers = lowers
-        self._origin = origin
-        self._parents = one.flag("parents") is not None or any(
-            flag.name == "parents" and flag.value != "false" for flag in one.flags
-        )
+        self._tree = tree
+        self._parents = one.is_set("parents")
+        self.is_linked = one.is_set("link")
         excluded = (flag.value or "" for flag in one.flags if flag.name == "exclude")
         self._ignored: tuple[Pattern, ...] = parse_ignore("\n".join(excluded))
 
     @contextlib.asynccontextmanager
     async def prepared(self) -> AsyncIterator[Prepared]:
         """What is to be copied lies ready for as long as the block lasts."""
-        one, workshop, origin = self._one, self._workshop, self._origin
+        one, workshop, tree = self._one, self._workshop, self._tree
         attributes = await self._attributes()
         flags = [f"{flag.name}={flag.value}" for flag in one.flags if flag.name != "from"]
         flags.append(f"{attributes.uid}:{attributes.gid}")
         async with workshop.scratch() as scratch:
-            made: Mapping[str, str] = {}
-            if origin is not None:
-                lowers = origin.lowers
-                digests = [f"{origin.key}:{source}" for source in self._sources]
-            else:
-                lowers = (str(workshop.context),)
-                made = await self._make_sources(scratch)
-                digests = await self._digests(scratch, made, attributes)
+            made = await self._make_sources(scratch)
             plain = tuple(source for source in self._sources if source not in made)
-            key = cache.copy_key(self._parent, one.keyword, digests, self._destination, flags)
-            summary = digests[0][-64:] if len(digests) == 1 else "multi"
+            digests = await self._digests(scratch, made, plain, attributes)
+            summary = digests[0] if len(digests) == 1 else "multi:" + _together(digests)
             created_by = f"/bin/sh -c #(nop) {one.keyword} {summary} in {self._destination} "
 
             def job(target: int) -> None:
@@ -96,11 +98,11 @@ class CopyStep:
                     )
 
                 if plain:
-                    on_overlay(lowers, "", "", copy, scratch=str(scratch))
+                    on_overlay(tree.lowers, "", "", copy, scratch=str(scratch))
                 if made:
                     self._copy_made(scratch / "made", target, made, attributes)
 
-            yield Prepared(key, created_by, job)
+            yield Prepared(tuple(digests), tuple(flags), created_by, job)
 
     def _place(self, found: Sequence[Found]) -> str:
         """A wildcard may mean several files though it is one word."""
@@ -115,15 +117,21 @@ class CopyStep:
         return self._destination
 
     def _copy_made(
-        self, folder: Path, target: int, made: Mapping[str, str], attributes: Attributes
+        self, folder: Path, target: int, made: Mapping[str, Made], attributes: Attributes
     ) -> None:
         source = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            for path in made.values():
-                found = find_sources(source, path)
-                copy_sources(source, found, target, self._destination, attributes, ())
+            for one in made.values():
+                found = self._found_made(source, one)
+                copy_sources(source, found, target, self._destination, attributes, self._ignored)
         finally:
             os.close(source)
+
+    def _found_made(self, root: int, made: Made) -> list[Found]:
+        return [
+            replace(each, is_archive=made.unpack and is_archive(root, each.path))
+            for each in find_sources(root, made.path)
+        ]
 
     def _found(self, root: int, patterns: Sequence[str]) -> list[Found]:
         found: list[Found] = []
@@ -131,7 +139,7 @@ class CopyStep:
             for each in find_sources(root, pattern, parents=self._parents):
                 unpacked = (
                     self._one.keyword == "ADD"
-                    and self._one.flag("unpack") != "false"
+                    and self._one.is_set("unpack", default=True)
                     and not each.is_folder
                     and is_archive(root, each.path)
                 )
@@ -141,42 +149,50 @@ class CopyStep:
     async def _digests(
         self,
         scratch: Path,
-        made: Mapping[str, str],
+        made: Mapping[str, Made],
+        plain: Sequence[str],
         attributes: Attributes,
     ) -> list[str]:
-        plain = [source for source in self._sources if source not in made]
+        workshop, tree = self._workshop, self._tree
 
-        def digests() -> list[str]:
-            found: list[str] = []
-            for folder, patterns in (
-                (self._workshop.context, plain),
-                (scratch / "made", tuple(made.values())),
-            ):
-                if not patterns:
-                    continue
-                root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    if folder == self._workshop.context:
-                        sources = self._found(root, patterns)
-                    else:
-                        sources = [each for path in patterns for each in find_sources(root, path)]
-                    digest = digest_of_sources(root, sources, attributes, self._ignored)
-                    is_file = len(sources) == 1 and not sources[0].is_folder
-                    found.append(f"{'file' if is_file else 'dir'}:{digest}")
-                finally:
-                    os.close(root)
-            return found
+        def digest(root: int, sources: Sequence[Found]) -> str:
+            found = digest_of_sources(root, sources, attributes, self._ignored)
+            is_file = len(sources) == 1 and not sources[0].is_folder
+            return f"{'file' if is_file else 'dir'}:{found}"
 
-        return await self._workshop.in_thread(digests)
+        async def of_plain() -> str:
+            return await workshop.on_layers(
+                tree.lowers, lambda root: digest(root, self._found(root, plain))
+            )
 
-    async def _make_sources(self, scratch: Path) -> dict[str, str]:
-        """Here-documents and downloads, as files of a folder: source -> path there."""
+        def of_made() -> str:
+            root = os.open(scratch / "made", os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                found = [each for one in made.values() for each in self._found_made(root, one)]
+                return digest(root, found)
+            finally:
+                os.close(root)
+
+        found = []
+        if plain:
+            selection = (
+                *plain, self._one.keyword, self._one.flag("unpack"), self._parents, self._ignored,
+                attributes.uid, attributes.gid, self._one.flag("chmod"),
+            )  # fmt: skip
+            found.append(await workshop.digests.of(tree, selection, of_plain))
+        if made:
+            found.append(await workshop.in_thread(of_made))
+        return found
+
+    async def _make_sources(self, scratch: Path) -> dict[str, Made]:
+        """Here-documents and what is far away, as files of a folder."""
         folder = scratch / "made"
         folder.mkdir()
         heredocs = {heredoc.name: heredoc for heredoc in self._one.heredocs}
-        made: dict[str, str] = {}
+        made: dict[str, Made] = {}
         for number, source in enumerate(self._sources):
-            heredoc = heredocs.get(source.lstrip("<").lstrip("-")) if "<<" in source else None
+            match = re.fullmatch(r"\d*<<-?(.+)", source)
+            heredoc = heredocs.get(match[1]) if match else None
             if heredoc is not None:
                 path = f"{number}/{heredoc.name}"
                 content = heredoc.content
@@ -184,16 +200,32 @@ class CopyStep:
                     content = expand_text(content, self._names, self._workshop.escape)
                 (folder / str(number)).mkdir()
                 (folder / path).write_text(content, errors="surrogateescape")
+                os.utime(folder / path, (0, 0))
                 (folder / path).chmod(0o644)
-                made[source] = path
-            elif download.is_url(source) or download.is_git(source):
-                if self._one.keyword != "ADD":
-                    raise InvalidRequest(f"source can't be a URL for COPY: {source}")
+                made[source] = Made(path)
+            elif is_remote(source) and self._one.keyword != "ADD":
+                raise InvalidRequest(f"source can't be a URL for COPY: {source}")
+            elif is_git(source):
+                made[source] = await self._clone(source, folder / str(number))
+            elif is_url(source):
                 (folder / str(number)).mkdir()
                 made[source] = await self._download(source, folder, str(number))
         return made
 
-    async def _download(self, url: str, folder: Path, number: str) -> str:
+    async def _clone(self, source: str, folder: Path) -> Made:
+        address = parse_git_address(source)
+        address = replace(
+            address,
+            keep_git=self._one.is_set("keep-git-dir", default=address.keep_git),
+            checksum=self._one.flag("checksum") or address.checksum,
+        )
+        workshop = self._workshop
+        await workshop.in_thread(
+            lambda: git.check_out(address, folder, is_cancelled=lambda: workshop.is_cancelled)
+        )
+        return Made(folder.name)
+
+    async def _download(self, url: str, folder: Path, number: str) -> Made:
         name = download.file_name(url)
         if not name and self._destination.endswith("/"):
             raise InvalidRequest(f"cannot determine filename from url: {url}")
@@ -201,8 +233,11 @@ class CopyStep:
         workshop = self._workshop
 
         def fetch() -> str:
-            download.download(url, folder / path, lambda: workshop.is_cancelled)
-            os.utime(folder / path, (0, 0))
+            headers = download.secret_headers(url, workshop.request.secrets)
+            modified = download.download(
+                url, folder / path, lambda: workshop.is_cancelled, headers=headers
+            )
+            os.utime(folder / path, (modified, modified))
             (folder / path).chmod(0o600)
             return download.digest(folder / path)
 
@@ -210,7 +245,7 @@ class CopyStep:
         wanted = self._one.flag("checksum")
         if wanted and digest != wanted:
             raise InvalidRequest(f"digest mismatch {digest}: {wanted}")
-        return path
+        return Made(path, unpack=self._one.is_set("unpack"))
 
     async def _attributes(self) -> Attributes:
         names = self._names
@@ -218,18 +253,22 @@ class CopyStep:
         mode = parse_mode(expand_word(chmod, names, self._workshop.escape)) if chmod else None
         if not chown:
             # What another stage made keeps its owners; whose files a client sent is its own affair.
-            return Attributes(mode=mode) if self._origin else Attributes(0, 0, mode=mode)
+            return Attributes(0, 0, mode=mode) if self._tree.is_context else Attributes(mode=mode)
         user, _, group = expand_word(chown, names, self._workshop.escape).partition(":")
         group = group or user
         if user.isdecimal() and group.isdecimal():
             passwd = groups = ""
         else:
-            passwd, groups = await self._workshop.on_layers(self._lowers, _account_files)
+            passwd, groups = await self._workshop.on_layers(self._lowers(), _account_files)
         try:
             found = resolve(f"{user}:{group}", (), passwd, groups)
         except UnknownUser as error:
             raise InvalidRequest(str(error)) from None
         return Attributes(found.uid, found.gid, is_asked=True, mode=mode)
+
+
+def _together(digests: Sequence[str]) -> str:
+    return sha256(" ".join(digests).encode()).hexdigest()
 
 
 def _account_files(root: int) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.builder.expand import split_words
+from engine.builder.expand import expand_word, split_words
 from engine.errors import InvalidRequest
 
 LARGEST = 4 << 20
@@ -22,7 +22,9 @@ KEYWORDS = frozenset(
 _WITH_HEREDOCS = ("ADD", "COPY", "RUN")
 _DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*")
 _DIRECTIVES = ("escape", "syntax", "check")
-_HEREDOC = re.compile(r"""\d*<<(-?)(["']?)([A-Za-z_][\w.-]*)\2""")
+_HEREDOC = re.compile(r"\d*<<(-?)([^<]+)")
+# As Go's ParseBool takes them.
+TRUE, FALSE = ("true", "t", "1"), ("false", "f", "0")
 _FLAG = re.compile(r"--([a-z][a-z0-9-]*)(?:=(.*))?", re.DOTALL)
 
 
@@ -56,6 +58,13 @@ class Instruction:
     def flag(self, name: str) -> str | None:
         return next((flag.value for flag in self.flags if flag.name == name), None)
 
+    def is_set(self, name: str, default: bool = False) -> bool:
+        """Of a flag that is true or false; a bare one is true."""
+        for flag in self.flags:
+            if flag.name == name:
+                return flag.value is None or flag.value.lower() in TRUE
+        return default
+
 
 @dataclass(frozen=True, slots=True)
 class Dockerfile:
@@ -84,6 +93,12 @@ def parse_dockerfile(content: bytes) -> Dockerfile:
     if not instructions:
         raise InvalidRequest("the Dockerfile (Dockerfile) cannot be empty")
     return Dockerfile(instructions, escape)
+
+
+def is_own_syntax(frontend: str) -> bool:
+    """Whether a `syntax` is the reference's own, whatever its version and from whatever mirror."""
+    name = re.split("[:@]", frontend.rpartition("/")[2])[0]
+    return name in ("dockerfile", "dockerfile-upstream", "dockerfile.v0")
 
 
 def parse_line(text: str, line: int, escape: str = "\\") -> Instruction:
@@ -116,6 +131,12 @@ def _directives(lines: Sequence[str]) -> dict[str, str]:
             raise refusal(number, f"only one {name} parser directive can be used")
         if name == "escape" and value not in ("\\", "`"):
             raise refusal(number, f"invalid escape token {value!r} does not match ` or \\")
+        if name == "syntax" and not is_own_syntax(value):
+            raise refusal(
+                number,
+                f"cannot read the syntax {value}: this engine reads Dockerfiles itself, "
+                "as docker/dockerfile:1 says",
+            )
         found[name] = value
     return found
 
@@ -161,7 +182,9 @@ class _Reader:
     def _logical_line(self) -> str:
         """Continuation lines joined; comments and empty lines among them don't count."""
         gathered = ""
-        goes_on = re.compile(re.escape(self._escape) + r"[ \t]*$")
+        # An escape that is escaped itself ends the line (`echo \\\\`).
+        escape = re.escape(self._escape)
+        goes_on = re.compile(f"(?<!{escape}){escape}[ \\t]*$")
         while self._at < len(self._lines):
             line = self._lines[self._at]
             self._at += 1
@@ -178,7 +201,13 @@ class _Reader:
     def _heredocs(self, arguments: str, number: int) -> tuple[Heredoc, ...]:
         found = (_HEREDOC.fullmatch(word) for word in split_words(arguments, self._escape))
         return tuple(
-            self._heredoc(match[3], number, expand=not match[2], chomp=bool(match[1]))
+            self._heredoc(
+                # Quotes around any part of its name mean that nothing is expanded.
+                expand_word(match[2], {}, self._escape),
+                number,
+                expand=not re.search("[\"']", match[2]),
+                chomp=bool(match[1]),
+            )
             for match in found
             if match is not None
         )

@@ -15,7 +15,7 @@ PREDEFINED = frozenset(
     for upper in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
     for name in (upper, upper.lower())
 )
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]|[@*#?$!-]")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+|[@*#?$!-]")
 _OPERATOR = re.compile(r":?[-+?]|##?|%%?|//?")
 
 
@@ -68,8 +68,9 @@ class _Expander:
         self._quotes = quotes
         self._at = 0
 
-    def word(self, end: str = "") -> str:
-        """Up to `end`, which is passed over, or to the end of the text."""
+    def word(self, end: str = "", *, is_raw: bool = False) -> str:
+        """Up to `end`, which is passed over, or to the end of the text. `is_raw`: escapes stay,
+        but that of a closing brace; a pattern has its own."""
         result = ""
         while self._at < len(self._text):
             letter = self._text[self._at]
@@ -82,6 +83,9 @@ class _Expander:
                 result += self._double()
             elif letter == "$":
                 result += self._variable()
+            elif letter == self._escape and is_raw:
+                escaped = self._escaped("")
+                result += escaped if escaped == "}" else self._escape + escaped
             elif letter == self._escape:
                 result += self._escaped("" if self._quotes else f"${self._escape}")
             else:
@@ -95,7 +99,7 @@ class _Expander:
         """`only`: the letters that lose their escape; "" for all."""
         self._at += 1
         if self._at == len(self._text):
-            return self._escape
+            return self._escape if only else ""
         letter = self._text[self._at]
         self._at += 1
         return letter if not only or letter in only else self._escape + letter
@@ -150,16 +154,16 @@ class _Expander:
         self._at = operator.end()
         if operator[0] in ("/", "//"):
             return self._replaced(name, every=operator[0] == "//")
-        word = self.word("}")
+        word = self.word("}", is_raw=operator[0][0] in "#%")
         return self._modified(name, operator[0], word)
 
     def _modified(self, name: str, operator: str, word: str) -> str:
         value = self._names.get(name)
         match operator:
             case "#" | "##":
-                return _without_prefix(value or "", word, longest=operator == "##")
+                return _without_prefix(value or "", self._pattern(word), longest=operator == "##")
             case "%" | "%%":
-                return _without_suffix(value or "", word, longest=operator == "%%")
+                return _without_suffix(value or "", self._pattern(word), longest=operator == "%%")
         counts = value if operator.startswith(":") else ("set" if value is not None else "")
         match operator[-1]:
             case "-":
@@ -171,35 +175,42 @@ class _Expander:
         return value or ""
 
     def _replaced(self, name: str, *, every: bool) -> str:
-        pattern = self.word("/")
-        replacement = self.word("}")
-        expression = re.compile(_expression(pattern, greedy=True), re.DOTALL)
-        return expression.sub(lambda _: replacement, self._names.get(name, ""), 0 if every else 1)
+        pattern = self._pattern(self.word("/", is_raw=True))
+        replacement = self.word("}", is_raw=True)
+        return pattern.sub(lambda _: replacement, self._names.get(name, ""), 0 if every else 1)
+
+    def _pattern(self, text: str) -> re.Pattern[str]:
+        """`*` and `?` of a shell; an escape makes them what they are, and itself."""
+        collapsed = re.sub(r"(?<!\\)\*+", "*", text)  # `**` would make it try for ever
+        expression, index = "", 0
+        while index < len(collapsed):
+            letter = collapsed[index]
+            if letter == "\\":
+                index += 1
+                letter = collapsed[index : index + 1]
+                if letter not in ("*", "?", "/", "\\"):
+                    raise self._wrong(f"an invalid escape in the pattern {text!r}")
+                expression += re.escape(letter)
+            else:
+                expression += {"*": ".*", "?": "."}.get(letter) or re.escape(letter)
+            index += 1
+        return re.compile(expression, re.DOTALL)
 
     def _wrong(self, reason: str) -> InvalidRequest:
         return InvalidRequest(f"cannot process {self._text!r}: {reason}")
 
 
-def _without_prefix(value: str, pattern: str, *, longest: bool) -> str:
+def _without_prefix(value: str, pattern: re.Pattern[str], *, longest: bool) -> str:
     lengths = range(len(value), -1, -1) if longest else range(len(value) + 1)
-    expression = re.compile(_expression(pattern, greedy=True), re.DOTALL)
     for length in lengths:
-        if expression.fullmatch(value[:length]):
+        if pattern.fullmatch(value[:length]):
             return value[length:]
     return value
 
 
-def _without_suffix(value: str, pattern: str, *, longest: bool) -> str:
+def _without_suffix(value: str, pattern: re.Pattern[str], *, longest: bool) -> str:
     starts = range(len(value) + 1) if longest else range(len(value), -1, -1)
-    expression = re.compile(_expression(pattern, greedy=True), re.DOTALL)
     for start in starts:
-        if expression.fullmatch(value[start:]):
+        if pattern.fullmatch(value[start:]):
             return value[:start]
     return value
-
-
-def _expression(pattern: str, *, greedy: bool) -> str:
-    """`*` and `?` of a shell."""
-    signs = {"*": ".*" if greedy else ".*?", "?": "."}
-    collapsed = re.sub(r"\*+", "*", pattern)  # `**` would make the expression try for ever
-    return "".join(signs.get(letter) or re.escape(letter) for letter in collapsed)

@@ -17,17 +17,23 @@ class BuildRequest:
     tags: tuple[Reference, ...] = ()
     dockerfile: str = ""  # a path in the context; "" = Dockerfile
     remote: str = ""  # where the context comes from instead of the request's body
+    context: str = ""  # a kept context; the body has the Dockerfile alone then
+    contexts: Mapping[str, str] = field(default_factory=dict)  # by name: see contexts.py
     build_args: Mapping[str, str | None] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     target: str = ""
     platform: str = ""
     no_cache: bool = False
+    no_cache_stages: tuple[str, ...] = ()
+    cache_from: tuple[str, ...] = ()
+    entitlements: frozenset[str] = frozenset()  # "network.host", "security.insecure"
     pull: bool = False
     host: HostConfig = field(
         default_factory=HostConfig
     )  # what limits RUN: network, memory, extra hosts
     credentials: Mapping[str, Credentials] = field(default_factory=dict)  # by registry
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    ssh: Mapping[str, str] = field(default_factory=dict)  # id -> the socket of an agent
 
     def credentials_for(self, reference: Reference) -> Credentials:
         names = [reference.domain]

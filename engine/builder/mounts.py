@@ -4,16 +4,16 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from engine.builder.dockerfile import Instruction, refusal
+from engine.builder.dockerfile import FALSE, TRUE, Instruction, refusal
 from engine.builder.expand import expand_word
 from engine.builder.stages import mount_fields
-from engine.errors import Unsupported
 
 _KNOWN = {
     "bind": {"target", "source", "from", "readonly"},
     "cache": {"id", "target", "readonly", "sharing", "from", "source", "mode", "uid", "gid"},
     "tmpfs": {"target", "size"},
     "secret": {"id", "target", "required", "mode", "uid", "gid", "env"},
+    "ssh": {"id", "target", "required", "mode", "uid", "gid"},
 }
 _SAME = {"dst": "target", "destination": "target", "src": "source", "ro": "readonly"}
 _SAME.update({"rw": "readwrite"})
@@ -21,11 +21,11 @@ _SAME.update({"rw": "readwrite"})
 
 @dataclass(frozen=True, slots=True)
 class StepMount:
-    kind: str  # "bind", "cache", "tmpfs", "secret"
+    kind: str  # "bind", "cache", "tmpfs", "secret", "ssh"
     target: str  # absolute
     source: str = ""  # in the context, or in `origin`
-    origin: str = ""  # a stage or an image
-    identifier: str = ""  # of a cache or a secret
+    origin: str = ""  # a stage, a named context, an image; "" for the build's context
+    identifier: str = ""  # of a cache, a secret, an agent
     read_only: bool = False
     sharing: str = "shared"
     mode: int | None = None
@@ -47,14 +47,10 @@ def step_mounts(
 def _mount(one: Instruction, value: str, folder: str) -> StepMount:
     fields = {_SAME.get(key, key): text for key, text in mount_fields(value).items()}
     kind = fields.pop("type", "bind")
-    if kind == "ssh":
-        raise Unsupported(
-            f"Dockerfile:{one.line}: cannot mount an SSH agent: the classic build API can't lend "
-            "the client's"
-        )
     if kind not in _KNOWN:
         raise refusal(one.line, f"unsupported mount type {kind!r}")
-    writable = _truth(one, "readwrite", fields.pop("readwrite", "")) if kind != "secret" else None
+    is_source = kind not in ("secret", "ssh")
+    writable = _truth(one, "readwrite", fields.pop("readwrite", "")) if is_source else None
     for key in fields:
         if key not in _KNOWN[kind]:
             raise refusal(one.line, f"unexpected key {key!r} for a mount of type {kind!r}")
@@ -68,6 +64,8 @@ def _mount(one: Instruction, value: str, folder: str) -> StepMount:
         if not identifier:
             raise refusal(one.line, "a secret needs an id or a target")
         target = target or ("" if "env" in fields else f"/run/secrets/{identifier}")
+    elif kind == "ssh":
+        identifier = identifier or "default"
     elif not target:
         raise refusal(one.line, f"a mount of type {kind!r} needs a target")
     if target:
@@ -95,9 +93,9 @@ def _mount(one: Instruction, value: str, folder: str) -> StepMount:
 def _truth(one: Instruction, key: str, text: str) -> bool | None:
     if not text:
         return None
-    if text.lower() not in ("true", "false", "1", "0"):
+    if text.lower() not in (*TRUE, *FALSE):
         raise refusal(one.line, f"invalid value {text!r} of {key}: it has to be true or false")
-    return text.lower() in ("true", "1")
+    return text.lower() in TRUE
 
 
 def _number(one: Instruction, key: str, text: str, base: int) -> int | None:

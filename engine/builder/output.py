@@ -11,20 +11,25 @@ LARGEST_BACKLOG = 1 << 20
 
 
 class Output:
-    def __init__(self, tell: Tell, stages: int) -> None:
+    def __init__(self, tell: Tell) -> None:
         self._tell = tell
-        self._turns = [asyncio.Event() for _ in range(stages)]
-        if self._turns:
-            self._turns[0].set()
+        self._last = asyncio.Event()
+        self._last.set()
 
-    def of(self, place: int) -> "StageOutput":
-        """`place`: among those that run, in their order."""
-        following = self._turns[place + 1] if place + 1 < len(self._turns) else None
-        return StageOutput(self._tell, self._turns[place], following)
+    def next(self) -> "StageOutput":
+        """Of one more stage, whose turn comes after those before it."""
+        turn, self._last = self._last, asyncio.Event()
+        return StageOutput(self._tell, turn, self._last)
+
+    def between(self) -> "StageOutput":
+        """Of a stage that one under way waits for: it has no turn to wait for."""
+        turn = asyncio.Event()
+        turn.set()
+        return StageOutput(self._tell, turn, asyncio.Event())
 
 
 class StageOutput:
-    def __init__(self, tell: Tell, turn: asyncio.Event, following: asyncio.Event | None) -> None:
+    def __init__(self, tell: Tell, turn: asyncio.Event, following: asyncio.Event) -> None:
         self._tell = tell
         self._turn = turn
         self._following = following
@@ -47,8 +52,7 @@ class StageOutput:
         """The stage is through: the next one's turn, once it was this one's."""
         await self._turn.wait()
         await self._flush()
-        if self._following is not None:
-            self._following.set()
+        self._following.set()
 
     async def fail(self) -> None:
         """The stage has failed, and the build with it: what led to that is said at once."""

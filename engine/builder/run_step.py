@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import itertools
 import os
 import posixpath
 import secrets
@@ -11,10 +12,18 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from engine.builder.copy import Attributes, copy_sources, digest_of_sources, find_sources
+from engine.builder.agent import lent_agent
+from engine.builder.copy import (
+    Attributes,
+    copy_sources,
+    digest_of_sources,
+    find_sources,
+    real_path,
+)
 from engine.builder.model import StepFailed
 from engine.builder.mounts import StepMount
 from engine.builder.output import StageOutput
+from engine.builder.trees import Tree
 from engine.builder.workshop import Workshop
 from engine.containers.model import (
     ContainerConfig,
@@ -26,21 +35,12 @@ from engine.containers.model import (
 from engine.errors import InvalidRequest
 from engine.ids import short_id
 from engine.images.diff_layer import MOUNT_POINTS, drop_mount_points
-from engine.kernel.overlay import on_overlay
 
 # The next daemon removes containers with this label: their build ended with the last one.
 STEP_LABEL = "io.pycompose.build-step"
 SCRIPT = "/.build-script"
 _LAST_LINES = 20
 _RED, _PLAIN = "\x1b[91m", "\x1b[0m"
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """A tree that a mount or a COPY takes from, and what stands for it in a key."""
-
-    lowers: tuple[str, ...]  # layers, top first
-    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +55,24 @@ class RunStep:
     network: str
     place: str  # "Dockerfile:3"
     script: str = ""  # a here-document with `#!`, to be executed itself
-    mounts: tuple[tuple[StepMount, Origin | None], ...] = ()
+    mounts: tuple[tuple[StepMount, Tree], ...] = ()
+    is_privileged: bool = False
 
 
-async def mount_key(workshop: Workshop, mount: StepMount, origin: Origin | None) -> list[str]:
+async def mount_key(workshop: Workshop, mount: StepMount, tree: Tree) -> list[str]:
     """What a step's key has to know of a mount: content where it is a source."""
     parts = [mount.kind, mount.target, mount.source, mount.identifier, str(mount.read_only)]
     if mount.kind != "bind":
         return parts
-    if origin is not None:
-        return [*parts, origin.key]
 
-    def digest() -> str:
-        root = os.open(workshop.context, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            found = find_sources(root, mount.source or "/")
-            return digest_of_sources(root, found, Attributes(), ())
-        finally:
-            os.close(root)
+    def digest(root: int) -> str:
+        found = find_sources(root, mount.source or "/")
+        return digest_of_sources(root, found, Attributes(), ())
 
-    return [*parts, await workshop.in_thread(digest)]
+    async def read() -> str:
+        return await workshop.on_layers(tree.lowers, digest)
+
+    return [*parts, await workshop.digests.of(tree, ("mount", mount.source), read)]
 
 
 @contextlib.asynccontextmanager
@@ -104,6 +102,7 @@ async def run(workshop: Workshop, step: RunStep, output: StageOutput) -> AsyncIt
                 replace(
                     host,
                     network_mode=step.network or host.network_mode,
+                    privileged=step.is_privileged,
                     log_config=LogConfig("none"),
                     mounts=mounts,
                     tmpfs=tmpfs,
@@ -181,15 +180,16 @@ async def _mounts(
         path.write_text(step.script)
         path.chmod(0o755)
         found.append(MountRequest("bind", SCRIPT, str(path), read_only=True))
-    for mount, origin in step.mounts:
+    agents = 0
+    for mount, tree in step.mounts:
         match mount.kind:
             case "bind":
-                source = await _copied(workshop, mount, origin, scratch)
+                source = await _bind_source(workshop, mount, tree, scratch)
                 found.append(
                     MountRequest("bind", mount.target, str(source), read_only=mount.read_only)
                 )
             case "cache":
-                folder = await _cache(workshop, mount, origin, undo)
+                folder = await _cache(workshop, mount, tree, undo)
                 found.append(
                     MountRequest("bind", mount.target, str(folder), read_only=mount.read_only)
                 )
@@ -207,6 +207,22 @@ async def _mounts(
                 if mount.target:
                     path = _secret_file(scratch, content, mount)
                     found.append(MountRequest("bind", mount.target, str(path), read_only=True))
+            case "ssh":
+                agent = workshop.request.ssh.get(mount.identifier, "")
+                if not agent:
+                    if mount.required:
+                        raise InvalidRequest(
+                            f"{step.place}: SSH agent {mount.identifier!r} is required, "
+                            "and was not lent"
+                        )
+                    continue
+                path = scratch / f"agent-{agents}"
+                await undo.enter_async_context(lent_agent(agent, path, mount))
+                target = mount.target or f"/run/buildkit/ssh_agent.{agents}"
+                found.append(MountRequest("bind", target, str(path)))
+                if not agents:
+                    env.append(f"SSH_AUTH_SOCK={target}")
+                agents += 1
             case _:
                 continue  # a tmpfs has no source
     return tuple(found), tuple(env)
@@ -221,9 +237,16 @@ def _secret_file(scratch: Path, content: bytes, mount: StepMount) -> Path:
     return path
 
 
-async def _copied(
-    workshop: Workshop, mount: StepMount, origin: Origin | None, scratch: Path
-) -> Path:
+async def _bind_source(workshop: Workshop, mount: StepMount, tree: Tree, scratch: Path) -> Path:
+    """What a client sent can be shown as it lies there; what a step may change is copied."""
+    if not (tree.is_context and mount.read_only):
+        return await _copied(workshop, mount, tree, scratch)
+    (folder,) = tree.lowers
+    path = await workshop.on_layers(tree.lowers, lambda root: real_path(root, mount.source or "/"))
+    return Path(folder, path)
+
+
+async def _copied(workshop: Workshop, mount: StepMount, tree: Tree, scratch: Path) -> Path:
     """A copy, so that what the step may write there is its own: a change is thrown away."""
     target = scratch / f"bind-{secrets.token_hex(8)}"
     target.mkdir(mode=0o755)
@@ -241,28 +264,29 @@ async def _copied(
             os.close(root)
         return is_folder
 
-    if origin is not None:
-        is_folder = await workshop.on_layers(origin.lowers, copy)
-    else:
-        context, folder = [str(workshop.context)], str(scratch)
-        is_folder = await workshop.in_thread(
-            lambda: on_overlay(context, "", "", copy, scratch=folder)
-        )
+    is_folder = await workshop.on_layers(tree.lowers, copy)
     return target if is_folder else target / name
 
 
 async def _cache(
-    workshop: Workshop, mount: StepMount, origin: Origin | None, undo: contextlib.AsyncExitStack
+    workshop: Workshop, mount: StepMount, tree: Tree, undo: contextlib.AsyncExitStack
 ) -> Path:
-    name = sha256(mount.identifier.encode(errors="surrogateescape")).hexdigest()
+    namespace = workshop.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS") or ""
+    identifier = f"{namespace}/{mount.identifier}" if namespace else mount.identifier
+    name = sha256(identifier.encode(errors="surrogateescape")).hexdigest()
+    if mount.sharing == "private":  # several at once have each their own
+        name = next(
+            each
+            for each in itertools.chain((name,), (f"{name}-{n}" for n in itertools.count(1)))
+            if not workshop.caches.lock(each).locked()
+        )
     if mount.sharing != "shared":
         await undo.enter_async_context(workshop.caches.lock(name))
-    folder = workshop.caches.root / name
+    folder = workshop.caches.use(name, undo)
     if not folder.exists():
-        workshop.caches.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o755)
-        if origin is not None:
-            first = await _copied(workshop, mount, origin, workshop.folder)
+        if mount.origin:
+            first = await _copied(workshop, mount, tree, workshop.folder)
             folder.rmdir()
             first.rename(folder)
         os.chown(folder, mount.uid, mount.gid)

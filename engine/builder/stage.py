@@ -15,16 +15,13 @@ from engine.builder.config import (
     env_names,
     with_default_path,
 )
-from engine.builder.copy import (
-    Attributes,
-    make_folders,
-)
-from engine.builder.copy_step import CopyStep
+from engine.builder.copy import Attributes, clamp_times, make_folders
+from engine.builder.copy_step import CopyStep, Prepared
 from engine.builder.dockerfile import Instruction, exec_form, parse_line, refusal
 from engine.builder.expand import PREDEFINED, expand_word, expand_words
-from engine.builder.mounts import StepMount, step_mounts
+from engine.builder.mounts import step_mounts
 from engine.builder.output import StageOutput
-from engine.builder.run_step import SCRIPT, Origin, RunStep, mount_key, run
+from engine.builder.run_step import SCRIPT, RunStep, mount_key, run
 from engine.builder.stages import Stage, arguments
 from engine.builder.state import (
     State,
@@ -33,14 +30,17 @@ from engine.builder.state import (
     fits,
     known_args,
     scratch_document,
+    stamp,
     state_of,
     unnamed,
 )
+from engine.builder.trees import Tree
 from engine.builder.workshop import Workshop
-from engine.errors import EngineError, InvalidRequest, NotFound, Unsupported
+from engine.errors import EngineError, Forbidden, InvalidRequest, NotFound, Unsupported
 from engine.ids import short_id
 from engine.images.model import Image
 from engine.kernel.overlay import on_overlay
+from engine.oci.digest import Digest
 from engine.oci.image_config import ImageDocument
 from engine.oci.platform import parse_platform
 from engine.oci.reference import parse_reference
@@ -63,7 +63,10 @@ class StageBuild:
         self._number = first_step
         self._find_stage = find_stage  # a stage that was built, or will be; None for an image
         self._known = known_args(workshop.request)
-        self._state = State(scratch_document(), "", "")
+        self._state = State(scratch_document(), "")
+        names = [name.lower() for name in workshop.request.no_cache_stages]
+        # What was done anew counts as new for what comes after it: see State.key.
+        self._no_cache = workshop.request.no_cache or stage.name in names
 
     async def build(self) -> State:
         try:
@@ -84,22 +87,25 @@ class StageBuild:
         self._number += 1
 
     async def _tell_state(self) -> None:
-        known = self._state.image_id if not self._state.is_changed else self._state.key
+        known = self._state.key if self._state.is_changed else self._state.image_id
         if known:
             await self._output.tell(f" ---> {short_id(known)}\n")
 
     # ---- FROM
 
     async def _start(self) -> None:
-        awaited = self._find_stage(self._stage.base)
-        if awaited is not None:
-            before = await awaited
-            self._state = replace(before, args={}, cmd_is_own=False)
-        elif self._stage.base == "scratch":
-            self._state = State(scratch_document(), cache.base_key("scratch", ""), "", args={})
-        else:
+        base, workshop = self._stage.base, self._workshop
+        awaited = self._find_stage(base) if not base.isdecimal() else None
+        context = await workshop.context_of(base)
+        self._state = State(scratch_document(), "", args={})
+        if isinstance(context, Tree):
+            copy = Instruction("COPY", "/ /", self._stage.start.line, source=f"FROM {base}")
+            await self._copy_from(copy, ("/",), "/", context)
+        elif context is None and awaited is not None:
+            self._state = replace(await awaited, cmd_is_own=False)
+        elif context is not None or base != "scratch":
             image = await self._image(
-                self._stage.base, self._stage.platform or self._workshop.request.platform
+                context or base, self._stage.platform or workshop.request.platform
             )
             self._state = state_of(image)
         config = with_default_path(self._state.config)
@@ -115,8 +121,7 @@ class StageBuild:
         await self._output.tell(f"# Executing {len(triggers)} build trigger{many}\n")
         config = replace(self._state.config, on_build=())
         document = replace(self._state.document, config=config)
-        key = cache.config_key(self._state.key, "TRIGGERS", config)
-        self._state = replace(self._state, document=document, key=key, is_changed=True)
+        self._state = replace(self._state, document=document, is_changed=True)
         for text in triggers:
             one = parse_line(text, self._stage.start.line, self._workshop.escape)
             await self._perform(one)
@@ -155,6 +160,7 @@ class StageBuild:
             match one.keyword:
                 case "ARG":
                     self._declare(one)
+                    self._note(one, self._state.document)
                     await self._tell_state()
                 case "RUN":
                     await self._run(one)
@@ -170,7 +176,7 @@ class StageBuild:
                     await self._tell_state()
                 case _:
                     raise refusal(one.line, f"unexpected {one.keyword}")
-        except (InvalidRequest, NotFound, Unsupported) as error:
+        except (Forbidden, InvalidRequest, NotFound, Unsupported) as error:
             raise self._placed(one, error) from error
 
     def _placed(self, one: Instruction, error: EngineError) -> EngineError:
@@ -205,15 +211,17 @@ class StageBuild:
         self._note(one, replace(self._state.document, config=config))
 
     def _note(self, one: Instruction, document: ImageDocument) -> None:
-        line = entry(f"/bin/sh -c #(nop)  {one.source}", empty=True)
-        key = cache.config_key(self._state.key, one.keyword, document.config)
-        key = cache.step_key(key, "author", document.author)
-        self._state = replace(
-            self._state,
-            document=replace(document, history=(*document.history, line)),
-            key=key,
-            is_changed=True,
-        )
+        line = entry(f"/bin/sh -c #(nop)  {one.source}", self._stamp(), empty=True)
+        document = replace(document, history=(*document.history, line))
+        self._state = replace(self._state, document=document, is_changed=True)
+
+    def _stamp(self) -> str:
+        return stamp(self._workshop.epoch)
+
+    def _key(self) -> str:
+        """Of what the next step stands on; a build with set times has layers of its own."""
+        key, epoch = self._state.key, self._workshop.epoch
+        return key if epoch is None else cache.step_key(key, "EPOCH", epoch)
 
     # ---- layers
 
@@ -222,31 +230,36 @@ class StageBuild:
 
     async def _known_step(self, key: str) -> bool:
         """Whether the cache has it; then it is done."""
-        if self._workshop.request.no_cache:
+        if self._no_cache:
             return False
         image = self._workshop.images.made_of(key)
         if image is None:
             return False
         self._workshop.in_use.add(image.id)
         await self._output.tell(" ---> Using cache\n")
-        await self._made(image, key)
+        await self._made(image)
         return True
 
-    async def _made(self, image: Image, key: str) -> None:
+    async def _made(self, image: Image) -> None:
         self._workshop.in_use.add(image.id)
         self._state = replace(
-            self._state, document=image.document, key=key, image_id=image.id, is_changed=False
+            self._state, document=image.document, image_id=image.id, is_changed=False
         )
         await self._tell_state()
 
-    async def _add(self, key: str, created_by: str, upper: Path | None) -> None:
+    async def _add(
+        self, key: str, created_by: str, upper: Path | None, *, layer: Digest | None = None
+    ) -> None:
         document = self._state.document
-        line = entry(created_by)
+        line = entry(created_by, self._stamp())
         document = replace(document, created=line.created, history=(*document.history, line))
+        epoch = self._workshop.epoch
+        if upper is not None and epoch is not None:
+            await self._workshop.in_thread(lambda: clamp_times(upper, epoch))
         image = await self._workshop.images.add_step(
-            document, upper, base=self._state.base, cache_key=key, is_step=True
+            document, upper, layer=layer, base=self._state.base, cache_key=key, is_step=True
         )
-        await self._made(image, key)
+        await self._made(image)
 
     async def _on_overlay(self, key: str, created_by: str, job: Callable[[int], None]) -> None:
         """`job` changes a view of what there is; the changes become the layer."""
@@ -273,29 +286,32 @@ class StageBuild:
         path = posixpath.normpath(posixpath.join(self._state.config.working_dir or "/", path))
         config = replace(self._state.config, working_dir=path)
         document = replace(self._state.document, config=config)
-        key = cache.config_key(self._state.key, "WORKDIR", config)
+        self._state = replace(self._state, document=document)
+        key = cache.step_key(self._key(), "WORKDIR")
         if await self._known_step(key):
             return
-        self._state = replace(self._state, document=document)
         await self._on_overlay(
             key,
             f"/bin/sh -c #(nop) WORKDIR {path}",
             lambda root: make_folders(root, path, Attributes()),
         )
 
-    async def _origin(self, reference: str) -> Origin:
-        """The layers of a stage or an image."""
-        awaited = self._find_stage(reference)
+    async def _tree(self, name: str) -> Tree:
+        """The files that a `from` means: of a named context, a stage, or an image."""
+        context = await self._workshop.context_of(name)
+        if isinstance(context, Tree):
+            return context
+        awaited = self._find_stage(name) if context is None else None
         if awaited is not None:
             state = await awaited
-            return Origin(self._workshop.images.layers(unnamed(state)), state.key)
-        image = await self._image(reference, self._workshop.request.platform)
-        return Origin(self._workshop.images.layers(image), image.id)
+        else:
+            state = state_of(await self._image(context or name, self._workshop.request.platform))
+        return Tree(self._workshop.images.layers(unnamed(state)), state.identity)
 
     # ---- RUN
 
     async def _run(self, one: Instruction) -> None:
-        network = ""
+        network, is_privileged = "", False
         for flag in one.flags:
             match flag.name:
                 case "mount":
@@ -304,23 +320,21 @@ class StageBuild:
                     network = _NETWORKS[flag.value]
                 case "network":
                     raise refusal(one.line, f"invalid network mode {flag.value!r}")
-                case "security" if flag.value == "sandbox":
-                    continue
+                case "security" if flag.value in ("sandbox", "insecure"):
+                    is_privileged = flag.value == "insecure"
                 case "security":
-                    raise Unsupported(
-                        f"cannot run with --security={flag.value}: a build step gets no more "
-                        "power than any container"
-                    )
+                    raise refusal(one.line, f"security {flag.value!r} is not valid")
                 case _:
                     raise refusal(one.line, f"unknown flag: {flag.name}")
+        self._check_allowed(network, is_privileged)
         state = self._state
         check_runs_here(state.document.platform)
         names = self._names()
         mounts = step_mounts(one, names, self._workshop.escape, state.config.working_dir)
-        with_origins: list[tuple[StepMount, Origin | None]] = []
-        for mount in mounts:
-            origin = await self._origin(mount.origin) if mount.origin else None
-            with_origins.append((mount, origin))
+        with_trees = [
+            (mount, await self._tree(mount.origin) if mount.origin else self._workshop.main)
+            for mount in mounts
+        ]
         words, script = _run_words(one, state.config.shell)
         args = {name: value for name, value in (state.args or {}).items()}
         env = env_names(state.config)
@@ -332,9 +346,14 @@ class StageBuild:
         counted = {
             name: value for name, value in passed.items() if name not in PREDEFINED or name in args
         }
-        keys = [await mount_key(self._workshop, mount, origin) for mount, origin in with_origins]
+        keys = [await mount_key(self._workshop, mount, tree) for mount, tree in with_trees]
         key = cache.run_key(
-            state.key, (*words, script), counted, network or self._host_network(), keys
+            self._key(),
+            (*words, script),
+            counted,
+            network or self._host_network(),
+            keys,
+            is_privileged=is_privileged,
         )
         if await self._known_step(key):
             return
@@ -350,21 +369,39 @@ class StageBuild:
             network=network,
             place=self._place(one),
             script=script,
-            mounts=tuple(with_origins),
+            mounts=tuple(with_trees),
+            is_privileged=is_privileged,
         )
         declared = " ".join(f"{name}={value}" for name, value in sorted(counted.items()))
         prefix = f"|{len(counted)} {declared} " if counted else ""
         async with run(self._workshop, step, self._output) as upper:
             await self._add(key, prefix + shown, upper)
 
+    def _check_allowed(self, network: str, is_privileged: bool) -> None:
+        """What reaches the machine is for who asked for the build to allow, not the Dockerfile."""
+        request = self._workshop.request
+        if network == "host" and request.host.network_mode != "host":
+            self._need("network.host", "network: host")
+        if is_privileged:
+            self._need("security.insecure", "privileged: true")
+
+    def _need(self, entitlement: str, hint: str) -> None:
+        if entitlement not in self._workshop.request.entitlements:
+            raise Forbidden(
+                f"{entitlement} is not allowed: whoever builds has to allow it, "
+                f"in Compose by {hint!r} or 'entitlements: [{entitlement}]' under build"
+            )
+
     def _host_network(self) -> str:
         mode = self._workshop.request.host.network_mode
         return "" if mode in ("", "default", "bridge") else mode
 
     async def _empty_image(self) -> str:
-        document = replace(scratch_document(), history=(entry("FROM scratch", empty=True),))
+        document = replace(
+            scratch_document(), history=(entry("FROM scratch", self._stamp(), empty=True),)
+        )
         image = await self._workshop.images.add_step(
-            document, None, cache_key=cache.base_key("scratch", "empty"), is_step=True
+            document, None, cache_key=cache.step_key(self._key(), "EMPTY"), is_step=True
         )
         self._workshop.in_use.add(image.id)
         return image.id
@@ -393,22 +430,55 @@ class StageBuild:
         if ends_in_slash and destination != "/":
             destination += "/"
         reference = one.flag("from")
-        origin = None
-        if reference:
-            origin = await self._origin(expand_word(reference, names, escape))
+        tree = await self._tree(reference) if reference else self._workshop.main
+        await self._copy_from(one, tuple(sources), destination, tree)
+
+    async def _copy_from(
+        self, one: Instruction, sources: tuple[str, ...], destination: str, tree: Tree
+    ) -> None:
         step = CopyStep(
-            self._workshop,
-            one,
-            tuple(sources),
-            destination,
-            names,
-            self._state.key,
-            self._lowers(),
-            origin,
+            self._workshop, one, sources, destination, self._names(), self._lowers, tree
         )
         async with step.prepared() as prepared:
-            if not await self._known_step(prepared.key):
-                await self._on_overlay(prepared.key, prepared.created_by, prepared.job)
+            key = cache.copy_key(
+                cache.step_key("", "LINK", self._workshop.epoch) if step.is_linked else self._key(),
+                one.keyword, prepared.digests, destination, prepared.flags,
+            )  # fmt: skip
+            if step.is_linked:
+                await self._link(key, prepared)
+            elif not await self._known_step(key):
+                await self._on_overlay(key, prepared.created_by, prepared.job)
+
+    async def _link(self, key: str, prepared: Prepared) -> None:
+        """A layer that knows nothing of those below: made once, then laid on whatever there is."""
+        own = cache.step_key(self._key(), "LINKED", key)
+        if await self._known_step(own):
+            return
+        images = self._workshop.images
+        made = None if self._no_cache else images.made_of(key)
+        if made is None:
+            async with self._workshop.scratch() as scratch:
+                upper = scratch / "upper"
+                upper.mkdir(mode=0o755)
+                await self._workshop.in_thread(lambda: _in_folder(upper, prepared.job))
+                if self._workshop.epoch is not None:
+                    epoch = self._workshop.epoch
+                    await self._workshop.in_thread(lambda: clamp_times(upper, epoch))
+                line = entry(prepared.created_by, self._stamp())
+                made = await images.add_step(
+                    replace(scratch_document(), history=(line,)), upper, cache_key=key, is_step=True
+                )
+        self._workshop.in_use.add(made.id)
+        layer = made.document.diff_ids[0] if made.document.diff_ids else None
+        await self._add(own, prepared.created_by, None, layer=layer)
+
+
+def _in_folder(folder: Path, job: Callable[[int], None]) -> None:
+    root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        job(root)
+    finally:
+        os.close(root)
 
 
 def _run_words(one: Instruction, shell: Sequence[str]) -> tuple[tuple[str, ...], str]:

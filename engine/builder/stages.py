@@ -5,8 +5,8 @@ number, else an image.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from engine.builder.dockerfile import Dockerfile, Instruction, refusal
 from engine.builder.expand import expand_word, split_words
@@ -66,9 +66,13 @@ class Plan:
 
 
 def make_plan(
-    dockerfile: Dockerfile, build_args: Mapping[str, str | None], known: Mapping[str, str]
+    dockerfile: Dockerfile,
+    build_args: Mapping[str, str | None],
+    known: Mapping[str, str],
+    contexts: Collection[str] = (),
 ) -> Plan:
-    """`known`: arguments that need no declaration (TARGETARCH and its kin)."""
+    """`known`: arguments that need no declaration (TARGETARCH and its kin). A stage with the name
+    of one of the `contexts` is that context."""
     instructions = dockerfile.instructions
     first = next((i for i, each in enumerate(instructions) if each.keyword == "FROM"), None)
     if first is None:
@@ -87,7 +91,10 @@ def make_plan(
     starts = [i for i, each in enumerate(instructions) if each.keyword == "FROM"]
     for start, end in zip(starts, [*starts[1:], len(instructions)], strict=True):
         body = instructions[start + 1 : end]
-        stages.append(_stage(len(stages), instructions[start], body, scope, dockerfile.escape))
+        stage = _stage(len(stages), instructions[start], body, scope, dockerfile.escape)
+        if stage.name and stage.name in contexts:
+            stage = replace(stage, base=stage.name, body=())
+        stages.append(stage)
     return Plan(instructions[:first], tuple(stages), names)
 
 

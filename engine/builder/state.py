@@ -17,7 +17,6 @@ from engine.oci.platform import Platform, parse_platform, platform_of
 @dataclass(frozen=True, slots=True)
 class State:
     document: ImageDocument
-    key: str
     image_id: str  # the image whose layers these are; "" before there is one
     base: str = ""  # a directory of the host below the layers
     args: Mapping[str, str] | None = None  # ARGs of this stage
@@ -27,6 +26,17 @@ class State:
     @property
     def config(self) -> ImageConfig:
         return self.document.config
+
+    @property
+    def key(self) -> str:
+        """What stands for all that the next step finds: files and configuration, however they
+        came about."""
+        return cache.state_key(self.document, self.base)
+
+    @property
+    def identity(self) -> str:
+        """Of the files alone; "" where they lie on a directory that may change."""
+        return "" if self.base else " ".join(self.document.diff_ids) or "scratch"
 
 
 def known_args(request: BuildRequest) -> dict[str, str]:
@@ -61,8 +71,7 @@ def fits(image: Image, wanted: Platform) -> bool:
 
 def state_of(image: Image) -> State:
     base = image.rootfs_path or image.base
-    key = cache.base_key(image.id, base)
-    return State(image.document, key, image.id, base=base, args={})
+    return State(image.document, image.id, base=base, args={})
 
 
 def unnamed(state: State) -> Image:
@@ -76,9 +85,20 @@ def scratch_document() -> ImageDocument:
     return ImageDocument(host_platform(), ImageConfig(), ())
 
 
-def entry(created_by: str, *, empty: bool = False) -> HistoryEntry:
-    return HistoryEntry(created=now(), created_by=created_by, empty_layer=empty)
+def entry(created_by: str, when: str, *, empty: bool = False) -> HistoryEntry:
+    return HistoryEntry(created=when, created_by=created_by, empty_layer=empty)
 
 
-def now() -> str:
+def stamp(epoch: int | None) -> str:
+    """RFC 3339 of a second since 1970, else of now."""
+    if epoch is not None:
+        return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def seconds(text: str) -> float:
+    """Since 1970, of an RFC 3339 time; 0 where it says nothing."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        return 0

@@ -1,8 +1,16 @@
 """Pure: what is wrong with an instruction whatever its variables hold: told before all else."""
 
 from engine.builder.config import changed_config
-from engine.builder.dockerfile import Instruction, exec_form, parse_line, refusal
+from engine.builder.dockerfile import (
+    FALSE,
+    TRUE,
+    Instruction,
+    exec_form,
+    parse_line,
+    refusal,
+)
 from engine.builder.expand import split_words
+from engine.builder.stages import mount_fields
 from engine.oci.image_config import ImageConfig
 
 FLAGS = {
@@ -12,6 +20,7 @@ FLAGS = {
     "HEALTHCHECK": {"interval", "timeout", "start-period", "start-interval", "retries"},
     "RUN": {"mount", "network", "security"},
 }
+_BOOLEAN = ("keep-git-dir", "link", "parents", "unpack")
 # Nothing in them is expanded, so all of them can be judged.
 _WITHOUT_VARIABLES = ("CMD", "ENTRYPOINT", "HEALTHCHECK", "ONBUILD", "SHELL")
 
@@ -21,6 +30,22 @@ def check_syntax(one: Instruction, escape: str) -> None:
     for flag in one.flags:
         if flag.name not in FLAGS.get(one.keyword, ()):
             raise refusal(one.line, f"unknown flag: {flag.name}")
+        if flag.name in _BOOLEAN and (flag.value or "true").lower() not in (*TRUE, *FALSE):
+            raise refusal(
+                one.line, f"expecting boolean value for flag {flag.name}, not: {flag.value}"
+            )
+        if flag.name == "from" and "$" in (flag.value or "").rstrip("$"):
+            raise refusal(
+                one.line,
+                "variable expansion is not supported for --from: "
+                "define a stage with FROM, using an ARG from before the first one",
+            )
+        if flag.name == "mount" and "$" in mount_fields(flag.value or "").get("from", ""):
+            raise refusal(
+                one.line,
+                "variable expansion is not supported for 'from' of a mount: "
+                "define a stage with FROM, using an ARG from before the first one",
+            )
     match one.keyword:
         case "COPY" | "ADD":
             words = exec_form(one.arguments) or split_words(one.arguments, escape)

@@ -3,15 +3,20 @@
 import asyncio
 import contextlib
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from engine.builder.kept import KeptContexts
 from engine.builder.model import BuildRequest
+from engine.builder.sources import IMAGE, KEPT, context_value, fetch
 from engine.builder.stages import Plan
+from engine.builder.trees import Digests, Tree
 from engine.containers.operations import Containers
+from engine.errors import InvalidRequest
 from engine.images.feed import finish
 from engine.images.layers import remove_directory
 from engine.images.operations import Images
@@ -27,9 +32,17 @@ class Caches:
 
     root: Path
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+    in_use: Counter[str] = field(default_factory=Counter)
 
     def lock(self, name: str) -> asyncio.Lock:
         return self.locks.setdefault(name, asyncio.Lock())
+
+    def use(self, name: str, undo: contextlib.AsyncExitStack) -> Path:
+        """Its folder, whether it is there or not; it stays until `undo`."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.in_use[name] += 1
+        undo.callback(self.in_use.subtract, (name,))
+        return self.root / name
 
 
 @dataclass(slots=True)
@@ -42,12 +55,43 @@ class Workshop:
     dockerfile: str  # its name, for messages
     escape: str
     folder: Path  # the build's own; goes with it
-    context: Path
+    main: Tree  # the build's context
+    kept: KeptContexts
+    digests: Digests
     threads: ThreadPoolExecutor
     in_use: set[str]  # ids of images that must not be pruned now
+    epoch: int | None = None  # SOURCE_DATE_EPOCH: what is made is not newer, in seconds since 1970
     steps: int = 0  # in all
     consumed: set[str] = field(default_factory=set)  # build args that an ARG declared
     is_cancelled: bool = False
+    _fetched: dict[str, asyncio.Task[Tree]] = field(default_factory=dict)
+
+    async def context_of(self, name: str) -> Tree | str | None:
+        """A named context: its files, or the image that it is; None where none has that name."""
+        value = context_value(self.request.contexts, name)
+        if value.startswith(IMAGE):
+            return value.removeprefix(IMAGE)
+        if value.startswith(KEPT):
+            return self.kept.tree(value.removeprefix(KEPT))
+        if not value:
+            return None
+        if value not in self._fetched:
+            self._fetched[value] = asyncio.create_task(self._fetch(value))
+        return await asyncio.shield(self._fetched[value])
+
+    async def _fetch(self, address: str) -> Tree:
+        folder = self.folder / f"context-{secrets.token_hex(8)}"
+        content = await self.in_thread(
+            lambda: fetch(address, folder, is_cancelled=lambda: self.is_cancelled)
+        )
+        if content is not None:
+            raise InvalidRequest(f"cannot use {address} as a build context: it is no archive")
+        return Tree((str(folder),), is_context=True)
+
+    async def close(self) -> None:
+        """Nobody is to write below the build's folder any more."""
+        self.is_cancelled = True
+        await asyncio.gather(*self._fetched.values(), return_exceptions=True)
 
     async def in_thread(self, job: Callable[[], Result]) -> Result:
         """A cancelled caller waits for it to end: it works in folders that are to go."""

@@ -93,12 +93,16 @@ class Intake:
         return Incoming(ImageRecord(image_id, diff_ids), tuple(layers), document)
 
     def built(
-        self, document: ImageDocument, below: Sequence[LayerRecord], upper: Path | None
+        self,
+        document: ImageDocument,
+        below: Sequence[LayerRecord],
+        upper: Path | None,
+        layer: LayerRecord | None = None,
     ) -> Incoming:
         """What a build step made on the layers `below`: `document`, whose last line of history is
         the step's own. The upper directory of its overlay becomes a layer, and is moved away;
         one without changes makes none."""
-        layer = None if upper is None else self._add_changes(upper)
+        layer = layer if upper is None else self._add_changes(upper)
         if layer is None:
             *before, own = document.history
             document = replace(document, history=(*before, replace(own, empty_layer=True)))

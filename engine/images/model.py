@@ -81,6 +81,16 @@ class Pruned:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """What a build step made, and the cache holds."""
+
+    image: Image
+    size: int  # bytes of its own layer; 0 where an image that everybody sees has it as well
+    is_base: bool  # such an image stands on it
+    used: float  # when last, in seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """An image that came in, and the familiar tags that it got (none: known by its id only)."""
 

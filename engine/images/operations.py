@@ -44,12 +44,13 @@ from engine.images.model import (
     Pushed,
     Removal,
     Removed,
+    Step,
 )
 from engine.images.pack import Sink
-from engine.images.push import COMPRESSING, Push
+from engine.images.push import Push
 from engine.images.removal import RemovalPlan, plan_removal, refuse_used
 from engine.images.rootfs import HOST_ALIASES, HOST_NAME, Directories
-from engine.images.transfer import UNPACKING, PullRequest, Transfer
+from engine.images.transfer import DOWNLOADS, UNPACKING, PullRequest, Transfer
 from engine.oci.digest import Digest, chain_id, is_digest
 from engine.oci.image_config import (
     HistoryEntry,
@@ -71,13 +72,12 @@ NO_DOCUMENTS: Mapping[Digest, ImageDocument] = MappingProxyType({})
 
 _CATALOG = "catalog.json"
 _ALIAS_IN_FULL = "docker.io/library/rootfs:latest"
-_THREADS = UNPACKING + COMPRESSING + 4  # beside one for each download
+_THREADS = DOWNLOADS + UNPACKING + 4
 _ID_PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 
 
 class Images:
     def __init__(self, root: Path, private: Sequence[Path], client: RegistryClient) -> None:
-        threads = client.registries.downloads + _THREADS
         self._root = root
         self._temporary = root / "tmp"
         self._empty = root / "empty"  # the lower layer of an image that has none
@@ -87,7 +87,7 @@ class Images:
         self._intake = Intake(self._blobs, self._layers, self._temporary, self._platform)
         self._private = tuple(os.path.realpath(path) for path in (root.parent, *private))
         self._masks = Masks(root, (root.parent, *private))
-        self._threads = ThreadPoolExecutor(threads, "images")
+        self._threads = ThreadPoolExecutor(_THREADS, "images")
         self._transfer = Transfer(client, self._intake, self._threads)
         self._push = Push(client, self._intake, self._blobs, self._threads)
         self._catalog = Catalog()
@@ -227,7 +227,7 @@ class Images:
             before = self.disk_usage()
             for image_id in tuple(self._catalog.images):
                 if self._catalog.images[image_id].is_step:
-                    continue  # prune_steps takes these
+                    continue  # remove_steps takes these
                 if users(image_id) or not wanted(self._image(image_id)):
                     continue
                 planned = plan_removal(self._catalog, image_id, None, force=True, users=users)
@@ -246,17 +246,19 @@ class Images:
         document: ImageDocument,
         upper: Path | None,
         *,
+        layer: Digest | None = None,
         base: str = "",
         cache_key: str,
         is_step: bool,
     ) -> Image:
         """The image of a build step: `document` is what lies below it, with the step's own line
-        of history, and `upper` what it changed (see Intake.built). With `is_step` only the
-        builder knows of it."""
+        of history, and `upper` what it changed (see Intake.built), or `layer` one that is there
+        already. With `is_step` only the builder knows of it."""
         below = [self._catalog.layers[diff_id] for diff_id in document.diff_ids]
+        known = None if layer is None else self._catalog.layers[layer]
         async with self._taking_in():
             job = asyncio.get_running_loop().run_in_executor(
-                self._threads, lambda: self._intake.built(document, below, upper)
+                self._threads, lambda: self._intake.built(document, below, upper, known)
             )
             made = await finish(job)
             record = replace(made.record, base=base, cache_key=cache_key, is_step=is_step)
@@ -268,23 +270,41 @@ class Images:
         await self._change(lambda catalog: catalog.without_step_mark(image.id))
         return self._image(image.id)
 
-    async def prune_steps(self, *, keep: Collection[str]) -> Pruned:
-        """Empties the builder's cache, but for the images in `keep` (ids)."""
+    def steps(self) -> tuple[Step, ...]:
+        shown = [record for record in self._catalog.images.values() if not record.is_step]
+        bases = {
+            record.layers[:count] for record in shown for count in range(1, len(record.layers) + 1)
+        }
+        seen = {diff_id for record in shown for diff_id in record.layers}
+        found = []
+        for record in self._catalog.images.values():
+            if record.is_step:
+                image = self._image(record.id)
+                own = record.layers[-1:] if not image.document.history[-1].empty_layer else ()
+                size = sum(self._catalog.layers[each].size for each in own if each not in seen)
+                used = self._blobs.path(record.id).stat().st_mtime
+                found.append(Step(image, size, record.layers in bases, used))
+        return tuple(found)
+
+    def mark_used(self, image_ids: Collection[str]) -> None:
+        """Of build steps: the time of its configuration's file says when one was used last."""
+        for image_id in image_ids:
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self._blobs.path(Digest(image_id)))
+
+    async def remove_steps(self, image_ids: Collection[str]) -> int:
+        """The bytes that their layers took and nothing else needs."""
         async with self._changing:
             before, catalog = self.disk_usage(), self._catalog
-            gone = [
-                record.id
-                for record in catalog.images.values()
-                if record.is_step and record.id not in keep
-            ]
-            for image_id in gone:
-                catalog = catalog.without_image(image_id)
-            if gone:
+            for image_id in image_ids:
+                record = catalog.images.get(Digest(image_id))
+                if record is not None and record.is_step:
+                    catalog = catalog.without_image(record.id)
+            if catalog is not self._catalog:
                 await self._write(catalog)
                 self._documents = {key: self._documents[key] for key in catalog.images}
                 await self._sweep()
-            removed = tuple(Removed(Removal.DELETED, each, each) for each in gone)
-            return Pruned(removed, before - self.disk_usage())
+            return before - self.disk_usage()
 
     # ---- commits
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import io
+import json
 import tarfile
 import threading
 from pathlib import Path
@@ -270,8 +271,8 @@ ADD {address}/name.bin /named
         "ls /whole.tgz"
     )
     assert builds.run("added", "sh", "-c", script) == "textfetchedfetched77\n/whole.tgz\n"
-    for url in ("git@github.com:a/b.git", "https://example.invalid/a.git"):
-        assert "no git" in builds.build(f"FROM busybox:test\nADD {url} /x\n").error
+    refused = builds.build("FROM busybox:test\nADD git@github.com:a/b.git /x\n").error
+    assert "has no SSH" in refused
 
 
 def test_a_context_from_afar(builds: Builds, builder_host: Host) -> None:
@@ -305,7 +306,7 @@ RUN --mount=type=secret,id=absent test ! -e /run/secrets/absent
     builds.ok(text.replace("$N", "2"), {"a": "context\n"}, t="mounted")
     assert builds.run("mounted", "cat", "/lines") == "\n2\n"
     for mount, reason in (
-        ("type=ssh", "SSH agent"),
+        ("type=ssh,required", "SSH agent 'default' is required"),
         ("type=secret,id=x,required=true", "is required"),
         ("type=odd,target=/x", "unsupported mount type"),
     ):
@@ -325,8 +326,17 @@ RUN grep CapEff /proc/self/status > /caps
     assert builds.run("net", "cat", "/none") == "lo\n"
     assert "eth0" in builds.run("net", "cat", "/own")
     assert "00000000a80425fb" in builds.run("net", "cat", "/caps")
-    refused = builds.build("FROM busybox:test\nRUN --security=insecure true\n")
-    assert "--security=insecure" in refused.error
+    for flag, entitlement in (
+        ("--security=insecure", "security.insecure"),
+        ("--network=host", "network.host"),
+    ):
+        text = f"FROM busybox:test\nRUN {flag} grep CapEff /proc/self/status > /caps\n"
+        refused = builds.build(text)
+        assert f"{entitlement} is not allowed" in refused.error
+        assert "Dockerfile:2: RUN" in refused.error
+        builds.ok(text, t="power", entitlements=json.dumps([entitlement]))
+        caps = int(builds.run("power", "cat", "/caps").split()[1], 16)
+        assert (caps == 0xA80425FB) == (entitlement == "network.host")
 
 
 @pytest.mark.parametrize(

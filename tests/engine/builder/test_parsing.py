@@ -34,6 +34,18 @@ def test_the_escape_directive() -> None:
         parse_dockerfile(b"# escape=`\n# escape=`\nFROM a\n")
 
 
+def test_an_escaped_escape_ends_a_line() -> None:
+    found = parse_dockerfile(b"FROM a\nRUN echo \\\\\nCMD x\n").instructions
+    assert [one.keyword for one in found] == ["FROM", "RUN", "CMD"]
+
+
+def test_the_syntax_directive() -> None:
+    for own in ("docker/dockerfile:1", "mirror.example:5000/docker/dockerfile:1.7-labs"):
+        assert parse_dockerfile(f"# syntax={own}\nFROM a\n".encode()).instructions
+    with pytest.raises(InvalidRequest, match="line 1: cannot read the syntax other/frontend:2"):
+        parse_dockerfile(b"# syntax=other/frontend:2\nFROM a\n")
+
+
 def test_flags_are_taken_off() -> None:
     text = (
         b"FROM a\nRUN --mount=type=bind,target=/x --network=none cmd --not=flag\nCOPY --link a b\n"
@@ -52,6 +64,9 @@ def test_heredocs() -> None:
         ("X", "two\n", False),
     ]
     assert cmd.line == 7
+    # Quotes around any part of the name count, and it may be any word.
+    _, run = parse_dockerfile(b"FROM a\nRUN 3<<E'O 'F cat\n$A\nEO F\n").instructions
+    assert [(one.name, one.expand) for one in run.heredocs] == [("EO F", False)]
     # Neither a shift in the shell nor a text in quotes is one.
     assert parse_dockerfile(b"FROM a\nRUN echo $((1<<2)) '<<EOF'\n").instructions[1].heredocs == ()
 
@@ -95,16 +110,23 @@ def test_exec_form(text: str, words: tuple[str, ...] | None) -> None:
         ("${P/\\//_}", "a_b/c.tar.gz"),
         ("${P//\\//_}", "a_b_c.tar.gz"),
         ("${A/o?/x}", "xe"),
+        ("${S#\\**}", "a?b*"),
+        ("${S%\\*}", "*a?b"),
+        ("${S//\\?/\\/}", "*a\\/b*"),
+        ("${999:-none}$12x", "nonex"),
+        ("end\\", "end"),
         ("$", "$"),
         ("a$.b", "a$.b"),
     ],
 )
 def test_expansion(word: str, expected: str) -> None:
-    names = {"A": "one", "EMPTY": "", "P": "a/b/c.tar.gz"}
+    names = {"A": "one", "EMPTY": "", "P": "a/b/c.tar.gz", "S": "*a?b*"}
     assert expand_word(word, names) == expected
 
 
-@pytest.mark.parametrize("word", ["${A", "${}", "${A:}", "${A^}", "'x", '"x', "${NONE:?said}"])
+@pytest.mark.parametrize(
+    "word", ["${A", "${}", "${A:}", "${A^}", "'x", '"x', "${NONE:?said}", "${A#\\x}"]
+)
 def test_what_cannot_be_expanded(word: str) -> None:
     with pytest.raises(InvalidRequest):
         expand_word(word, {"A": "one"})

@@ -1,0 +1,76 @@
+"""Pure: what the build cache holds, and what of it goes when asked or when it is too large."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from engine.errors import InvalidRequest
+from engine.filters import Filters
+
+DEFAULT_LIMIT = 10 << 30  # bytes
+FILTERS = ("description", "id", "inuse", "parent", "private", "shared", "type", "until",
+           "unused-for")  # fmt: skip
+# The words of BuildKit.
+STEP, MOUNT, CONTEXT = "regular", "exec.cachemount", "source.local"
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    id: str
+    kind: str  # STEP, MOUNT, CONTEXT
+    description: str
+    size: int  # bytes that go with it
+    created: float  # seconds since 1970
+    used: float
+    in_use: bool  # by a build under way
+    is_shared: bool = False  # an image stands on it: nothing goes with it
+    depth: int = 0  # how much lies below it in the cache
+
+
+@dataclass(frozen=True, slots=True)
+class PruneRequest:
+    everything: bool = False  # also what frees nothing
+    keep: int = 0  # bytes that may stay
+    filters: Filters = field(default_factory=Filters)
+
+
+def chosen(holdings: Sequence[Holding], request: PruneRequest, now: float) -> tuple[Holding, ...]:
+    """What goes: what was not used for longest first. Raises InvalidRequest for a filter that is
+    none."""
+    request.filters.check(FILTERS)
+    total = sum(each.size for each in holdings)
+    gone: list[Holding] = []
+    # Of what was used at once, that which stands on others goes before them.
+    for each in sorted(holdings, key=lambda each: (each.used, -each.depth)):
+        if request.keep and total <= request.keep:
+            break
+        if each.in_use or (each.is_shared and not request.everything):
+            continue
+        if _fits(each, request.filters, now):
+            gone.append(each)
+            total -= each.size
+    return tuple(gone)
+
+
+def _fits(one: Holding, filters: Filters, now: float) -> bool:
+    unused = min((_seconds(text) for key in ("until", "unused-for") for text in filters.get(key)),
+                 default=0.0)  # fmt: skip
+    wanted = [filters.flag("shared"), None if (own := filters.flag("private")) is None else not own]
+    return (
+        now - one.used >= unused
+        and filters.any("id", lambda text: bool(re.search(re.escape(text), one.id)))
+        and filters.any("type", one.kind.__eq__)
+        and filters.any("description", lambda text: text in one.description)
+        and filters.any("parent", lambda text: False)
+        and filters.flag("inuse") is not True
+        and all(flag is None or flag == one.is_shared for flag in wanted)
+    )
+
+
+def _seconds(text: str) -> float:
+    if not _DURATION.fullmatch(text):
+        raise InvalidRequest(f"invalid filter 'until={text}': it has to be a duration, as in 24h")
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
