@@ -21,6 +21,8 @@ from engine.api.app import Server
 from engine.api.parts import Engine
 from engine.builder.build import Builder
 from engine.claims import claim
+from engine.containers.log_options import check_log
+from engine.containers.model import LogConfig
 from engine.containers.operations import Containers
 from engine.events import EventLog
 from engine.images.operations import Images
@@ -72,6 +74,7 @@ async def run(settings: Settings, *, ready: int | None) -> None:
 
 async def build(settings: Settings, parts: AsyncExitStack) -> Server:
     """Everything but the sockets; what is to be undone is pushed onto `parts`."""
+    check_log(LogConfig(settings.containers.log_driver, settings.containers.log_options))
     # First of all: it is to be forked before there is any thread.
     spawner = await Spawner.start()
     parts.push_async_callback(spawner.close)
@@ -86,7 +89,7 @@ async def build(settings: Settings, parts: AsyncExitStack) -> Server:
         private=(root, settings.exec_root, *sockets),
         client=RegistryClient(settings.registries),
     )
-    networks = await Networks.open(root / "networks", name=tag[:8])
+    networks = await Networks.open(root / "networks", name=tag[:8], defaults=settings.networks)
     # Without containers the daemon leaves nothing behind it; with some, what they live on.
     containers: Containers | None = None
 
@@ -106,6 +109,7 @@ async def build(settings: Settings, parts: AsyncExitStack) -> Server:
         volumes=volumes,
         networks=networks,
         events=events,
+        defaults=settings.containers,
     )
     parts.push_async_callback(containers.close)
     builder = await Builder.open(

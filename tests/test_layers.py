@@ -12,6 +12,7 @@ from tests.host import ROOT
 ENGINE = (
     ("engine.cli",),
     ("engine.daemon",),
+    ("engine.options", "engine.config_file"),
     ("engine.api",),
     ("engine.builder",),
     ("engine.containers",),
@@ -51,7 +52,7 @@ CLIENT = ("compose.client", "compose.errors")
 # A third-party package has one home.
 HOMES = {
     "networkx": ("compose.graph",),
-    "jsonschema": ("compose.load.schema",),
+    "jsonschema": ("compose.load.schema", "engine.config_file"),
     "yaml": ("compose.load.tree", "compose.cli.config"),
     "watchdog": ("compose.watch.observer",),
     "typer": ("compose.cli", "engine.cli"),

@@ -118,7 +118,7 @@ async def _start(places: Places, environment: Mapping[str, str]) -> None:
         with open(writer, "wb"), open(places.log, "ab", opener=_private) as log:
             start = log.tell()
             process = subprocess.Popen(
-                daemon_command(places, ready_fd=writer),
+                daemon_command(ready_fd=writer),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -140,21 +140,10 @@ async def _start(places: Places, environment: Mapping[str, str]) -> None:
     )
 
 
-def daemon_command(places: Places, *, ready_fd: int) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "engine.cli.main",
-        "daemon",
-        "-H",
-        str(places.address),
-        "--data-root",
-        str(places.data_root),
-        "--exec-root",
-        str(places.exec_root),
-        "--ready-fd",
-        str(ready_fd),
-    ]
+def daemon_command(*, ready_fd: int) -> list[str]:
+    # Its folders and its socket are where it has them by itself: /etc/pycompose/daemon.json may
+    # say otherwise, and what is said there must not be said here as well.
+    return [sys.executable, "-m", "engine.cli.main", "daemon", "--ready-fd", str(ready_fd)]
 
 
 def log_end(log: Path, start: int) -> str:

@@ -17,10 +17,12 @@ from engine.api.builds import holding_json
 from engine.api.fields import Fields
 from engine.api.images import summary_json
 from engine.api.parts import Engine
+from engine.api.registries import registries_json
 from engine.api.request import Request
 from engine.api.shown import container_summary
 from engine.api.streams import JSON, Stream
 from engine.api.volumes import volume_json
+from engine.containers.log_options import DRIVERS
 from engine.containers.model import Record, Status
 from engine.errors import InvalidRequest, Unavailable, Unsupported
 from engine.events import Event
@@ -122,7 +124,7 @@ async def info(request: Request, engine: Engine) -> web.Response:
                 "Volume": ["local"],
                 "Network": ["bridge", "host", "null"],
                 "Authorization": None,
-                "Log": ["json-file", "none"],
+                "Log": sorted(DRIVERS),
             },
             "MemoryLimit": True,
             "SwapLimit": True,
@@ -137,7 +139,7 @@ async def info(request: Request, engine: Engine) -> web.Response:
             "NFd": len(os.listdir("/proc/self/fd")),
             "NGoroutines": 0,
             "SystemTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "LoggingDriver": "json-file",
+            "LoggingDriver": engine.settings.containers.log_driver,
             "CgroupDriver": "cgroupfs",
             "CgroupVersion": here.cgroup_version,
             "NEventsListener": len(engine.events.subscriptions),
@@ -147,15 +149,7 @@ async def info(request: Request, engine: Engine) -> web.Response:
             "OSType": "linux",
             "Architecture": here.machine,
             "IndexServerAddress": "https://index.docker.io/v1/",
-            "RegistryConfig": {
-                "InsecureRegistryCIDRs": [
-                    "::1/128",
-                    "127.0.0.0/8",
-                    *(entry for entry in engine.settings.registries.insecure if "/" in entry),
-                ],
-                "IndexConfigs": {},
-                "Mirrors": engine.settings.registries.mirrors or None,
-            },
+            "RegistryConfig": registries_json(engine.settings.registries),
             "NCPU": here.cpus,
             "MemTotal": here.memory,
             "GenericResources": None,
@@ -164,7 +158,7 @@ async def info(request: Request, engine: Engine) -> web.Response:
             "HttpsProxy": "",
             "NoProxy": "",
             "Name": here.hostname,
-            "Labels": [],
+            "Labels": engine.settings.labels,
             "ExperimentalBuild": False,
             "ServerVersion": VERSION,
             "Runtimes": {"pyengine": {"path": "pyengine"}},

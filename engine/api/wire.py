@@ -107,7 +107,7 @@ def read_host_config(host: Fields) -> HostConfig:
         extra_hosts=host.texts("ExtraHosts"),
         restart_policy=_restart_policy(host.inside("RestartPolicy")),
         auto_remove=host.flag("AutoRemove"),
-        log_config=LogConfig(log.text("Type") or "json-file", log.text_map("Config")),
+        log_config=LogConfig(log.text("Type"), log.text_map("Config")),
         console_size=_console_size(host),
         annotations=host.text_map("Annotations"),
         cap_add=host.words("CapAdd") or (),

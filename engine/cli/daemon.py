@@ -4,82 +4,127 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.config_file import DEFAULT, merged, read_config_file
+
 if TYPE_CHECKING:
     from engine.settings import Settings
 
-LEVELS = ("debug", "info", "warning", "error")
+Texts = list[str] | None
 
 
 def daemon(
     host: Annotated[
-        list[str] | None,
+        Texts,
         typer.Option("--host", "-H", help="unix:///path or tcp://127.0.0.1:PORT; may be repeated"),
     ] = None,
+    config_file: Annotated[
+        str, typer.Option(help=f"Settings in a file [default: {DEFAULT}]", metavar="FILE")
+    ] = "",
     data_root: Annotated[str, typer.Option(help="Where images, volumes and records live")] = "",
     exec_root: Annotated[str, typer.Option(help="Where sockets of running containers live")] = "",
     ready_fd: Annotated[
         int | None, typer.Option(help="Gets one byte once the engine serves", metavar="N")
     ] = None,
-    log_level: Annotated[str, typer.Option(help=f"One of {', '.join(LEVELS)}")] = "info",
+    log_level: Annotated[str, typer.Option(help="debug, info (default), warning or error")] = "",
     insecure_tcp: Annotated[
         bool, typer.Option(help="Listen on addresses that other machines reach, without TLS")
     ] = False,
     registry_mirror: Annotated[
-        list[str] | None,
+        Texts,
         typer.Option(
             help="Asked before Docker Hub: https://HOST[:PORT]; may be repeated",
             envvar="PYENGINE_REGISTRY_MIRROR",
         ),
     ] = None,
     insecure_registry: Annotated[
-        list[str] | None,
+        Texts,
         typer.Option(
             help="HOST[:PORT] or network that may speak plain HTTP; may be repeated",
             envvar="PYENGINE_INSECURE_REGISTRY",
         ),
     ] = None,
+    log_driver: Annotated[
+        str, typer.Option(help="Of containers that don't say [default: json-file]")
+    ] = "",
+    log_opt: Annotated[
+        Texts, typer.Option(help="Option of that driver; may be repeated", metavar="KEY=VALUE")
+    ] = None,
+    default_address_pool: Annotated[
+        Texts,
+        typer.Option(
+            help="What networks get subnets from; may be repeated", metavar="base=NETWORK,size=BITS"
+        ),
+    ] = None,
+    mtu: Annotated[int, typer.Option(help="Of the default bridge; 0: the kernel's")] = 0,
+    dns: Annotated[
+        Texts, typer.Option(help="Name server of containers that don't say; may be repeated")
+    ] = None,
+    dns_opt: Annotated[
+        Texts, typer.Option(help="Option of their resolver; may be repeated")
+    ] = None,
+    dns_search: Annotated[
+        Texts, typer.Option(help="Domain in which they look for names; may be repeated")
+    ] = None,
+    label: Annotated[
+        Texts, typer.Option(help="Of this daemon; may be repeated", metavar="KEY=VALUE")
+    ] = None,
 ) -> None:
     """Serve the Docker Engine API in the foreground, until SIGTERM or SIGINT."""
     from engine.cli.checks import check_machine, check_user
     from engine.errors import EngineError
-    from engine.settings import make_settings
+    from engine.options import make_settings, parse_pair, parse_pool_option
 
     if ready_fd is not None:
         os.set_inheritable(ready_fd, False)
-    if log_level not in LEVELS:
-        fail(f"cannot log at level {log_level!r}: it has to be one of {', '.join(LEVELS)}")
     try:
+        options = {
+            "hosts": host,
+            "data-root": data_root,
+            "exec-root": exec_root,
+            "log-level": log_level,
+            "insecure-tcp": insecure_tcp,
+            "registry-mirrors": registry_mirror,
+            "insecure-registries": insecure_registry,
+            "log-driver": log_driver,
+            "log-opts": dict(map(parse_pair, log_opt or ())),
+            "default-address-pools": [*map(parse_pool_option, default_address_pool or ())],
+            "mtu": mtu,
+            "dns": dns,
+            "dns-opts": dns_opt,
+            "dns-search": dns_search,
+            "labels": label,
+        }
+        given = {key: value for key, value in options.items() if value}
+        path = Path(config_file) if config_file else DEFAULT
+        file = read_config_file(path, is_required=bool(config_file))
         settings = make_settings(
-            hosts=tuple(host or ()),
-            data_root=data_root,
-            exec_root=exec_root,
-            insecure_tcp=insecure_tcp,
-            mirrors=tuple(registry_mirror or ()),
-            insecure_registries=tuple(insecure_registry or ()),
+            merged(given, file, path),
             uid=os.geteuid(),
             environment=os.environ,
+            places={key: str(path) for key in file},
         )
         check_user(os.geteuid())
         check_machine()
-        _serve(settings, ready_fd, log_level)
+        _serve(settings, ready_fd)
     except EngineError as error:
         fail(str(error))
     except OSError as error:  # the kernel or the disk refused while the parts were built
         fail(f"cannot start: {error}")
 
 
-def _serve(settings: Settings, ready_fd: int | None, log_level: str) -> None:
+def _serve(settings: Settings, ready_fd: int | None) -> None:
     import asyncio
     import logging
 
     from engine.daemon import run
 
     logging.basicConfig(
-        level=log_level.upper(),
+        level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     # What no line of ours shows need not be found out for each.

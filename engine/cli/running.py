@@ -9,8 +9,9 @@ import socket
 from dataclasses import dataclass
 
 from engine.claims import holder
+from engine.options import absolute, parse_address
 from engine.records import read_record
-from engine.settings import UnixAddress, absolute, default_places, parse_address
+from engine.settings import UnixAddress, default_places
 
 
 @dataclass(frozen=True, slots=True)

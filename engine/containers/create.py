@@ -30,6 +30,7 @@ from engine.errors import Forbidden, InvalidRequest, NotFound
 from engine.ids import new_id
 from engine.images.model import Image
 from engine.oci.image_config import ImageConfig
+from engine.settings import ContainerDefaults
 from engine.volumes.model import ANONYMOUS_LABEL
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ async def create_container(
     parts: Parts, request: CreateRequest, name: str
 ) -> tuple[Record, tuple[str, ...]]:
     """The new container's record, on disk, and warnings."""
+    logged = with_usual_log(request.host.log_config, parts.defaults)
+    request = replace(request, host=replace(request.host, log_config=logged))
     warnings = check(parts, request)
     fitting, lacking = limits.fitted(request.host, unified=parts.hierarchy.is_v2)
     request = replace(request, host=fitting)
@@ -56,7 +59,7 @@ async def create_container(
         raise InvalidRequest("no command specified")
     points = _mounts(parts, request, image)
     folder = parts.store.folder(container_id)
-    logged = host.log_config.driver != "none"
+    has_log = host.log_config.driver != "none"
     record = Record(
         id=container_id,
         name=name,
@@ -68,7 +71,7 @@ async def create_container(
         args=command[1:],
         mounts=points,
         attachments=attachments(request),
-        log_path=str(folder / f"{container_id}-json.log") if logged else "",
+        log_path=str(folder / f"{container_id}-json.log") if has_log else "",
         hostname_path=str(folder / "hostname"),
         hosts_path=str(folder / "hosts"),
         resolv_conf_path=str(folder / "resolv.conf"),
@@ -217,9 +220,17 @@ def _image_check(config: ImageConfig) -> HealthCheck | None:
     )
 
 
+def with_usual_log(log_config: LogConfig, usual: ContainerDefaults) -> LogConfig:
+    """Without a driver of its own a container gets the daemon's, and also the options that it
+    doesn't say; with another one those would make no sense."""
+    driver = log_config.driver or usual.log_driver
+    if driver != usual.log_driver:
+        return log_config
+    return LogConfig(driver, {**usual.log_options, **log_config.options})
+
+
 def with_defaults(host: HostConfig) -> HostConfig:
     """Docker shows these in inspect as if they had been asked for."""
-    log_config = host.log_config
     return replace(
         host,
         network_mode=host.network_mode or "default",
@@ -227,7 +238,6 @@ def with_defaults(host: HostConfig) -> HostConfig:
         shm_size=host.shm_size or spec.DEFAULT_SHM_SIZE,
         ipc_mode=host.ipc_mode or "private",
         restart_policy=replace(host.restart_policy, name=host.restart_policy.name or "no"),
-        log_config=LogConfig(log_config.driver or "json-file", log_config.options),
     )
 
 

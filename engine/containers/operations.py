@@ -62,6 +62,7 @@ from engine.images.operations import Images
 from engine.networks.operations import Networks
 from engine.runtime.cgroup_tree import detect
 from engine.runtime.launch import Spawner
+from engine.settings import ContainerDefaults
 from engine.volumes.operations import Volumes
 
 log = logging.getLogger(__name__)
@@ -100,6 +101,7 @@ class Containers:
         volumes: Volumes,
         networks: Networks,
         events: EventLog,
+        defaults: ContainerDefaults,
     ) -> None:
         self._known = Known()
         self._find = self._known.find
@@ -118,6 +120,7 @@ class Containers:
             find=self._known.find,
             forget=self._known.forget,
             volume_users=self._known.volume_users,
+            defaults=defaults,
         )
 
     @classmethod
@@ -131,6 +134,7 @@ class Containers:
         volumes: Volumes,
         networks: Networks,
         events: EventLog,
+        defaults: ContainerDefaults | None = None,
     ) -> "Containers":
         """Reads the records, adopts what runs, learns exits that were missed."""
         containers = cls(
@@ -141,6 +145,7 @@ class Containers:
             volumes=volumes,
             networks=networks,
             events=events,
+            defaults=defaults or ContainerDefaults(),
         )
         await restore.restore(containers._parts, containers._known)
         return containers

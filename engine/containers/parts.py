@@ -18,6 +18,7 @@ from engine.images.operations import Images
 from engine.networks.operations import Networks
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
 from engine.runtime.launch import Spawner
+from engine.settings import ContainerDefaults
 from engine.volumes.operations import Volumes
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ class Parts:
     find: Callable[[str], Container]  # by id, name or prefix; raises NotFound
     forget: Callable[[Container], None]  # it is no longer among the containers
     volume_users: Callable[[str], tuple[str, ...]]  # ids of those that mount a volume
+    defaults: ContainerDefaults
     tasks: Tasks = field(default_factory=Tasks)
     turns: Turns = field(default_factory=Turns)
 

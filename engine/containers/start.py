@@ -88,7 +88,7 @@ async def launch(parts: Parts, container: Container) -> Shim:
                 _endpoints(record),
                 shim.sockets,
                 record.ports,
-                dns=dns_options(record.host),
+                dns=dns_options(parts, record.host),
             )
         await _connect_clients(container, shim)
         await shim.go()
@@ -262,15 +262,21 @@ def port_requests(record: Record) -> Iterator[PortRequest]:
                 yield PortRequest(*exposed)
 
 
-def dns_options(host: HostConfig) -> DnsOptions:
-    return DnsOptions(host.dns, host.dns_options, host.dns_search)
+def dns_options(parts: Parts, host: HostConfig) -> DnsOptions:
+    """The container's own, else the daemon's."""
+    usual = parts.defaults
+    return DnsOptions(
+        host.dns or usual.dns,
+        host.dns_options or usual.dns_options,
+        host.dns_search or usual.dns_search,
+    )
 
 
 def write_files(parts: Parts, record: Record, place: NetworkPlace) -> None:
     """In place, never by rename: a running container has these very files mounted."""
     if place.files_of is not None:
         return
-    wanted = dns_options(record.host)
+    wanted = dns_options(parts, record.host)
     shares_network = place.path == ""
     host_resolv = _text("/etc/resolv.conf")
     serves_names = any(

@@ -376,7 +376,7 @@ async def _take_over(parts: Parts, container: Container, shim: Shim) -> None:
                 endpoints,
                 await shim.network_sockets(),
                 record.ports,
-                dns=start.dns_options(record.host),
+                dns=start.dns_options(parts, record.host),
             )
             if state.health is not None:
                 await parts.networks.regard(record.id, STANDINGS[state.health.status])

@@ -47,10 +47,10 @@ from engine.images.model import (
     Step,
 )
 from engine.images.pack import Sink
-from engine.images.push import Push
+from engine.images.push import COMPRESSING, Push
 from engine.images.removal import RemovalPlan, plan_removal, refuse_used
 from engine.images.rootfs import HOST_ALIASES, HOST_NAME, Directories
-from engine.images.transfer import DOWNLOADS, UNPACKING, PullRequest, Transfer
+from engine.images.transfer import UNPACKING, PullRequest, Transfer
 from engine.oci.digest import Digest, chain_id, is_digest
 from engine.oci.image_config import (
     HistoryEntry,
@@ -72,12 +72,13 @@ NO_DOCUMENTS: Mapping[Digest, ImageDocument] = MappingProxyType({})
 
 _CATALOG = "catalog.json"
 _ALIAS_IN_FULL = "docker.io/library/rootfs:latest"
-_THREADS = DOWNLOADS + UNPACKING + 4
+_THREADS = UNPACKING + COMPRESSING + 4  # beside one for each download
 _ID_PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 
 
 class Images:
     def __init__(self, root: Path, private: Sequence[Path], client: RegistryClient) -> None:
+        threads = client.registries.downloads + _THREADS
         self._root = root
         self._temporary = root / "tmp"
         self._empty = root / "empty"  # the lower layer of an image that has none
@@ -87,7 +88,7 @@ class Images:
         self._intake = Intake(self._blobs, self._layers, self._temporary, self._platform)
         self._private = tuple(os.path.realpath(path) for path in (root.parent, *private))
         self._masks = Masks(root, (root.parent, *private))
-        self._threads = ThreadPoolExecutor(_THREADS, "images")
+        self._threads = ThreadPoolExecutor(threads, "images")
         self._transfer = Transfer(client, self._intake, self._threads)
         self._push = Push(client, self._intake, self._blobs, self._threads)
         self._catalog = Catalog()

@@ -33,7 +33,6 @@ from engine.registry.client import RegistryClient
 from engine.registry.credentials import Credentials
 from engine.registry.upload import Destination
 
-UPLOADS = 5
 COMPRESSING = 2
 MAX_SOURCES = 4  # repositories, of each layer, from which it may be mounted
 Keep = Callable[[LayerRecord], Awaitable[None]]
@@ -57,7 +56,7 @@ class Push:
         self._intake = intake
         self._blobs = blobs
         self._threads = threads
-        self._uploads = asyncio.Semaphore(UPLOADS)
+        self._uploads = asyncio.Semaphore(client.registries.uploads)
         self._compressing = asyncio.Semaphore(COMPRESSING)
 
     async def push(

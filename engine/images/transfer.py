@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 Tell = Callable[[Progress], None]
 Result = TypeVar("Result")
 
-DOWNLOADS = 3
 UNPACKING = 2  # at once; more would only take turns
 MAX_NESTING = 4
 REPORT_EVERY = 0.1  # seconds, a layer
@@ -76,7 +75,7 @@ class Transfer:
         self._intake = intake
         self._threads = threads
         self._shared: Shared[LayerRecord, Progress] = Shared()
-        self._downloads = asyncio.Semaphore(DOWNLOADS)
+        self._downloads = asyncio.Semaphore(client.registries.downloads)
         self._unpacking = asyncio.Semaphore(UNPACKING)
         self._arrived: dict[Digest, LayerRecord] = {}
 

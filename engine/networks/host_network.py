@@ -36,6 +36,7 @@ from engine.networks.model import (
 )
 from engine.networks.netlink_socket import ROUTE, NetlinkSocket
 from engine.records import read_record, sync_directory, write_record
+from engine.settings import PoolOfSubnets
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,13 @@ def by_version(network: Network) -> tuple[tuple[int, AddressPool], ...]:
     return tuple((v, pool) for v in (4, 6) if (pool := network.pool(v)) is not None)
 
 
-def free_pool(version: int, asked: AddressPool, own: Sequence[Subnet], tag: str) -> AddressPool:
+def free_pool(
+    version: int,
+    asked: AddressPool,
+    own: Sequence[Subnet],
+    tag: str,
+    pools: Sequence[PoolOfSubnets] = (),
+) -> AddressPool:
     """What `asked` says, or a subnet that is neither ours nor on this host's routes."""
     routes = links.host_routes(version)
     if asked.subnet:
@@ -83,12 +90,15 @@ def free_pool(version: int, asked: AddressPool, own: Sequence[Subnet], tag: str)
         refuse_overlap(pool.subnet, [*own, *direct])
         return pool
     taken = [*own, *(route.network for route in routes)]
-    return complete_pool(AddressPool(choose_subnet(taken, version=version, tag=tag)))
+    return complete_pool(AddressPool(choose_subnet(taken, version=version, tag=tag, pools=pools)))
 
 
 class HostNetwork:
-    def __init__(self, tag: str, forwarding_record: Path) -> None:
+    def __init__(
+        self, tag: str, forwarding_record: Path, pools: Sequence[PoolOfSubnets] = ()
+    ) -> None:
         self._tag = tag
+        self._pools = pools
         self._forwarding_record = forwarding_record  # there while we have forwarding turned on
         self._guarded: dict[int, tuple[str, ...]] = {}  # by IP version
         self._listening: tuple[str, ...] = ()  # to routers, though this host forwards
@@ -137,7 +147,9 @@ class HostNetwork:
         that are free; a crash after that leaves a network whose bridge comes with the next
         start."""
         with links.namespace_lock():
-            pools = tuple(free_pool(version, each, own, self._tag) for version, each in asked)
+            pools = tuple(
+                free_pool(version, each, own, self._tag, self._pools) for version, each in asked
+            )
             network = make(pools)
             return network, links.create_bridge(self._route, bridge_of(network, self._tag))
 
@@ -157,7 +169,7 @@ class HostNetwork:
                     refuse_overlap(each.subnet, own)
                     pools.append(complete_pool(each))
                 else:
-                    pools.append(free_pool(version, each, own, self._tag))
+                    pools.append(free_pool(version, each, own, self._tag, self._pools))
             with open("/proc/thread-self/ns/net", "rb") as here:
                 attach(self._route, trial, here.fileno())
             detach(self._route, trial.endpoint.ifname)

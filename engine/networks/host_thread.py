@@ -16,6 +16,7 @@ from engine.networks.firewall import RemovalWatch
 from engine.networks.host_network import HostNetwork
 from engine.networks.model import Network
 from engine.networks.netlink_socket import NetlinkError
+from engine.settings import PoolOfSubnets
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +36,11 @@ class HostThread:
         self._sweeping: asyncio.TimerHandle | None = None
 
     @classmethod
-    async def open(cls, tag: str, forwarding_record: Path) -> "HostThread":
+    async def open(
+        cls, tag: str, forwarding_record: Path, pools: Sequence[PoolOfSubnets] = ()
+    ) -> "HostThread":
         thread = ThreadPoolExecutor(1, "networks")
-        opened = thread.submit(HostNetwork, tag, forwarding_record)
+        opened = thread.submit(HostNetwork, tag, forwarding_record, pools)
         return cls(tag, thread, await asyncio.wrap_future(opened))
 
     async def run(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:

@@ -10,6 +10,7 @@ from itertools import chain, islice
 
 from engine.errors import Failure, Forbidden, InvalidRequest
 from engine.networks.model import AddressPool
+from engine.settings import PoolOfSubnets
 
 Address = IPv4Address | IPv6Address
 Subnet = IPv4Network | IPv6Network
@@ -67,17 +68,26 @@ def private_block(tag: str) -> IPv6Network:
     return IPv6Network((b"\xfd" + identifier + bytes(10), 48))
 
 
-def default_pools(version: int, tag: str) -> Iterable[Subnet]:
+def default_pools(version: int, tag: str, pools: Sequence[PoolOfSubnets] = ()) -> Iterable[Subnet]:
+    """`pools`: what the daemon was told instead of Docker's."""
     if version == 6:
         return private_block(tag).subnets(new_prefix=64)
+    if pools:
+        return chain.from_iterable(pool.base.subnets(new_prefix=pool.size) for pool in pools)
     block, prefix = FURTHER_POOLS
     return chain(DEFAULT_POOLS, block.subnets(new_prefix=prefix))
 
 
-def choose_subnet(taken: Iterable[Subnet], *, version: int = 4, tag: str = "") -> str:
+def choose_subnet(
+    taken: Iterable[Subnet],
+    *,
+    version: int = 4,
+    tag: str = "",
+    pools: Sequence[PoolOfSubnets] = (),
+) -> str:
     """The first default pool free of `taken`. Raises Failure when all are in use."""
     occupied = Occupied(other for other in taken if other.version == version)
-    free = (pool for pool in default_pools(version, tag) if pool not in occupied)
+    free = (pool for pool in default_pools(version, tag, pools) if pool not in occupied)
     found = list(islice(free, 1))
     if not found:
         raise Failure("all predefined address pools have been fully subnetted")

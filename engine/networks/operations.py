@@ -46,6 +46,7 @@ from engine.networks.netlink_socket import ROUTE, NetlinkError, NetlinkSocket
 from engine.networks.placing import choose_addresses, dns_names, interface_sysctls, next_ifname
 from engine.networks.publishing import Publishing, alone, targets
 from engine.networks.request import check_spec, checked_options
+from engine.settings import NetworkDefaults
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,11 @@ FORWARDING_RECORD = "forwarding"  # there while this engine has turned forwardin
 
 
 class Networks:
-    def __init__(self, name: str, catalog: Catalog, host: HostThread) -> None:
+    def __init__(
+        self, name: str, catalog: Catalog, host: HostThread, defaults: NetworkDefaults
+    ) -> None:
         self._tag = name
+        self._defaults = defaults
         self._catalog = catalog
         self._host = host
         self._publishing = Publishing(host)
@@ -71,7 +75,9 @@ class Networks:
     # Open and close
 
     @classmethod
-    async def open(cls, root: Path, *, name: str) -> "Networks":
+    async def open(
+        cls, root: Path, *, name: str, defaults: NetworkDefaults | None = None
+    ) -> "Networks":
         """Reads the stored networks and puts their bridges and rules back where they are missing.
 
         `name` is this daemon's tag (8 hex digits): bridges and the table carry it. Call `settle`
@@ -81,7 +87,9 @@ class Networks:
             raise ValueError(f"the tag of a daemon is up to 8 letters and digits, not {name!r}")
         catalog = Catalog(root)
         catalog.load()
-        networks = cls(name, catalog, await HostThread.open(name, root / FORWARDING_RECORD))
+        defaults = defaults or NetworkDefaults()
+        host = await HostThread.open(name, root / FORWARDING_RECORD, defaults.pools)
+        networks = cls(name, catalog, host, defaults)
         try:
             await networks._restore()
         except BaseException:
@@ -101,9 +109,11 @@ class Networks:
         if name != "bridge":
             driver = "null" if name == "none" else name
             return Network(new_id(), name, driver, time.time_ns(), (), "")
-        pool = free_pool(4, AddressPool(), self._catalog.subnets(), self._tag)
+        pool = free_pool(4, AddressPool(), self._catalog.subnets(), self._tag, self._defaults.pools)
         bridge = f"pyc-{self._tag}"
         options = {OPTION_DEFAULT_BRIDGE: "true", OPTION_BRIDGE_NAME: bridge}
+        if self._defaults.mtu:
+            options[OPTION_MTU] = str(self._defaults.mtu)
         return Network(new_id(), name, "bridge", time.time_ns(), (pool,), bridge, options=options)
 
     async def settle(self) -> None:
@@ -319,7 +329,9 @@ class Networks:
             if network.predefined and any(
                 subnet.overlaps(each.network) for each in links.host_routes()
             ):
-                pool = free_pool(4, AddressPool(), self._catalog.subnets(), self._tag)
+                pool = free_pool(
+                    4, AddressPool(), self._catalog.subnets(), self._tag, self._defaults.pools
+                )
                 network = dataclasses.replace(network, pools=(pool,))
                 self._catalog.write(network)
                 self._catalog.keep(network)

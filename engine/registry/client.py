@@ -32,7 +32,7 @@ from engine.registry.connection import NO_HEADERS, Connection
 from engine.registry.credentials import Credentials
 from engine.registry.endpoints import domain_of, endpoints
 from engine.registry.refusals import pull_refusal
-from engine.registry.retries import PAUSES, PROGRESS, next_pause
+from engine.registry.retries import PAUSES, PROGRESS, next_pause, pauses_for
 from engine.registry.transport import Answer, Interrupted, Transport
 from engine.registry.upload import Destination
 from engine.settings import Registries
@@ -60,8 +60,8 @@ class RegistryClient:
     """One for a daemon. Opens nothing before it is asked for something."""
 
     def __init__(self, registries: Registries, *, pauses: Sequence[float] = PAUSES) -> None:
-        self._registries = registries
-        self._pauses = tuple(pauses)
+        self.registries = registries
+        self._pauses = pauses_for(registries.attempts, pauses)
         self._transport = Transport(registries)
 
     async def close(self) -> None:
@@ -83,14 +83,14 @@ class RegistryClient:
                 reference,
                 self._pauses,
             )
-            for endpoint in endpoints(reference.domain, self._registries)
+            for endpoint in endpoints(reference.domain, self.registries)
         )
 
     def destination(
         self, reference: Reference, credentials: Credentials, sources: Sequence[str]
     ) -> Destination:
         """Where to push to. `sources`: repositories of that registry that have some of it."""
-        *_, endpoint = endpoints(reference.domain, self._registries)
+        *_, endpoint = endpoints(reference.domain, self.registries)
         scopes = (
             f"repository:{reference.path}:pull,push",
             *(f"repository:{source}:pull" for source in sources),
@@ -100,7 +100,7 @@ class RegistryClient:
 
     async def log_in(self, address: str, credentials: Credentials) -> None:
         """Raises EngineError where the registry doesn't take these credentials."""
-        *_, endpoint = endpoints(domain_of(address), self._registries)
+        *_, endpoint = endpoints(domain_of(address), self.registries)
         async with Connection(self._transport, endpoint, credentials).get("") as answer:
             if answer.status != 200:
                 raise Failure(

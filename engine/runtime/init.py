@@ -7,7 +7,8 @@ namespaces and its cgroup, before anybody knows what it is to become.
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 from engine.kernel import process
@@ -61,41 +62,29 @@ def _report(place: Place, text: str, code: int) -> None:
         return
 
 
-class Supervise(Step):
-    """`docker run --init`: stay PID 1, hand signals on, reap; a child becomes the payload.
+@dataclass(frozen=True, slots=True)
+class ExecuteBelow(payload.Execute):
+    """`docker run --init`: what stays as PID 1 hands signals on and reaps; a child of it becomes
+    the payload.
 
-    What stays is a program of a page (`reaper`), which has lost what the payload has lost: user,
-    capabilities, descriptors. Signals are blocked from before the fork, so it misses none.
+    It is a program of a page (`reaper`), which has lost what the payload has lost: user,
+    capabilities, descriptors. Signals are blocked from here on, so it misses none.
     """
 
     def describe(self) -> str:
-        return "stay as the container's init"
+        return f"execute {self.arguments[0]} below the container's init"
 
-    def run(self, place: Place) -> None:
-        every = signal.valid_signals()
-        signal.pthread_sigmask(signal.SIG_BLOCK, every)
-        # Not clone3: the seccomp filter, loaded by now, answers it with ENOSYS.
-        child = os.fork()
-        if child == 0:
-            if os.isatty(0):
-                _lead_terminal()
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            return
-        reaper.become(child)
-
-
-def _lead_terminal() -> None:
-    """A process group of its own in the foreground, so that Ctrl-C reaches the payload once."""
-    os.setpgid(0, 0)
-    os.tcsetpgrp(0, os.getpid())
+    def execute(self, program: str, environment: Mapping[str, str], place: Place) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        reaper.become(program, self.arguments, environment, place.supervisor.fileno())
 
 
 def with_reaper(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """The steps with Supervise before the last one, which executes."""
+    """The steps, the last of which leaves the container's init."""
     last = steps[-1]
     if not isinstance(last, payload.Execute):
         raise AssertionError(f"the last step is to {last.describe()}")
-    return (*steps[:-1], Supervise(), last)
+    return (*steps[:-1], ExecuteBelow(last.arguments, last.environment))
 
 
 def start(

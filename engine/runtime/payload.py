@@ -6,6 +6,7 @@ The same for a container's first process and for every exec.
 import errno
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from engine.kernel import mount, privileges
@@ -183,11 +184,14 @@ class Execute(Step):
         if not environment.get("HOME"):
             environment["HOME"] = place.identity.home if place.identity else "/"
         program = find_program(self.arguments[0], environment.get("PATH", ""))
-        channel.send(place.supervisor, {"state": "executing"})
+        channel.send(place.supervisor, {"state": "executing", "program": program})
         try:
-            os.execve(program, self.arguments, environment)
+            self.execute(program, environment, place)
         except OSError as error:
             raise cannot_execute(program, error) from None
+
+    def execute(self, program: str, environment: Mapping[str, str], place: Place) -> None:
+        os.execve(program, self.arguments, environment)
 
 
 def cannot_execute(program: str, error: OSError) -> Refused:

@@ -1,11 +1,13 @@
 """A child on its way to execve, as its parent hears of it."""
 
+import os
 import socket
 from collections.abc import Callable
 from typing import cast
 
-from engine.runtime import channel
+from engine.runtime import channel, reaper
 from engine.runtime.channel import Message
+from engine.runtime.payload import cannot_execute
 
 
 class CannotStart(Exception):
@@ -22,7 +24,7 @@ class Starting:
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         self.connection = connection
-        self.executing = False
+        self.program = ""  # that it is about to execute
         self.failure: CannotStart | None = None
         self.over = False
 
@@ -34,12 +36,17 @@ class Starting:
                 return
             if message is None:
                 self.over = True
-            elif message.body["state"] == "executing":
-                self.executing = True
-            elif message.body["state"] == "refused":
+                break
+            state = cast(str, message.body["state"])
+            if state == "executing":
+                self.program = cast(str, message.body["program"])
+            elif state == "refused":
                 text, code = cast(str, message.body["text"]), cast(int, message.body["code"])
                 self.failure = CannotStart(text, code)
+            elif number := reaper.failure(state):
+                refused = cannot_execute(self.program, OSError(number, os.strerror(number)))
+                self.failure = CannotStart(str(refused), refused.code)
             else:
                 on_message(message)
-        if self.failure is None and not self.executing:
+        if self.failure is None and not self.program:
             self.failure = CannotStart("the process was killed before it could start", 137)

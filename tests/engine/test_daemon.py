@@ -325,3 +325,72 @@ def test_the_record_tells_where_it_serves(host: Host) -> None:
     daemon = host.daemon()
     record = json.loads((daemon.exec_root / "engine.json").read_text())
     assert record["hosts"] == [daemon.address]
+
+
+def test_a_file_says_what_containers_and_networks_get(host: Host) -> None:
+    file = host.folder / "daemon.json"
+    file.write_text(
+        json.dumps(
+            {
+                "labels": ["place=cellar"],
+                "insecure-registries": ["reg.example:5000", "10.0.0.0/8"],
+                "registry-mirrors": ["https://mirror.example"],
+                "default-address-pools": [{"base": "10.77.0.0/16", "size": 24}],
+                "mtu": 1400,
+                "log-driver": "local",
+                "log-opts": {"max-file": "3", "max-size": "1m"},
+                "dns": ["10.0.0.53"],
+                "dns-search": ["example.org"],
+            }
+        )
+    )
+    daemon = host.daemon("engine", "--config-file", str(file))
+    _, info = daemon.call("GET", "/info")
+    assert isinstance(info, dict)
+    assert (info["Labels"], info["LoggingDriver"]) == (["place=cellar"], "local")
+    assert info["RegistryConfig"]["Mirrors"] == ["https://mirror.example/"]
+    assert info["RegistryConfig"]["InsecureRegistryCIDRs"] == [
+        "::1/128",
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+    ]
+    indexes = info["RegistryConfig"]["IndexConfigs"]
+    assert (indexes["docker.io"]["Secure"], indexes["reg.example:5000"]["Secure"]) == (True, False)
+    for number, name in enumerate(("bridge", "front")):
+        daemon.call("POST", "/networks/create", {"Name": name})
+        _, network = daemon.call("GET", f"/networks/{name}")
+        assert isinstance(network, dict)
+        assert network["IPAM"]["Config"][0]["Subnet"] == f"10.77.{number}.0/24"
+    script = "cat /sys/class/net/eth0/mtu /etc/resolv.conf"
+    run_container(daemon, "web", "sh", "-c", script, NetworkMode="bridge")
+    daemon.call("POST", "/containers/web/wait")
+    _, output = daemon.call("GET", "/containers/web/logs?stdout=1")
+    for words in ("1400\n", "nameserver 10.0.0.53\n", "search example.org\n"):
+        assert words in str(output)
+    _, about = daemon.call("GET", "/containers/web/json")
+    assert isinstance(about, dict)
+    log_config = {"Type": "local", "Config": {"max-file": "3", "max-size": "1m"}}
+    assert about["HostConfig"]["LogConfig"] == log_config
+    own = {"Type": "local", "Config": {"max-file": "2"}}
+    body = {"Image": "rootfs:/", "Cmd": ["true"], "HostConfig": {"LogConfig": own}}
+    daemon.call("POST", "/containers/create?name=other", body)
+    _, about = daemon.call("GET", "/containers/other/json")
+    assert isinstance(about, dict)
+    assert about["HostConfig"]["LogConfig"]["Config"] == {"max-file": "2", "max-size": "1m"}
+    daemon.call("DELETE", "/networks/front")
+
+
+def test_what_a_file_says_wrong_keeps_the_daemon_from_starting(host: Host) -> None:
+    file = host.folder / "daemon.json"
+    file.write_text('{"hosts": ["unix:///x"], "log-driver": "fluentd"}')
+    done = pyengine(
+        host, "daemon", "-H", f"unix://{host.folder}/s.sock", "--config-file", str(file)
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"pyengine: unable to configure the daemon with file {file}: ")
+    file.write_text('{"log-driver": "fluentd"}')
+    done = pyengine(host, "daemon", "-H", f"unix://{host.folder}/s.sock", "--config-file",
+                    str(file), "--data-root", f"{host.folder}/d", "--exec-root",
+                    f"{host.folder}/e")  # fmt: skip
+    assert done.returncode == 1
+    assert "no log driver named 'fluentd' is registered" in done.stderr

@@ -6,24 +6,15 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InvalidRequest
-from engine.settings import (
-    VERSION,
-    Settings,
-    TcpAddress,
-    UnixAddress,
-    default_places,
-    make_settings,
-    parse_address,
-)
+from engine.options import make_settings, parse_address
+from engine.settings import VERSION, Settings, TcpAddress, UnixAddress, default_places
 from tests.host import ROOT
 
 
-def settings(**changes: object) -> Settings:
-    given: dict[str, object] = {
-        "hosts": (), "data_root": "", "exec_root": "", "insecure_tcp": False, "uid": 0,
-        "environment": {},
-    }  # fmt: skip
-    return make_settings(**(given | changes))  # type: ignore[arg-type]
+def settings(**given: object) -> Settings:
+    """Of keys of daemon.json, with _ for -."""
+    keys = {key.replace("_", "-"): value for key, value in given.items()}
+    return make_settings(keys, uid=0, environment={})
 
 
 def test_the_version_is_the_packages() -> None:
@@ -96,7 +87,7 @@ def test_one_address_twice_is_refused() -> None:
 
 def test_registries_are_named_by_host_or_network() -> None:
     found = settings(
-        mirrors=("https://Mirror.example/", "http://127.0.0.1:5000"),
+        registry_mirrors=("https://Mirror.example/", "http://127.0.0.1:5000"),
         insecure_registries=("reg.example:5000", "10.1.2.3/8", "[::1]:5000"),
     ).registries
     assert found.mirrors == ("https://mirror.example", "http://127.0.0.1:5000")
@@ -108,7 +99,7 @@ def test_registries_are_named_by_host_or_network() -> None:
 )
 def test_a_mirror_is_a_host_and_nothing_else(mirror: str) -> None:
     with pytest.raises(InvalidRequest, match="as a mirror"):
-        settings(mirrors=(mirror,))
+        settings(registry_mirrors=(mirror,))
 
 
 @pytest.mark.parametrize("registry", ["", "http://x", "10.0.0.0/99", "x/y", "u@x"])

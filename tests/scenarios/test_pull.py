@@ -158,7 +158,7 @@ def test_a_daemon_that_dies_in_a_pull_starts_clean(shared_host: Host, engine: Da
     other = shared_host.daemon("other", *mirror, "--insecure-registry", "10.0.0.0/8")
     _, document = other.call("GET", "/info")
     assert isinstance(document, dict)
-    assert document["RegistryConfig"]["Mirrors"] == [f"http://{REGISTRY}"]
+    assert document["RegistryConfig"]["Mirrors"] == [f"http://{REGISTRY}/"]
     assert "10.0.0.0/8" in document["RegistryConfig"]["InsecureRegistryCIDRs"]
     dialogue = Dialogue(other.socket)
     dialogue.request("POST", "/images/create?fromImage=stuck&tag=1")

@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,8 @@ async def registry() -> AsyncIterator[Registry]:
 
 
 async def opened(folder: Path, registries: Registries | None = None) -> Images:
-    client = RegistryClient(registries or Registries(), pauses=(0, 0))
+    registries = replace(registries or Registries(), attempts=3)
+    client = RegistryClient(registries, pauses=(0, 0))
     return await Images.open(folder / "images", client=client)
 
 

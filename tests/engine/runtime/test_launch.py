@@ -58,8 +58,9 @@ async def test_init_forwards_signals_and_reaps(lab: Laboratory) -> None:
 
 async def test_init_has_a_name_of_its_own(lab: Laboratory) -> None:
     ran = await lab.run("cat", "/proc/1/cmdline", "/proc/1/comm", init=True, user="1000")
-    command, _, name = ran.stdout.split(b"\0")
+    command, program, *_, name = ran.stdout.split(b"\0")
     assert (command, name) == (b"pycompose-init", b"pycompose-init\n")
+    assert program.endswith(b"/cat")
 
 
 async def test_init_reports_a_signalled_payload_as_shells_do(lab: Laboratory) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import platform
@@ -13,19 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from engine.runtime import reaper
+from engine.runtime import channel, reaper
 
 # What a first process does before it becomes the reaper; the payload is Python code.
 _PARENT = """
 import os, signal, sys
-program, payload, blocked = sys.argv[1], sys.argv[2], signal.valid_signals()
-signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
-child = os.fork()
-if child == 0:
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    exec(payload)
-    os._exit(0)
-os.execve(program, ("pycompose-init", str(child)), {})
+program, payload, supervisor = sys.argv[1], sys.argv[2], int(sys.argv[3])
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+if supervisor >= 0:
+    os.dup2(supervisor, 3)
+    os.set_inheritable(supervisor, supervisor == 3)
+begin = "import os, signal, sys;" + payload
+python = os.environ.get("PROGRAM", sys.executable)
+os.execve(program, ("pycompose-init", python, "python", "-c", begin, "é"), {"A": "b c"})
 """
 
 
@@ -38,7 +39,7 @@ def program(tmp_path: Path) -> Path:
 
 
 def _begin(program: Path, payload: str) -> subprocess.Popen[str]:
-    argv = [sys.executable, "-c", _PARENT, str(program), payload]
+    argv = [sys.executable, "-c", _PARENT, str(program), payload, "-1"]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
 
@@ -70,9 +71,9 @@ def test_signals_are_handed_on(program: Path, number: int) -> None:
 
 def test_end_of_another_child_is_not_the_payloads(program: Path) -> None:
     """An orphan comes to PID 1: here a second child of the same parent plays it."""
-    parent = _PARENT.replace("child = os.fork()", "os.fork() or os._exit(3)\nchild = os.fork()")
+    parent = _PARENT.replace("begin =", "os.fork() or os._exit(3)\nbegin =")
     payload = "print('on', flush=True); sys.stdin.read(); os._exit(5)"
-    argv = [sys.executable, "-c", parent, str(program), payload]
+    argv = [sys.executable, "-c", parent, str(program), payload, "-1"]
     pipe = subprocess.PIPE
     with subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
@@ -83,6 +84,51 @@ def test_end_of_another_child_is_not_the_payloads(program: Path) -> None:
             os.sched_yield()
         process.stdin.close()
         assert process.wait() == 5
+
+
+def test_payload_gets_arguments_environment_and_a_group_of_its_own(program: Path) -> None:
+    payload = (
+        "print(sys.argv, os.environ['A'], os.getpgid(0) == os.getpid());"
+        "print(os.listdir('/proc/self/fd'));"
+        "print(open('/proc/self/status').read())"
+    )
+    with _begin(program, payload) as process:
+        assert process.stdout is not None
+        first, descriptors, *status = process.stdout.read().splitlines()
+    assert first == "['-c', 'é'] b c True"
+    assert descriptors == "['0', '1', '2', '3']"  # the last is the listing itself
+    assert {f"Sig{what}:\t{0:016x}" for what in ("Blk", "Ign")} <= {
+        line.replace("1001000", "0000000")
+        for line in status  # what Python itself ignores
+    }
+
+
+@pytest.mark.parametrize(("path", "number"), [("/none/such", errno.ENOENT), ("/etc", errno.EACCES)])
+def test_supervisor_hears_what_cannot_be_executed(program: Path, path: str, number: int) -> None:
+    ours, theirs = channel.pair()
+    argv = [sys.executable, "-c", _PARENT, str(program), "", str(theirs.fileno())]
+    environment = {**os.environ, "PROGRAM": path}
+    with ours, subprocess.Popen(argv, pass_fds=[theirs.fileno()], env=environment) as process:
+        theirs.close()
+        message = channel.receive(ours)
+        assert message is not None
+        assert reaper.failure(str(message.body["state"])) == number
+        assert channel.receive(ours) is None
+        assert process.wait() == 126
+
+
+def test_supervisor_hears_the_end_of_the_socket_once_the_payload_runs(program: Path) -> None:
+    ours, theirs = channel.pair()
+    payload = "sys.stdin.read(1)"
+    argv = [sys.executable, "-c", _PARENT, str(program), payload, str(theirs.fileno())]
+    with (
+        ours,
+        subprocess.Popen(argv, stdin=subprocess.PIPE, pass_fds=[theirs.fileno()]) as process,
+    ):
+        theirs.close()
+        assert channel.receive(ours) is None
+        process.communicate(b"x")
+        assert process.returncode == 0
 
 
 def test_it_takes_a_few_pages_and_its_own_name(program: Path) -> None:
