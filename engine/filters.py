@@ -27,6 +27,10 @@ class Filters:
     def __contains__(self, key: str) -> bool:
         return key in self.values
 
+    def also(self, key: str, value: str) -> Filters:
+        """These and one more."""
+        return Filters({**self.values, key: (*self.get(key), value)})
+
     def get(self, key: str) -> tuple[str, ...]:
         return self.values.get(key, ())
 

@@ -50,6 +50,11 @@ def refusal(status: int, message: str) -> web.Response:
     return reply(status, {"message": message})
 
 
+def plain_refusal(status: int, message: str) -> web.Response:
+    """For clients so old that they show the body as it is."""
+    return web.Response(status=status, headers=COMMON_HEADERS, text=f"{message}\n")
+
+
 def empty(status: int) -> web.Response:
     """No body: 204 done, 304 nothing to do, 200 and 201 where Docker says nothing either."""
     return web.Response(status=status, headers=COMMON_HEADERS)

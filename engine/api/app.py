@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
-from engine.api.answer import API_VERSION, OLDEST_API_VERSION, refusal
+from engine.api.answer import API_VERSION, OLDEST_API_VERSION, plain_refusal, refusal
 from engine.api.parts import Engine
 from engine.api.request import Request, Version
 from engine.api.routes import ROUTES, Route
@@ -30,7 +30,7 @@ from engine.settings import Address, TcpAddress, UnixAddress
 
 log = logging.getLogger(__name__)
 
-_VERSIONED = re.compile(r"/v([0-9]{1,3})\.([0-9]{1,4})(?=/)")
+_VERSIONED = re.compile(r"/v([0-9]{1,3})(?:\.([0-9]{1,4}))?(?=/)")
 _PARAMETER = re.compile(r"\{([a-z]+)(:\.\*)?\}")
 BACKLOG = 512
 LARGEST_LINE = 32 << 10  # of the request line, and of one header field
@@ -56,13 +56,15 @@ class Router:
         for route in routes:
             pattern = re.compile(_PARAMETER.sub(_group, route.path))
             first = route.path.split("/")[1]
+            first = "" if first.startswith("{") else first  # fits every path
             self._routes.setdefault((route.method, first), []).append((pattern, route))
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
         first = path.split("/", 2)[1] if path.startswith("/") else ""
-        for pattern, route in self._routes.get((method, first), ()):
-            if found := pattern.fullmatch(path):
-                return route, found.groupdict()
+        for start in (first, ""):
+            for pattern, route in self._routes.get((method, start), ()):
+                if found := pattern.fullmatch(path):
+                    return route, found.groupdict()
         return None
 
 
@@ -157,9 +159,12 @@ class Server:
         path, _, query = http.raw_path.partition("?")
         version = NEWEST
         if found := _VERSIONED.match(path):
-            version = (int(found[1]), int(found[2]))
+            version = (int(found[1]), int(found[2] or 0))
             path = path[found.end() :]
-            refuse_other_versions(version)
+            if version < OLDEST:
+                return plain_refusal(400, too_old(version))
+            if version > NEWEST:
+                raise InvalidRequest(too_new(version))
         chosen = self._router.find(http.method, path)
         if chosen is None or version < chosen[0].since:
             raise NotFound("page not found")
@@ -191,17 +196,17 @@ def _printable(text: str) -> str:
     return repr(text[:200])
 
 
-def refuse_other_versions(version: Version) -> None:
+def too_new(version: Version) -> str:
     given = f"{version[0]}.{version[1]}"
-    if version > NEWEST:
-        raise InvalidRequest(
-            f"client version {given} is too new. Maximum supported API version is {API_VERSION}"
-        )
-    if version < OLDEST:
-        raise InvalidRequest(
-            f"client version {given} is too old. Minimum supported API version is "
-            f"{OLDEST_API_VERSION}, please upgrade your client to a newer version"
-        )
+    return f"client version {given} is too new. Maximum supported API version is {API_VERSION}"
+
+
+def too_old(version: Version) -> str:
+    given = f"{version[0]}.{version[1]}"
+    return (
+        f"client version {given} is too old. Minimum supported API version is "
+        f"{OLDEST_API_VERSION}, please upgrade your client to a newer version"
+    )
 
 
 def refuse_browsers(http: web.BaseRequest) -> None:

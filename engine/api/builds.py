@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from engine.api.answer import reply
+from engine.api.answer import empty, reply
 from engine.api.images import error_message, progress_json
 from engine.api.parts import Engine
 from engine.api.request import Query, Request, parse_json
@@ -121,6 +121,13 @@ async def keep_context(request: Request, engine: Engine) -> web.Response:
     with request.until_gone():
         await engine.builder.kept.receive(request["id"], source, request.chunks())
     return web.Response(status=201)
+
+
+async def cancel(request: Request, engine: Engine) -> web.Response:
+    """Only BuildKit gives its builds ids; a build of ours ends when its client hangs up."""
+    if not request.query.text("id"):
+        raise InvalidRequest("build ID not provided")
+    return empty(200)
 
 
 def parse_build(request: Request) -> BuildRequest:

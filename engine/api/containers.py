@@ -10,12 +10,13 @@ from engine.api.answer import empty, reply, reply_encoded
 from engine.api.parts import Engine
 from engine.api.request import Request
 from engine.api.selection import ContainerFacts, select_containers, wanted_for_prune
-from engine.api.shown import container_json
+from engine.api.shown import Document, container_json, container_summary, endpoint_json
 from engine.api.streams import JSON, OCTETS, Stream, carry, send_all, stream_type
 from engine.api.wire import read_create, read_update
 from engine.containers.model import LogQuery, Record
-from engine.errors import EngineError, InvalidRequest, NotFound
+from engine.errors import EngineError, InvalidRequest, NotFound, Unsupported
 from engine.ids import short_id
+from engine.networks.model import PREDEFINED
 
 
 async def create(request: Request, engine: Engine) -> web.Response:
@@ -23,22 +24,58 @@ async def create(request: Request, engine: Engine) -> web.Response:
         await request.document(), name=request.query.text("name"), version=request.version
     )
     created = await engine.containers.create(asked)
-    return reply(201, {"Id": created.id, "Warnings": created.warnings})
+    warnings = created.warnings
+    if asked.config.mac_address and request.version >= (1, 44):
+        warnings += (
+            "The container-wide MacAddress field is now deprecated. It should be specified in "
+            "EndpointsConfig instead.",
+        )
+    return reply(201, {"Id": created.id, "Warnings": warnings})
 
 
 async def listing(request: Request, engine: Engine) -> web.Response:
     query = request.query
+    filters = query.filters()
+    for key in ("before", "since"):  # as parameters of their own they are older than filters
+        if query.text(key):
+            filters = filters.also(key, query.text(key))
     chosen = select_containers(
         engine.containers.list(),
-        query.filters(),
+        filters,
         show_all=query.flag("all"),
         limit=query.integer("limit") or 0,
         facts=_facts(engine),
     )
     now = time.time_ns()
     images = _ImageNames(engine)
+    if query.flag("size") or request.version < (1, 46):
+        documents = [
+            container_summary(record, image=images.of(record), now=now) for record in chosen
+        ]
+        for record, document in zip(chosen, documents, strict=True):
+            if query.flag("size"):
+                document |= await list_sizes(engine, record)
+            if request.version < (1, 46):
+                document["HostConfig"] = {"NetworkMode": record.host.network_mode}
+        return reply(200, documents)
     entries = [engine.summaries.of(record, images.of(record), now) for record in chosen]
     return reply_encoded(200, b"[" + b",".join(entries) + b"]\n")
+
+
+async def list_sizes(engine: Engine, record: Record) -> Document:
+    """Bytes written by the container, left out where it wrote none, and with its image."""
+    written, whole = await sizes(engine, record)
+    return {**({"SizeRw": written} if written else {}), "SizeRootFs": whole}
+
+
+async def sizes(engine: Engine, record: Record) -> tuple[int, int]:
+    """Bytes that the container wrote into its root file system, and with those of its image."""
+    written = await engine.containers.writable_size(record.id)
+    try:
+        image = engine.images.resolve(record.image_id).size
+    except EngineError:  # a directory that is gone
+        image = 0
+    return written, written + image
 
 
 class _ImageNames:
@@ -86,10 +123,60 @@ def _facts(engine: Engine) -> ContainerFacts:
 
 
 async def inspect(request: Request, engine: Engine) -> web.Response:
-    return reply(200, container_json(engine.containers.get(request["id"])))
+    record = engine.containers.get(request["id"])
+    document = container_json(record)
+    document["GraphDriver"] = {"Name": "overlay2", "Data": overlay_folders(engine, record)}
+    if request.query.flag("size"):
+        document["SizeRw"], document["SizeRootFs"] = await sizes(engine, record)
+    if request.version < (1, 45):
+        add_old_aliases(document, record)
+    return reply(200, document)
+
+
+def overlay_folders(engine: Engine, record: Record) -> Document | None:
+    """None for a directory of this machine: what it is laid over is made anew at each start."""
+    try:
+        image = engine.images.resolve(record.image_id)
+        lower = engine.images.layers(image) if not image.rootfs_path else ()
+    except EngineError:
+        lower = ()
+    if not lower:
+        return None
+    upper = engine.containers.upper_directory(record.id)
+    return {
+        "ID": record.id,
+        "LowerDir": ":".join(lower),
+        # In a mount namespace of its own.
+        "MergedDir": f"/proc/{record.state.pid}/root" if record.state.status.is_up else "",
+        "UpperDir": str(upper),
+        "WorkDir": str(upper.with_name("work")),
+    }
+
+
+def add_old_aliases(document: Document, record: Record) -> None:
+    """Before DNSNames there were the aliases, with the short id and the host name among them."""
+    networks: Document = {}
+    for place in record.attachments:
+        shown = endpoint_json(record, place)
+        if place.network not in PREDEFINED:
+            own = (*place.settings.aliases, short_id(record.id), record.config.hostname)
+            shown["Aliases"] = tuple(dict.fromkeys(own))
+        networks[place.network] = shown
+    settings = document["NetworkSettings"]
+    assert isinstance(settings, dict)
+    settings["Networks"] = networks
 
 
 async def start(request: Request, engine: Engine) -> web.Response:
+    length = request.http.content_length
+    if request.http.body_exists and (length is None or length > 7):
+        raise InvalidRequest(
+            "starting container with non-empty request body was deprecated since API v1.22 and "
+            "removed in v1.24"
+        )
+    for key in ("checkpoint", "checkpoint-dir"):
+        if request.query.text(key):
+            raise Unsupported("cannot start from a checkpoint: this engine makes none")
     return empty(204 if await engine.containers.start(request["id"]) else 304)
 
 
@@ -97,7 +184,7 @@ async def stop(request: Request, engine: Engine) -> web.Response:
     stopped = await engine.containers.stop(
         request["id"],
         timeout=request.query.integer("t"),
-        signal=request.query.text("signal"),
+        signal=request.query.text("signal") if request.version >= (1, 42) else "",
     )
     return empty(204 if stopped else 304)
 
@@ -106,7 +193,7 @@ async def restart(request: Request, engine: Engine) -> web.Response:
     await engine.containers.restart(
         request["id"],
         timeout=request.query.integer("t"),
-        signal=request.query.text("signal"),
+        signal=request.query.text("signal") if request.version >= (1, 42) else "",
     )
     return empty(204)
 
@@ -142,10 +229,15 @@ async def remove(request: Request, engine: Engine) -> web.Response:
 
 
 async def wait(request: Request, engine: Engine) -> web.StreamResponse:
-    """The head goes out before the wait: `docker run` starts the container only then."""
-    waiting = engine.containers.wait(request["id"], condition=request.query.text("condition"))
+    """The head goes out before the wait: `docker run` starts the container only then. Clients
+    older than that get it with the answer."""
+    is_old = request.version < (1, 30)
+    condition = "" if is_old else request.query.text("condition")
+    waiting = engine.containers.wait(request["id"], condition=condition)
     stream = Stream(request, JSON)
     with request.until_gone():
+        if is_old:
+            return reply(200, {"StatusCode": (await waiting).status_code})
         async with stream:
             result = await waiting
             document: dict[str, object] = {"StatusCode": result.status_code}

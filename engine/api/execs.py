@@ -20,6 +20,8 @@ async def create(request: Request, engine: Engine) -> web.Response:
 
 async def start(request: Request, engine: Engine) -> web.StreamResponse:
     detach, tty, console_size = read_exec_start(await request.document())
+    if not tty or request.version < (1, 42):
+        console_size = (0, 0)
     instance = engine.containers.exec_inspect(request["id"])
     streams = await engine.containers.exec_start(
         instance.id, detach=detach, tty=tty, console_size=console_size

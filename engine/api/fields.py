@@ -14,21 +14,34 @@ class Fields:
     def __init__(self, document: Mapping[str, object], path: str = "") -> None:
         self._document = document
         self._path = path
+        self._folded: dict[str, object] | None = None
+
+    def _get(self, key: str) -> object:
+        """As in Go, the case of letters doesn't count: docker-py sends `detachKeys`."""
+        if key in self._document:
+            return self._document[key]
+        if self._folded is None:
+            self._folded = {name.lower(): value for name, value in self._document.items()}
+        return self._folded.get(key.lower())
 
     def __contains__(self, key: str) -> bool:
-        return self._document.get(key) is not None
+        return self._get(key) is not None
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._document)
 
+    def empties(self) -> tuple[str, ...]:
+        """The fields that were given as [] or {}."""
+        return tuple(key for key, value in self._document.items() if value in ([], {}))
+
     def wrong(self, key: str, expected: str) -> InvalidRequest:
-        given = self._document.get(key)
+        given = self._get(key)
         return InvalidRequest(
             f"invalid value of {self._path}{key}: it has to be {expected}, not {_said(given)}"
         )
 
     def text(self, key: str, default: str = "") -> str:
-        value = self._document.get(key)
+        value = self._get(key)
         if value is None:
             return default
         if not isinstance(value, str):
@@ -40,7 +53,7 @@ class Fields:
         return default if found is None else found
 
     def optional_integer(self, key: str, *, low: int | None = None) -> int | None:
-        value = self._document.get(key)
+        value = self._get(key)
         if value is None:
             return None
         if not isinstance(value, int) or isinstance(value, bool):
@@ -54,7 +67,7 @@ class Fields:
         return default if found is None else found
 
     def optional_flag(self, key: str) -> bool | None:
-        value = self._document.get(key)
+        value = self._get(key)
         if value is None or isinstance(value, bool):
             return value
         raise self.wrong(key, "true or false")
@@ -63,7 +76,7 @@ class Fields:
         return self.optional_texts(key) or ()
 
     def optional_texts(self, key: str) -> tuple[str, ...] | None:
-        value = self._document.get(key)
+        value = self._get(key)
         if value is None:
             return None
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -71,7 +84,7 @@ class Fields:
         return tuple(value)
 
     def integers(self, key: str) -> tuple[int, ...]:
-        value = self._document.get(key)
+        value = self._get(key)
         if value is None:
             return ()
         if not isinstance(value, list) or not all(type(item) is int for item in value):
@@ -80,7 +93,7 @@ class Fields:
 
     def lists(self, key: str) -> tuple[tuple[str, ...], ...]:
         """Lists of strings in a list."""
-        value = self._document.get(key)
+        value = self._get(key)
         if value is None:
             return ()
         if not isinstance(value, list) or not all(
@@ -91,11 +104,11 @@ class Fields:
 
     def words(self, key: str) -> tuple[str, ...] | None:
         """A command: a list, or one string standing for a list of one."""
-        value = self._document.get(key)
+        value = self._get(key)
         return (value,) if isinstance(value, str) else self.optional_texts(key)
 
     def text_map(self, key: str) -> dict[str, str]:
-        value = self._document.get(key)
+        value = self._get(key)
         if value is None:
             return {}
         if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
@@ -104,7 +117,7 @@ class Fields:
 
     def inside(self, key: str) -> Fields:
         """The object at `key`; an empty one where it isn't given."""
-        value = self._document.get(key)
+        value = self._get(key)
         if value is None:
             return Fields({}, f"{self._path}{key}.")
         if not isinstance(value, dict):
@@ -113,7 +126,7 @@ class Fields:
 
     def each(self, key: str) -> tuple[Fields, ...]:
         """The objects of a list."""
-        value = self._document.get(key)
+        value = self._get(key)
         if value is None:
             return ()
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):

@@ -14,18 +14,18 @@ from aiohttp import web
 from engine.api.answer import empty, reply
 from engine.api.fields import Fields
 from engine.api.parts import Engine
-from engine.api.request import Request
+from engine.api.request import Request, Version, parse_json
 from engine.api.selection import parse_until, wanted_for_prune
 from engine.api.shown import Document
 from engine.api.streams import JSON, TAR, Stream, send_all
 from engine.api.wire import read_config
 from engine.containers.commit import CommitRequest
 from engine.containers.model import Status
-from engine.errors import EngineError, InvalidRequest, Unsupported
+from engine.errors import EngineError, InvalidRequest, NotFound, Unsupported
 from engine.filters import Filters
 from engine.images.model import Image, ImageUser, Loaded, Progress, Pushed, Removal, Removed
 from engine.oci.digest import parse_digest
-from engine.oci.image_config import image_config_json
+from engine.oci.image_config import ImageConfig, image_config_json
 from engine.oci.platform import parse_platform
 from engine.oci.reference import Reference, parse_reference, parse_tag
 from engine.registry.credentials import parse_registry_auth
@@ -43,8 +43,26 @@ def users_of(engine: Engine, image_id: str) -> Sequence[ImageUser]:
 
 
 async def listing(request: Request, engine: Engine) -> web.Response:
-    chosen = select_images(engine.images.list(), request.query.filters(), engine, time.time_ns())
-    return reply(200, [summary_json(image) for image in chosen])
+    query, version = request.query, request.version
+    filters = query.filters()
+    if version < (1, 41) and query.text("filter"):
+        filters = filters.also("reference", query.text("filter"))
+    chosen = select_images(engine.images.list(), filters, engine, time.time_ns())
+    shared = version >= (1, 42) and query.flag("shared-size")
+    shared_sizes = engine.images.shared_sizes() if shared else {}
+    users = engine.containers.usage().images
+    return reply(
+        200,
+        [
+            summary_json(
+                image,
+                version,
+                containers=users[image.id] if version >= (1, 51) else -1,
+                shared_size=shared_sizes.get(image.id, 0) if shared else -1,
+            )
+            for image in chosen
+        ],
+    )
 
 
 def select_images(
@@ -94,12 +112,44 @@ def created_at(image: Image) -> int:
 
 
 async def inspect(request: Request, engine: Engine) -> web.Response:
+    query, version = request.query, request.version
+    platform = query.text("platform") if version >= (1, 49) else ""
+    if platform and version >= (1, 48) and query.flag("manifests"):
+        raise InvalidRequest(
+            "conflicting options: manifests and platform options cannot both be set"
+        )
     image = engine.images.resolve(request["name"])
-    return reply(200, image_json(image, engine.images.layer_digests(image)))
+    if platform:
+        require_platform(image, platform)
+    document = image_json(image, engine.images.layer_digests(image), version)
+    if not image.rootfs_path:
+        upper, *lower = engine.images.layers(image)
+        folders = {"UpperDir": upper, **({"LowerDir": ":".join(lower)} if lower else {})}
+        document["GraphDriver"] = {"Name": "overlay2", "Data": folders}
+    return reply(200, document)
+
+
+def require_platform(image: Image, text: str) -> None:
+    """An image here has one platform; `text` is the API's JSON of the wanted one."""
+    document = parse_json(text.encode())
+    if not isinstance(document, dict):
+        raise InvalidRequest("failed to parse platform: it has to be a JSON object")
+    wanted = Fields(document)
+    has = (image.os, image.architecture, image.variant)
+    asked = (wanted.text("os"), wanted.text("architecture"), wanted.text("variant"))
+    if any(want and want != have for want, have in zip(asked, has, strict=True)):
+        said = "/".join(filter(None, asked))
+        raise NotFound(
+            f"image with reference {image.name} was found but does not provide the specified "
+            f"platform ({said})"
+        )
 
 
 async def history(request: Request, engine: Engine) -> web.Response:
-    lines = engine.images.history(engine.images.resolve(request["name"]))
+    image = engine.images.resolve(request["name"])
+    if request.version >= (1, 48) and (platform := request.query.text("platform")):
+        require_platform(image, platform)
+    lines = engine.images.history(image)
     return reply(
         200,
         [
@@ -338,21 +388,45 @@ async def commit(request: Request, engine: Engine) -> web.Response:
     return reply(201, {"Id": image.id})
 
 
-def summary_json(image: Image) -> Document:
-    return {
-        "Containers": -1,
+def summary_json(
+    image: Image, version: Version, *, containers: int = -1, shared_size: int = -1
+) -> Document:
+    """-1 stands for what wasn't counted."""
+    is_nameless = version < (1, 43) and not image.tags and not image.digests
+    document: Document = {
+        "Containers": containers,
         "Created": created_at(image) // 10**9,
         "Id": image.id,
         "Labels": image.labels or None,
         "ParentId": image.parent,
-        "RepoDigests": image.digests,
-        "RepoTags": image.tags,
-        "SharedSize": -1,
+        "RepoDigests": ["<none>@<none>"] if is_nameless else image.digests,
+        "RepoTags": ["<none>:<none>"] if is_nameless else image.tags,
+        "SharedSize": shared_size,
         "Size": image.size,
     }
+    if version < (1, 44):
+        document["VirtualSize"] = image.size
+    return document
 
 
-def image_json(image: Image, layers: Sequence[str]) -> Document:
+# Fields of a container that the `Config` of an image had before API 1.50.
+_OLD_CONFIG: Document = {
+    "AttachStderr": False,
+    "AttachStdin": False,
+    "AttachStdout": False,
+    "Domainname": "",
+    "Hostname": "",
+    "Image": "",
+    "OpenStdin": False,
+    "StdinOnce": False,
+    "Tty": False,
+}
+
+
+def image_json(image: Image, layers: Sequence[str], version: Version) -> Document:
+    config: Document = {"Volumes": None, **image_config_json(image.config)}
+    if version < (1, 50):
+        config |= _OLD_CONFIG
     document: Document = {
         "Id": image.id,
         "RepoTags": image.tags,
@@ -362,7 +436,7 @@ def image_json(image: Image, layers: Sequence[str]) -> Document:
         "Created": image.created,
         "DockerVersion": image.document.docker_version,
         "Author": image.document.author,
-        "Config": image_config_json(image.config),
+        "Config": config,
         "Architecture": image.architecture,
         "Os": image.os,
         "Size": image.size,
@@ -372,4 +446,8 @@ def image_json(image: Image, layers: Sequence[str]) -> Document:
     }
     if image.variant:
         document["Variant"] = image.variant
+    if version < (1, 44):
+        document["VirtualSize"] = image.size
+    if version < (1, 45):
+        document["ContainerConfig"] = {**image_config_json(ImageConfig()), **_OLD_CONFIG}
     return document

@@ -30,19 +30,23 @@ async def listing(request: Request, engine: Engine) -> web.Response:
         request.query.filters(),
         is_used=engine.containers.usage().networks.__contains__,
     )
-    return reply(200, [network_json(network) for network in chosen])
+    shown = inspect_json if request.version < (1, 28) else lambda _, network: network_json(network)
+    return reply(200, [shown(engine, network) for network in chosen])
 
 
 async def inspect(request: Request, engine: Engine) -> web.Response:
     if request.query.text("scope") not in ("", "local"):
         engine.networks.get("")  # other scopes are a swarm's: nothing is found there
-    network = engine.networks.get(request["id"])
+    return reply(200, inspect_json(engine, engine.networks.get(request["id"])))
+
+
+def inspect_json(engine: Engine, network: Network) -> Document:
     document = network_json(network)
     document["Containers"] = {
         endpoint.container_id: endpoint_json(endpoint)
         for endpoint in engine.networks.endpoints(network.id)
     }
-    return reply(200, document)
+    return document
 
 
 async def remove(request: Request, engine: Engine) -> web.Response:
@@ -84,7 +88,17 @@ async def prune(request: Request, engine: Engine) -> web.Response:
     return reply(200, {"NetworksDeleted": [network.name for network in removed] or None})
 
 
+# How the default bridge works, in the words that Docker has for it.
+_DEFAULT_BRIDGE = {
+    "com.docker.network.bridge.enable_icc": "true",
+    "com.docker.network.bridge.enable_ip_masquerade": "true",
+    "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
+    "com.docker.network.driver.mtu": "1500",
+}
+
+
 def network_json(network: Network) -> Document:
+    is_default = network.predefined and network.bridge
     return {
         "Name": network.name,
         "Id": network.id,
@@ -96,7 +110,7 @@ def network_json(network: Network) -> Document:
         "IPAM": {
             "Driver": network.ipam_driver,
             "Options": network.ipam_options or None,
-            "Config": [pool_json(pool) for pool in network.pools],
+            "Config": [pool_json(pool) for pool in network.pools] or None,
         },
         "Internal": network.internal,
         "Attachable": network.attachable,
@@ -104,7 +118,7 @@ def network_json(network: Network) -> Document:
         "ConfigFrom": {"Network": ""},
         "ConfigOnly": False,
         "Containers": {},
-        "Options": network.options,
+        "Options": {**_DEFAULT_BRIDGE, **network.options} if is_default else network.options,
         "Labels": network.labels,
     }
 

@@ -14,8 +14,10 @@ from engine.api import (
     archive,
     builds,
     containers,
+    events,
     execs,
     images,
+    info,
     networks,
     projects,
     stats,
@@ -26,7 +28,23 @@ from engine.api import (
 from engine.api.parts import Engine
 from engine.api.request import Request, Version
 
-SWARM = ("swarm", "services", "nodes", "tasks", "secrets", "configs")
+# What only the manager of a swarm can answer.
+_KINDS = ("services", "nodes", "tasks", "secrets", "configs")
+SWARM = (
+    ("GET", "/swarm"),
+    ("GET", "/swarm/unlockkey"),
+    ("POST", "/swarm/unlock"),
+    *(("GET", f"/{kind}") for kind in _KINDS),
+    *(("GET", f"/{kind}/{{id}}") for kind in _KINDS),
+    *(("GET", f"/{kind}/{{id}}/logs") for kind in ("services", "tasks")),
+    *(("DELETE", f"/{kind}/{{id}}") for kind in _KINDS if kind != "tasks"),
+    *(("POST", f"/{kind}/create") for kind in ("services", "secrets", "configs")),
+)
+SWARM_UPDATES = (
+    "/swarm/update",
+    *(f"/{kind}/{{id}}/update" for kind in _KINDS if kind != "tasks"),
+)
+PLUGIN_VERBS = ("enable", "disable", "push", "set", "upgrade")
 Handler = Callable[[Request, Engine], Awaitable[web.StreamResponse]]
 
 
@@ -39,14 +57,13 @@ class Route:
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/_ping", system.ping),
-    Route("HEAD", "/_ping", system.ping),
-    Route("GET", "/version", system.version),
-    Route("GET", "/info", system.info),
-    Route("GET", "/events", system.events),
+    Route("GET", "/_ping", info.ping),
+    Route("HEAD", "/_ping", info.ping),
+    Route("GET", "/version", info.version),
+    Route("GET", "/info", info.info),
+    Route("GET", "/events", events.events),
     Route("GET", "/system/df", system.disk_usage),
     Route("POST", "/auth", system.auth),
-    Route("GET", "/plugins", system.plugins),
     #
     Route("GET", "/containers/json", containers.listing),
     Route("POST", "/containers/create", containers.create),
@@ -96,15 +113,17 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/build/prune", builds.prune, since=(1, 31)),
     Route("GET", "/build/contexts/{id}", builds.known_context),
     Route("PUT", "/build/contexts/{id}", builds.keep_context),
+    Route("POST", "/build/cancel", builds.cancel, since=(1, 38)),
     Route("POST", "/commit", images.commit),
     #
     Route("GET", "/networks", networks.listing),
+    Route("GET", "/networks/", networks.listing),
     Route("POST", "/networks/create", networks.create),
     Route("POST", "/networks/prune", networks.prune, since=(1, 25)),
-    Route("GET", "/networks/{id}", networks.inspect),
-    Route("DELETE", "/networks/{id}", networks.remove),
-    Route("POST", "/networks/{id}/connect", networks.connect),
-    Route("POST", "/networks/{id}/disconnect", networks.disconnect),
+    Route("GET", "/networks/{id:.*}", networks.inspect),
+    Route("DELETE", "/networks/{id:.*}", networks.remove),
+    Route("POST", "/networks/{id:.*}/connect", networks.connect),
+    Route("POST", "/networks/{id:.*}/disconnect", networks.disconnect),
     #
     Route("GET", "/pycompose/projects/{project}/revisions", projects.listing),
     Route("POST", "/pycompose/projects/{project}/revisions", projects.create),
@@ -115,14 +134,27 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/volumes", volumes.listing),
     Route("POST", "/volumes/create", volumes.create),
     Route("POST", "/volumes/prune", volumes.prune, since=(1, 25)),
-    Route("GET", "/volumes/{name}", volumes.inspect),
-    Route("DELETE", "/volumes/{name}", volumes.remove),
+    Route("GET", "/volumes/{name:.*}", volumes.inspect),
+    Route("DELETE", "/volumes/{name:.*}", volumes.remove),
     #
+    # No swarm, no plugins, no BuildKit: what Docker says where it has none of them.
+    *(Route(method, path, system.no_swarm) for method, path in SWARM),
+    *(Route("POST", path, system.no_swarm_update) for path in SWARM_UPDATES),
     Route("POST", "/swarm/init", system.no_swarm_to_join),
     Route("POST", "/swarm/join", system.no_swarm_to_join),
     Route("POST", "/swarm/leave", system.no_swarm_to_leave),
-    *(Route("GET", f"/{what}", system.no_swarm) for what in SWARM),
-    *(Route("GET", f"/{what}/{{id}}", system.no_swarm) for what in SWARM if what != "swarm"),
-    *(Route("DELETE", f"/{what}/{{id}}", system.no_swarm) for what in SWARM if what != "swarm"),
-    *(Route("POST", f"/{what}/create", system.no_swarm) for what in SWARM if what != "swarm"),
+    Route("PUT", "/volumes/{name:.*}", system.no_cluster_volumes, since=(1, 42)),
+    Route("GET", "/plugins", system.plugins),
+    Route("GET", "/plugins/privileges", system.no_plugins),
+    Route("POST", "/plugins/pull", system.no_plugins),
+    Route("POST", "/plugins/create", system.no_plugins),
+    Route("GET", "/plugins/{name:.*}/json", system.no_plugin),
+    *(Route("POST", f"/plugins/{{name:.*}}/{verb}", system.no_plugin) for verb in PLUGIN_VERBS),
+    Route("DELETE", "/plugins/{name:.*}", system.no_plugin),
+    Route("GET", "/containers/{id}/checkpoints", system.no_checkpoints),
+    Route("POST", "/containers/{id}/checkpoints", system.no_checkpoints),
+    Route("DELETE", "/containers/{id}/checkpoints/{name}", system.no_checkpoints),
+    Route("POST", "/session", system.no_buildkit),
+    Route("POST", "/grpc", system.no_buildkit),
+    Route("OPTIONS", "/{path:.*}", system.options),
 )

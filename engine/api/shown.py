@@ -18,9 +18,18 @@ from engine.containers.model import (
     State,
     Status,
 )
-from engine.networks.model import PortBinding
+from engine.networks.model import PREDEFINED, PortBinding
 
 NEVER = "0001-01-01T00:00:00Z"
+# Of HostConfig: null where they weren't given, but [] or {} where that was.
+EMPTY_AS_GIVEN = frozenset(
+    {
+        *("Binds", "PortBindings", "VolumesFrom", "CapAdd", "CapDrop", "Dns", "DnsOptions"),
+        *("DnsSearch", "ExtraHosts", "GroupAdd", "SecurityOpt", "BlkioWeightDevice"),
+        *("BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps"),
+        *("BlkioDeviceWriteIOps", "Devices", "DeviceCgroupRules", "DeviceRequests", "Ulimits"),
+    }
+)
 NANOSECONDS = 1_000_000_000
 Document = dict[str, object]
 
@@ -40,6 +49,13 @@ def container_summary(record: Record, *, image: str, now: int) -> Document:
 
 def lasting_summary(record: Record, image: str) -> Document:
     """All of it but the status line, which ages by itself."""
+    host: Document = {"NetworkMode": record.host.network_mode}
+    if record.host.annotations:
+        host["Annotations"] = record.host.annotations
+    networks = {
+        name: {**endpoint, "Aliases": None, "DNSNames": None}
+        for name, endpoint in networks_json(record).items()
+    }
     return {
         "Id": record.id,
         "Names": [f"/{record.name}"],
@@ -50,9 +66,9 @@ def lasting_summary(record: Record, image: str) -> Document:
         "Ports": port_list(record),
         "Labels": record.config.labels,
         "State": record.state.status.value,
-        "HostConfig": {"NetworkMode": record.host.network_mode},
-        "NetworkSettings": {"Networks": networks_json(record)},
-        "Mounts": [mount_json(mount) for mount in record.mounts],
+        "HostConfig": host,
+        "NetworkSettings": {"Networks": networks},
+        "Mounts": mounts_json(record),
     }
 
 
@@ -139,6 +155,13 @@ def port_map(exposed: Sequence[str], bindings: Sequence[PortBinding]) -> Documen
     return {port: found.get(port) for port in {**dict.fromkeys(exposed), **found}}
 
 
+def mounts_json(record: Record) -> list[Document]:
+    """What `HostConfig.Tmpfs` asked for is shown there alone."""
+    return [
+        mount_json(mount) for mount in record.mounts if mount.type != "tmpfs" or mount.from_mounts
+    ]
+
+
 def mount_json(mount: MountPoint) -> Document:
     document: Document = {"Type": mount.type}
     if mount.name:
@@ -146,7 +169,8 @@ def mount_json(mount: MountPoint) -> Document:
     document |= {"Source": mount.source, "Destination": mount.destination}
     if mount.driver:
         document["Driver"] = mount.driver
-    mode = mount.mode or ("z" if mount.type == "volume" else "")
+    unnamed = mount.anonymous and not mount.from_mounts
+    mode = mount.mode or ("z" if mount.type == "volume" and not unnamed else "")
     return document | {
         "Mode": mode,
         "RW": not mount.read_only,
@@ -167,7 +191,10 @@ def endpoint_json(record: Record, place: Attachment) -> Document:
         addresses["IPv6Address"] = asked.ipv6_address
     if asked.link_local_ips:
         addresses["LinkLocalIPs"] = asked.link_local_ips
+    # The default bridge has no name service.
     names = place.dns_names or (endpoint.dns_names if endpoint else ())
+    if place.network in PREDEFINED:
+        names = ()
     return {
         "IPAMConfig": addresses or None,
         "Links": asked.links or None,
@@ -188,6 +215,7 @@ def endpoint_json(record: Record, place: Attachment) -> Document:
 
 
 def container_json(record: Record) -> Document:
+    began = record.state.started_at > 0  # the files are made by the first start
     return {
         "Id": record.id,
         "Created": timestamp(record.created),
@@ -195,11 +223,11 @@ def container_json(record: Record) -> Document:
         "Args": record.args,
         "State": state_json(record.state),
         "Image": record.image_id,
-        "ResolvConfPath": record.resolv_conf_path,
-        "HostnamePath": record.hostname_path,
-        "HostsPath": record.hosts_path,
+        "ResolvConfPath": record.resolv_conf_path if began else "",
+        "HostnamePath": record.hostname_path if began else "",
+        "HostsPath": record.hosts_path if began else "",
         # The files of `local` are nobody's to read.
-        "LogPath": record.log_path if record.host.log_config.driver != "local" else "",
+        "LogPath": record.log_path if began and record.host.log_config.driver != "local" else "",
         "Name": f"/{record.name}",
         "RestartCount": record.restart_count,
         "Driver": "overlay2",
@@ -210,7 +238,7 @@ def container_json(record: Record) -> Document:
         "ExecIDs": record.exec_ids or None,
         "HostConfig": host_config_json(record.host),
         "GraphDriver": {"Data": None, "Name": "overlay2"},
-        "Mounts": [mount_json(mount) for mount in record.mounts],
+        "Mounts": mounts_json(record),
         "Config": config_json(record.config),
         "NetworkSettings": network_settings_json(record),
     }
@@ -311,7 +339,8 @@ def host_config_json(host: HostConfig) -> Document:
         "PortBindings": {
             port: [{"HostIp": one.host_ip, "HostPort": one.host_port} for one in wanted]
             for port, wanted in host.port_bindings.items()
-        },
+        }
+        or None,
         "RestartPolicy": {
             "Name": host.restart_policy.name,
             "MaximumRetryCount": host.restart_policy.maximum_retry_count,
@@ -323,9 +352,9 @@ def host_config_json(host: HostConfig) -> Document:
         "CapAdd": host.cap_add or None,
         "CapDrop": host.cap_drop or None,
         "CgroupnsMode": host.cgroupns_mode,
-        "Dns": host.dns,
-        "DnsOptions": host.dns_options,
-        "DnsSearch": host.dns_search,
+        "Dns": host.dns or None,
+        "DnsOptions": host.dns_options or None,
+        "DnsSearch": host.dns_search or None,
         "ExtraHosts": host.extra_hosts or None,
         "GroupAdd": host.group_add or None,
         "IpcMode": host.ipc_mode,
@@ -347,11 +376,11 @@ def host_config_json(host: HostConfig) -> Document:
         "NanoCpus": host.nano_cpus,
         "CgroupParent": host.cgroup_parent,
         "BlkioWeight": host.blkio_weight,
-        "BlkioWeightDevice": host.blkio_weight_device,
-        "BlkioDeviceReadBps": host.blkio_device_read_bps,
-        "BlkioDeviceWriteBps": host.blkio_device_write_bps,
-        "BlkioDeviceReadIOps": host.blkio_device_read_iops,
-        "BlkioDeviceWriteIOps": host.blkio_device_write_iops,
+        "BlkioWeightDevice": host.blkio_weight_device or None,
+        "BlkioDeviceReadBps": host.blkio_device_read_bps or None,
+        "BlkioDeviceWriteBps": host.blkio_device_write_bps or None,
+        "BlkioDeviceReadIOps": host.blkio_device_read_iops or None,
+        "BlkioDeviceWriteIOps": host.blkio_device_write_iops or None,
         "CpuPeriod": host.cpu_period,
         "CpuQuota": host.cpu_quota,
         "CpuRealtimePeriod": host.cpu_realtime_period,
@@ -365,7 +394,8 @@ def host_config_json(host: HostConfig) -> Document:
                 "CgroupPermissions": device.cgroup_permissions,
             }
             for device in host.devices
-        ],
+        ]
+        or None,
         "DeviceCgroupRules": host.device_cgroup_rules or None,
         "DeviceRequests": host.device_requests or None,
         "MemoryReservation": host.memory_reservation,
@@ -375,7 +405,8 @@ def host_config_json(host: HostConfig) -> Document:
         "PidsLimit": host.pids_limit,
         "Ulimits": [
             {"Name": limit.name, "Soft": limit.soft, "Hard": limit.hard} for limit in host.ulimits
-        ],
+        ]
+        or None,
         "CpuCount": 0,
         "CpuPercent": 0,
         "IOMaximumIOps": 0,
@@ -383,6 +414,9 @@ def host_config_json(host: HostConfig) -> Document:
         "MaskedPaths": host.masked_paths,
         "ReadonlyPaths": host.readonly_paths,
     }
+    for key in host.given_empty:
+        if document[key] is None:
+            document[key] = {} if key == "PortBindings" else []
     return document | _given(host)
 
 

@@ -18,7 +18,7 @@ async def stats(request: Request, engine: Engine) -> web.StreamResponse:
     samples = engine.containers.stats(
         record.id,
         stream=request.query.flag("stream", True),
-        one_shot=request.query.flag("one-shot"),
+        one_shot=request.query.flag("one-shot") and request.version >= (1, 41),
     )
     pieces = (encode(stats_json(record.id, record.name, one)) async for one in samples)
     return await send_all(request, JSON, pieces)
@@ -109,15 +109,17 @@ def _block_devices(counters: Counters | None) -> Document:
     devices = counters.devices if counters else ()
     read_written = [row for device in devices for row in _throughput(device, "bytes")]
     operations = [row for device in devices for row in _throughput(device, "operations")]
+    # As in Docker: [] is what cgroup v1 counts and was not used, null what v2 has no counter for.
+    nothing: list[Document] | None = [] if counters and counters.cpu_each else None
     return {
-        "io_service_bytes_recursive": read_written or None,
-        "io_serviced_recursive": operations or None,
-        "io_queue_recursive": None,
-        "io_service_time_recursive": None,
-        "io_wait_time_recursive": None,
-        "io_merged_recursive": None,
-        "io_time_recursive": None,
-        "sectors_recursive": None,
+        "io_service_bytes_recursive": read_written or nothing,
+        "io_serviced_recursive": operations or nothing,
+        "io_queue_recursive": nothing,
+        "io_service_time_recursive": nothing,
+        "io_wait_time_recursive": nothing,
+        "io_merged_recursive": nothing,
+        "io_time_recursive": nothing,
+        "sectors_recursive": nothing,
     }
 
 

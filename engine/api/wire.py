@@ -6,9 +6,12 @@ Only types are checked here; what a value means, and whether it can be had, is d
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from engine.api.fields import Fields
 from engine.api.request import Version
+from engine.api.shown import EMPTY_AS_GIVEN
+from engine.api.versions import as_understood
 from engine.containers.model import (
     ContainerConfig,
     CreateRequest,
@@ -34,18 +37,20 @@ def read_create(document: Mapping[str, object], *, name: str, version: Version) 
     body = Fields(document)
     if not document:
         raise InvalidRequest("invalid JSON: got EOF while reading request body")
+    host = read_host_config(body.inside("HostConfig"))
+    if body.text("Runtime") and not host.runtime:
+        host = replace(host, runtime=body.text("Runtime"))  # where docker-py puts it
     endpoints = body.inside("NetworkingConfig").inside("EndpointsConfig")
-    named = endpoints.names()
-    if version < (1, 44) and len(named) > 1:
-        raise InvalidRequest(
-            f"Container cannot be connected to network endpoints: {', '.join(sorted(named))}"
-        )
-    return CreateRequest(
+    asked = CreateRequest(
         config=read_config(body),
-        host=read_host_config(body.inside("HostConfig")),
-        endpoints={network: read_endpoint(endpoints.inside(network)) for network in named},
+        host=host,
+        endpoints={
+            "bridge" if network == "default" else network: read_endpoint(endpoints.inside(network))
+            for network in endpoints.names()
+        },
         name=name.removeprefix("/"),
     )
+    return as_understood(asked, version)
 
 
 def read_config(body: Fields) -> ContainerConfig:
@@ -90,14 +95,16 @@ def _healthcheck(check: Fields) -> HealthCheck:
 
 def read_host_config(host: Fields) -> HostConfig:
     log = host.inside("LogConfig")
+    mode = host.text("NetworkMode")
     return HostConfig(
+        given_empty=tuple(key for key in host.empties() if key in EMPTY_AS_GIVEN),
         binds=host.texts("Binds"),
         mounts=tuple(_mount(mount) for mount in host.each("Mounts")),
         tmpfs=host.text_map("Tmpfs"),
         volumes_from=host.texts("VolumesFrom"),
         volume_driver=host.text("VolumeDriver"),
         container_id_file=host.text("ContainerIDFile"),
-        network_mode=host.text("NetworkMode") or "default",
+        network_mode="bridge" if mode in ("", "default") else mode,
         port_bindings=_port_bindings(host.inside("PortBindings")),
         publish_all_ports=host.flag("PublishAllPorts"),
         links=host.texts("Links"),

@@ -122,8 +122,6 @@ def _unsupported(host: HostConfig) -> Iterator[str]:
         yield f"cannot use user namespace mode {host.userns_mode!r}: only the host's is supported"
     if host.cgroup:
         yield "cannot use the cgroup of another container"
-    if host.volume_driver not in ("", "local"):
-        yield f"cannot use volume driver {host.volume_driver!r}: only 'local' is built in"
 
 
 def check_resources(host: HostConfig, *, cpus: int) -> None:

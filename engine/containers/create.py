@@ -26,7 +26,7 @@ from engine.containers.model import (
 )
 from engine.containers.parts import Parts
 from engine.containers.store import Store
-from engine.errors import Forbidden, InvalidRequest, NotFound
+from engine.errors import Forbidden, InvalidRequest, NotFound, Unsupported
 from engine.ids import new_id
 from engine.images.model import Image
 from engine.oci.image_config import ImageConfig
@@ -50,7 +50,7 @@ async def create_container(
     request = replace(request, host=fitting)
     warnings += lacking
     image = parts.images.resolve(request.config.image)
-    host = with_defaults(request.host)
+    host = with_defaults(request.host, parts.machine, unified=parts.hierarchy.is_v2)
     container_id = parts.spawner.take_id() or new_id()
     config = merged_config(request.config, image.config)
     config = replace(config, hostname=_hostname(parts, request, container_id))
@@ -229,11 +229,16 @@ def with_usual_log(log_config: LogConfig, usual: ContainerDefaults) -> LogConfig
     return LogConfig(driver, {**usual.log_options, **log_config.options})
 
 
-def with_defaults(host: HostConfig) -> HostConfig:
+def with_defaults(host: HostConfig, machine: spec.Machine, *, unified: bool) -> HostConfig:
     """Docker shows these in inspect as if they had been asked for."""
     return replace(
         host,
         network_mode=host.network_mode or "default",
+        cgroupns_mode="private" if spec.has_private_cgroups(host) else "host",
+        masked_paths=spec.masked_paths(host, machine),
+        readonly_paths=spec.readonly_paths(host),
+        oom_kill_disable=None if unified else bool(host.oom_kill_disable),
+        pids_limit=host.pids_limit if (host.pids_limit or 0) > 0 else None,
         memory_swap=host.memory_swap or 2 * host.memory,
         shm_size=host.shm_size or spec.DEFAULT_SHM_SIZE,
         ipc_mode=host.ipc_mode or "private",
@@ -277,6 +282,12 @@ def _mounts(parts: Parts, request: CreateRequest, image: Image) -> tuple[MountPo
         image_volumes=image.config.volumes,
         inherited=inherited,
     )
+    if request.host.volume_driver not in ("", "local") and any(
+        point.type == "volume" and not point.from_mounts for point in points
+    ):
+        raise Unsupported(
+            f"cannot use volume driver {request.host.volume_driver!r}: only 'local' is built in"
+        )
     return tuple(_named(parts, point) for point in points)
 
 

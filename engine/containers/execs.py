@@ -56,10 +56,13 @@ async def run(
     wanted: Exec,
     *,
     detach: bool,
+    tty: bool,
     console_size: tuple[int, int],
 ) -> ProcessStreams | MessageStreams | None:
-    """Starts it; None if detached. Raises what a detached one can't start for."""
-    tty = wanted.config.tty
+    """Starts it; None if detached. Raises what a detached one can't start for.
+
+    `tty` says that the client wants the output as it is; a terminal's comes in frames otherwise.
+    """
     if wanted.is_claimed:
         message = f"exec command {wanted.id} has already run"
         if detach:
@@ -87,7 +90,8 @@ async def run(
     if detach:
         return None
     streams = ProcessStreams(
-        tty=tty,
+        tty=config.tty,
+        framed=config.tty and not tty,
         detach_keys=parse_detach_keys(config.detach_keys) if config.attach_stdin else b"",
         when_detached=lambda: parts.publish(container.record, "exec_detach", execID=wanted.id),
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import stat
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -59,11 +60,14 @@ async def writable_size(parts: Parts, record: Record) -> int:
 
 
 def _disk_usage(folder: Path) -> int:
-    total = 0
+    """As Docker counts: directories are nothing, a file with several names is one."""
+    total, seen = 0, set[tuple[int, int]]()
     for path in folder.rglob("*"):
         try:
             status = path.lstat()
         except OSError:
             continue  # gone meanwhile
-        total += status.st_blocks * 512
+        if not stat.S_ISDIR(status.st_mode) and (status.st_dev, status.st_ino) not in seen:
+            seen.add((status.st_dev, status.st_ino))
+            total += status.st_size
     return total

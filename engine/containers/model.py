@@ -199,6 +199,8 @@ class HostConfig:
     devices: tuple[Device, ...] = ()
     device_cgroup_rules: tuple[str, ...] = ()
     device_requests: tuple[Mapping[str, object], ...] = ()
+    # Keys of the API that were given as [] or {}: inspect shows them so, the others as null.
+    given_empty: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -400,6 +400,7 @@ class Containers:
                 container,
                 wanted,
                 detach=detach,
+                tty=tty,
                 console_size=console_size,
             )
         )

@@ -60,11 +60,13 @@ class ProcessStreams:
         self,
         *,
         tty: bool,
+        framed: bool = False,
         detach_keys: bytes = b"",
         when_detached: Callable[[], None] = lambda: None,
         replay: AsyncIterator[bytes] | None = None,
     ) -> None:
-        self.tty = tty
+        self.tty = tty and not framed  # whether what comes out has no frames
+        self._framed = framed  # what the process writes has none, but the client expects them
         self._detach_keys = DetachKeys(detach_keys) if tty and detach_keys else None
         self._when_detached = when_detached
         self._replay = replay
@@ -104,7 +106,7 @@ class ProcessStreams:
         if self._settled is None:
             return
         while piece := await self._read():
-            yield piece
+            yield stdout_frame(piece, tty=False) if self._framed else piece
         await self._wait_unless_closed(self._settled)
         await self.close()
 

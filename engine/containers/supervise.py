@@ -175,11 +175,11 @@ async def settle_exit(parts: Parts, container: Container, status: ExitStatus) ->
             parts.events.publish("volume", "unmount", mount.name, attributes)
     log.info("container %s exited: %d", record.id, status.code)
     parts.log_watch.wake(str(parts.store.folder(record.id)))
+    # Also of one that will be started again: who waited wanted to see it end once, as in Docker.
+    container.answer_waiters(("next-exit", "not-running"))
     if again is not None:
-        container.answer_waiters(("next-exit",))
         _restart_later(parts, container, again)
         return is_saved
-    container.answer_waiters(("next-exit", "not-running"))
     if record.host.auto_remove and not container.is_being_restarted:
         begin_removal(parts, container)
     return is_saved

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -191,6 +192,19 @@ class Images:
     def disk_usage(self) -> int:
         """Bytes of all unpacked layers."""
         return sum(layer.size for layer in self._catalog.layers.values())
+
+    def shared_sizes(self) -> Mapping[Digest, int]:
+        """Of each image the bytes in layers that another image has too."""
+        records = self._catalog.images.values()
+        users = Counter(diff_id for record in records for diff_id in set(record.layers))
+        return {
+            record.id: sum(
+                self._catalog.layers[diff_id].size
+                for diff_id in record.layers
+                if users[diff_id] > 1
+            )
+            for record in records
+        }
 
     # ---- names
 

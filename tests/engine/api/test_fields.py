@@ -67,3 +67,10 @@ def test_the_place_in_a_list_is_named() -> None:
 def test_a_bound_is_kept() -> None:
     with pytest.raises(InvalidRequest, match="at least 0"):
         Fields({"A": -1}).integer("A", low=0)
+
+
+def test_the_case_of_a_name_does_not_count_as_in_go() -> None:
+    fields = Fields({"detachKeys": "ctrl-x", "tty": False, "Tty": True})
+    assert fields.text("DetachKeys") == "ctrl-x"
+    assert fields.flag("Tty")
+    assert "DETACHKEYS" in fields

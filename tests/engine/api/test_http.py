@@ -61,12 +61,6 @@ def test_the_version_names_what_clients_ask_for(engine: Daemon) -> None:
             400,
             "client version 1.99 is too new. Maximum supported API version is 1.51",
         ),
-        (
-            "/v1.20/info",
-            400,
-            "client version 1.20 is too old. Minimum supported API version is 1.24, "
-            "please upgrade your client to a newer version",
-        ),
         ("/nosuch", 404, "page not found"),
         ("/v1.51/nosuch", 404, "page not found"),
         ("/", 404, "page not found"),
@@ -82,6 +76,18 @@ def test_the_version_names_what_clients_ask_for(engine: Daemon) -> None:
         (f"/volumes?filters={UNKNOWN_FILTER}", 400, "invalid filter 'nosuch'"),
         (f"/images/json?filters={UNKNOWN_FILTER}", 400, "invalid filter 'nosuch'"),
         (f"/events?filters={UNKNOWN_FILTER}", 400, "invalid filter 'nosuch'"),
+        ("/plugins/x/y:1/json", 404, 'plugin "x/y:1" not found'),
+        (
+            "/containers/x/checkpoints",
+            501,
+            "cannot make checkpoints: this engine doesn't freeze processes to disk",
+        ),
+        (
+            "/tasks/x/logs?stdout=1",
+            503,
+            'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to '
+            "connect this node to swarm and try again.",
+        ),
         (
             "/services",
             503,
@@ -108,14 +114,32 @@ def test_a_refusal_is_json_with_the_common_headers(
 @pytest.mark.parametrize(
     ("method", "path"),
     [("PUT", "/containers/json"), ("POST", "/version"), ("DELETE", "/_ping"), ("POST", "/grpc"),
-     ("POST", "/session"), ("OPTIONS", "/containers/json")],
+     ("POST", "/session")],
 )  # fmt: skip
 def test_a_wrong_method_is_a_page_that_is_not_there(talk: Talk, method: str, path: str) -> None:
     client = talk()
     client.request(method, path)
     head, body = client.answer()
     assert (head.status, json.loads(body)) == (404, {"message": "page not found"})
+
+
+def test_options_let_no_other_site_in(talk: Talk) -> None:
+    client = talk()
+    client.request("OPTIONS", "/containers/json")
+    head, body = client.answer()
+    assert (head.status, body) == (200, b"")
     assert not any(name.startswith("access-control") for name in head.headers)
+
+
+def test_clients_that_are_too_old_get_plain_text(talk: Talk) -> None:
+    client = talk()
+    client.request("GET", "/v1.20/info")
+    head, body = client.answer()
+    assert (head.status, head.headers["content-type"]) == (400, "text/plain; charset=utf-8")
+    assert body == (
+        b"client version 1.20 is too old. Minimum supported API version is 1.24, "
+        b"please upgrade your client to a newer version\n"
+    )
 
 
 def test_a_swarm_cannot_be_left(engine: Daemon) -> None:

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from engine.api.fields import Fields
 from engine.api.shown import (
     container_json,
     container_summary,
+    host_config_json,
     human_duration,
     mount_json,
     port_map,
@@ -12,6 +14,7 @@ from engine.api.shown import (
     status_text,
     timestamp,
 )
+from engine.api.wire import read_host_config
 from engine.containers.model import (
     Attachment,
     ContainerConfig,
@@ -176,3 +179,10 @@ def test_a_volume_mount_is_shown_as_docker_shows_it() -> None:
 def test_arguments_with_blanks_are_quoted_in_the_list() -> None:
     assert quoted("echo a b") == "'echo a b'"
     assert quoted("-c") == "-c"
+
+
+def test_lists_that_were_given_empty_are_shown_empty() -> None:
+    asked = read_host_config(Fields({"Dns": [], "PortBindings": {}, "Binds": None}))
+    shown = host_config_json(asked)
+    assert (shown["Dns"], shown["PortBindings"]) == ([], {})
+    assert (shown["Binds"], shown["Devices"], shown["Ulimits"]) == (None, None, None)

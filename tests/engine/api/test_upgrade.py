@@ -281,6 +281,13 @@ def test_an_exec_that_cannot_start_says_so_in_the_stream(
     assert exit_code(engine, exec_id) == code
 
 
+def test_the_output_of_a_terminal_is_framed_for_who_does_not_say_he_wants_it_raw(
+    talk: Talk, engine: Daemon, running: str
+) -> None:
+    exec_id = exec_create(engine, running, "sh", "-c", "echo out; echo err >&2", Tty=True)
+    assert output(exec_start(talk, exec_id).rest()) == b"out\r\nerr\r\n"
+
+
 def test_a_detached_exec_answers_at_once_or_says_what_is_wrong(
     engine: Daemon, running: str
 ) -> None:

@@ -40,7 +40,11 @@ def create(document: dict[str, object], version: tuple[int, int] = NEWEST) -> Cr
 
 
 def test_the_least_request_has_dockers_defaults() -> None:
-    assert create({"Image": "x"}) == CreateRequest(ContainerConfig(image="x"), name="web")
+    assert create({"Image": "x"}) == CreateRequest(
+        ContainerConfig(image="x"),
+        HostConfig(network_mode="bridge", log_config=LogConfig("")),
+        name="web",
+    )
 
 
 def test_an_empty_body_is_no_request() -> None:

@@ -99,7 +99,6 @@ def test_nonsense_is_refused_in_docker_s_words(
         HostConfig(storage_opt={"size": "1g"}),
         HostConfig(links=("db:db",)),
         HostConfig(userns_mode="private"),
-        HostConfig(volume_driver="nfs"),
         HostConfig(security_opt=("label=type:x",)),
     ],
 )

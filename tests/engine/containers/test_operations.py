@@ -289,6 +289,14 @@ async def test_restart_policy_starts_again_with_growing_delays(engine: Engine) -
     assert second >= 200_000_000
 
 
+async def test_a_wait_is_over_when_it_ends_once_also_if_it_will_be_restarted(
+    engine: Engine,
+) -> None:
+    host = HostConfig(restart_policy=RestartPolicy("always"))
+    identifier = await engine.run("sh", "-c", "read x; exit 3", host=host)
+    assert (await engine.containers.wait(identifier)).status_code == 3
+
+
 async def test_stop_ends_a_restarting_container_for_good(engine: Engine) -> None:
     host = HostConfig(restart_policy=RestartPolicy("always"))
     with engine.events.subscribe() as told:
