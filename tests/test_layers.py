@@ -53,7 +53,7 @@ CLIENT = ("compose.client", "compose.errors")
 HOMES = {
     "networkx": ("compose.graph",),
     "jsonschema": ("compose.load.schema", "engine.config_file"),
-    "yaml": ("compose.load.tree", "compose.cli.config"),
+    "yaml": ("compose.load.tree", "compose.cli.yaml_text"),
     "watchdog": ("compose.watch.observer",),
     "typer": ("compose.cli", "engine.cli"),
     "rich": ("compose.cli",),

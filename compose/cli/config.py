@@ -1,27 +1,32 @@
 """`pycompose config`: the project as it was understood, or parts of it."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compose.cli.context import Context
-from compose.errors import UsageError
-from compose.model.document import double_dollars
-from compose.model.project import Project
+from compose.errors import ProjectError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from compose.load.interpolate import Variable
+    from compose.load.pipeline import LoadRequest
+    from compose.model.project import Project
 
 
 def register(app: typer.Typer) -> None:
     @app.command("config")
     def config(
         ctx: typer.Context,
-        services: Annotated[
-            list[str] | None, typer.Argument(metavar="SERVICE", hidden=True)
-        ] = None,
+        services: Annotated[list[str] | None, typer.Argument(metavar="SERVICE")] = None,
         format: Annotated[
             str, typer.Option("--format", help="yaml or json.", metavar="FORMAT")
-        ] = "yaml",
+        ] = "",
         output: Annotated[
             str, typer.Option("-o", "--output", help="Write to this file.", metavar="FILE")
         ] = "",
@@ -31,6 +36,7 @@ def register(app: typer.Typer) -> None:
         list_networks: Annotated[bool, typer.Option("--networks", help="Their names.")] = False,
         list_images: Annotated[bool, typer.Option("--images", help="Their names.")] = False,
         list_profiles: Annotated[bool, typer.Option("--profiles", help="Their names.")] = False,
+        list_models: Annotated[bool, typer.Option("--models", help="Their names.")] = False,
         hash: Annotated[
             str,
             typer.Option(
@@ -38,43 +44,120 @@ def register(app: typer.Typer) -> None:
             ),
         ] = "",
         environment: Annotated[
-            bool, typer.Option("--environment", help="Variables of the interpolation.")
+            bool, typer.Option("--environment", help="What ${NAME} is looked up in.")
+        ] = False,
+        variables: Annotated[
+            bool, typer.Option("--variables", help="Variables of the files, and their defaults.")
+        ] = False,
+        origin: Annotated[
+            bool, typer.Option("--origin", help="Which file and line set each value.")
+        ] = False,
+        no_interpolate: Annotated[
+            bool, typer.Option("--no-interpolate", help="Leave variables as they are.")
+        ] = False,
+        no_normalize: Annotated[
+            bool, typer.Option("--no-normalize", help="Add no defaults that the files don't say.")
+        ] = False,
+        no_path_resolution: Annotated[
+            bool, typer.Option("--no-path-resolution", help="Leave paths as they are.")
+        ] = False,
+        no_env_resolution: Annotated[
+            bool, typer.Option("--no-env-resolution", help="Don't read the services' env files.")
+        ] = False,
+        no_consistency: Annotated[
+            bool, typer.Option("--no-consistency", help="Don't check that it makes sense.")
+        ] = False,
+        resolve_image_digests: Annotated[
+            bool, typer.Option("--resolve-image-digests", help="Pin images to their digests.")
+        ] = False,
+        lock_image_digests: Annotated[
+            bool,
+            typer.Option("--lock-image-digests", help="Print an override file with digests only."),
         ] = False,
     ) -> int:
-        if format not in ("yaml", "json"):
+        if format not in ("", "yaml", "json"):
             raise typer.BadParameter(f"--format: {format!r} is none of yaml, json")
         context: Context = ctx.obj
-        project = context.load(tuple(services or ()))
-        if problems := project.unmet:
-            for problem in problems:
-                context.say(f"warning: {problem}")
+        request = context.request(
+            tuple(services or ()),
+            require_files=False,
+            check=not no_consistency,
+            env_files_read=not no_env_resolution,
+        )
+
+        def write(text: str) -> int:
+            if quiet:
+                return 0
+            if output:
+                Path(context.directory, output).write_text(text)
+            else:
+                print(text, end="")
+            return 0
+
+        if variables:
+            return write(_variables(request, format))
+        if no_interpolate:
+            return write(_raw(request, format, resolve_paths=not no_path_resolution))
+
+        from compose.load.pipeline import load_with_tree
+
+        project, tree = load_with_tree(request)
+        _tell(context, project)
         if quiet:
             return 0
         if list_services:
-            text = lines(project.services)
-        elif list_volumes:
-            text = lines(project.volumes)
-        elif list_networks:
-            text = lines(project.networks)
-        elif list_images:
-            text = lines(images(project))
-        elif list_profiles:
-            text = lines(sorted({p for s in project.services.values() for p in s.profiles}))
-        elif environment:
-            text = lines(f"{key}={value}" for key, value in sorted(project.environment.items()))
-        elif hash:
-            text = lines(hashes(project, hash))
-        else:
-            text = document_text(project, format)
-        if output:
-            Path(context.directory, output).write_text(text)
-        else:
-            print(text, end="")
-        return 0
+            return write(lines(project.services))
+        if list_volumes:
+            return write(lines(project.volumes))
+        if list_networks:
+            return write(lines(project.networks))
+        if list_images:
+            return write(lines(images(project)))
+        if list_models:
+            return write(lines(sorted({model.model for model in project.models.values()})))
+        if list_profiles:
+            return write(lines(sorted({p for s in project.services.values() for p in s.profiles})))
+        if environment:
+            return write(
+                lines(f"{key}={value}" for key, value in sorted(project.environment.items()))
+            )
+        if hash:
+            return write(lines(hashes(project, hash)))
+
+        from compose.cli.config_text import document_text, json_document, yaml_document
+
+        if resolve_image_digests or lock_image_digests:
+            project = pinned(context, project)
+        document = json_document(project) if format == "json" else yaml_document(project)
+        if lock_image_digests:
+            document = {
+                "services": {n: {"image": s.image} for n, s in sorted(project.services.items())}
+            }
+        if origin:
+            from compose.cli.origin import origin_text
+
+            return write(origin_text(document, project, format))
+        if no_normalize or no_path_resolution:
+            from compose.cli.as_written import with_paths_as_written, without_defaults
+
+            if no_normalize:
+                without_defaults(document, project)
+            if no_path_resolution:
+                with_paths_as_written(document, tree)
+        return write(document_text(document, format))
 
 
-def lines(items: object) -> str:
-    assert hasattr(items, "__iter__")
+def _tell(context: Context, project: Project) -> None:
+    """What keeps the project from running doesn't keep it from being printed, but for variables
+    that aren't known."""
+    unread = [p for p in project.unmet if ".env_file[" in p.path or ".label_file[" in p.path]
+    if unread:
+        raise ProjectError(*unread)
+    for warning in (*project.warnings, *project.unmet):
+        context.say(f"warning: {warning}")
+
+
+def lines(items: Iterable[object]) -> str:
     return "".join(f"{item}\n" for item in items)
 
 
@@ -99,13 +182,74 @@ def hashes(project: Project, wanted: str) -> list[str]:
     return [f"{name} {service_hash(project.services[name])}" for name in sorted(names)]
 
 
-def document_text(project: Project, format: str) -> str:
-    """`$` is doubled, so that the text can be loaded again."""
-    document = double_dollars(project.to_document())
-    if format == "json":
-        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    import yaml
+def pinned(context: Context, project: Project) -> Project:
+    """Every image by its digest, as its registry has it now."""
+    import asyncio
+    from dataclasses import replace
 
-    return yaml.dump(
-        document, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=1000
+    async def work() -> dict[str, str]:
+        engine = await context.engine()
+        wanted = {s.image for s in project.services.values() if s.image and "@" not in s.image}
+        return {image: await engine.images.digest(image) for image in sorted(wanted)}
+
+    digests = asyncio.run(work())
+    return replace(
+        project,
+        services={
+            name: replace(service, image=f"{service.image}@{digests[service.image]}")
+            if service.image in digests
+            else service
+            for name, service in project.services.items()
+        },
     )
+
+
+def _raw(request: LoadRequest, format: str, *, resolve_paths: bool) -> str:
+    from compose.cli.as_written import raw_document
+    from compose.cli.config_text import document_text
+    from compose.load.pipeline import load_raw
+
+    name, tree = load_raw(request)
+    return document_text(
+        raw_document(name, tree, resolve_paths=resolve_paths), format, escape=False
+    )
+
+
+def _variables(request: LoadRequest, format: str) -> str:
+    from compose.cli.as_written import used_variables
+    from compose.load.pipeline import load_raw
+
+    _, tree = load_raw(request)
+    found: dict[str, Variable] = {}
+    for variable in used_variables(tree):
+        known = found.get(variable.name)
+        # The first use that says something about it.
+        if known is None or known == type(known)(known.name):
+            found[variable.name] = variable
+    rows = {
+        name: {
+            "Name": name,
+            "DefaultValue": variable.default,
+            "PresenceValue": variable.alternate,
+            "Required": variable.required,
+        }
+        for name, variable in sorted(found.items())
+    }
+    if format == "json":
+        return json.dumps(rows, indent=4, ensure_ascii=False) + "\n"
+    if format == "yaml":
+        from compose.cli.config_text import document_text
+
+        return document_text(
+            {n: {k.lower(): v for k, v in r.items()} for n, r in rows.items()}, format
+        )
+    from compose.cli.render import table
+
+    text = table(
+        ("NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE"),
+        [
+            (name, str(variable.required).lower(), variable.default, variable.alternate)
+            for name, variable in sorted(found.items())
+        ],
+    )
+    return f"{text}\n"

@@ -41,6 +41,8 @@ class Context:
         with_dependencies: bool = True,
         require_files: bool = True,
         source: Source | None = None,
+        check: bool = True,
+        env_files_read: bool = True,
     ) -> LoadRequest:
         from compose.load.pipeline import LoadRequest
         from compose.load.sources import DISK
@@ -56,6 +58,8 @@ class Context:
             services=services,
             with_dependencies=with_dependencies,
             require_files=require_files,
+            check=check,
+            env_files_read=env_files_read,
             stdin=sys.stdin.read() if "-" in self.files else "",
             source=source or DISK,
         )

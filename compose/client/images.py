@@ -102,6 +102,17 @@ class Images:
             async for message in answer.objects():
                 yield _progress(fields.mapping(message, "progress of a push"))
 
+    async def digest(self, reference: str) -> str:
+        """The digest that its registry has for it now; nothing is pulled."""
+        credentials = await self._credentials.header(reference)
+        answer = await self._transport.json(
+            "GET",
+            f"/distribution/{reference}/json",
+            headers={"X-Registry-Auth": credentials} if credentials else {},
+        )
+        descriptor = fields.child(fields.mapping(answer, "an image of a registry"), "Descriptor")
+        return fields.text(descriptor, "digest")
+
     async def build(
         self,
         reference: str,

@@ -92,7 +92,7 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}")
 
 def _container_name(fields: Fields) -> str:
     name = fields.text("container_name")
-    if name and not _CONTAINER_NAME.fullmatch(name):
+    if "container_name" in fields and not _CONTAINER_NAME.fullmatch(name):
         fields.add(
             "container_name",
             f'"{name}" can\'t be the name of a container',
@@ -174,6 +174,8 @@ _EXPOSED = re.compile(r"(\d{1,12})(-\d{1,12})?(/(tcp|udp|sctp))?")
 def _expose(fields: Fields) -> tuple[str, ...]:
     ports = fields.texts("expose")
     for index, port in enumerate(ports):
+        if not port:
+            continue  # a variable that isn't set: told already
         match = _EXPOSED.fullmatch(port)
         if match is None or not 1 <= int(match[1]) <= 65535:
             fields.add_item(

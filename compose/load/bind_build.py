@@ -27,7 +27,8 @@ def bind_build(fields: Fields) -> Build:
     contexts = fields.inner("additional_contexts")
     return Build(
         context=context if is_remote(context) else absolute(context, node),
-        dockerfile=dockerfile or ("" if inline else "Dockerfile"),
+        # Written, but empty (a variable that isn't set): the engine's own default.
+        dockerfile=dockerfile or ("" if inline or "dockerfile" in fields else "Dockerfile"),
         dockerfile_inline=inline,
         entitlements=fields.texts("entitlements"),
         args={name: value for name, value in fields.variables("args").items() if value is not None},

@@ -63,7 +63,11 @@ def _reserved_device(fields: Fields) -> DeviceRequest:
 def bind_device_request(fields: Fields) -> DeviceRequest:
     if "count" in fields and "device_ids" in fields:
         fields.add("count", '"count" and "device_ids" exclude each other', "keep one of the two")
-    count = -1 if fields.text("count").lower() == "all" else fields.whole("count")
+    # Neither said: every device that has the capabilities.
+    everything = fields.text("count").lower() == "all" or not (
+        "count" in fields or "device_ids" in fields
+    )
+    count = -1 if everything else fields.whole("count")
     return DeviceRequest(
         capabilities=fields.texts("capabilities"),
         driver=fields.text("driver"),

@@ -38,7 +38,7 @@ def bind_mount(fields: Fields) -> Mount:
         source=source,
         read_only=fields.flag("read_only"),
         consistency=fields.text("consistency"),
-        bind=_bind_options(bind) if type_ is MountType.BIND else None,
+        bind=_bind_options(bind) if bind is not None and type_ is MountType.BIND else None,
         volume=fields.one("volume", _volume_options),
         tmpfs=fields.one("tmpfs", _tmpfs_options),
         image=fields.one("image", lambda options: ImageOptions(options.text("subpath"))),
@@ -48,9 +48,7 @@ def bind_mount(fields: Fields) -> Mount:
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 
 
-def _bind_options(fields: Fields | None) -> BindOptions:
-    if fields is None:
-        return BindOptions()
+def _bind_options(fields: Fields) -> BindOptions:
     propagation = fields.text("propagation")
     if propagation and propagation not in _PROPAGATION:
         fields.add(
@@ -58,10 +56,9 @@ def _bind_options(fields: Fields | None) -> BindOptions:
             f'"{propagation}" isn\'t a kind of propagation',
             f"it can be {', '.join(_PROPAGATION)}",
         )
-    create = fields.optional_flag("create_host_path")
     return BindOptions(
         propagation=propagation,
-        create_host_path=True if create is None else create,
+        create_host_path=fields.optional_flag("create_host_path"),
         selinux=fields.text("selinux"),
         recursive=fields.text("recursive"),
     )

@@ -2,7 +2,8 @@
 
 import ipaddress
 
-from compose.load.fields import Fields
+from compose.load.fields import Fields, absolute
+from compose.load.tree import spelled
 from compose.model.resources import ConfigFile, Ipam, IpamPool, Model, Network, Secret, Volume
 
 
@@ -68,13 +69,13 @@ def _is_address(text: str) -> bool:
 
 def bind_volume(key: str, fields: Fields, project_name: str) -> Volume:
     options = fields.pairs("driver_opts")
-    device = options.get("device", "")
     driver = fields.text("driver")
-    # A bind in disguise: its folder may be written relative to the project.
-    if driver in ("", "local") and options.get("o") == "bind" and device.startswith((".", "~")):
-        inner = fields.inner("driver_opts")
-        assert inner is not None
-        options["device"] = inner.path("device")
+    # A bind in disguise: its folder may be written relative to the project. As in Compose, only
+    # where the driver is named.
+    inner = fields.inner("driver_opts")
+    device = inner.scalar("device") if inner else None
+    if device is not None and driver == "local" and options.get("o") == "bind":
+        options["device"] = absolute(spelled(device.value) or ".", device)
     return Volume(
         key=key,
         name=_resource_name(key, fields, project_name),
@@ -112,10 +113,10 @@ def bind_secret(key: str, fields: Fields, project_name: str) -> Secret:
     )
 
 
-def bind_model(key: str, fields: Fields, project_name: str) -> Model:
+def bind_model(key: str, fields: Fields) -> Model:
     return Model(
         key=key,
-        name=_resource_name(key, fields, project_name),
+        name=fields.text("name"),
         model=fields.required("model", "say which model to run"),
         context_size=fields.whole("context_size"),
         runtime_flags=fields.texts("runtime_flags"),

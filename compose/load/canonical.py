@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from typing import TypeAlias
 
-from compose.load.merge import port_identity
+from compose.load.merge import without_repeats
 from compose.load.short import BadSyntax, parse_device, parse_mount, parse_port
 from compose.load.tree import (
     Broken,
@@ -25,13 +25,16 @@ from compose.model.project import Place
 Rule: TypeAlias = Callable[[Node, Place, Problems], Node]
 
 
-def canonical(root: Map, problems: Problems) -> Map:
-    """A whole file in long syntax."""
-    return _apply(root, (), _FILE, problems)
+def canonical(root: Map, problems: Problems, *, raw: bool = False) -> Map:
+    """A whole file in long syntax. `raw`: what variables may still turn into something else, ports
+    and command lines among it, stays as it is."""
+    return _apply(root, (), _RAW_FILE if raw else _FILE, problems)
 
 
-def canonical_service(service: Node, place: Place, problems: Problems) -> Node:
-    return _service(service, place, problems)
+def canonical_service(
+    service: Node, place: Place, problems: Problems, *, raw: bool = False
+) -> Node:
+    return (_raw_service if raw else _service)(service, place, problems)
 
 
 def _apply(node: Map, place: Place, rules: dict[str, Rule], problems: Problems) -> Map:
@@ -207,12 +210,7 @@ def _ports(node: Node, place: Place, problems: Problems) -> Node:
             if port.published:
                 entry.entries["published"] = _text(item, port.published)
             items.append(entry)
-    # One port said twice in two ways is still one port.
-    once = {
-        f"broken {index}" if isinstance(item, Broken) else port_identity(item): item
-        for index, item in enumerate(items)
-    }
-    return node.holding(list(once.values()))
+    return node.holding(items)
 
 
 def _mount(node: Node, place: Place, problems: Problems) -> Node:
@@ -402,7 +400,13 @@ _SERVICE: dict[str, Rule] = {
     "tmpfs": _as_list,
     "volumes": _each(_mount),
 }
-_service = _inside(_SERVICE)
+_spelled_out = _inside(_SERVICE)
+
+
+def _service(node: Node, place: Place, problems: Problems) -> Node:
+    return without_repeats(_spelled_out(node, place, problems), place, problems)
+
+
 _RESOURCE: dict[str, Rule] = {"labels": _pairs}
 _INCLUDE: dict[str, Rule] = {"path": _as_list, "env_file": _as_list}
 _FILE: dict[str, Rule] = {
@@ -413,3 +417,25 @@ _FILE: dict[str, Rule] = {
     "configs": _each(_external),
     "secrets": _each(_external),
 }
+
+
+def _unless_variable(rule: Rule) -> Rule:
+    def unless(node: Node, place: Place, problems: Problems) -> Node:
+        return node if "$" in _as_text(node) else rule(node, place, problems)
+
+    return unless
+
+
+_raw_service = _inside(
+    {
+        **{
+            key: rule
+            for key, rule in _SERVICE.items()
+            if key not in ("command", "entrypoint", "healthcheck", "ports")
+            and key not in ("pre_start", "post_start", "pre_stop")
+        },
+        "devices": _each(_unless_variable(_device)),
+        "volumes": _each(_unless_variable(_mount)),
+    }
+)
+_RAW_FILE: dict[str, Rule] = {**_FILE, "services": _each(_raw_service)}

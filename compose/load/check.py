@@ -8,6 +8,7 @@ from compose.dataclass import dataclass
 from compose.errors import Problem
 from compose.load.defaults import shared_namespaces
 from compose.load.nearest import nearest
+from compose.load.short import is_windows_path
 from compose.model.deploy import Resource
 from compose.model.mount import FileReference, MountType
 from compose.model.port import Port
@@ -32,11 +33,35 @@ def check_project(known: Known) -> list[Problem]:
     for service in project.services.values():
         problems.extend(_check_service(service, known))
     problems.extend(_check_container_names(project))
-    problems.extend(_check_host_ports(project))
-    problems.extend(_check_addresses(project))
     problems.extend(_check_resources(project))
     problems.extend(_check_cycles(project))
     return problems
+
+
+def check_places(project: Project) -> list[Problem]:
+    """Ports and addresses that are asked for twice, or that no network has. Such files can be read
+    and printed; their containers can't all be made."""
+    return [
+        *_check_host_ports(project),
+        *_check_addresses(project),
+        *_check_windows_paths(project),
+    ]
+
+
+def _check_windows_paths(project: Project) -> Iterator[Problem]:
+    for service in project.services.values():
+        for index, mount in enumerate(service.volumes):
+            for path in (mount.source, mount.target):
+                if is_windows_path(path) or (mount.type is MountType.NPIPE and path):
+                    yield project.problem(
+                        f"{path} is a path of Windows: containers here run on Linux",
+                        "services",
+                        service.name,
+                        "volumes",
+                        index,
+                        hint='write the path as Linux has it, as in "./data" or "/mnt/c/data"',
+                    )
+                    break
 
 
 def _check_service(service: Service, known: Known) -> Iterator[Problem]:

@@ -20,8 +20,8 @@ F = TypeVar("F", ConfigFile, Secret)
 class Contents:
     """Reads each file once. What is missing is gathered: not every command minds."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, reader: Reader, *, env_files: bool = True) -> None:
+        self._reader, self._env_files = reader, env_files
         self._env: dict[tuple[Path, bool], Mapping[str, str]] = {}
         self._told: set[Path] = set()
         self.unmet: list[Problem] = []
@@ -29,7 +29,7 @@ class Contents:
     def environment(self, fields: Fields) -> dict[str, str | None]:
         """env_file, a later one over an earlier one, and `environment` over all."""
         found: dict[str, str | None] = {}
-        for entry in fields.each("env_file"):
+        for entry in fields.each("env_file") if self._env_files else ():
             node = entry.scalar("path")
             if node is None:
                 entry.required("path", "say which file")

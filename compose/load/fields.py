@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from compose.load.nearest import nearest
-from compose.load.short import BadSyntax, check_host_ip
+from compose.load.short import BadSyntax, check_host_ip, is_windows_path
 from compose.load.tree import Broken, Map, Node, Problems, Scalar, Sequence, spelled
 from compose.model.project import Place
 from compose.model.units import Bytes, Duration, parse_bytes, parse_duration
@@ -263,8 +263,10 @@ def _empty(parent: Map, name: str, value: Scalar) -> Map:
 
 
 def absolute(text: str, node: Node) -> str:
-    if not text:
-        return ""
+    """What stands after a `~` or below the project is made tidy; an absolute path stays as it was
+    written, as in Compose: the config hash has it."""
+    if not text or text.startswith("/") or is_windows_path(text):
+        return text
     if text == "~" or text.startswith("~/"):
         home = node.source.environment.get("HOME") or str(Path.home())
         text = home + text[1:]

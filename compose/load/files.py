@@ -35,7 +35,9 @@ class LoadRequest:
     services: tuple[str, ...] = ()  # on the command line; empty: all
     with_dependencies: bool = True  # of the selected services
     all_resources: bool = False  # also networks, volumes, ... that no service uses
-    require_files: bool = True  # missing env files, configs, secrets are errors, not `unmet`
+    require_files: bool = True  # what keeps containers from being made is an error, not `unmet`
+    check: bool = True  # that names are defined and nothing contradicts itself
+    env_files_read: bool = True  # env_file of services
     stdin: str = ""  # what `-f -` reads
     source: Source = DISK  # of the files
 

@@ -10,8 +10,9 @@ d, e and r may hold variables themselves; only the one that is needed is looked 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
+from compose.dataclass import dataclass
 from compose.load.tree import Broken, Map, Node, Problems, Scalar, Sequence
 from compose.model.project import Place
 
@@ -46,6 +47,45 @@ def substitute(text: str, lookup: Lookup, unset: Callable[[str], None]) -> str:
     return _Template(text, lookup, unset).whole()
 
 
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One use of a variable in a text."""
+
+    name: str
+    required: bool = False
+    default: str = ""
+    alternate: str = ""  # what stands there when it is set
+
+
+def variables_in(text: str) -> Iterator[Variable]:
+    """Those of defaults too. Raises BadTemplate."""
+    at = 0
+    while (at := text.find("$", at)) >= 0:
+        if text.startswith("$$", at):
+            at += 2
+            continue
+        braced = text.startswith("${", at)
+        name = _NAME.match(text, at + (2 if braced else 1))
+        if name is None:
+            at += 1
+            continue
+        at = name.end()
+        operator = _OPERATOR.match(text, at) if braced else None
+        if operator is None:
+            yield Variable(name[0])
+            continue
+        end = _Template(text, lambda _: None, lambda _: None).end_of(operator.end())
+        given = text[operator.end() : end]
+        match operator[0][-1]:
+            case "-":
+                yield Variable(name[0], default=given)
+            case "?":
+                yield Variable(name[0], required=True)
+            case _:
+                yield Variable(name[0], alternate=given)
+        at = operator.end()
+
+
 def escape(text: str) -> str:
     """`text` such that interpolation gives it back."""
     return text.replace("$", "$$")
@@ -59,6 +99,10 @@ class _Template:
     def whole(self) -> str:
         value, _ = self._run(0, inside=False, wanted=True)
         return value
+
+    def end_of(self, at: int) -> int:
+        """Where the braces end that are open at `at`."""
+        return self._run(at, inside=True, wanted=False)[1]
 
     def _run(self, at: int, *, inside: bool, wanted: bool) -> tuple[str, int]:
         """From `at` to the end, or to the brace that closes what we are inside of."""

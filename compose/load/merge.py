@@ -40,6 +40,37 @@ def merge_service(base: Node, over: Node, place: Place, problems: Problems) -> N
     return _merge(base, over, place, _RULES.at("services").at("*"), problems)
 
 
+def without_repeats(service: Node, place: Place, problems: Problems) -> Node:
+    """The service with lists that name each thing once: what is said last counts, as in Compose."""
+    if not isinstance(service, Map):
+        return service
+    entries = dict(service.entries)
+    changed = False
+    for key, rules in _SERVICE_LISTS:
+        node = entries.get(key)
+        if not isinstance(node, Sequence) or len(node.items) < 2:
+            continue
+        assert rules.here is not None
+        once = rules.here(node.holding([]), node)
+        if isinstance(once, Sequence) and len(once.items) < len(node.items):
+            entries[key] = once
+            changed = True
+            _tell_repeats(node, once, (*place, key), problems)
+    return service.holding(entries) if changed else service
+
+
+def _tell_repeats(node: Sequence, once: Sequence, place: Place, problems: Problems) -> None:
+    kept = {id(item) for item in once.items}
+    for index, item in enumerate(node.items):
+        if id(item) not in kept:
+            problems.warn(
+                item,
+                (*place, index),
+                "a later entry of this list stands for the same thing: this one has no effect",
+                "remove one of the two",
+            )
+
+
 def without_resets(node: Node) -> Node:
     """The tree without the marks that had nothing to reset."""
     if isinstance(node, Map):
@@ -129,16 +160,18 @@ def _pairs(base: Node, over: Node) -> Node:
 def _unique_by(identity: Callable[[Node], str]) -> Merger:
     """Appended; an entry that stands for the same thing takes the earlier one's place."""
 
-    def merger(base: Node, over: Node) -> Node:
+    def unique(base: Node, over: Node) -> Node:
         if not (isinstance(base, Sequence) and isinstance(over, Sequence)):
             return over
         found: dict[str, Node] = {}
         for index, item in enumerate([*base.items, *over.items]):
+            # Text where a mapping is usual holds variables that nobody has looked at yet.
+            text = _text(item) if isinstance(item, Scalar) else ""
             broken = isinstance(item, Broken)
-            found[f"broken {index}" if broken else identity(item)] = item
+            found[f"broken {index}" if broken else identity(item) or text] = item
         return base.holding(list(found.values()))
 
-    return merger
+    return unique
 
 
 def _logging(base: Node, over: Node) -> Node:
@@ -164,6 +197,8 @@ def _before_equals(node: Node) -> str:
 
 
 def port_identity(node: Node) -> str:
+    if isinstance(node, Scalar):
+        return ""
     address = _part(node, "host_ip") or "0.0.0.0"
     protocol = _part(node, "protocol") or "tcp"
     return f"{address}:{_part(node, 'published')}:{_part(node, 'target')}/{protocol}"
@@ -180,7 +215,7 @@ def _device_target(node: Node) -> str:
 def _file_target(folder: str) -> Callable[[Node], str]:
     def identity(node: Node) -> str:
         target = _part(node, "target") or _part(node, "source")
-        return target if target.startswith("/") else folder + target
+        return target if target.startswith("/") or not target else folder + target
 
     return identity
 
@@ -243,3 +278,9 @@ def _grow(exceptions: dict[str, Merger]) -> Rules:
 
 
 _RULES = _grow(_EXCEPTIONS)
+# The lists of a service that have one entry a thing.
+_SERVICE_LISTS = tuple(
+    (path.removeprefix("services.*."), _RULES.at("services").at("*").at(path.rpartition(".")[2]))
+    for path, merger in _EXCEPTIONS.items()
+    if path.count(".") == 2 and path.startswith("services.") and merger.__name__ == "unique"
+)

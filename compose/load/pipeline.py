@@ -15,7 +15,7 @@ from compose.load.bind_resources import (
     bind_secret,
     bind_volume,
 )
-from compose.load.check import Known, check_project
+from compose.load.check import Known, check_places, check_project
 from compose.load.contents import Contents
 from compose.load.defaults import with_default_network
 from compose.load.extends import resolve_extends
@@ -32,6 +32,7 @@ from compose.load.interpolate import interpolate
 from compose.load.merge import merge, without_resets
 from compose.load.nearest import nearest
 from compose.load.reader import Reader, Surroundings
+from compose.load.schema import check_nulls
 from compose.load.tree import Map, Problems, Scalar, TreePositions, spelled
 from compose.model.project import Project
 from compose.model.resources import ConfigFile, Secret
@@ -43,8 +44,28 @@ __all__ = ["LoadRequest", "load_project"]
 
 def load_project(request: LoadRequest) -> Project:
     """Raises ProjectError with every problem that was found."""
+    return load_with_tree(request)[0]
+
+
+def load_with_tree(request: LoadRequest) -> tuple[Project, Map]:
+    """The project, and the files' values as they were written, merged and in long syntax."""
     with _without_collector():
         return _load(request)
+
+
+def load_raw(request: LoadRequest) -> tuple[str, Map]:
+    """The project's name, and the merged files in long syntax, variables left in: where an
+    attribute holds one, it stays in the form that it has. Nothing is checked."""
+    found = find_files(request)
+    problems = Problems()
+    reader = Reader(request.directory, request.stdin, problems, request.source, raw=True)
+    around = Surroundings(found.directory, found.environment)
+    name = _project_name(request, found, reader, around)
+    tree = _load_files(found.files, around, (), reader)
+    root = without_resets(tree) if tree is not None else None
+    if not isinstance(root, Map) or problems.errors:
+        raise ProjectError(*(problems.errors or [_nothing(found, reader)]))
+    return name, root
 
 
 @contextlib.contextmanager
@@ -60,7 +81,7 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _load(request: LoadRequest) -> Project:
+def _load(request: LoadRequest) -> tuple[Project, Map]:
     found = find_files(request)
     problems = Problems()
     problems.warnings.extend(found.warnings)
@@ -78,8 +99,10 @@ def _load(request: LoadRequest) -> Project:
     if not isinstance(root, Map):
         raise ProjectError(*(_with_causes(problems) or [_nothing(found, reader)]))
 
+    check_nulls(root, problems)
+
     # Then the typed model of all that is declared, before anything is left out.
-    contents = Contents(reader)
+    contents = Contents(reader, env_files=request.env_files_read)
     services = {
         key: _service(key, fields, contents)
         for key, fields in Fields(root, (), problems).named("services")
@@ -88,7 +111,8 @@ def _load(request: LoadRequest) -> Project:
 
     # Profiles decide what is on; the rules hold for that only.
     project, off = _with_profiles(project, request)
-    problems.errors.extend(_unless_told(check_project(Known(project, off)), problems.errors))
+    if request.check:
+        problems.errors.extend(_unless_told(check_project(Known(project, off)), problems.errors))
     if not services and not problems.errors:
         problems.errors.append(_no_services(root, found, reader))
 
@@ -99,15 +123,17 @@ def _load(request: LoadRequest) -> Project:
         project = _used(project)
     project = _filled(project, contents, root)
 
-    unmet = _relevant(contents.unmet, project, problems)
+    unmet = [*contents.unmet, *_unless_told(check_places(project), problems.errors)]
+    unmet = _relevant(unmet, project)
     if problems.errors or (unmet and request.require_files):
         raise ProjectError(*_with_causes(problems), *unmet)
-    return replace(
+    project = replace(
         project,
         warnings=_once_each(problems.warnings),
         unmet=tuple(unmet),
         watched_files=tuple(dict.fromkeys([*reader.read, *found.read])),
     )
+    return project, root
 
 
 # ---- the tree ----
@@ -184,9 +210,15 @@ def _name_in_files(found: Found, reader: Reader, around: Surroundings) -> str | 
             if not isinstance(filled, Scalar):
                 raise ProjectError(*quiet.errors)
             given = spelled(filled.value)
-            name = given
-            if not is_normal_name(given):
+            if not given:
+                continue
+            name = normal_name(given)
+            if not name:
                 raise ProjectError(replace(_bad_name(given, ""), at=node.at, path="name"))
+            if name != given:
+                reader.problems.warn(
+                    node, ("name",), f'"{given}" can\'t be a name: the project is "{name}"', ""
+                )
     return name
 
 
@@ -230,7 +262,7 @@ def _declared(
         volumes={key: bind_volume(key, each, name) for key, each in fields.named("volumes")},
         configs={key: bind_config(key, each, name) for key, each in fields.named("configs")},
         secrets={key: bind_secret(key, each, name) for key, each in fields.named("secrets")},
-        models={key: bind_model(key, each, name) for key, each in fields.named("models")},
+        models={key: bind_model(key, each) for key, each in fields.named("models")},
         extensions=extensions_of(root),
         environment=environment,
         environment_files=found.env_files,
@@ -301,18 +333,7 @@ def _with_profiles(
             on[name] = service
         else:
             off[name] = service.profiles
-    if off:
-        on = {name: _without_optional(service, off) for name, service in on.items()}
     return replace(project, services=on, disabled=frozenset(off), profiles=profiles), off
-
-
-def _without_optional(service: Service, off: Mapping[str, object]) -> Service:
-    kept = {
-        name: dependency
-        for name, dependency in service.depends_on.items()
-        if dependency.required or name not in off
-    }
-    return service if len(kept) == len(service.depends_on) else replace(service, depends_on=kept)
 
 
 def _selected(
@@ -379,7 +400,7 @@ def _filled(project: Project, contents: Contents, root: Map) -> Project:
     return replace(project, configs=configs, secrets=secrets)
 
 
-def _relevant(unmet: list[Problem], project: Project, problems: Problems) -> list[Problem]:
+def _relevant(unmet: list[Problem], project: Project) -> list[Problem]:
     """Missing files matter only to services that are on."""
     away = tuple(f"services.{name}." for name in project.disabled)
     return [problem for problem in unmet if not problem.path.startswith(away)] if away else unmet

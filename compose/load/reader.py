@@ -41,8 +41,17 @@ class Saying:
 
 
 class Reader:
-    def __init__(self, here: Path, stdin: str, problems: Problems, files: Files = DISK) -> None:
-        self._here, self._stdin, self.problems = here, stdin, problems
+    def __init__(
+        self,
+        here: Path,
+        stdin: str,
+        problems: Problems,
+        files: Files = DISK,
+        *,
+        raw: bool = False,
+    ) -> None:
+        """`raw`: variables stay as they are, and so does what can't be read because of them."""
+        self._here, self._stdin, self.problems, self._raw_values = here, stdin, problems, raw
         self.files = files
         self.read: dict[Path, None] = {}  # in order
         self.has_resets = False  # in any file
@@ -55,6 +64,9 @@ class Reader:
         """Every document of the file, checked and in long syntax."""
         documents: list[Map] = []
         for root in self.parsed(path, around, said_by):
+            if self._raw_values:
+                documents.append(canonical(root, self.problems, raw=True))
+                continue
             filled = interpolate(root, (), around.environment, self.problems)
             if isinstance(filled, Map):
                 checked = check_file(filled, self.problems)
@@ -63,6 +75,8 @@ class Reader:
 
     def service(self, node: Node, place: Place, around: Surroundings) -> Node:
         """One service of a file that isn't otherwise part of the project."""
+        if self._raw_values:
+            return canonical_service(node, place, self.problems, raw=True)
         filled = interpolate(node, place, around.environment, self.problems)
         return canonical_service(check_service(filled, place, self.problems), place, self.problems)
 

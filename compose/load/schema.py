@@ -17,10 +17,12 @@ from compose.load.shape import (
     load_schema,
     plain,
     shape_of,
+    strict_schema,
     unless_settled,
 )
 from compose.load.tree import (
     Broken,
+    Key,
     Map,
     Node,
     Problems,
@@ -74,6 +76,60 @@ def _without(node: Node, broken: set[Place]) -> Node:
             [_without(item, below[i]) if i in below else item for i, item in enumerate(node.items)]
         )
     return node
+
+
+def check_nulls(root: Map, problems: Problems) -> None:
+    """Tells of keys without a value where one is needed. Only the merged tree shows them: in an
+    override file such a key leaves the earlier file's value as it is."""
+    for place, key in _nulls(root, ()):
+        if not _takes_null(strict_schema(), place):
+            problems.add(
+                key,
+                place,
+                f'"{place[-1]}" has no value',
+                "give it one, or remove the line",
+            )
+
+
+def _nulls(node: Node, place: Place) -> Iterator[tuple[Place, Node | Key]]:
+    if isinstance(node, Map):
+        for name, value in node.entries.items():
+            if isinstance(value, Map | Sequence):
+                if name not in _FREE and not name.startswith("x-"):
+                    yield from _nulls(value, (*place, name))
+            elif isinstance(value, Scalar) and value.value is None:
+                yield (*place, name), node.keys.get(name, value)
+    elif isinstance(node, Sequence):
+        for index, item in enumerate(node.items):
+            if isinstance(item, Map | Sequence):
+                yield from _nulls(item, (*place, index))
+
+
+_FREE = frozenset(["environment", "labels", "args", "annotations", "sysctls"])
+
+
+def _takes_null(schema: Any, place: Place) -> bool:
+    """Whether some reading of the schema takes null there; what no schema knows is free."""
+    if "$ref" in schema:
+        return _takes_null(strict_schema()["$defs"][schema["$ref"].rpartition("/")[2]], place)
+    if any(_takes_null(branch, place) for branch in schema.get("anyOf", ())):
+        return True
+    if not place:
+        types = schema.get("type", () if "anyOf" in schema else "null")
+        return "null" in ([types] if isinstance(types, str) else types)
+    step = place[0]
+    if isinstance(step, int):
+        return "items" in schema and _takes_null(schema["items"], place[1:])
+    if step.startswith("x-") and "^x-" in schema.get("patternProperties", {}):
+        return True
+    inner = schema.get("properties", {}).get(step)
+    if inner is not None:
+        return _takes_null(inner, place[1:])
+    return any(
+        _takes_null(part, place[1:])
+        for pattern, part in schema.get("patternProperties", {}).items()
+        if re.search(pattern, step)
+    )
 
 
 # ---- what is wrong ----

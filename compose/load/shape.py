@@ -27,9 +27,14 @@ _TRUTHS = frozenset(["true", "false", "y", "yes", "on", "n", "no", "off", "t", "
 
 
 @lru_cache(maxsize=1)
+def strict_schema() -> Schema:
+    return cast(Schema, json.loads(SCHEMA_FILE.read_text()))
+
+
+@lru_cache(maxsize=1)
 def load_schema() -> Schema:
     """The schema as applied to one file of several: nothing required, keys without a value free."""
-    return cast(Schema, _relaxed(json.loads(SCHEMA_FILE.read_text())))
+    return cast(Schema, _relaxed(strict_schema()))
 
 
 def _relaxed(schema: Any) -> Any:

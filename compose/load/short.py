@@ -113,6 +113,7 @@ _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _WITHOUT_EFFECT = ("cached", "delegated", "consistent", "default")
 _MOUNT_FORMS = 'write SOURCE:TARGET or SOURCE:TARGET:ro, as in "./data:/data"'
 _DRIVE = re.compile(r"^[A-Za-z]:[\\]")
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
 def parse_mount(text: str) -> ShortMount:
@@ -152,6 +153,11 @@ def parse_mount(text: str) -> ShortMount:
 def is_path(source: str) -> bool:
     """A path, not the name of a volume."""
     return source[:1] in (".", "/", "~", "\\") or bool(_DRIVE.match(source))
+
+
+def is_windows_path(text: str) -> bool:
+    """`C:\\data`, `C:/data`, `\\\\server\\share`: nothing on this machine is called so."""
+    return _WINDOWS.match(text) is not None
 
 
 def clean(path: str) -> str:

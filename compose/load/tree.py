@@ -459,7 +459,7 @@ class _Builder:
             raise self._bad(event, "a key must be plain text, not a list or a mapping")
         text: str = event.value
         plain = event.implicit[0]
-        if plain and text == "<<":
+        if (plain and text == "<<") or event.tag == "tag:yaml.org,2002:merge":
             return text, True
         if plain and not isinstance(plain_value(text), str):
             mark = event.start_mark

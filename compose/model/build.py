@@ -18,7 +18,7 @@ class Ulimit:
     def to_document(self) -> Document | int:
         if self.single:
             return self.soft
-        return {"soft": self.soft, "hard": self.hard}
+        return filled(soft=self.soft, hard=self.hard)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,18 @@ class MountType(StrEnum):
 @dataclass(frozen=True, slots=True)
 class BindOptions:
     propagation: str = ""
-    create_host_path: bool = True
+    create_host_path: bool | None = None  # None: the long form doesn't say, which means true
     selinux: str = ""  # "", "z" (shared), "Z" (private)
     recursive: str = ""  # "", enabled, disabled, writable, readonly
 
+    @property
+    def makes_source(self) -> bool:
+        return self.create_host_path is not False
+
     def to_document(self) -> Document:
         document = filled(selinux=self.selinux, propagation=self.propagation)
-        document["create_host_path"] = self.create_host_path
+        if self.create_host_path is not None:
+            document["create_host_path"] = self.create_host_path
         return document | filled(recursive=self.recursive)
 
 

@@ -38,7 +38,7 @@ class Project:
     warnings: tuple[Problem, ...] = ()
     unmet: tuple[
         Problem, ...
-    ] = ()  # must be put right before a container can be made (missing files)
+    ] = ()  # must be put right before a container can be made (missing files, clashing ports)
     positions: Mapping[Place, Position] = field(default_factory=dict, compare=False, repr=False)
 
     def at(self, *place: str | int) -> Position | None:

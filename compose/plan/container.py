@@ -11,7 +11,7 @@ from compose import VERSION
 from compose.dataclass import dataclass
 from compose.model.deploy import Deploy, DeviceRequest, Resource
 from compose.model.health import HealthCheck
-from compose.model.mount import FileReference, Mount, MountType
+from compose.model.mount import BindOptions, FileReference, Mount, MountType
 from compose.model.project import Project
 from compose.model.resources import FileObject
 from compose.model.service import Attachment, BlkioConfig, Service
@@ -300,7 +300,7 @@ def _ports(service: Service) -> tuple[Body, Body]:
     """ExposedPorts, PortBindings."""
     exposed: Body = {}
     bindings: dict[str, list[object]] = {}
-    for text in service.expose:
+    for text in filter(None, service.expose):
         ports, _, protocol = text.partition("/")
         first, _, last = ports.partition("-")
         for port in range(int(first), int(last or first) + 1):
@@ -431,7 +431,7 @@ def _as_bind_text(mount: Mount) -> bool:
     if mount.type is not MountType.BIND or ":" in mount.source + mount.target:
         return False
     options = mount.bind
-    return options is None or bool(options.create_host_path or options.selinux)
+    return options is None or options.makes_source or bool(options.selinux)
 
 
 def _bind_text(mount: Mount) -> str:
@@ -451,14 +451,15 @@ def _mount(project: Project, mount: Mount, inherited: Mapping[str, str]) -> Body
         source = names.image_name(project.name, source, project.services[source].image)
     body: Body = {"Type": str(mount.type), "Target": mount.target}
     body |= _filled(Source=source, ReadOnly=mount.read_only, Consistency=mount.consistency)
-    if mount.bind is not None and mount.type is MountType.BIND:
+    if mount.type is MountType.BIND:
+        bind = mount.bind or BindOptions()
         body |= _filled(
             BindOptions=_filled(
-                Propagation=mount.bind.propagation,
-                CreateMountpoint=mount.bind.create_host_path,
-                NonRecursive=mount.bind.recursive == "disabled",
-                ReadOnlyNonRecursive=mount.bind.recursive == "writable",
-                ReadOnlyForceRecursive=mount.bind.recursive == "readonly",
+                Propagation=bind.propagation,
+                CreateMountpoint=bind.makes_source,
+                NonRecursive=bind.recursive == "disabled",
+                ReadOnlyNonRecursive=bind.recursive == "writable",
+                ReadOnlyForceRecursive=bind.recursive == "readonly",
             )
         )
     if mount.volume is not None:

@@ -175,7 +175,7 @@ def _files(project: Project, service: Service, observed: Observed) -> list[Probl
 def _mounts(project: Project, service: Service, observed: Observed) -> list[Problem]:
     problems = []
     for index, mount in enumerate(service.volumes):
-        made = mount.bind is None or mount.bind.create_host_path
+        made = mount.bind is None or mount.bind.makes_source
         if mount.type is MountType.BIND and not made and mount.source in observed.missing_paths:
             problems.append(
                 project.problem(

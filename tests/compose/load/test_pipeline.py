@@ -35,9 +35,11 @@ def test_a_required_dependency_that_is_off_is_an_error(tmp_path: Path) -> None:
         load(tmp_path, PROFILES, profiles=("debug",))
 
 
-def test_an_optional_dependency_that_is_off_is_left_out(tmp_path: Path) -> None:
+def test_an_optional_dependency_may_be_off(tmp_path: Path) -> None:
     text = PROFILES.replace(", depends_on: [db]", "")
-    assert load(tmp_path, text, profiles=("debug",)).services["tool"].depends_on == {}
+    project = load(tmp_path, text, profiles=("debug",))
+    assert "db" not in project.services
+    assert not project.services["tool"].depends_on["db"].required
 
 
 def test_a_service_that_is_named_is_on_with_what_it_needs(tmp_path: Path) -> None:
