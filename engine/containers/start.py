@@ -36,7 +36,6 @@ from engine.networks.model import (
 from engine.oci.rootfs import Rootfs
 from engine.runtime import seccomp, seccomp_default, seccomp_profile
 from engine.runtime.launch import LaunchRequest, LogTarget, Lost, Shim, StartFailed
-from engine.runtime.shim import EXIT
 
 log = logging.getLogger(__name__)
 
@@ -109,10 +108,8 @@ async def abandon(shim: Shim) -> None:
 
 def clear_exec_dir(exec_dir: str) -> None:
     """The shim's folder goes once its container's end is in our own record."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(f"{exec_dir}/{EXIT}")  # usually all there is
     try:
-        os.rmdir(exec_dir)
+        os.rmdir(exec_dir)  # usually it is empty
     except FileNotFoundError:
         return
     except OSError:

@@ -1,8 +1,9 @@
 """Containers on disk: <root>/<id>/config.json says that one exists, state.json how it is.
 
 config.json is written durably and last, and removed first: a folder without it is what a crash
-left of a create or a remove. state.json is written often and lies beside it, so that a start
-waits for no disk: it is synced soon after, and an exit is durable before it is told.
+left of a create or a remove. state.json is written often and lies beside it, a line for each
+state, so that a start waits for no disk: it is synced soon after, and an exit is durable before it
+is told.
 """
 
 import contextlib
@@ -20,7 +21,13 @@ from pathlib import Path
 
 from engine.containers.model import Attachment, Record, State, Status
 from engine.networks.model import PortBinding
-from engine.records import read_record, sync_directory, write_record
+from engine.records import (
+    append_record,
+    last_record,
+    read_record,
+    sync_directory,
+    write_record,
+)
 
 log = logging.getLogger(__name__)
 
@@ -73,15 +80,7 @@ class Store:
             record.state, record.attachments, record.ports, record.restart_count, record.boot_id
         )
         folder = self.folder(record.id)
-        if durable:
-            write_record(folder / STATE, to_json(changing))
-            return
-        temporary = f"{folder}/.{STATE}.next"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        text = json.dumps(to_json(changing), separators=(",", ":")).encode()
-        with open(os.open(temporary, flags, 0o600), "wb") as stream:
-            stream.write(text)
-        os.replace(temporary, f"{folder}/{STATE}")
+        append_record(folder / STATE, to_json(changing), durable=durable)
 
     def sync_state(self, container_id: str) -> None:
         """Makes what was last written durable."""
@@ -143,7 +142,7 @@ class Store:
         document.pop("version", None)
         record = typing.cast(Record, from_json(Record, document))
         try:
-            changing = typing.cast(_Changing, from_json(_Changing, read_record(folder / STATE)))
+            changing = typing.cast(_Changing, from_json(_Changing, last_record(folder / STATE)))
         except FileNotFoundError:
             return record
         except (ValueError, TypeError, KeyError) as error:

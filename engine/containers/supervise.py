@@ -130,14 +130,14 @@ async def _record_exit(parts: Parts, container: Container, shim: Shim, status: E
         is_saved = await settle_exit(parts, container, status)
         container.shim = None
         container.run_ended.set()
-        await shim.release()
+        await shim.release(record=not is_saved)
         if is_saved:
             start.clear_exec_dir(parts.exec_dir(container.id))
 
 
 async def settle_exit(parts: Parts, container: Container, status: ExitStatus) -> bool:
     """The container is down: in the record, on disk, in events, for those who wait. False where
-    the disk did not take it: then the shim's own record of the end is needed on."""
+    the disk did not take it: then the shim's own record of the end is needed."""
     stop_watching(container)
     await execs.settle_all(container)
     await parts.networks.leave(container.id)

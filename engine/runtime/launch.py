@@ -462,14 +462,15 @@ class Shim:
         """New descriptors for the container's network namespace; the caller closes them."""
         return _sockets((await self._call("sockets")).descriptors)
 
-    async def release(self) -> None:
-        """After the exit was recorded: root file system, cgroup and shim are gone on return."""
+    async def release(self, *, record: bool = False) -> None:
+        """After the exit was recorded, or with `record` to have it recorded in the container's
+        exec directory: root file system, cgroup and shim are gone on return."""
         if self._closed:
             await remains.clear(self._exec_dir)
             return
         self._released = True
         try:
-            await self._call("release")
+            await self._call("release", record=record)
         except Lost:
             await remains.clear(self._exec_dir)
         self._close()

@@ -2,9 +2,9 @@
 
 Forked by the spawner, it outlives both spawner and daemon. A daemon talks to it through the
 socket it was launched with or, later, through `shim.sock` in the container's exec directory.
-State on disk there: `shim.json` says who runs, `exit.json` how it ended, written before anybody is
-told, `shim.log` what went wrong with the shim itself. When the container ended and no daemon is
-connected, the shim cleans up and goes.
+State on disk there: `shim.json` says who runs, `shim.log` what went wrong with the shim itself. How
+the container ended is told to the daemon, which records it; where none is connected, or its disk is
+full, it is written to `exit.json`. Then, if no daemon is connected, the shim cleans up and goes.
 """
 
 import contextlib
@@ -326,6 +326,8 @@ class Shim:
     def call_release(self, message: Message, reply: Reply) -> None:
         if self.exit is None:
             raise CannotStart("the container still runs")
+        if message.body["record"]:
+            self._record_exit()
         self.released = True
         self.clean()
         reply({}, ())
@@ -407,17 +409,21 @@ class Shim:
             self.stdio.finish()
 
     def on_drained(self) -> None:
-        """All output is in the log: now the end is recorded, then told."""
+        """All output is in the log: now the end is told."""
         self.exit = self._ending()
+        self.daemons.broadcast({"event": "exited", **self.exit})
+        self.stdio.close_clients()
+        self._close_network()
+
+    def _record_exit(self) -> None:
+        """For the next daemon."""
+        assert self.exit is not None
         try:
             write_document(self.exec_dir, EXIT, self.exit, durable=True)
             self.recorded = True
         except OSError as error:
-            # A full disk must not hide the end: it is told, or kept here for the next daemon.
+            # A full disk must not hide the end: it is kept here.
             self.complain(f"cannot write {EXIT}: {error}\n")
-        self.daemons.broadcast({"event": "exited", **self.exit})
-        self.stdio.close_clients()
-        self._close_network()
 
     def on_oom(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -494,10 +500,11 @@ class Shim:
             if self.exit is not None and not self.stdio.has_clients:
                 if self.released:
                     os._exit(0)
-                if not self.daemons and self.recorded:
-                    # exit.json tells the next daemon all there is to know.
-                    self.clean()
-                    os._exit(0)
+                if not self.daemons:
+                    self._record_exit()
+                    if self.recorded:
+                        self.clean()
+                        os._exit(0)
 
 
 _CALLS: Mapping[str, Callable[[Shim, Message, Reply], None]] = {

@@ -127,6 +127,32 @@ def test_a_lost_state_is_that_of_an_ended_container(tmp_path: Path) -> None:
     assert (torn.state.status, torn.state.exit_code) == (Status.EXITED, 255)
 
 
+def test_the_last_whole_state_counts(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.begin(FULL.id, ()) / "state.json"
+    store.commit(FULL)
+    store.save_state(FULL, durable=False)
+    with open(path, "ab") as file:
+        file.write(b'\n{"state":{"status":"exi')  # as a kill tears it
+    assert store.load() == ([FULL], [])
+    ended = replace(FULL, state=State(Status.EXITED, exit_code=3))
+    store.save_state(ended, durable=True)
+    assert store.load() == ([ended], [])
+
+
+def test_states_do_not_fill_the_disk(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.begin(FULL.id, ()) / "state.json"
+    store.commit(FULL)
+    output = HealthState("healthy", 0, (HealthResult(1, 2, 0, "x" * 4096),) * 5)
+    for exit_code in range(20):
+        ended = State(Status.EXITED, exit_code=exit_code, health=output)
+        store.save_state(replace(FULL, state=ended), durable=bool(exit_code % 2))
+        assert path.stat().st_size < 128 << 10
+        assert store.load()[0][0].state == ended
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_broken_record_does_not_stop_the_others(tmp_path: Path) -> None:
     store = Store(tmp_path)
     other = replace(FULL, id="cd" * 32)

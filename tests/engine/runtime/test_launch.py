@@ -440,7 +440,7 @@ async def test_released_container_leaves_nothing(lab: Laboratory) -> None:
     await ended(shim_pid)
     await ended(pid)
     await nothing_left(request.container_id)
-    assert os.listdir(request.exec_dir) == ["exit.json"]
+    assert os.listdir(request.exec_dir) == []
 
 
 async def test_a_container_can_be_started_again_on_the_same_root(lab: Laboratory) -> None:
