@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -22,12 +23,14 @@ import aiohttp
 from yarl import URL
 
 from engine.errors import Failure
+from engine.registry.certificates import Certificates
 from engine.registry.endpoints import may_be_plain
 from engine.settings import VERSION, Registries
 
 MAX_REDIRECTS = 10
 CHUNK = 1 << 17
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_ALERT = re.compile(r"V\d+_ALERT_(\w*CERTIFICATE\w*|UNKNOWN_CA|ACCESS_DENIED)")
 # Seconds. There is no limit for a whole transfer: layers are large and lines are slow.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 
@@ -101,7 +104,7 @@ class Transport:
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
         self._session: aiohttp.ClientSession | None = None
-        self._verifying: ssl.SSLContext | None = None
+        self._certificates = Certificates(registries.certificates)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -226,16 +229,13 @@ class Transport:
             )
         return self._session
 
-    async def _tls(self, url: URL) -> ssl.SSLContext:
-        if self._verifying is None:
-            self._verifying = await asyncio.to_thread(ssl.create_default_context)
-        if not may_be_plain(url.authority, self._registries):
-            return self._verifying
+    async def _tls(self, url: URL) -> ssl.SSLContext | bool:
+        if url.scheme != "https":
+            return True
         # Where plain HTTP is allowed, a certificate that nobody vouches for is still better.
-        unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        unverified.check_hostname = False
-        unverified.verify_mode = ssl.CERT_NONE
-        return unverified
+        is_verified = not may_be_plain(url.authority, self._registries)
+        host = url.authority.lower()
+        return await asyncio.to_thread(self._certificates.context, host, is_verified=is_verified)
 
 
 def _shown(url: URL) -> str:
@@ -249,12 +249,14 @@ def _request(method: str, url: URL) -> str:
 
 def _failed(request: str, error: Exception) -> Failure:
     # A certificate doesn't get better by waiting.
-    final = isinstance(error, aiohttp.ClientConnectorCertificateError)
+    final = isinstance(error, aiohttp.ClientConnectorCertificateError) or bool(_alert(error))
     return (Failure if final else Interrupted)(f"{request}: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:
     """In the words of Docker, which clients and people search for."""
+    if alert := _alert(error):
+        return f"remote error: tls: {alert}"
     match error:
         case aiohttp.ClientConnectorDNSError():
             return f"dial tcp: lookup {error.host}: {_lookup(error.os_error)}"
@@ -272,6 +274,15 @@ def _reason(error: Exception) -> str:
         case OSError():
             return _words(error)
     return str(error) or type(error).__name__
+
+
+def _alert(error: BaseException | None) -> str:
+    """What the other side says of our certificate, "certificate required"; else nothing."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError) and (found := _ALERT.search(str(error))):
+            return found[1].lower().replace("_", " ")
+        error = error.__cause__
+    return ""
 
 
 def _lookup(error: OSError) -> str:

@@ -64,7 +64,7 @@ def running_engine(kind: str) -> Iterator[tuple[Host, str]]:
     with contextlib.ExitStack() as ending:
         ending.callback(host.close)
         is_ours = kind == "pyengine"
-        path = host.daemon().socket if is_ours else ending.enter_context(_dockerd(host))
+        path = host.daemon().socket if is_ours else ending.enter_context(dockerd(host))
         _import_image(path)
         yield host, path
 
@@ -86,7 +86,7 @@ def _import_image(path: str) -> None:
 
 
 @contextlib.contextmanager
-def _dockerd(host: Host) -> Iterator[str]:
+def dockerd(host: Host) -> Iterator[str]:
     folder = host.folder / "docker"
     folder.mkdir()
     path = str(folder / "d.sock")
