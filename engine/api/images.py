@@ -352,16 +352,6 @@ async def _save(request: Request, engine: Engine, references: Sequence[str]) -> 
     return await send_all(request, TAR, pieces)
 
 
-async def search(request: Request, engine: Engine) -> web.Response:
-    raise Unsupported(
-        "cannot search: this engine gets images from registries, and asks for no more"
-    )
-
-
-async def distribution(request: Request, engine: Engine) -> web.Response:
-    raise Unsupported(f"cannot look up {request['name']}: this engine can only pull it")
-
-
 async def push(request: Request, engine: Engine) -> web.StreamResponse:
     """Without a tag all of the repository go."""
     reference = parse_reference(request["name"])

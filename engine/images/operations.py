@@ -51,7 +51,7 @@ from engine.images.pack import Sink
 from engine.images.push import COMPRESSING, Push
 from engine.images.removal import RemovalPlan, plan_removal, refuse_used
 from engine.images.rootfs import HOST_ALIASES, HOST_NAME, Directories
-from engine.images.transfer import UNPACKING, PullRequest, Transfer
+from engine.images.transfer import UNPACKING, Distributed, PullRequest, Transfer
 from engine.oci.digest import Digest, chain_id, is_digest
 from engine.oci.image_config import (
     HistoryEntry,
@@ -64,6 +64,7 @@ from engine.oci.reference import Reference, parse_reference, parse_tag
 from engine.records import read_record, write_record
 from engine.registry.client import RegistryClient
 from engine.registry.credentials import ANONYMOUS, Credentials
+from engine.registry.search import Found
 from engine.settings import Registries
 
 log = logging.getLogger(__name__)
@@ -442,6 +443,16 @@ class Images:
     async def log_in(self, address: str, credentials: Credentials) -> None:
         """Raises EngineError where the registry at `address` doesn't take these credentials."""
         await self._transfer.log_in(address, credentials)
+
+    async def search(self, term: str, credentials: Credentials, *, limit: int) -> Sequence[Found]:
+        """Repositories of a registry: Docker Hub's, or `HOST/term`."""
+        return await self._transfer.search(term, credentials, limit=limit)
+
+    async def look_up(
+        self, reference: Reference, credentials: Credentials = ANONYMOUS
+    ) -> Distributed:
+        """What a registry has under a name with a tag or a digest."""
+        return await self._transfer.look_up(reference, credentials)
 
     async def _pull_one(self, request: PullRequest) -> AsyncGenerator[Progress, None]:
         steps: asyncio.Queue[Progress | None] = asyncio.Queue()

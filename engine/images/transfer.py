@@ -29,6 +29,7 @@ from engine.oci.platform import Platform, best_match, platform_of
 from engine.oci.reference import Reference
 from engine.registry.client import Received, RegistryClient, Repository
 from engine.registry.credentials import Credentials
+from engine.registry.search import Found
 from engine.registry.transport import Interrupted
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,14 @@ class PullRequest:
 class Pulled:
     incoming: Incoming
     digest: Digest  # of what the tag named, an index perhaps
+
+
+@dataclass(frozen=True, slots=True)
+class Distributed:
+    """What a registry has under a name: an index or a manifest, for these platforms."""
+
+    descriptor: Descriptor
+    platforms: tuple[Platform, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,26 @@ class Transfer:
 
     async def tags(self, reference: Reference, credentials: Credentials) -> tuple[str, ...]:
         return await self._ask(reference, credentials, lambda repository: repository.tags())
+
+    async def search(self, term: str, credentials: Credentials, *, limit: int) -> list[Found]:
+        return await self._client.search(term, credentials, limit=limit)
+
+    async def look_up(self, reference: Reference, credentials: Credentials) -> Distributed:
+        """What a registry has under a name, without getting it."""
+
+        async def ask(repository: Repository) -> Distributed:
+            top = await repository.manifest(reference.digest or reference.tag)
+            manifest = top.manifest
+            descriptor = Descriptor(manifest.media_type, top.digest, len(top.content))
+            match manifest:
+                case Index(manifests=offered):
+                    listed = [entry.platform for entry in offered if entry.platform is not None]
+                    return Distributed(descriptor, tuple(listed))
+                case Manifest(config=config):
+                    document = parse_image_document(await repository.document(config))
+                    return Distributed(descriptor, (document.platform,))
+
+        return await self._ask(reference, credentials, ask)
 
     async def pull(self, request: PullRequest, catalog: Catalog, tell: Tell) -> Pulled:
         """The parts of the image, on disk. Raises EngineError."""

@@ -30,9 +30,10 @@ from engine.oci.reference import Reference
 from engine.registry.challenges import parse_challenges
 from engine.registry.connection import NO_HEADERS, Connection
 from engine.registry.credentials import Credentials
-from engine.registry.endpoints import domain_of, endpoints
+from engine.registry.endpoints import domain_of, endpoints, search_endpoint
 from engine.registry.refusals import pull_refusal
 from engine.registry.retries import PAUSES, PROGRESS, next_pause, pauses_for
+from engine.registry.search import CATALOG_SCOPE, Found, search, split_term
 from engine.registry.transport import Answer, Interrupted, Transport
 from engine.registry.upload import Destination
 from engine.settings import Registries
@@ -97,6 +98,13 @@ class RegistryClient:
         )
         connection = Connection(self._transport, endpoint, credentials, scopes=scopes)
         return Destination(connection, reference, self._pauses)
+
+    async def search(self, term: str, credentials: Credentials, *, limit: int) -> list[Found]:
+        """Raises EngineError where nobody can be asked."""
+        domain, wanted = split_term(term)
+        endpoint = search_endpoint(domain, self.registries)
+        connection = Connection(self._transport, endpoint, credentials, scopes=(CATALOG_SCOPE,))
+        return await search(connection, domain, wanted, limit)
 
     async def log_in(self, address: str, credentials: Credentials) -> None:
         """Raises EngineError where the registry doesn't take these credentials."""

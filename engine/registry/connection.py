@@ -49,10 +49,15 @@ class Connection:
 
     @asynccontextmanager
     async def get(
-        self, path: str, headers: Mapping[str, str] = NO_HEADERS, *, method: str = "GET"
+        self,
+        path: str,
+        headers: Mapping[str, str] = NO_HEADERS,
+        *,
+        method: str = "GET",
+        api: str = "v2",
     ) -> AsyncIterator[Answer]:
         """Of `/v2/path`; a challenge is answered once."""
-        url = await self.address(path)
+        url = await self.address(path, api)
 
         def ask(authorization: str) -> AbstractAsyncContextManager[Answer]:
             return self._transport.get(
@@ -96,8 +101,8 @@ class Connection:
         async with ask(header) as answer:
             yield answer
 
-    async def address(self, path: str) -> str:
-        return f"{await self._base()}/v2/{path}"
+    async def address(self, path: str, api: str = "v2") -> str:
+        return f"{await self._base()}/{api}/{path}"
 
     def location(self, answer: Answer) -> str:
         return self._transport.location(answer)

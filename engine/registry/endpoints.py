@@ -7,6 +7,7 @@ from engine.oci.reference import DEFAULT_DOMAIN
 from engine.settings import Registries
 
 HUB = "registry-1.docker.io"  # what serves docker.io
+INDEX = "index.docker.io"  # where it is searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,17 @@ def endpoints(domain: str, registries: Registries) -> tuple[Endpoint, ...]:
     )
 
 
+def search_endpoint(domain: str, registries: Registries) -> Endpoint:
+    if domain == DEFAULT_DOMAIN:
+        return Endpoint(INDEX, ("https",))
+    return endpoints(domain, registries)[-1]
+
+
 def domain_of(address: str) -> str:
     """Of a registry as `docker login` names it: a host, or Docker Hub's https://.../v1/."""
     host = address.partition("://")[2] if "://" in address else address
     host = host.partition("/")[0].lower()
-    return DEFAULT_DOMAIN if host in ("", "index.docker.io", HUB) else host
+    return DEFAULT_DOMAIN if host in ("", INDEX, HUB) else host
 
 
 def may_be_plain(host: str, registries: Registries) -> bool:

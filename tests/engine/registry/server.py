@@ -52,6 +52,7 @@ class Registry:
     retry_after: str = ""  # goes with `failures`
     cuts: list[int] = field(default_factory=list)  # the next bodies end after so many bytes
     ranges: bool = True
+    searchable: list[dict[str, object]] | None = None  # results of any search
     failures: list[int] = field(default_factory=list)  # statuses of the next blobs
     gate: asyncio.Event = field(default_factory=asyncio.Event)  # bodies wait for it, half sent
     stuck: set[str] = field(default_factory=set)  # blobs that never end
@@ -114,6 +115,8 @@ class Registry:
     def application(self) -> web.Application:
         app = web.Application()
         app.router.add_get("/v2/", self._root)
+        app.router.add_get("/v2/_catalog", self._catalog)
+        app.router.add_get("/v1/search", self._search)
         app.router.add_get("/token", self._token)
         app.router.add_post("/token", self._token)
         app.router.add_get("/v2/{name:.+}/manifests/{tag}", self._manifest)
@@ -164,6 +167,23 @@ class Registry:
         return web.Response(
             body=content, headers={"Content-Type": kind, "Docker-Content-Digest": lie}
         )
+
+    async def _catalog(self, request: web.Request) -> web.Response:
+        """One a page."""
+        if refused := self._refused(request):
+            return refused
+        names = sorted({name.partition(":")[0] for name in self.manifests})
+        last = int(request.query.get("last", "0"))
+        more = {"Link": f'</v2/_catalog?last={last + 1}&n=1>; rel="next"'}
+        headers = more if last + 1 < len(names) else {}
+        return web.json_response({"repositories": names[last : last + 1]}, headers=headers)
+
+    async def _search(self, request: web.Request) -> web.Response:
+        if refused := self._refused(request):
+            return refused
+        if self.searchable is None:
+            return web.Response(status=404)
+        return web.json_response({"results": self.searchable, "num_results": 1})
 
     async def _tags(self, request: web.Request) -> web.Response:
         """One a page."""
