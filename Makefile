@@ -21,7 +21,8 @@ VM ?=
 test-vm: $(VENV)/dev.stamp
 	@test -n "$(VM)" || { echo 'say what runs a command in a virtual machine: make test-vm VM=...' >&2; exit 1; }
 	$(VM) run --timeout 3600 -- python -m pytest -q --timeout 600 \
-	  tests/engine/runtime tests/engine/networks tests/engine/test_isolation.py
+	  tests/engine/runtime tests/engine/networks tests/engine/containers/test_limits.py \
+	  tests/engine/containers/test_networks.py tests/engine/isolation tests/engine/test_isolation.py
 
 benchmarks: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.benchmarks

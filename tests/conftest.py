@@ -6,12 +6,16 @@ import os
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.host import Host, host
 
 
 def pytest_configure() -> None:
+    # How long an example takes is the machine's business: an emulated one is slow.
+    hypothesis.settings.register_profile("any machine", deadline=None)
+    hypothesis.settings.load_profile("any machine")
     # A shell starts what it runs in the background with SIGINT ignored, and so would be the
     # programs that tests interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

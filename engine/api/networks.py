@@ -13,15 +13,15 @@ from engine.api.request import Request
 from engine.api.selection import select_networks, wanted_for_prune
 from engine.api.shown import Document, timestamp
 from engine.api.wire import read_endpoint, read_network
-from engine.networks.model import AddressPool, Endpoint, Network
-from engine.networks.request import unused_pools
+from engine.networks.model import AddressPool, Endpoint, GatewayMode, Network, version_of
+from engine.networks.request import warnings_of
 
 
 async def create(request: Request, engine: Engine) -> web.Response:
     spec = read_network(await request.document())
     network = await engine.networks.create(spec)
     tell(engine, "create", network)
-    return reply(201, {"Id": network.id, "Warning": unused_pools(spec)})
+    return reply(201, {"Id": network.id, "Warning": warnings_of(spec)})
 
 
 async def listing(request: Request, engine: Engine) -> web.Response:
@@ -109,25 +109,27 @@ def network_json(network: Network) -> Document:
         "EnableIPv6": network.enable_ipv6,
         "IPAM": {
             "Driver": network.ipam_driver,
-            "Options": network.ipam_options or None,
-            "Config": [pool_json(pool) for pool in network.pools] or None,
+            "Options": network.ipam_options,
+            "Config": [pool_json(network, pool) for pool in network.pools] or None,
         },
         "Internal": network.internal,
         "Attachable": network.attachable,
         "Ingress": network.ingress,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": False,
+        "ConfigFrom": {"Network": network.config_from},
+        "ConfigOnly": network.config_only,
         "Containers": {},
         "Options": {**_DEFAULT_BRIDGE, **network.options} if is_default else network.options,
         "Labels": network.labels,
     }
 
 
-def pool_json(pool: AddressPool) -> Document:
+def pool_json(network: Network, pool: AddressPool) -> Document:
+    """Of a subnet that was asked for, what was asked for; of another one also its gateway."""
     document: Document = {"Subnet": pool.subnet}
     if pool.ip_range:
         document["IPRange"] = pool.ip_range
-    if pool.gateway:
+    is_plain = network.gateway_mode(version_of(pool.subnet)) is not GatewayMode.ISOLATED
+    if pool.gateway and (not pool.gateway_chosen or (pool.subnet_chosen and is_plain)):
         document["Gateway"] = pool.gateway
     if pool.auxiliary:
         document["AuxiliaryAddresses"] = pool.auxiliary

@@ -314,17 +314,12 @@ def read_update(document: Mapping[str, object]) -> ResourceUpdate:
 def read_network(document: Mapping[str, object]) -> NetworkSpec:
     body = Fields(document)
     ipam = body.inside("IPAM")
-    for key in ("ConfigOnly", "ConfigFrom"):
-        if (key == "ConfigOnly" and body.flag(key)) or (
-            key == "ConfigFrom" and body.inside(key).text("Network")
-        ):
-            raise InvalidRequest(f"cannot create network: {key} needs a swarm")
     return NetworkSpec(
         name=body.text("Name"),
         driver=body.text("Driver") or "bridge",
         pools=tuple(_pool(pool) for pool in ipam.each("Config")),
         ipam_driver=ipam.text("Driver") or "default",
-        ipam_options=ipam.text_map("Options"),
+        ipam_options=ipam.text_map("Options") if "Options" in ipam else None,
         internal=body.flag("Internal"),
         attachable=body.flag("Attachable"),
         ingress=body.flag("Ingress"),
@@ -332,6 +327,9 @@ def read_network(document: Mapping[str, object]) -> NetworkSpec:
         enable_ipv6=body.flag("EnableIPv6"),
         options=body.text_map("Options"),
         labels=body.text_map("Labels"),
+        scope=body.text("Scope"),
+        config_only=body.flag("ConfigOnly"),
+        config_from=body.inside("ConfigFrom").text("Network"),
     )
 
 

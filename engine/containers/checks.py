@@ -20,6 +20,7 @@ from engine.containers.model import (
 )
 from engine.errors import InvalidRequest, Unsupported
 from engine.networks import endpoint_options
+from engine.networks.model import Network
 
 MINIMUM_MEMORY = 6 * 1024 * 1024
 ULIMITS = re.compile(
@@ -248,8 +249,12 @@ def _check_network(request: CreateRequest) -> None:
             raise InvalidRequest(
                 "conflicting options: port exposing and the container type network mode"
             )
-        if request.host.extra_hosts or request.host.dns:
-            raise InvalidRequest("conflicting options: dns, extra hosts and the network mode")
+        if request.host.dns:
+            raise InvalidRequest("conflicting options: dns and the network mode")
+        if request.host.extra_hosts:
+            raise InvalidRequest(
+                "conflicting options: custom host-to-IP mapping and the network mode"
+            )
     for port, wanted in request.host.port_bindings.items():
         parse_port(port)
         for published in wanted:
@@ -261,16 +266,37 @@ def _check_network(request: CreateRequest) -> None:
 def check_endpoint(settings: EndpointSettings) -> None:
     for link in settings.links:
         parse_link(link)
-    for address in (settings.ipv4_address, settings.ipv6_address, *settings.link_local_ips):
-        if address:
-            _check_address(address, "invalid endpoint settings: invalid IP address")
     for address in settings.link_local_ips:
+        _check_address(address, "invalid endpoint settings: invalid IP address")
         if not ipaddress.ip_address(address).is_link_local:
             raise InvalidRequest(f"invalid endpoint settings: {address} is no link-local address")
     if settings.mac_address:
         check_mac(settings.mac_address)
     endpoint_options.interface_name(settings.driver_opts)
     endpoint_options.sysctls(settings.driver_opts)
+
+
+def wished_addresses(settings: EndpointSettings) -> dict[int, str]:
+    return {4: settings.ipv4_address, 6: settings.ipv6_address}
+
+
+def check_connect(mode: str, network: Network) -> None:
+    """Whether a container of this network mode may join a further network."""
+    if mode == "host" or mode.startswith("container:"):
+        raise InvalidRequest(
+            "container sharing network namespace with another container or host cannot be "
+            "connected to any other network"
+        )
+    if network.name == "host":
+        raise InvalidRequest(
+            "cannot connect container to host network - container must be created in host network "
+            "mode"
+        )
+    if network.name == "none":
+        raise InvalidRequest(
+            "container cannot be connected to multiple networks with one of the networks in "
+            "private (none) mode"
+        )
 
 
 def _check_published(port: str, host_ip: str, host_port: str) -> None:

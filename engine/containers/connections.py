@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 
-from engine.containers import create, start, supervise
+from engine.containers import checks, create, start, supervise
 from engine.containers.container import Container
 from engine.containers.model import Attachment, EndpointSettings, Record
 from engine.containers.parts import Parts
@@ -15,14 +15,10 @@ async def connect(
     parts: Parts, container: Container, network_id: str, settings: EndpointSettings
 ) -> None:
     network = parts.networks.get(network_id)
+    parts.networks.check_wishes(network_id, checks.wished_addresses(settings))
     async with container.held():
         record = container.record
-        mode = record.host.network_mode
-        if mode == "host" or mode.startswith("container:") or not network.has_links:
-            raise InvalidRequest(
-                "container sharing network namespace with another container or host cannot "
-                "be connected to any other network"
-            )
+        checks.check_connect(record.host.network_mode, network)
         if any(_is_in(attachment, network.id, network.name) for attachment in record.attachments):
             raise create.already_connected(record.name, network.name)
         added = Attachment(network.name, settings, network.id)

@@ -77,6 +77,8 @@ async def create_container(
         resolv_conf_path=str(folder / "resolv.conf"),
     )
     # Everything that can be refused is refused before anything is made.
+    for attachment in record.attachments:
+        _check_wishes(parts, attachment)
     spec.capability_names(host, parts.machine)
     start.seccomp_filter(host, parts.machine)
     spec.resources(with_block_devices(host), host_devices(host))
@@ -269,6 +271,13 @@ def attachments(request: CreateRequest) -> tuple[Attachment, ...]:
         Attachment(first, settings),
         *(Attachment(name, settings) for name, settings in wanted.items()),
     )
+
+
+def _check_wishes(parts: Parts, wanted: Attachment) -> None:
+    try:
+        parts.networks.check_wishes(wanted.network, checks.wished_addresses(wanted.settings))
+    except InvalidRequest as error:
+        raise InvalidRequest(f"invalid config for network {wanted.network}: {error}") from error
 
 
 def _mounts(parts: Parts, request: CreateRequest, image: Image) -> tuple[MountPoint, ...]:

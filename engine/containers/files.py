@@ -4,8 +4,11 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 
 from engine.networks.model import DnsOptions, Endpoint
+from engine.networks.resolver_config import parse_resolver_config
 
 NAME_SERVER = "127.0.0.11"
+# What Docker gives to containers of the default bridge whose host only has resolvers at loopback.
+PUBLIC_SERVERS = ("8.8.8.8", "8.8.4.4")
 
 _LOCAL = """\
 127.0.0.1\tlocalhost
@@ -43,37 +46,21 @@ def hosts_text(
 
 def served_resolv_conf(host_text: str, wanted: DnsOptions) -> str:
     """For a container whose names are resolved by its networks; the rest is forwarded."""
-    _, search, options = parse_resolv_conf(host_text)
-    return _resolv_conf(
-        [NAME_SERVER], wanted.search or search, [*(wanted.options or options), "ndots:0"]
-    )
+    host = parse_resolver_config(host_text)
+    options = wanted.options or host.options
+    if not any(option.startswith("ndots:") for option in options):
+        # Names of services have no dots: they are asked for as they are.
+        options = (*options, "ndots:0")
+    return _resolv_conf((NAME_SERVER,), wanted.search or host.search, options)
 
 
 def copied_resolv_conf(host_text: str, wanted: DnsOptions, *, shares_network: bool) -> str:
     """The host's own, without servers on its loopback, which a container can't reach."""
-    servers, search, options = parse_resolv_conf(host_text)
-    if not shares_network:
-        servers = [server for server in servers if not _is_loopback(server)]
+    host = parse_resolver_config(host_text)
+    servers = host.servers if shares_network else _outside(host.servers) or PUBLIC_SERVERS
     return _resolv_conf(
-        wanted.servers or servers, wanted.search or search, wanted.options or options
+        wanted.servers or servers, wanted.search or host.search, wanted.options or host.options
     )
-
-
-def parse_resolv_conf(text: str) -> tuple[list[str], list[str], list[str]]:
-    """(name servers, search domains, options)"""
-    servers: list[str] = []
-    search: list[str] = []
-    options: list[str] = []
-    for line in text.splitlines():
-        words = line.split("#")[0].split(";")[0].split()
-        match words[:1]:
-            case ["nameserver"]:
-                servers += words[1:2]
-            case ["search" | "domain"]:
-                search = words[1:]
-            case ["options"]:
-                options += words[1:]
-    return servers, search, options
 
 
 def _resolv_conf(servers: Sequence[str], search: Sequence[str], options: Sequence[str]) -> str:
@@ -86,8 +73,5 @@ def _resolv_conf(servers: Sequence[str], search: Sequence[str], options: Sequenc
     return "".join(lines)
 
 
-def _is_loopback(server: str) -> bool:
-    try:
-        return ipaddress.ip_address(server.partition("%")[0]).is_loopback
-    except ValueError:
-        return True
+def _outside(servers: Iterable[str]) -> tuple[str, ...]:
+    return tuple(each for each in servers if not ipaddress.ip_address(each).is_loopback)

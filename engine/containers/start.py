@@ -145,7 +145,8 @@ def network_place(parts: Parts, record: Record) -> NetworkPlace:
         return NetworkPlace("")
     if not mode.startswith("container:"):
         return NetworkPlace(None)
-    other = _running(parts, mode.removeprefix("container:"), "network")
+    with _about("joining network namespace of container"):
+        other = _running(parts, mode.removeprefix("container:"), "network")
     if other.id == record.id:
         raise InvalidRequest("cannot join own network namespace")
     return NetworkPlace(f"/proc/{other.state.pid}/ns/net", other)
@@ -183,23 +184,35 @@ def _running(parts: Parts, reference: str, what: str) -> Record:
 
 
 def _allocate(parts: Parts, record: Record, *, is_own: bool) -> Record:
-    attachments = tuple(attach(parts, record, wanted) for wanted in record.attachments)
+    with _about("failed to set up container networking"):
+        attachments = tuple(attach(parts, record, wanted) for wanted in record.attachments)
     if not is_own:
         return replace(record, attachments=attachments, ports=())
     wanted_ports = tuple(port_requests(record))
     endpoints = [found.endpoint for found in attachments if found.endpoint is not None]
     ports: tuple[PortBinding, ...] = ()
     if wanted_ports and any(endpoint.ifname for endpoint in endpoints):
-        ports = parts.networks.reserve_ports(record.id, wanted_ports, endpoints)
+        where = f"on endpoint {record.name} ({endpoints[0].endpoint_id})"
+        with _about(
+            "failed to set up container networking: driver failed programming external"
+            f" connectivity {where}"
+        ):
+            ports = parts.networks.reserve_ports(record.id, wanted_ports, endpoints)
     return replace(record, attachments=attachments, ports=ports)
+
+
+@contextlib.contextmanager
+def _about(what: str) -> Iterator[None]:
+    """An error says which part of the start it is about, as Docker's do."""
+    try:
+        yield
+    except EngineError as error:
+        raise type(error)(f"{what}: {error}") from error
 
 
 def attach(parts: Parts, record: Record, wanted: Attachment) -> Attachment:
     """The attachment with a place taken in its network."""
-    try:
-        network = _network(parts, wanted)
-    except NotFound as error:
-        raise NotFound(f"failed to set up container networking: {error}") from error
+    network = _network(parts, wanted)
     settings = wanted.settings
     links = (*settings.links, *(record.host.links if not network.predefined else ()))
     endpoint = parts.networks.allocate(

@@ -66,7 +66,7 @@ class Catalog:
     def keep(self, network: Network) -> None:
         """It may be used from here on. A network that changed begins with no address given out."""
         self._networks[network.id] = network
-        if network.pools:
+        if network.pools and not network.config_only:
             spaces = {version: AddressSpace.of(pool) for version, pool in by_version(network)}
             self.spaces[network.id] = spaces
 

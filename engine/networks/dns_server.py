@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from engine.networks.container_files import parse_resolver_config
 from engine.networks.dns_message import (
     TYPE_A,
     TYPE_AAAA,
@@ -35,6 +34,7 @@ from engine.networks.dns_message import (
 )
 from engine.networks.model import Endpoint
 from engine.networks.names import Directory, address_of_pointer
+from engine.networks.resolver_config import parse_resolver_config
 
 log = logging.getLogger(__name__)
 

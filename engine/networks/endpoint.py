@@ -30,8 +30,8 @@ class Place:
     bridge_index: int = 0
     mtu: int = 0
     isolated: bool = False  # from the other containers of the network (enable_icc: false)
-    parent: str = ""  # of a macvlan link: the host's interface that it is on
-    macvlan_mode: int = 0
+    parent: str = ""  # of a macvlan or ipvlan link: the host's interface that it is on
+    kind: link.Kind | None = None  # set together with `parent`
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,12 @@ def ways_out(endpoints: Iterable[Endpoint]) -> WaysOut:
 def gateway_endpoint(endpoints: Iterable[Endpoint], version: int = 4) -> Endpoint | None:
     """The way out, and the way in for published ports: highest priority, then one that leads out
     in both versions, then by name."""
-    leading_out = [endpoint for endpoint in endpoints if endpoint.way_out(version)]
+    leading_out = [endpoint for endpoint in endpoints if endpoint.leads_out(version)]
     ranked = sorted(
         leading_out,
         key=lambda each: (
             -each.gateway_priority,
-            not (each.gateway and each.ipv6_gateway),
+            not (each.leads_out(4) and each.leads_out(6)),
             each.network_name,
         ),
     )
@@ -68,16 +68,16 @@ def gateway_endpoint(endpoints: Iterable[Endpoint], version: int = 4) -> Endpoin
 def attach(host: NetlinkSocket, place: Place, namespace: int) -> None:
     """The link of one endpoint, made in the container's namespace (of a veth the inner end)."""
     endpoint = place.endpoint
-    if place.parent:
-        macvlan = link.create_macvlan(
+    if place.kind is not None:
+        below = link.create_on_parent(
+            place.kind,
             parent=_index(host, place.parent),
-            mode=place.macvlan_mode,
             namespace=namespace,
             ifname=endpoint.ifname,
             mac_address=endpoint.mac_address,
             mtu=place.mtu,
         )
-        host.request(macvlan)
+        host.request(below)
         return
     messages = [
         link.create_veth(
@@ -115,7 +115,7 @@ def configure(inside: NetlinkSocket, endpoints: Sequence[Endpoint], *, out: Ways
         messages.append(link.set_up(endpoint.ifname, index))
         messages += [link.add_address(index, *each) for each in _addresses(endpoint)]
         messages += [
-            link.default_route(index, endpoint.way_out(version))
+            _default_route(index, endpoint, version)
             for version, way in out.by_version()
             if way == endpoint
         ]
@@ -131,12 +131,19 @@ def _addresses(endpoint: Endpoint) -> Iterator[tuple[str, int]]:
         yield address, LINK_LOCAL_PREFIX[version_of(address)]
 
 
+def _default_route(index: int, way: Endpoint, version: int) -> Message:
+    gateway = way.way_out(version)
+    if not gateway:
+        return link.default_route_by_link(index, version)
+    return link.default_route(index, gateway)
+
+
 def route_by(inside: NetlinkSocket, out: WaysOut) -> None:
     """Change the default routes, after networks came or went."""
     for version, way in out.by_version():
         if way is not None:
             index = _index(inside, way.ifname)
-            inside.request(link.default_route(index, way.way_out(version)))
+            inside.request(_default_route(index, way, version))
             continue
         try:
             family = socket.AF_INET if version == 4 else socket.AF_INET6
@@ -149,7 +156,7 @@ def route_by(inside: NetlinkSocket, out: WaysOut) -> None:
 
 def repair(host: NetlinkSocket, place: Place, namespace: int, inside: NetlinkSocket) -> bool:
     """After a restart: the link is made again if it is gone (True), or put back on its bridge."""
-    if place.parent:
+    if place.kind is not None:
         is_there = has_link(inside, place.endpoint.ifname)
         if not is_there:
             attach(host, place, namespace)

@@ -340,6 +340,11 @@ def _make_table(
                 (Type.INTERFACE, Type.INTERFACE),
                 frozenset((n.bridge, n.bridge) for n in bridged if talks_within(n)),
             ),
+            Set(
+                "trusted",
+                (Type.INTERFACE, Type.INTERFACE),
+                frozenset((each, n.bridge) for n in bridged for each in n.trusted_interfaces),
+            ),
             Set("routed", (Type.INTERFACE,), in_mode(GatewayMode.ROUTED)),
             Set("unprotected", (Type.INTERFACE,), in_mode(GatewayMode.UNPROTECTED)),
             Set(
@@ -359,13 +364,13 @@ def _names(networks: Iterable[Network]) -> frozenset[Element]:
 
 
 def masqueraded(network: Network, version: int) -> bool:
-    wanted = network.options.get(OPTION_MASQUERADE, "true") != "false"
+    wanted = network.flag(OPTION_MASQUERADE, default=True)
     translated = network.gateway_mode(version) in (GatewayMode.NAT, GatewayMode.UNPROTECTED)
     return wanted and translated and not network.internal
 
 
 def talks_within(network: Network) -> bool:
-    return network.options.get(OPTION_ICC, "true") != "false"
+    return network.flag(OPTION_ICC, default=True)
 
 
 def _address_type(family: Family) -> Type:
@@ -501,6 +506,7 @@ def _forward(family: Family) -> Chain:
             # answers to a ping and has some ports open.
             (InterfaceIn(OIF, "routed"), ProtocolIs(icmp), Verdict.ACCEPT),
             (InterfaceIn(OIF, "routed"), DestinationIn("opened", family), Verdict.ACCEPT),
+            (InterfacesIn("trusted"), DestinationIn("opened", family), Verdict.ACCEPT),
             (
                 InterfaceIn(IIF, "bridges", negated=True),
                 InterfaceIn(OIF, "unprotected"),

@@ -29,12 +29,12 @@ from engine.networks.interface_sysctls import set_inside
 from engine.networks.ipam import Subnet, choose_subnet, complete_pool, mac_of, refuse_overlap
 from engine.networks.model import (
     OPTION_BRIDGE_NAME,
-    OPTION_MTU,
     AddressPool,
     Endpoint,
     Network,
 )
 from engine.networks.netlink_socket import ROUTE, NetlinkSocket
+from engine.networks.parents import drop_parent, ensure_parent
 from engine.records import read_record, sync_directory, write_record
 from engine.settings import PoolOfSubnets
 
@@ -65,7 +65,7 @@ def bridge_of(network: Network, tag: str) -> links.Bridge:
             if (address := network.host_address(version))
         ),
         ipv6=6 in prefixes,
-        mtu=int(network.options.get(OPTION_MTU, "0")),
+        mtu=network.mtu,
         alias=table_name(tag),
         generated=network.predefined or OPTION_BRIDGE_NAME not in network.options,
     )
@@ -90,7 +90,8 @@ def free_pool(
         refuse_overlap(pool.subnet, [*own, *direct])
         return pool
     taken = [*own, *(route.network for route in routes)]
-    return complete_pool(AddressPool(choose_subnet(taken, version=version, tag=tag, pools=pools)))
+    chosen = choose_subnet(taken, version=version, tag=tag, pools=pools)
+    return complete_pool(AddressPool(chosen, subnet_chosen=True))
 
 
 class HostNetwork:
@@ -159,9 +160,12 @@ class HostNetwork:
         own: Sequence[Subnet],
         make: Callable[[tuple[AddressPool, ...]], Network],
         trial: Place,
+        *,
+        shared: bool,
     ) -> Network:
-        """A macvlan network. Its subnet may be the host's own, as it usually is. `trial` is made
-        and taken away again, so that what the kernel refuses is said now."""
+        """A macvlan or ipvlan network. Its subnet may be the host's own, as it usually is. `trial`
+        is made and taken away again, so that what the kernel refuses is said now. `shared`: other
+        networks are on the same parent."""
         with links.namespace_lock():
             pools = []
             for version, each in asked:
@@ -170,10 +174,24 @@ class HostNetwork:
                     pools.append(complete_pool(each))
                 else:
                     pools.append(free_pool(version, each, own, self._tag, self._pools))
-            with open("/proc/thread-self/ns/net", "rb") as here:
-                attach(self._route, trial, here.fileno())
-            detach(self._route, trial.endpoint.ifname)
-            return make(tuple(pools))
+            try:
+                with open("/proc/thread-self/ns/net", "rb") as here:
+                    self._attach(trial, here.fileno())
+                detach(self._route, trial.endpoint.ifname)
+                return make(tuple(pools))
+            except BaseException:
+                if not shared:
+                    self.drop_parent(trial.parent)
+                raise
+
+    def drop_parent(self, name: str) -> None:
+        """No network is on it any more."""
+        drop_parent(self._route, name, table_name(self._tag))
+
+    def _attach(self, place: Place, namespace: int) -> None:
+        if place.kind is not None:
+            ensure_parent(self._route, place.parent, table_name(self._tag))
+        attach(self._route, place, namespace)
 
     def delete(self, bridges: Sequence[str]) -> None:
         # A namespace that has ended keeps its links while the kernel still sends the last words
@@ -243,7 +261,7 @@ class HostNetwork:
     ) -> None:
         """`named`: the way to the name service is made too; False where it is there already."""
         for place in places:
-            attach(self._route, place, sockets.namespace)
+            self._attach(place, sockets.namespace)
             if place.endpoint.sysctls:
                 set_inside(sockets.namespace, place.endpoint.sysctls)
         configure(sockets.route, [place.endpoint for place in places], out=out)
@@ -259,6 +277,9 @@ class HostNetwork:
         published: Sequence[PublishedPort],
     ) -> None:
         """What is there stays as it is."""
+        for place in places:
+            if place.kind is not None:  # of a link that is gone
+                ensure_parent(self._route, place.parent, table_name(self._tag))
         made = [
             place.endpoint
             for place in places

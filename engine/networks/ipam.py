@@ -160,7 +160,13 @@ def complete_pool(pool: AddressPool) -> AddressPool:
         reserved = {str(ipaddress.ip_address(text)) for text in pool.auxiliary.values()}
         first = _network("ip-range", ip_range) if ip_range else subnet
         gateway = next(host for host in _hosts(subnet, first) if host not in reserved)
-    return replace(pool, subnet=str(subnet), gateway=gateway, ip_range=ip_range)
+    return replace(
+        pool,
+        subnet=str(subnet),
+        gateway=gateway,
+        ip_range=ip_range,
+        gateway_chosen=not pool.gateway,
+    )
 
 
 def _within(inner: Subnet, outer: Subnet) -> bool:
@@ -187,14 +193,17 @@ def refuse_overlap(subnet: str, others: Iterable[Subnet]) -> None:
 
 
 def _subnet(text: str) -> Subnet:
-    return _network("subnet", text)
+    try:
+        return _network("subnet", text)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"invalid network config:\n{error}") from error
 
 
 def _network(what: str, text: str) -> Subnet:
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError as error:
-        raise InvalidRequest(f"invalid {what} {text}: {error}") from error
+        raise InvalidRequest(f"invalid {what} {text}: invalid CIDR block notation") from error
     if "/" not in text or ipaddress.ip_interface(text).ip != network.network_address:
         raise InvalidRequest(f"invalid {what} {text}: it should be {network}")
     return network

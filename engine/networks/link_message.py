@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from dataclasses import dataclass
 
 from engine.networks.netlink import (
     CREATE,
@@ -27,10 +28,13 @@ IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE = 8, 1
 IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
 VETH_INFO_PEER = 1
 IFLA_MACVLAN_MODE = 1
+IFLA_IPVLAN_MODE, IFLA_IPVLAN_FLAGS = 1, 2
+IFLA_VLAN_ID = 1
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 IFA_F_NODAD = 0x02
 RTA_OIF, RTA_GATEWAY = 4, 5
-RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST = 254, 3, 0, 1
+RT_TABLE_MAIN, RTPROT_BOOT, RTN_UNICAST = 254, 3, 1
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
 IFF_UP = 1
 
 LINK = struct.Struct("=BxHiII")  # family, type, index, flags, change
@@ -96,17 +100,48 @@ def create_veth(
     return Message(RTM_NEWLINK, CREATE | EXCL, body, f"create the link {host_ifname}")
 
 
-def create_macvlan(
-    *, parent: int, mode: int, namespace: int, ifname: str, mac_address: str, mtu: int
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a link on a parent interface is, in the kernel's words."""
+
+    name: str  # "macvlan", "ipvlan"
+    mode: int
+    flags: int = 0  # of ipvlan
+
+    @property
+    def settings(self) -> bytes:
+        if self.name == "macvlan":
+            return host_u32(IFLA_MACVLAN_MODE, self.mode)
+        mode, flags = (struct.pack("=H", each) for each in (self.mode, self.flags))
+        return attribute(IFLA_IPVLAN_MODE, mode) + attribute(IFLA_IPVLAN_FLAGS, flags)
+
+
+def create_on_parent(
+    kind: Kind, *, parent: int, namespace: int, ifname: str, mac_address: str, mtu: int
 ) -> Message:
-    """A further hardware address on the interface `parent`, in the namespace from the start."""
-    data = nested(IFLA_INFO_DATA, host_u32(IFLA_MACVLAN_MODE, mode))
+    """A further hardware or network address on the interface `parent`, in the namespace from the
+    start."""
     body = link_header() + text(IFLA_IFNAME, ifname)
     body += attribute(IFLA_ADDRESS, hardware_address(mac_address)) if mac_address else b""
     body += host_u32(IFLA_LINK, parent) + host_u32(IFLA_NET_NS_FD, namespace)
     body += host_u32(IFLA_MTU, mtu) if mtu else b""
-    body += nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "macvlan"), data)
-    return Message(RTM_NEWLINK, CREATE | EXCL, body, f"create the macvlan link {ifname}")
+    data = nested(IFLA_INFO_DATA, kind.settings)
+    body += nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, kind.name), data)
+    return Message(RTM_NEWLINK, CREATE | EXCL, body, f"create the {kind.name} link {ifname}")
+
+
+def create_dummy(ifname: str) -> Message:
+    """A parent that leads nowhere."""
+    body = link_header(up=True) + text(IFLA_IFNAME, ifname)
+    body += nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "dummy"))
+    return Message(RTM_NEWLINK, CREATE | EXCL, body, f"create the dummy link {ifname}")
+
+
+def create_vlan(ifname: str, parent: int, identifier: int) -> Message:
+    body = link_header(up=True) + text(IFLA_IFNAME, ifname) + host_u32(IFLA_LINK, parent)
+    data = nested(IFLA_INFO_DATA, attribute(IFLA_VLAN_ID, struct.pack("=H", identifier)))
+    body += nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "vlan"), data)
+    return Message(RTM_NEWLINK, CREATE | EXCL, body, f"create the vlan link {ifname}")
 
 
 def without_link_local(ifname: str, index: int) -> Message:
@@ -185,11 +220,16 @@ def default_route(index: int, gateway: str) -> Message:
     return Message(RTM_NEWROUTE, CREATE | REPLACE, body, f"route by way of {gateway}")
 
 
+def default_route_by_link(index: int, version: int) -> Message:
+    """Everything is on the link."""
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    body = _route(family, scope=RT_SCOPE_LINK) + host_u32(RTA_OIF, index)
+    return Message(RTM_NEWROUTE, CREATE | REPLACE, body, f"route IPv{version} by the link")
+
+
 def drop_default_route(family: int) -> Message:
     return Message(RTM_DELROUTE, 0, _route(family), "take the default route away")
 
 
-def _route(family: int) -> bytes:
-    return ROUTE.pack(
-        family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0
-    )
+def _route(family: int, *, scope: int = RT_SCOPE_UNIVERSE) -> bytes:
+    return ROUTE.pack(family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, scope, RTN_UNICAST, 0)

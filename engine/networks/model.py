@@ -17,11 +17,18 @@ OPTION_INHIBIT = "com.docker.network.bridge.inhibit_ipv4"
 OPTION_IFNAME_PREFIX = "com.docker.network.container_iface_prefix"
 OPTION_MTU = "com.docker.network.driver.mtu"
 OPTION_DEFAULT_BRIDGE = "com.docker.network.bridge.default_bridge"
+OPTION_TRUSTED = "com.docker.network.bridge.trusted_host_interfaces"
 
-# Of Docker's macvlan driver.
+# Of Docker's macvlan and ipvlan drivers; the numbers are the kernel's.
 OPTION_PARENT = "parent"
 OPTION_MACVLAN_MODE = "macvlan_mode"
-MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}  # IFLA_MACVLAN_MODE
+MACVLAN_MODES = {"bridge": 4, "private": 1, "vepa": 2, "passthru": 8}  # the first is the default
+OPTION_IPVLAN_MODE = "ipvlan_mode"
+IPVLAN_MODES = {"l2": 0, "l3": 1, "l3s": 2}
+OPTION_IPVLAN_FLAG = "ipvlan_flag"
+IPVLAN_FLAGS = {"bridge": 0, "private": 1, "vepa": 2}
+
+BOOLEANS = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
 
 # Options of one container's place in a network (EndpointConfig.DriverOpts).
 ENDPOINT_IFNAME = "com.docker.network.endpoint.ifname"
@@ -64,6 +71,8 @@ class AddressPool:
     gateway: str = ""
     ip_range: str = ""  # addresses are given out from here only
     auxiliary: Mapping[str, str] = field(default_factory=dict)  # name -> address never given out
+    subnet_chosen: bool = False  # by the engine, as the request left it open
+    gateway_chosen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,7 @@ class NetworkSpec:
     driver: str = "bridge"
     pools: tuple[AddressPool, ...] = ()
     ipam_driver: str = "default"
-    ipam_options: Mapping[str, str] = field(default_factory=dict)
+    ipam_options: Mapping[str, str] | None = None
     internal: bool = False
     attachable: bool = False
     ingress: bool = False
@@ -82,19 +91,22 @@ class NetworkSpec:
     enable_ipv6: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    scope: str = ""  # "" = the driver's own
+    config_only: bool = False  # a template that others take by `config_from`
+    config_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
     id: str
     name: str
-    driver: str  # "bridge", "macvlan", "host", "null"
+    driver: str  # "bridge", "macvlan", "ipvlan", "host", "null"
     created: int  # nanoseconds since the epoch
     pools: tuple[AddressPool, ...]  # IPv4, IPv6 or both in this order; nothing empty in them
     bridge: str  # name of the interface, "" for those that have none
     scope: str = "local"
     ipam_driver: str = "default"
-    ipam_options: Mapping[str, str] = field(default_factory=dict)
+    ipam_options: Mapping[str, str] | None = None
     internal: bool = False
     attachable: bool = False
     ingress: bool = False
@@ -102,6 +114,8 @@ class Network:
     enable_ipv6: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    config_only: bool = False
+    config_from: str = ""
 
     @property
     def predefined(self) -> bool:
@@ -110,7 +124,26 @@ class Network:
     @property
     def has_links(self) -> bool:
         """Containers get an interface of their own in it."""
-        return self.driver in ("bridge", "macvlan")
+        return self.driver in ("bridge", "macvlan", "ipvlan")
+
+    def flag(self, option: str, *, default: bool) -> bool:
+        value = self.options.get(option, "")
+        return BOOLEANS[value.lower()] if value else default
+
+    @property
+    def mtu(self) -> int:
+        """0 = the kernel's default."""
+        return int(self.options.get(OPTION_MTU, "0"))
+
+    @property
+    def trusted_interfaces(self) -> tuple[str, ...]:
+        """Of the host; published ports are open for them at the containers' own addresses."""
+        return tuple(filter(None, self.options.get(OPTION_TRUSTED, "").split(":")))
+
+    @property
+    def is_routed_by_link(self) -> bool:
+        """The kernel routes between a container and the parent interface: there is no gateway."""
+        return self.driver == "ipvlan" and self.options.get(OPTION_IPVLAN_MODE, "l2") != "l2"
 
     def pool(self, version: int) -> AddressPool | None:
         return next((each for each in self.pools if version_of(each.subnet) == version), None)
@@ -123,15 +156,16 @@ class Network:
         pool = self.pool(version)
         if pool is None or self.gateway_mode(version) is GatewayMode.ISOLATED:
             return ""
-        inhibited = version == 4 and self.options.get(OPTION_INHIBIT) == "true"
+        inhibited = version == 4 and self.flag(OPTION_INHIBIT, default=False)
         return "" if inhibited else pool.gateway
 
     def gateway(self, version: int) -> str:
         """What containers take as their default route; "" = no way out by this network."""
         pool = self.pool(version)
-        if self.internal or pool is None:
+        if self.internal or pool is None or self.is_routed_by_link:
             return ""
-        return self.host_address(version) if self.bridge else pool.gateway
+        isolated = self.gateway_mode(version) is GatewayMode.ISOLATED
+        return "" if isolated else pool.gateway
 
     @property
     def serves_names(self) -> bool:
@@ -178,6 +212,7 @@ class Endpoint:
     gateway_priority: int = 0
     link_local: tuple[str, ...] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
+    direct: bool = False  # the link is the way out, without a gateway
 
     def address(self, version: int) -> str:
         return self.ipv6_address if version == 6 else self.ipv4_address
@@ -185,6 +220,9 @@ class Endpoint:
     def way_out(self, version: int) -> str:
         """The gateway of its network."""
         return self.ipv6_gateway if version == 6 else self.gateway
+
+    def leads_out(self, version: int) -> bool:
+        return bool(self.way_out(version) or (self.direct and self.address(version)))
 
 
 @dataclass(frozen=True, slots=True)

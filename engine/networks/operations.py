@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import ipaddress
 import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypedDict
 
 from engine.errors import Conflict, Failure, Forbidden, InvalidRequest, NotFound
 from engine.ids import new_id, short_id
@@ -23,13 +22,10 @@ from engine.networks.host_network import bridge_of, free_pool
 from engine.networks.host_thread import HostThread
 from engine.networks.ipam import mac_of, wanted_pools
 from engine.networks.model import (
-    MACVLAN_MODES,
     OPTION_BRIDGE_NAME,
     OPTION_DEFAULT_BRIDGE,
     OPTION_IFNAME_PREFIX,
-    OPTION_MACVLAN_MODE,
     OPTION_MTU,
-    OPTION_PARENT,
     PREDEFINED,
     AddressPool,
     DnsOptions,
@@ -43,9 +39,16 @@ from engine.networks.model import (
 )
 from engine.networks.names import Directory
 from engine.networks.netlink_socket import ROUTE, NetlinkError, NetlinkSocket
-from engine.networks.placing import choose_addresses, dns_names, interface_sysctls, next_ifname
+from engine.networks.parents import DRIVERS, kind_of, parent_name, parent_of
+from engine.networks.placing import (
+    check_wishes,
+    choose_addresses,
+    dns_names,
+    interface_sysctls,
+    next_ifname,
+)
 from engine.networks.publishing import Publishing, alone, targets
-from engine.networks.request import check_spec, checked_options
+from engine.networks.request import check_spec, refuse_second_use, taken_from
 from engine.settings import NetworkDefaults
 
 log = logging.getLogger(__name__)
@@ -155,8 +158,14 @@ class Networks:
         async with self._changing:
             if self._catalog.named(spec.name) is not None:
                 raise Conflict(f"network with name {spec.name} already exists")
+            if spec.config_only:
+                return self._create_template(spec)
+            if spec.config_from:
+                spec = taken_from(self._template(spec.config_from), spec)
+                check_spec(replace(spec, config_from=""))
             asked = wanted_pools(spec.pools, ipv4=spec.enable_ipv4, ipv6=spec.enable_ipv6)
             network_id = new_id()
+            refuse_second_use(spec, network_id, self._catalog)
             try:
                 network, index = await self._create(spec, network_id, asked)
             except BaseException as error:
@@ -172,6 +181,31 @@ class Networks:
         log.info("network %s (%s) created: %s", network.name, network.id, subnets)
         return network
 
+    def _template(self, name: str) -> Network:
+        if (found := self._catalog.named(name)) is None:
+            raise NotFound(f'configuration network "{name}" not found')
+        return found
+
+    def _create_template(self, spec: NetworkSpec) -> Network:
+        """What others are made from; it is on no host, and no container joins it."""
+        network = Network(
+            id=new_id(),
+            name=spec.name,
+            driver="null",
+            created=time.time_ns(),
+            pools=spec.pools,
+            bridge="",
+            ipam_options=spec.ipam_options,
+            enable_ipv4=spec.enable_ipv4,
+            enable_ipv6=spec.enable_ipv6,
+            options=dict(spec.options),
+            labels=dict(spec.labels),
+            config_only=True,
+        )
+        self._catalog.write(network)
+        self._catalog.keep(network)
+        return network
+
     async def _create(
         self, spec: NetworkSpec, network_id: str, asked: Sequence[tuple[int, AddressPool]]
     ) -> tuple[Network, int]:
@@ -180,26 +214,36 @@ class Networks:
         def make(pools: tuple[AddressPool, ...]) -> Network:
             return self._make(spec, network_id, pools)
 
-        if spec.driver != "macvlan":
+        if spec.driver not in DRIVERS:
             return await self._host.run(
                 self._host.network.create, asked, self._catalog.subnets(), make
             )
+        parent = parent_of(spec.driver, spec.options, network_id)
         trial = Place(
             Endpoint("", network_id, spec.name, "", "", ifname=f"pyc{short_id(network_id)}"),
-            **_macvlan(spec.options),
+            parent=parent,
+            kind=kind_of(spec.driver, spec.options),
         )
         try:
             made = await self._host.run(
-                self._host.network.create_on_parent, asked, self._catalog.subnets(), make, trial
+                self._host.network.create_on_parent,
+                asked,
+                self._catalog.subnets(),
+                make,
+                trial,
+                shared=bool(self._on_parent(parent)),
             )
         except Failure as error:
             raise Failure(f"cannot create network {spec.name}: {error}") from error
         return made, 0
 
+    def _on_parent(self, parent: str) -> tuple[Network, ...]:
+        on_parents = (network for network in self._catalog if network.driver in DRIVERS)
+        return tuple(network for network in on_parents if parent_name(network) == parent)
+
     def _make(self, spec: NetworkSpec, network_id: str, pools: tuple[AddressPool, ...]) -> Network:
         """The network, stored."""
-        options = checked_options(spec.options)
-        driver = "macvlan" if spec.driver == "macvlan" else "bridge"
+        driver = spec.driver if spec.driver in DRIVERS else "bridge"
         generated = f"br-{short_id(network_id)}"
         network = Network(
             id=network_id,
@@ -207,13 +251,15 @@ class Networks:
             driver=driver,
             created=time.time_ns(),
             pools=pools,
-            bridge=options.get(OPTION_BRIDGE_NAME, generated) if driver == "bridge" else "",
+            bridge=spec.options.get(OPTION_BRIDGE_NAME, generated) if driver == "bridge" else "",
+            ipam_options=spec.ipam_options,
             internal=spec.internal,
             attachable=spec.attachable,
             enable_ipv4=spec.enable_ipv4,
             enable_ipv6=spec.enable_ipv6,
-            options=options,
+            options=dict(spec.options),
             labels=dict(spec.labels),
+            config_from=spec.config_from,
         )
         self._catalog.write(network)
         return network
@@ -233,12 +279,16 @@ class Networks:
                     f"error while removing network: network {network.name} has active endpoints"
                     f" ({listed})"
                 )
+            if network.config_only and any(n.config_from == network.name for n in self._catalog):
+                raise Forbidden(f'configuration network "{network.name}" is in use')
             # Nobody gets a place in it from here on.
             self._catalog.withdraw(network.id)
             self._host.bridges.pop(network.id, None)
             await self._host.wall(self._catalog)
             if network.bridge:
                 await self._host.run(self._host.network.delete, [network.bridge])
+            elif network.driver in DRIVERS and not self._on_parent(parent_name(network)):
+                await self._host.run(self._host.network.drop_parent, parent_name(network))
             self._catalog.forget(network.id)
         self._host.sweep_later()
         log.info("network %s (%s) removed", network.name, network.id)
@@ -248,7 +298,8 @@ class Networks:
         """Removes the unused networks of which `wanted` is true; returns them."""
         removed: list[Network] = []
         for network in self.list():
-            if not network.predefined and not self._holders(network.id) and wanted(network):
+            kept = network.predefined or network.config_only
+            if not kept and not self._holders(network.id) and wanted(network):
                 with contextlib.suppress(NotFound, Forbidden):  # changed while others were removed
                     removed.append(await self.remove(network.id))
         return tuple(removed)
@@ -258,12 +309,20 @@ class Networks:
 
     # Places of containers
 
+    def check_wishes(self, reference: str, addresses: Mapping[int, str]) -> None:
+        """Raises InvalidRequest where this network can't give such addresses to anybody. One that
+        isn't there yet may be able to."""
+        with contextlib.suppress(NotFound):
+            check_wishes(self.get(reference), addresses)
+
     def allocate(self, network: Network, request: EndpointRequest) -> Endpoint:
         """A place in `network`, held until `leave` or `disconnect`. Raises Forbidden where the
         container has one or the address is taken, Failure where no address is left."""
         places = self._allocated.get(request.container_id, {})
         if network.id not in self._catalog:
             raise NotFound(f"network {network.name} not found")
+        if network.config_only:
+            raise Forbidden("cannot create endpoint on configuration-only network")
         if network.id in places:
             raise Forbidden(
                 f"endpoint with name {request.container_name} already exists in network"
@@ -288,6 +347,8 @@ class Networks:
     ) -> Endpoint:
         if request.mac_address and not MAC.fullmatch(request.mac_address):
             raise InvalidRequest(f"invalid MAC address {request.mac_address!r}")
+        if request.mac_address and network.driver == "ipvlan":
+            raise InvalidRequest("ipvlan interfaces do not support custom mac address assignment")
         network = self._with_bridge(network) if network.bridge else network
         prefix = network.options.get(OPTION_IFNAME_PREFIX, "eth")
         ifname = request.ifname or next_ifname(places.values(), prefix)
@@ -305,9 +366,13 @@ class Networks:
             container_name=request.container_name,
             ifname=ifname,
             host_ifname=f"veth{endpoint_id[:10]}" if network.bridge else "",
-            mac_address=request.mac_address.lower() or mac_of(first),
+            # A link of ipvlan has its parent's.
+            mac_address=""
+            if network.driver == "ipvlan"
+            else request.mac_address.lower() or mac_of(first),
             ipv4_address=addresses.get(4, ""),
             ipv4_prefix=prefixes.get(4, 0),
+            direct=network.is_routed_by_link and not network.internal,
             gateway=network.gateway(4),
             ipv6_address=addresses.get(6, ""),
             ipv6_prefix=prefixes.get(6, 0),
@@ -332,7 +397,7 @@ class Networks:
                 pool = free_pool(
                     4, AddressPool(), self._catalog.subnets(), self._tag, self._defaults.pools
                 )
-                network = dataclasses.replace(network, pools=(pool,))
+                network = replace(network, pools=(pool,))
                 self._catalog.write(network)
                 self._catalog.keep(network)
             try:
@@ -363,7 +428,7 @@ class Networks:
             linked = [each for each in endpoints if each.ifname]
             await self._host.wall(self._catalog)
             places = [self._place(each) for each in linked]
-            published = targets(container_id, linked, ports)
+            published = targets(container_id, linked, ports, self._catalog)
             out = ways_out(linked)
             await asyncio.gather(
                 self._host.run(self._host.network.join, places, borrowed, out, alone(published)),
@@ -404,7 +469,7 @@ class Networks:
                 if not each.host_ifname or each.network_id in self._host.bridges
             ]
             places = [self._place(each) for each in bridged]
-            published = targets(container_id, linked, ports)
+            published = targets(container_id, linked, ports, self._catalog)
             await self._host.run(
                 self._host.network.join_again, places, borrowed, ways_out(linked), alone(published)
             )
@@ -420,7 +485,7 @@ class Networks:
             after = {**before, endpoint.network_id: endpoint}
             ports = self._publishing.bindings(container_id)
             dns = self._dns.get(container_id, NO_DNS_OPTIONS)
-            published = targets(container_id, after.values(), ports)
+            published = targets(container_id, after.values(), ports, self._catalog)
             out = ways_out(after.values())
             places = [self._place(endpoint)] if endpoint.ifname else []
             named = not self._names.serves(container_id)
@@ -443,14 +508,15 @@ class Networks:
                 raise Failure(f"container {container_id} is not connected to network {name}")
             after = {key: value for key, value in before.items() if key != network_id}
             old = self._publishing.of(container_id)
-            new = targets(container_id, after.values(), self._publishing.bindings(container_id))
+            ports = self._publishing.bindings(container_id)
+            new = targets(container_id, after.values(), ports, self._catalog)
             lost = [port for port in old if port not in new]
             self._directory.remove(gone)
             await self._host.run(
                 self._host.network.disconnect, gone, borrowed, after, alone(new), alone(lost)
             )
             self._joined[container_id] = after
-            self._publishing.remember(container_id, self._publishing.bindings(container_id), new)
+            self._publishing.remember(container_id, ports, new)
             await self._publishing.spread((*lost, *new))
             self._release(container_id, gone)
 
@@ -478,7 +544,7 @@ class Networks:
         places = self._allocated.get(container_id, {})
         for network_id, old in list(places.items()):
             names = tuple(name if each == old.container_name else each for each in old.dns_names)
-            places[network_id] = dataclasses.replace(old, container_name=name, dns_names=names)
+            places[network_id] = replace(old, container_name=name, dns_names=names)
             if network_id in self._joined.get(container_id, {}):
                 self._directory.remove(old)
                 self._directory.add(places[network_id])
@@ -510,13 +576,13 @@ class Networks:
 
     def _place(self, endpoint: Endpoint) -> Place:
         network = self._catalog[endpoint.network_id]
-        mtu = int(network.options.get(OPTION_MTU, "0"))
         if not network.bridge:
-            return Place(endpoint, mtu=mtu, **_macvlan(network.options))
+            kind = kind_of(network.driver, network.options)
+            return Place(endpoint, mtu=network.mtu, parent=parent_name(network), kind=kind)
         return Place(
             endpoint,
             bridge_index=self._host.bridges[network.id],
-            mtu=mtu,
+            mtu=network.mtu,
             isolated=not talks_within(network),
         )
 
@@ -532,19 +598,9 @@ class Networks:
         return View(
             endpoints=tuple(named),
             servers=self._dns.get(container_id, NO_DNS_OPTIONS).servers,
-            forwards=any(each.gateway or each.ipv6_gateway for each in places.values()),
+            forwards=any(each.leads_out(v) for each in places.values() for v in (4, 6)),
         )
 
 
 def endpoints_ids(endpoints: Iterable[Endpoint]) -> Iterable[str]:
     return (endpoint.endpoint_id for endpoint in endpoints)
-
-
-def _macvlan(options: Mapping[str, str]) -> "_OnParent":
-    mode = MACVLAN_MODES[options.get(OPTION_MACVLAN_MODE, "bridge")]
-    return {"parent": options[OPTION_PARENT], "macvlan_mode": mode}
-
-
-class _OnParent(TypedDict):
-    parent: str
-    macvlan_mode: int

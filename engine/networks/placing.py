@@ -5,8 +5,46 @@ from collections.abc import Iterable, Mapping
 
 from engine.errors import Failure, InvalidRequest
 from engine.ids import short_id
-from engine.networks.ipam import AddressSpace
+from engine.networks.ipam import Address, AddressSpace
 from engine.networks.model import Endpoint, EndpointRequest, Network
+
+
+def check_wishes(network: Network, addresses: Mapping[int, str]) -> None:
+    """Whether `network` can give these addresses (by IP version, "" = any) to anybody. All that
+    is wrong is told at once, in Docker's words. Raises InvalidRequest."""
+    problems = []
+    for version, text in addresses.items():
+        if not text:
+            continue
+        address = _parsed(text)
+        if address is None or address.version != version:
+            problems.append(f"invalid IPv{version} address: {text}")
+        if network.predefined:
+            problems.append("user specified IP address is supported on user defined networks only")
+        elif network.has_links:
+            problems += _outside(network, version, text, address)
+    if problems:
+        lines = problems if len(problems) == 1 else [f"* {problem}" for problem in problems]
+        raise InvalidRequest("\n".join(["invalid endpoint settings:", *lines]))
+
+
+def _outside(network: Network, version: int, text: str, address: Address | None) -> list[str]:
+    pool = network.pool(version)
+    if pool is None or pool.subnet_chosen:
+        return [
+            "user specified IP address is supported only when connecting to networks with user"
+            " configured subnets"
+        ]
+    if address is None or address not in ipaddress.ip_network(pool.subnet):
+        return [f"no configured subnet or ip-range contain the IP address {text}"]
+    return []
+
+
+def _parsed(text: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
 
 
 def choose_addresses(
@@ -14,15 +52,13 @@ def choose_addresses(
 ) -> tuple[dict[int, AddressSpace], dict[int, str]]:
     """An address of each version that the network has, and the spaces without them."""
     wishes = {4: request.ipv4_address, 6: request.ipv6_address}
-    if any(wishes.values()) and network.predefined:
-        raise InvalidRequest("user specified IP address is supported on user defined networks only")
+    check_wishes(network, wishes)
     left, addresses = dict(spaces), {}
     for version, wish in wishes.items():
         space = left.get(version)
         if space is None:
-            if wish:
-                raise InvalidRequest(f"network {network.name} has no IPv{version}: {wish}")
-        elif wish:
+            continue
+        if wish:
             left[version] = space.take(wish)
             addresses[version] = str(ipaddress.ip_address(wish))
         elif given := space.give():

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Sequence
 from engine.errors import Failure
 from engine.networks.catalog import Catalog
 from engine.networks.endpoint import ways_out
-from engine.networks.firewall_rules import PublishedPort, Spot
+from engine.networks.firewall_rules import WILDCARD, WILDCARD6, PublishedPort, Spot
 from engine.networks.host_thread import HostThread
 from engine.networks.model import Endpoint, PortBinding, PortRequest, Standing, version_of
 from engine.networks.port_wishes import decide
 from engine.networks.ports import HostPorts
 
 log = logging.getLogger(__name__)
+
+ANYWHERE = {4: WILDCARD, 6: WILDCARD6}
 
 
 class Publishing:
@@ -122,14 +124,19 @@ class Publishing:
 
 
 def targets(
-    container_id: str, endpoints: Iterable[Endpoint], ports: Sequence[PortBinding]
+    container_id: str,
+    endpoints: Iterable[Endpoint],
+    ports: Sequence[PortBinding],
+    catalog: Catalog,
 ) -> tuple[PublishedPort, ...]:
-    """Where the published ports lead: the container's address in the network of its gateway."""
-    addresses = {
-        version: way.address(version)
+    """Where the published ports lead: the container's address in the network of its gateway. For
+    interfaces that this network trusts, they are open at that address too."""
+    ways = {
+        version: way
         for version, way in ways_out(_by_host(endpoints)).by_version()
         if way is not None
     }
+    addresses = {version: way.address(version) for version, way in ways.items()}
     found = tuple(
         PublishedPort(
             each.protocol,
@@ -144,7 +151,12 @@ def targets(
     )
     if len(found) < len(ports):
         log.warning("container %s: internal networks publish no ports", container_id)
-    return found
+    opened = [
+        PublishedPort(each.protocol, ANYWHERE[each.version], 0, each.address, each.port)
+        for each in found
+        if catalog[ways[each.version].network_id].trusted_interfaces
+    ]
+    return tuple(dict.fromkeys((*found, *opened)))
 
 
 def alone(ports: Iterable[PublishedPort]) -> tuple[PublishedPort, ...]:

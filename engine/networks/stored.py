@@ -30,6 +30,8 @@ def _parse(kind: type[T], document: object, **given: object) -> T:
     for each in dataclasses.fields(kind):  # type: ignore[arg-type]
         if each.name in document and each.name not in given:
             value = document[each.name]
+            if value is None and each.default is None:
+                continue
             expected = each.type if each.type in (str, int, bool) else dict
             words = value.values() if isinstance(value, dict) else ()
             if type(value) is not expected or not all(isinstance(word, str) for word in words):

@@ -226,6 +226,6 @@ def test_a_network_is_read() -> None:
     )
 
 
-def test_a_network_of_a_swarm_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="ConfigOnly needs a swarm"):
-        read_network({"Name": "n", "ConfigOnly": True})
+def test_a_network_may_be_a_template_or_be_made_from_one() -> None:
+    assert read_network({"Name": "n", "ConfigOnly": True}).config_only
+    assert read_network({"Name": "n", "ConfigFrom": {"Network": "conf"}}).config_from == "conf"

@@ -27,6 +27,13 @@ def test_what_was_asked_for_wins() -> None:
     wanted = DnsOptions(("1.1.1.1",), ("ndots:3",), (".",))
     copied = copied_resolv_conf(HOST, wanted, shares_network=False)
     assert copied == "nameserver 1.1.1.1\noptions ndots:3\n"
+    assert served_resolv_conf(HOST, wanted) == "nameserver 127.0.0.11\noptions ndots:3\n"
+
+
+def test_resolver_at_loopback_is_replaced_by_public_ones() -> None:
+    local = "nameserver 127.0.0.53\nnameserver ::1\n"
+    copied = copied_resolv_conf(local, DnsOptions(), shares_network=False)
+    assert copied == "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"
 
 
 def test_hosts_has_the_container_and_the_extra_names() -> None:

@@ -21,6 +21,7 @@ from engine.networks.model import (
     OPTION_GATEWAY_MODE,
     OPTION_ICC,
     OPTION_MASQUERADE,
+    OPTION_TRUSTED,
     AddressPool,
     Network,
 )
@@ -38,7 +39,7 @@ def network(name: str, subnet: str, subnet6: str = "", **fields: object) -> Netw
 def example() -> tuple[Table, ...]:
     modes = {OPTION_GATEWAY_MODE[4]: "nat-unprotected", OPTION_GATEWAY_MODE[6]: "routed"}
     networks = [
-        network("a", "172.18.0.0/16", "fd00:a::/64"),
+        network("a", "172.18.0.0/16", "fd00:a::/64", options={OPTION_TRUSTED: "eth0"}),
         network("b", "172.19.0.0/16", "fd00:b::/64", internal=True),
         network("c", "10.5.0.0/24", options={OPTION_ICC: "false", OPTION_MASQUERADE: "false"}),
         network("r", "10.6.0.0/24", "fd00:6::/64", options=modes),
@@ -76,6 +77,10 @@ table ip pycompose-0badcafe {
 	set within {
 		type ifname . ifname
 		elements = { br-a . br-a, br-b . br-b, br-r . br-r }
+	}
+	set trusted {
+		type ifname . ifname
+		elements = { eth0 . br-a }
 	}
 	set routed {
 		type ifname
@@ -139,6 +144,7 @@ table ip pycompose-0badcafe {
 		oifname @bridges ct status dnat accept
 		oifname @routed meta l4proto icmp accept
 		oifname @routed ip daddr . meta l4proto . th dport @opened accept
+		iifname . oifname @trusted ip daddr . meta l4proto . th dport @opened accept
 		iifname != @bridges oifname @unprotected accept
 		oifname @bridges drop
 		iifname @bridges ct state invalid drop
@@ -174,6 +180,10 @@ table ip6 pycompose-0badcafe {
 	set within {
 		type ifname . ifname
 		elements = { br-a . br-a, br-b . br-b, br-r . br-r }
+	}
+	set trusted {
+		type ifname . ifname
+		elements = { eth0 . br-a }
 	}
 	set routed {
 		type ifname
@@ -232,6 +242,7 @@ table ip6 pycompose-0badcafe {
 		oifname @bridges ct status dnat accept
 		oifname @routed meta l4proto ipv6-icmp accept
 		oifname @routed ip6 daddr . meta l4proto . th dport @opened accept
+		iifname . oifname @trusted ip6 daddr . meta l4proto . th dport @opened accept
 		iifname != @bridges oifname @unprotected accept
 		oifname @bridges drop
 		iifname @bridges ct state invalid drop

@@ -63,7 +63,9 @@ async def test_network_gets_a_private_subnet_of_the_daemons_own(machine: Machine
     back = await machine.network("back", enable_ipv6=True, enable_ipv4=False)
     block = str(private_block(TAG)).removesuffix("::/48")
     assert [pool.subnet for pool in front.pools] == ["172.18.0.0/16", f"{block}::/64"]
-    assert back.pools == (AddressPool(f"{block}:1::/64", f"{block}:1::1"),)
+    assert back.pools == (
+        AddressPool(f"{block}:1::/64", f"{block}:1::1", subnet_chosen=True, gateway_chosen=True),
+    )
     with pytest.raises(Forbidden, match="Pool overlaps"):
         await machine.network("x", enable_ipv6=True, pools=(AddressPool(f"{block}:1::/80"),))
     machine.neighbour()
@@ -343,8 +345,9 @@ async def test_everything_goes_on_after_a_crash(machine: Machine) -> None:
 
 
 async def test_names_are_found_in_both_directions(machine: Machine) -> None:
-    front = await machine.network("front", enable_ipv6=True)
-    wish = f"{front.pools[1].subnet.removesuffix('/64')}42"
+    pools = (AddressPool("fd00:1::/64"),)
+    front = await machine.network("front", enable_ipv6=True, pools=pools)
+    wish = "fd00:1::42"
     with pytest.raises(InvalidRequest, match="contain the IP address"):
         await machine.container("bad", front, ipv6_address="fd00:ffff::42")
     machine.containers.pop()

@@ -1,10 +1,10 @@
-"""Macvlan networks on a host interface that leads to a neighbour."""
+"""Macvlan and ipvlan networks on a host interface that leads to a neighbour."""
 
 import socket
 
 import pytest
 
-from engine.errors import EngineError
+from engine.errors import EngineError, Failure
 from engine.networks import link_message as link
 from engine.networks.model import AddressPool, EndpointRequest, NetworkSpec, PortRequest
 from engine.networks.netlink_socket import ROUTE, NetlinkError, NetlinkSocket
@@ -15,9 +15,17 @@ pytestmark = pytest.mark.kernel
 POOL = AddressPool("10.30.0.0/24", "10.30.0.2", ip_range="10.30.0.128/25")
 
 
+DRIVERS = {"macvlan": link.Kind("macvlan", 4), "ipvlan": link.Kind("ipvlan", 0)}
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def neighbour(machine: Machine) -> Namespace:
-    """At 10.30.0.2, by the host's interface wire0. Skips where the kernel has no macvlan."""
+def neighbour(machine: Machine, driver: str) -> Namespace:
+    """At 10.30.0.2, by the host's interface wire0. Skips where the kernel lacks the driver."""
     other = machine.namespace()
     with NetlinkSocket.open(ROUTE) as route:
         pair = link.create_veth(
@@ -30,9 +38,9 @@ def neighbour(machine: Machine) -> Namespace:
         )
         route.request(pair)
         (found,) = route.request(link.get_link("wire0"))
-        trial = link.create_macvlan(
+        trial = link.create_on_parent(
+            DRIVERS[driver],
             parent=link.index_of(found),
-            mode=4,
             namespace=other.descriptor,
             ifname="trial0",
             mac_address="",
@@ -41,7 +49,7 @@ def neighbour(machine: Machine) -> Namespace:
         try:
             route.request(trial)
         except NetlinkError as error:
-            pytest.skip(f"no macvlan here: {error}")
+            pytest.skip(f"no {driver} here: {error}")
 
     def inside() -> None:
         with NetlinkSocket.open(ROUTE) as route:
@@ -54,10 +62,10 @@ def neighbour(machine: Machine) -> Namespace:
 
 
 async def test_containers_are_hosts_of_their_own_beside_this_one(
-    machine: Machine, neighbour: Namespace
+    machine: Machine, neighbour: Namespace, driver: str
 ) -> None:
     options = {"parent": "wire0"}
-    lan = await machine.network("lan", driver="macvlan", pools=(POOL,), options=options)
+    lan = await machine.network("lan", driver=driver, pools=(POOL,), options=options)
     front = await machine.network("front")
     web = await machine.container("web", lan, ports=(PortRequest(80, host_port=8080),))
     other = await machine.container("other", lan)
@@ -86,16 +94,69 @@ async def test_containers_are_hosts_of_their_own_beside_this_one(
 
 
 async def test_what_cannot_be_is_said_when_it_is_created(
-    machine: Machine, neighbour: Namespace
+    machine: Machine, neighbour: Namespace, driver: str
 ) -> None:
     for options, words in (
-        ({}, "needs an interface of this host"),
-        ({"parent": "nosuch0"}, "cannot create network lan: cannot look up the link nosuch0"),
-        ({"parent": "wire0", "macvlan_mode": "odd"}, "unknown macvlan mode 'odd'"),
+        ({"parent": "lo"}, f"loopback interface is not a valid {driver} parent link"),
+        ({"parent": "nosuch0.12"}, "failed to find master interface nosuch0 on the host"),
+        ({"parent": "wire0.4095"}, "vlan id must be between 1-4094"),
+        ({"parent": "nosuch0"}, "invalid subinterface vlan name nosuch0"),
+        (
+            {"parent": "wire0", f"{driver}_mode": "odd"},
+            f"requested {driver} mode 'odd' is not valid",
+        ),
     ):
         with pytest.raises(EngineError, match=words):
-            await machine.networks.create(NetworkSpec("lan", driver="macvlan", options=options))
+            await machine.networks.create(NetworkSpec("lan", driver=driver, options=options))
     names = [name for _, name in socket.if_nameindex()]
     assert "wire0" in names
     assert not any(name.startswith("pyc") for name in names)
     assert [each.name for each in machine.networks.list()] == ["bridge", "host", "none"]
+
+
+def interfaces() -> set[str]:
+    return {name for _, name in socket.if_nameindex()}
+
+
+@pytest.mark.parametrize(("parent", "made"), [("", "-"), ("wire0.7", "wire0.7")])
+async def test_parent_is_made_and_goes_with_its_last_network(
+    machine: Machine, neighbour: Namespace, driver: str, parent: str, made: str
+) -> None:
+    options = {"parent": parent} if parent else {}
+    before = interfaces()
+    try:
+        lan = await machine.network("lan", driver=driver, options=options)
+    except Failure as error:
+        assert interfaces() == before
+        pytest.skip(str(error))
+    (new,) = interfaces() - before
+    assert made in new
+    one = await machine.container("one", lan)
+    two = await machine.container("two", lan)
+    with Listener(one.namespace, 80):
+        assert two.namespace.run(lambda: reaches(one.address, 80))
+    if parent:
+        await machine.network("more", driver=driver, options=options)
+        await machine.networks.remove("more")
+        assert new in interfaces()
+    for container in (one, two):
+        await machine.networks.leave(container.id)
+        container.namespace.close()
+        machine.namespaces.remove(container.namespace)
+    await machine.networks.remove("lan")
+    assert interfaces() == before
+
+
+@pytest.mark.parametrize("driver", ["ipvlan"], indirect=True)
+async def test_layer_3_has_no_gateway(machine: Machine, neighbour: Namespace, driver: str) -> None:
+    options = {"parent": "wire0", "ipvlan_mode": "l3"}
+    lan = await machine.network("lan", driver=driver, pools=(POOL,), options=options)
+    far = (AddressPool("10.31.0.0/24"),)
+    more = await machine.network("more", driver=driver, pools=far, options=options)
+    one = await machine.container("one", lan)
+    two = await machine.container("two", more)
+    assert one.endpoints[0].gateway == ""
+    # The kernel routes between the subnets that are on one parent.
+    with Listener(one.namespace, 80):
+        assert two.namespace.run(lambda: visit(one.address, 80)) == two.address
+    assert (await ask(one, "one", 1)) == [one.address]

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import Conflict, Failure, Forbidden, InvalidRequest, NotFound, Unsupported
+from engine.errors import Conflict, Failure, Forbidden, InvalidRequest, NotFound
 from engine.networks import links
 from engine.networks.firewall import Firewall
 from engine.networks.firewall_rules import DnatFrom, PublishedPort, Rule, make_tables
 from engine.networks.model import (
     OPTION_BRIDGE_NAME,
     OPTION_ICC,
+    OPTION_MTU,
+    OPTION_TRUSTED,
     AddressPool,
     EndpointRequest,
     Network,
@@ -475,13 +477,15 @@ async def test_two_engines_share_a_host(machine: Machine, tmp_path: Path) -> Non
 
 async def test_network_that_cannot_be_is_refused(machine: Machine) -> None:
     networks = machine.networks
-    await machine.network("front", pools=(AddressPool("10.5.0.0/16"),))
+    named = {OPTION_BRIDGE_NAME: "wide0"}
+    await machine.network("front", pools=(AddressPool("10.5.0.0/16"),), options=named)
     refusals = [
+        (Forbidden, "networks have same bridge name", NetworkSpec("x", options=named)),
         (Conflict, "network with name front already exists", NetworkSpec("front")),
         (Forbidden, "Pool overlaps", NetworkSpec("x", pools=(AddressPool("10.5.1.0/24"),))),
         (Forbidden, "predefined host network", NetworkSpec("host")),
         (NotFound, 'plugin "foo" not found', NetworkSpec("x", driver="foo")),
-        (Unsupported, "ipvlan", NetworkSpec("x", driver="ipvlan")),
+        (NotFound, 'network "nosuch" not found', NetworkSpec("x", config_from="nosuch")),
         (
             InvalidRequest,
             "invalid interface",
@@ -498,6 +502,46 @@ async def test_network_that_cannot_be_is_refused(machine: Machine) -> None:
 
 def called(bridge: str) -> NetworkSpec:
     return NetworkSpec("x", options={OPTION_BRIDGE_NAME: bridge})
+
+
+async def test_configuration_network_is_a_template(machine: Machine) -> None:
+    pools = (AddressPool("10.5.0.0/16"),)
+    options = {OPTION_MTU: "1400"}
+    conf = await machine.network("conf", pools=pools, options=options, config_only=True)
+    assert (conf.driver, conf.bridge) == ("null", "")
+    with pytest.raises(Forbidden, match="configuration-only network"):
+        machine.networks.allocate(conf, EndpointRequest("c" * 64, "c"))
+    front = await machine.network("front", config_from="conf")
+    assert front.options == options
+    one = await machine.container("one", front)
+    assert one.address == "10.5.0.2"
+    machine.crash()
+    await machine.restart()
+    with pytest.raises(Forbidden, match='configuration network "conf" is in use'):
+        await machine.networks.remove("conf")
+    await machine.networks.leave(one.id)
+    await machine.networks.remove("front")
+    await machine.networks.remove("conf")
+
+
+async def test_trusted_interface_reaches_published_ports_at_the_container(
+    machine: Machine,
+) -> None:
+    client, stranger = machine.neighbour(), machine.neighbour("10.10.1")
+    options = {OPTION_TRUSTED: "lan0:other0"}
+    pools = (AddressPool("10.5.0.0/24"),)
+    front = await machine.network("front", pools=pools, options=options)
+    web = await machine.container("web", front, ports=(PortRequest(80, host_port=8080),))
+    client.run(lambda: add_default_route("10.9.0.1"))
+    stranger.run(lambda: add_default_route("10.10.1.1"))
+    with Listener(web.namespace, 80), Listener(web.namespace, 81):
+        assert client.run(lambda: visit(web.address, 80)) == "10.9.0.2"
+        assert client.run(lambda: is_silent(web.address, 81))
+        assert stranger.run(lambda: is_silent(web.address, 80))
+        machine.crash()
+        await machine.restart()
+        assert client.run(lambda: visit(web.address, 80)) == "10.9.0.2"
+        assert stranger.run(lambda: visit("10.9.0.1", 8080)) == "10.10.1.2"
 
 
 async def test_networks_are_found_by_name_id_and_prefix(machine: Machine) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from engine.errors import EngineError, Forbidden, InvalidRequest, NotFound, Unsupported
+from engine.errors import EngineError, Forbidden, InvalidRequest, NotFound, Unavailable, Unsupported
 from engine.networks.model import (
     OPTION_BRIDGE_NAME,
     OPTION_DEFAULT_BRIDGE,
@@ -9,17 +9,20 @@ from engine.networks.model import (
     OPTION_ICC,
     OPTION_IFNAME_PREFIX,
     OPTION_INHIBIT,
+    OPTION_MASQUERADE,
     OPTION_MTU,
+    OPTION_TRUSTED,
     AddressPool,
+    Network,
     NetworkSpec,
 )
-from engine.networks.request import check_spec, checked_options, unused_pools
+from engine.networks.request import check_options, check_spec, taken_from, warnings_of
 
 
 @pytest.mark.parametrize(
     ("spec", "kind", "words"),
     [
-        (NetworkSpec(" "), InvalidRequest, "it is empty"),
+        (NetworkSpec(" "), InvalidRequest, "name is empty"),
         (NetworkSpec("a/b"), InvalidRequest, "a/b"),
         (NetworkSpec("x", driver="host"), Forbidden, 'only one instance of "host" network'),
         (NetworkSpec("x", ingress=True), Unsupported, "swarm"),
@@ -29,8 +32,29 @@ from engine.networks.request import check_spec, checked_options, unused_pools
             InvalidRequest,
             "gateway mode 'isolated' can only be used for an internal network",
         ),
-        (NetworkSpec("x", ipam_driver="foo"), NotFound, 'ipam driver "foo"'),
-        (NetworkSpec("x", ipam_options={"a": "b"}), InvalidRequest, "default IPAM driver: a"),
+        (NetworkSpec("x", ipam_driver="foo"), NotFound, 'plugin "foo" not found'),
+        (NetworkSpec("x", driver="overlay"), Unavailable, "not a swarm manager"),
+        (NetworkSpec("x", scope="swarm"), Unavailable, "swarm is not active"),
+        (
+            NetworkSpec("x", driver="ipvlan", options={"ipvlan_mode": "l4"}),
+            InvalidRequest,
+            "requested ipvlan mode 'l4' is not valid, 'l2' mode is the ipvlan driver default",
+        ),
+        (
+            NetworkSpec("x", driver="macvlan", options={"parent": "lo"}),
+            InvalidRequest,
+            "loopback interface is not a valid macvlan parent link",
+        ),
+        (
+            NetworkSpec("x", config_only=True, internal=True),
+            Forbidden,
+            "configuration network can only contain network specific fields",
+        ),
+        (
+            NetworkSpec("x", config_from="y", options={OPTION_MTU: "1400"}),
+            Forbidden,
+            "user specified configurations are not supported",
+        ),
         (
             NetworkSpec("x", pools=(AddressPool("10.1.0.0/24"), AddressPool("10.2.0.0/24"))),
             InvalidRequest,
@@ -59,23 +83,42 @@ def test_network_that_cannot_be_is_refused(
         (OPTION_GATEWAY_MODE[6], "bogus"),
         (OPTION_IFNAME_PREFIX, "much-too-long-a-name"),
         (OPTION_INHIBIT, "maybe"),
-        ("com.docker.network.bridge.trusted_host_interfaces", "eth0"),
+        (OPTION_TRUSTED, "eth0::eth1"),
+        ("com.docker.network.host_ipv4", "10.0.0.1"),
     ],
 )
 def test_option_that_would_not_be_honoured_is_refused(name: str, value: str) -> None:
     with pytest.raises(EngineError):
-        checked_options({name: value})
+        check_options({name: value})
 
 
-def test_options_are_spelled_in_one_way() -> None:
-    given = {OPTION_ICC: "0", OPTION_MTU: "1400", "of.others": "kept"}
-    assert checked_options(given) == {OPTION_ICC: "false", OPTION_MTU: "1400", "of.others": "kept"}
-    check_spec(NetworkSpec("a name with spaces", driver=""))
+def test_truth_has_several_spellings() -> None:
+    network = Network("a" * 64, "front", "bridge", 0, (), "br0", options={OPTION_ICC: "F"})
+    assert not network.flag(OPTION_ICC, default=True)
+    assert network.flag(OPTION_MASQUERADE, default=True)
+    check_spec(NetworkSpec("a name with spaces", driver="", options=network.options))
 
 
-def test_subnet_of_a_version_that_is_off_is_told_of() -> None:
+def test_what_has_no_effect_is_told_of() -> None:
     pools = (AddressPool("10.1.0.0/24"), AddressPool("fd00:1::/64"))
-    assert unused_pools(NetworkSpec("x", pools=pools, enable_ipv6=True)) == ""
-    assert unused_pools(NetworkSpec("x", pools=pools)) == (
+    assert warnings_of(NetworkSpec("x", pools=pools, enable_ipv6=True)) == ""
+    assert warnings_of(NetworkSpec("x", pools=pools)) == (
         "subnet fd00:1::/64 is not used: IPv6 is not enabled for this network"
     )
+    odd = NetworkSpec("x", options={"parent": "eth0"}, ipam_options={"a": "b"})
+    assert warnings_of(odd) == (
+        "option a means nothing to the default IPAM driver; option parent means nothing to the"
+        " bridge driver"
+    )
+
+
+def test_network_takes_all_from_its_configuration() -> None:
+    pools = (AddressPool("10.1.0.0/24"),)
+    template = Network(
+        "a" * 64, "conf", "null", 0, pools, "", options={OPTION_MTU: "1400"}, config_only=True
+    )
+    made = taken_from(template, NetworkSpec("x", config_from="conf", labels={"k": "v"}))
+    assert (made.pools, made.options, made.labels) == (pools, {OPTION_MTU: "1400"}, {"k": "v"})
+    other = Network("b" * 64, "plain", "bridge", 0, pools, "br0")
+    with pytest.raises(Forbidden, match="is no configuration network"):
+        taken_from(other, NetworkSpec("x", config_from="plain"))
