@@ -28,25 +28,28 @@ def parse_detach_keys(text: str) -> bytes:
 
 
 class DetachKeys:
-    """Finds the keys in what is typed; holds back what may become them."""
+    """Finds the keys in what is typed; holds back what may become them.
+
+    As Docker's client, which looks for them too: a key that breaks the sequence begins no new one.
+    Where only one of the two saw the keys, the other would wait for ever.
+    """
 
     def __init__(self, keys: bytes) -> None:
         self._keys = keys
-        self._held = b""
+        self._matched = 0
 
     def feed(self, typed: bytes) -> tuple[bytes, bool]:
         """(what goes on to the process, whether the keys were seen)"""
-        pending = self._held + typed
-        at = pending.find(self._keys)
-        if at >= 0:
-            self._held = b""
-            return pending[:at], True
-        for size in range(min(len(self._keys) - 1, len(pending)), 0, -1):
-            if self._keys.startswith(pending[-size:]):
-                self._held = pending[-size:]
-                return pending[:-size], False
-        self._held = b""
-        return pending, False
+        pending = self._keys[: self._matched] + typed
+        for index in range(self._matched, len(pending)):
+            if pending[index] != self._keys[self._matched]:
+                self._matched = 0
+                continue
+            self._matched += 1
+            if self._matched == len(self._keys):
+                self._matched = 0
+                return pending[: index + 1 - len(self._keys)], True
+        return pending[: len(pending) - self._matched], False
 
 
 def stdout_frame(text: bytes, *, tty: bool) -> bytes:

@@ -16,19 +16,24 @@ def test_detach_keys_are_parsed() -> None:
             parse_detach_keys(bad)
 
 
-@given(st.lists(st.binary(max_size=4)), st.lists(st.integers(0, 3), max_size=4))
-def test_detach_keys_are_found_however_they_are_cut(pieces: list[bytes], cuts: list[int]) -> None:
-    keys = b"\x10\x11"
-    typed = b"".join(pieces).replace(keys, b"")
-    scanner, passed = DetachKeys(keys), b""
-    for byte in typed:
-        through, seen = scanner.feed(bytes([byte]))
-        assert not seen
+@given(st.lists(st.text("ab\x01", max_size=6).map(str.encode), max_size=8))
+def test_detach_keys_are_found_however_they_are_cut(pieces: list[bytes]) -> None:
+    typed = b"".join(pieces)
+    whole, found = DetachKeys(b"\x01ab").feed(typed)
+    scanner, passed, seen = DetachKeys(b"\x01ab"), b"", False
+    for piece in pieces:
+        through, seen = scanner.feed(piece)
         passed += through
-    passed += scanner.feed(b"\x10")[0]
-    through, seen = scanner.feed(b"\x11rest")
-    assert seen or typed.endswith(b"\x10")
-    assert passed + through == typed
+        if seen:
+            break
+    assert (passed, seen) == (whole, found)
+    rest = typed.removeprefix(whole)
+    assert rest.startswith(b"\x01ab") if found else b"\x01ab".startswith(rest)
+
+
+def test_a_key_that_breaks_the_sequence_begins_no_new_one() -> None:
+    assert DetachKeys(b"\x01ab").feed(b"x\x01\x01ab") == (b"x\x01\x01ab", False)
+    assert DetachKeys(b"\x01ab").feed(b"x\x01ay\x01aby") == (b"x\x01ay", True)
 
 
 async def test_output_ends_when_the_client_leaves_before_the_process_came() -> None:
