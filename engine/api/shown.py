@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from engine.containers.checks import parse_security_options
 from engine.containers.model import (
     Attachment,
     ContainerConfig,
@@ -214,6 +215,11 @@ def endpoint_json(record: Record, place: Attachment) -> Document:
     }
 
 
+def _apparmor_profile(host: HostConfig) -> str:
+    """What was asked for."""
+    return parse_security_options(host.security_opt).get("apparmor", "")
+
+
 def container_json(record: Record) -> Document:
     began = record.state.started_at > 0  # the files are made by the first start
     return {
@@ -234,7 +240,7 @@ def container_json(record: Record) -> Document:
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": _apparmor_profile(record.host),
         "ExecIDs": record.exec_ids or None,
         "HostConfig": host_config_json(record.host),
         "GraphDriver": {"Data": None, "Name": "overlay2"},

@@ -423,7 +423,7 @@ def parse_security_options(options: tuple[str, ...]) -> dict[str, str]:
         separator = "=" if "=" in option else ":"
         key, _, value = option.partition(separator)
         match key:
-            case "no-new-privileges":
+            case "no-new-privileges" | "writable-cgroups":
                 if value not in ("", "true", "false"):
                     raise InvalidRequest(f'invalid --security-opt 2: "{option}"')
                 parsed[key] = value or "true"

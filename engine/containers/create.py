@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
 from engine.containers import checks, health, limits, mounts, spec, start
-from engine.containers.machine import has_apparmor, host_devices, with_block_devices
+from engine.containers.machine import host_devices, with_block_devices
 from engine.containers.model import (
     Attachment,
     ContainerConfig,
@@ -161,10 +161,8 @@ def check(parts: Parts, request: CreateRequest) -> tuple[str, ...]:
     warnings: list[str] = []
     host = request.host
     options = checks.parse_security_options(host.security_opt)
-    if "apparmor" in options and not has_apparmor():
+    if options.get("apparmor", "unconfined") != "unconfined" and not parts.machine.has_apparmor:
         warnings.append("AppArmor is not supported by the kernel: its profile has no effect")
-    elif options.get("apparmor", "unconfined") != "unconfined":
-        raise InvalidRequest("cannot apply an AppArmor profile: only 'unconfined' is supported")
     if host.network_mode == "host" and (host.port_bindings or host.publish_all_ports):
         warnings.append("Published ports are discarded when using host network mode")
     return tuple(warnings)

@@ -124,6 +124,7 @@ def _request(
         "rlimits": spec.rlimits(host),
         "noNewPrivileges": spec.has_no_new_privileges(host),
         "oomScoreAdj": host.oom_score_adj,
+        "apparmorProfile": spec.apparmor_profile(host, parts.machine, privileged=privileged),
     }
     if any(config.console_size):
         height, width = config.console_size

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.containers.model import Device, HostConfig
-from engine.containers.spec import HostDevice, Machine
+from engine.containers.spec import DEFAULT_PROFILE, HostDevice, Machine
 from engine.errors import InvalidRequest
 from engine.runtime import capabilities, devices
 
@@ -26,6 +26,8 @@ def read_machine() -> Machine:
         bounding=capabilities.names(_bounding_set()),
         kernel=(int(major), int("".join(filter(str.isdigit, minor)))),
         thermal_paths=tuple(sorted(str(path) for path in cpus.glob("cpu*/thermal_throttle"))),
+        has_apparmor=_has_apparmor(),
+        has_default_profile=_is_loaded(DEFAULT_PROFILE),
     )
 
 
@@ -40,8 +42,20 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def has_apparmor() -> bool:
-    return Path("/sys/module/apparmor/parameters/enabled").exists()
+def _has_apparmor() -> bool:
+    try:
+        return Path("/sys/module/apparmor/parameters/enabled").read_text().startswith("Y")
+    except OSError:
+        return False
+
+
+def _is_loaded(profile: str) -> bool:
+    """Whether the kernel knows this AppArmor profile; one line each: `docker-default (enforce)`."""
+    try:
+        lines = Path("/sys/kernel/security/apparmor/profiles").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.rpartition(" (")[0] == profile for line in lines)
 
 
 def host_devices(host: HostConfig) -> tuple[HostDevice, ...]:

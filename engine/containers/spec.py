@@ -34,6 +34,9 @@ MASKED_PATHS = (
 )
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
+# AppArmor's, as Docker names it.
+DEFAULT_PROFILE = "docker-default"
+
 # The engine's own network namespace has the host's values; a private one gets Docker's.
 NETWORK_SYSCTLS = {
     "net.ipv4.ip_unprivileged_port_start": "0",
@@ -57,6 +60,8 @@ class Machine:
     bounding: tuple[str, ...]  # capabilities that the engine itself may hand on
     kernel: tuple[int, int]
     thermal_paths: tuple[str, ...] = ()  # existing /sys/devices/system/cpu/cpuN/thermal_throttle
+    has_apparmor: bool = False
+    has_default_profile: bool = False  # somebody, as a rule Docker, has loaded it
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,7 @@ def _process(record: Record, machine: Machine) -> dict[str, object]:
         "rlimits": rlimits(host),
         "noNewPrivileges": has_no_new_privileges(host),
         "oomScoreAdj": host.oom_score_adj,
+        "apparmorProfile": apparmor_profile(host, machine, privileged=host.privileged),
     }
     if config.tty and any(host.console_size):
         process["consoleSize"] = {"height": host.console_size[0], "width": host.console_size[1]}
@@ -122,6 +128,16 @@ def _process(record: Record, machine: Machine) -> dict[str, object]:
 
 def has_no_new_privileges(host: HostConfig) -> bool:
     return parse_security_options(host.security_opt).get("no-new-privileges") == "true"
+
+
+def apparmor_profile(host: HostConfig, machine: Machine, *, privileged: bool) -> str:
+    """ "" = as the engine itself: where the kernel has no AppArmor, or was not to use it."""
+    asked = parse_security_options(host.security_opt).get("apparmor", "")
+    if not machine.has_apparmor or asked == "unconfined":
+        return ""
+    if asked or privileged or not machine.has_default_profile:
+        return asked
+    return DEFAULT_PROFILE
 
 
 def environment(record: Record, extra: Iterable[str] = (), *, tty: bool | None = None) -> list[str]:
@@ -165,12 +181,14 @@ def _mounts(record: Record, around: Surroundings) -> Iterable[Mapping[str, objec
 def _system_mounts(host: HostConfig, ipc_pid: int) -> Iterable[dict[str, object]]:
     hardened = ["nosuid", "noexec", "nodev"]
     access = "rw" if host.privileged else "ro"
+    options = parse_security_options(host.security_opt)
+    cgroup_access = "rw" if options.get("writable-cgroups") == "true" else access
     yield _mount("/proc", "proc", "proc", hardened)
     yield _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"])
     pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]
     yield _mount("/dev/pts", "devpts", "devpts", pts)
     yield _mount("/sys", "sysfs", "sysfs", [*hardened, access])
-    yield _mount("/sys/fs/cgroup", "cgroup", "cgroup", [access, *hardened])
+    yield _mount("/sys/fs/cgroup", "cgroup", "cgroup", [cgroup_access, *hardened])
     # Each IPC namespace has one: mounted from the host's, it shows the host's queues.
     yield _mount("/dev/mqueue", "mqueue", "mqueue", hardened)
     if host.ipc_mode == "host":

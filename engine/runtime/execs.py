@@ -71,6 +71,7 @@ class Execs:
             pipes.theirs if pipes else (),
             container=container,
             oom_score=cast(int, request["oom_score"]),
+            apparmor=cast(str, request.get("apparmor", "")),
         )
         theirs.close()
         stdio = Stdio(

@@ -8,7 +8,7 @@ import os
 
 from engine.kernel import mount, namespaces, process
 from engine.runtime import channel, init
-from engine.runtime.steps import Place, SetOomScore
+from engine.runtime.steps import Confine, Place, SetOomScore
 
 _ALL = (
     namespaces.CLONE_NEWNS
@@ -27,6 +27,7 @@ def start(
     *,
     container: int,
     oom_score: int,
+    apparmor: str,
 ) -> process.Child:
     """Start the walk inside the container whose first process is behind the pidfd `container`.
 
@@ -40,7 +41,7 @@ def start(
         if group >= 0:
             os.close(group)
     if joiner.pid == 0:
-        _join(plan, place, stdio, container, oom_score)
+        _join(plan, place, stdio, container, oom_score, apparmor)
     return joiner
 
 
@@ -50,10 +51,13 @@ def _join(
     stdio: tuple[int, ...],
     container: int,
     oom_score: int,
+    apparmor: str,
 ) -> None:
     try:
         # By the host's /proc, while it is still the one at /proc.
         SetOomScore(oom_score).run(place)
+        if apparmor:
+            Confine(apparmor).run(place)
         place.cgroup.enter(unified=False)
         namespaces.setns(container, _ALL)
         os.chdir("/")

@@ -437,6 +437,7 @@ class Shim:
             "key": key,
             "terminal": bool(request.process.get("terminal")),
             "oom_score": request.process.get("oomScoreAdj") or 0,
+            "apparmor": request.process.get("apparmorProfile") or "",
             "stdin": request.attach_stdin,
             "stdout": request.attach_stdout,
             "stderr": request.attach_stderr,

@@ -148,6 +148,7 @@ def container_sequence(
         *terminal,
         *guard,
         steps.SetOomScore(_number(process, "oomScoreAdj", 0)),
+        *([steps.Confine(profile)] if (profile := _text(process, "apparmorProfile")) else ()),
         steps.SwitchRoot(
             rootfs.read_only or _flag(_mapping(spec, "root"), "readonly"),
             _root_propagation(linux),
@@ -173,7 +174,7 @@ def exec_sequence(
     last_capability: int,
 ) -> tuple[Step, ...]:
     """The steps of a process that already stands in a container's namespaces and cgroup."""
-    return (  # its oom_score_adj is set before it gets there
+    return (  # its oom_score_adj and its AppArmor profile are set before it gets there
         *_terminal(process, console=False),
         steps.JoinKeyring(f"_ses.{container_id}"),
         *payload_sequence(
@@ -429,7 +430,7 @@ _KNOWN = frozenset(
 _KNOWN_PROCESS = frozenset(
     (
         *("terminal", "consoleSize", "user", "args", "env", "cwd", "capabilities", "rlimits"),
-        *("noNewPrivileges", "oomScoreAdj"),
+        *("noNewPrivileges", "oomScoreAdj", "apparmorProfile"),
     )
 )
 _KNOWN_LINUX = frozenset(

@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 
 from engine.containers.model import ContainerConfig, HostConfig, MountPoint, Record, Ulimit
 from engine.containers.spec import (
     DEFAULT_PATH,
     Machine,
     Surroundings,
+    apparmor_profile,
     bind_mount,
     environment,
     make_spec,
@@ -13,6 +15,7 @@ from engine.containers.spec import (
 from engine.runtime import capabilities
 
 MACHINE = Machine(4, capabilities.NAMES, (6, 1))
+ARMED = replace(MACHINE, has_apparmor=True, has_default_profile=True)
 
 
 def record(host: HostConfig | None = None, **config: object) -> Record:
@@ -150,3 +153,25 @@ def test_tmpfs_is_hardened_unless_undone() -> None:
 def test_environment_keeps_order_and_lets_the_later_win() -> None:
     container = record(env=("A=1", "PATH=/bin", "GONE", "HOSTNAME"), tty=True)
     assert environment(container, ["A=2", "B=x=y"]) == ["PATH=/bin", "TERM=xterm", "A=2", "B=x=y"]
+
+
+def test_apparmor_profile_is_the_one_asked_for_or_docker_s() -> None:
+    def profile(*options: str, machine: Machine = ARMED, privileged: bool = False) -> str:
+        host = HostConfig(security_opt=options)
+        return apparmor_profile(host, machine, privileged=privileged)
+
+    assert profile() == "docker-default"
+    assert profile("apparmor=mine") == profile("apparmor:mine", privileged=True) == "mine"
+    assert profile("apparmor=unconfined") == profile(privileged=True) == ""
+    assert profile(machine=replace(ARMED, has_default_profile=False)) == ""
+    assert profile("apparmor=mine", machine=MACHINE) == ""
+
+
+def test_cgroups_are_writable_on_request() -> None:
+    def access(*options: str) -> object:
+        mounts = spec(HostConfig(security_opt=options))["mounts"]
+        assert isinstance(mounts, list)
+        return next(m["options"][0] for m in mounts if m["type"] == "cgroup")
+
+    assert access() == "ro"
+    assert access("writable-cgroups=true") == "rw"

@@ -430,6 +430,16 @@ async def test_spec_that_is_wrong_is_refused_at_launch(lab: Laboratory) -> None:
     await nothing_left(request.container_id)
 
 
+async def test_a_profile_that_cannot_be_applied_ends_the_start(lab: Laboratory) -> None:
+    request = lab.request("true")
+    process = request.spec["process"]
+    assert isinstance(process, dict)
+    process["apparmorProfile"] = "no-such-profile"
+    with pytest.raises(StartFailed, match="cannot apply AppArmor profile 'no-such-profile'"):
+        await (await lab.launch(request)).go()
+    await nothing_left(request.container_id)
+
+
 async def test_released_container_leaves_nothing(lab: Laboratory) -> None:
     request = lab.request("true")
     shim = await lab.launch(request)

@@ -76,6 +76,16 @@ def test_filter_is_last_when_new_privileges_are_forbidden() -> None:
     ]
 
 
+def test_apparmor_profile_is_applied_while_the_host_s_proc_is_there() -> None:
+    built = small()
+    process = built["process"]
+    assert isinstance(process, dict)
+    steps = described(built | {"process": process | {"apparmorProfile": "docker-default"}})
+    assert steps.index("apply AppArmor profile 'docker-default'") == (
+        steps.index("switch the root") - 1
+    )
+
+
 def test_unconfined_loads_no_filter() -> None:
     assert not any("seccomp" in step for step in described(small(), seccomp=b""))
 
@@ -115,7 +125,7 @@ def test_bind_of_dev_leaves_devices_alone() -> None:
             "not an absolute path",
         ),
         ("process", {"args": []}, "there is no command"),
-        ("process", {"args": ["x"], "apparmorProfile": "p"}, "'apparmorProfile' is not supported"),
+        ("process", {"args": ["x"], "selinuxLabel": "p"}, "'selinuxLabel' is not supported"),
         ("process", {"args": ["x"], "cwd": "rel"}, "not an absolute"),
         ("process", {"args": ["x"], "env": ["novalue"]}, "not NAME=value"),
         ("process", {"args": ["x"], "rlimits": [{"type": "RLIMIT_X"}]}, "unknown limit"),
