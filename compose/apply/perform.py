@@ -15,7 +15,7 @@ from compose.apply.deliver import make_tar, remove_contents, write_content
 from compose.apply.errors import WaitFailed
 from compose.apply.hooks import run_hook
 from compose.apply.listener import Building, Listener, Note, Pulling, Pushing
-from compose.apply.wait import await_condition, await_ready
+from compose.apply.wait import await_condition, await_ready, log_end
 from compose.apply.watch import ContainerWatch
 from compose.client.engine import Engine
 from compose.client.errors import ApiError, NotFound
@@ -143,6 +143,8 @@ class Performer:
         containers, container = self.engine.containers, self.id_of(action.container)
         match action:
             case StartContainer():
+                for init in action.pre_start:
+                    await self._run_init(init)
                 await containers.start(container)
                 for hook in action.post_start:
                     await self._run_hook(container, "post_start", hook)
@@ -240,3 +242,29 @@ class Performer:
                 f"{name} hook {' '.join(hook.command or ())} ended with code {result.exit_code}",
                 details=result.last_lines,
             )
+
+    async def _run_init(self, action: CreateContainer) -> None:
+        """One that ended well is removed; one that failed is kept, and named."""
+        containers = self.engine.containers
+        with contextlib.suppress(NotFound):  # of a try before
+            await containers.remove(action.name, force=True, volumes=True)
+        image = str(action.body["Image"])
+        if await self.engine.images.find(image) is None:
+            async for progress in self.engine.images.pull(image, platform=action.platform):
+                self.listener(Pulling(image, progress))
+        await self._create(action)
+        container = self.made[action.slot]
+        try:
+            async with containers.waiting(container, condition="next-exit") as exit_code:
+                await containers.start(container)
+                code = await exit_code
+        except asyncio.CancelledError:
+            await containers.remove(container, force=True, volumes=True)
+            raise
+        if code:
+            raise WaitFailed(
+                f"{action.slot} ended with code {code}",
+                details=await log_end(self.engine, await containers.inspect(container)),
+                hint=f"its container {action.name} is kept: look at it, and try again",
+            )
+        await containers.remove(container, force=True, volumes=True)

@@ -139,8 +139,11 @@ class CreateContainer:
 
 @dataclass(frozen=True, slots=True)
 class StartContainer:
+    """`pre_start`: containers that run to their end before it."""
+
     container: ContainerRef
     post_start: tuple[Hook, ...] = ()
+    pre_start: tuple[CreateContainer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from compose.model.service import Hook
 from compose.plan import names
 from compose.plan.actions import (
     Action,
+    CreateContainer,
     Existing,
     KillContainer,
     PauseContainer,
@@ -34,6 +35,7 @@ from compose.plan.actions import (
 from compose.plan.builds import build_action, build_problems
 from compose.plan.container import contents_of
 from compose.plan.images import image_of, is_directory
+from compose.plan.init import make_init_containers
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import DownOptions, PlanOptions
 from compose.plan.plan import Plan, PlanBuilder, Verb
@@ -134,15 +136,35 @@ def make_start_plan(
 ) -> Plan:
     """What is needed first. Conditions aren't waited for: these containers have run before."""
     life = _Life(name, _meant(observed, services), project)
+    first: dict[str, str] = {}  # service -> key of the step that starts one of it first
+    running = {c.service for c in observed.containers if c.is_running and not c.one_off}
     for container in life.containers:
         if container.state in ("created", "exited"):
             change = life.builder.change(Verb.START, subject(container), "asked for")
-            life.builder.step(
+            before = first.get(container.service)
+            inits: tuple[CreateContainer, ...] = ()
+            ordered = False
+            if project is not None and container.service in project.services:
+                service = project.services[container.service]
+                ordered = bool(service.pre_start)
+                inits = make_init_containers(
+                    project,
+                    service,
+                    observed,
+                    ref(container),
+                    subject(container),
+                    is_first=before is None and container.service not in running,
+                )
+            key = life.builder.step(
                 f"start {container.name}",
-                StartContainer(ref(container), life.post_start(container)),
+                StartContainer(ref(container), life.post_start(container), inits),
                 change,
-                after=[f"start {other.name}" for other in life.needed(container)],
+                after=[
+                    *(f"start {other.name}" for other in life.needed(container)),
+                    *([before] if before and ordered else ()),
+                ],
             )
+            first.setdefault(container.service, key)
     return life.builder.finish()
 
 

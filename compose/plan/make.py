@@ -38,6 +38,7 @@ from compose.plan.builds import build_action, build_cause
 from compose.plan.container import Replica, make_creation, make_endpoint
 from compose.plan.diff import ABSENT, Difference, in_words, is_private
 from compose.plan.images import image_of, pull_cause
+from compose.plan.init import make_init_containers
 from compose.plan.networks import NetworkDecision, decide_network, network_body
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import PlanOptions
@@ -506,15 +507,28 @@ class Planner:
             for key in self.freed.get((host_port, port.protocol), ())
             if key not in later
         ]
+        is_first = not self.starts[name] and not self._runs_on(name)
+        inits = make_init_containers(
+            self.project, service, self.observed, ref, subject, is_first=is_first
+        )
+        # What is done once for a service is done when its others start.
+        ready = self.starts[name][:1] if service.pre_start else []
         key = self.builder.step(
             f"start {subject}",
-            StartContainer(ref, service.post_start),
+            StartContainer(ref, service.post_start, inits),
             change,
-            after=[CHECKPOINT, *after, *released, *self._conditions(name)],
+            after=[CHECKPOINT, *after, *released, *ready, *self._conditions(name)],
             undo=undo,
             until=until,
         )
         self.starts[name].append(key)
+
+    def _runs_on(self, name: str) -> bool:
+        """Whether a container of the service runs that this plan leaves alone."""
+        return any(
+            isinstance(decision, Keep) and decision.container.is_running
+            for decision in self.decided[name].decisions
+        )
 
     def _stop(
         self,

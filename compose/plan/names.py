@@ -12,6 +12,7 @@ NUMBER = "com.docker.compose.container-number"
 ONE_OFF = "com.docker.compose.oneoff"
 CONFIG_HASH = "com.docker.compose.config-hash"
 IMAGE = "com.docker.compose.image"
+HOOK = "com.docker.compose.hook"  # which one, on the container of a pre_start hook
 DEPENDS_ON = "com.docker.compose.depends_on"
 WORKING_DIR = "com.docker.compose.project.working_dir"
 CONFIG_FILES = "com.docker.compose.project.config_files"

@@ -58,7 +58,6 @@ def _unsupported(project: Project, service: Service) -> list[Problem]:
         "models": bool(service.models),
         "use_api_socket": service.use_api_socket,
         "credential_spec": service.credential_spec is not None,
-        "pre_start": bool(service.pre_start),
     }
     return [
         project.problem(f"{key} is not supported", "services", service.name, key)
