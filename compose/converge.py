@@ -26,7 +26,7 @@ from compose.client.engine import Engine
 from compose.client.errors import ClientError
 from compose.client.locate import built_in_places
 from compose.dataclass import dataclass
-from compose.errors import ApplyError, ComposeError, UsageError
+from compose.errors import ApplyError, ComposeError, UsageError, first_of
 from compose.model.project import Project
 from compose.model.service import Dependency
 from compose.observe import observe, observed_container
@@ -527,12 +527,4 @@ async def _ready(watch: ContainerWatch, containers: Collection[str]) -> None:
         failed, others = group.split(WaitFailed)
         if failed is None or others is not None:
             raise
-        raise _first(failed) from None
-
-
-def _first(group: BaseExceptionGroup[WaitFailed]) -> WaitFailed:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, WaitFailed)
-    return error
+        raise first_of(failed) from None

@@ -62,6 +62,14 @@ class Busy(ComposeError):
     """Another process holds the project."""
 
 
+def first_of(group: BaseException) -> ComposeError:
+    """The first error of a group, however deep."""
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    assert isinstance(group, ComposeError)
+    return group
+
+
 def in_file_order(problems: Sequence[Problem]) -> tuple[Problem, ...]:
     """Without repeats, as one reads a file; files in the order of their first problem."""
     files: dict[str, int] = {}

@@ -69,6 +69,7 @@ async def observe(engine: Engine, project_name: str, project: Project | None = N
         profiles=_seccomp_profiles(project) if project else {},
         now=int(time.time()),
         contents_folder=str(contents_folder()) if engine.is_ours else "",
+        is_ours=engine.is_ours,
     )
 
 
@@ -94,6 +95,7 @@ def observed_container(row: ContainerSummary) -> ObservedContainer:
         depends_on=names.parse_dependencies(labels.get(names.DEPENDS_ON, "")),
         ports=_ports(row),
         created=row.created,
+        shares_ports=labels.get(names.SHARED_PORTS) == "true",
     )
 
 

@@ -23,7 +23,7 @@ from compose.apply.listener import (
     Undone,
 )
 from compose.dataclass import dataclass
-from compose.errors import ComposeError
+from compose.errors import ComposeError, first_of
 from compose.plan.actions import (
     Action,
     AwaitCondition,
@@ -116,7 +116,7 @@ class _Walk:
         try:
             await self._call(step)
         except* ComposeError as group:
-            error = _first(group)
+            error = first_of(group)
             self._fail(step, error)
         else:
             self.done[step.key] = step
@@ -173,14 +173,6 @@ class _Walk:
 
 def _is_optional(step: Step) -> bool:
     return isinstance(step.action, (AwaitCondition, AwaitUpdate)) and not step.action.required
-
-
-def _first(group: BaseExceptionGroup[ComposeError]) -> ComposeError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, ComposeError)
-    return error
 
 
 def _subjects(plan: Plan, steps: Sequence[Step]) -> list[str]:

@@ -20,7 +20,7 @@ from compose.apply.watch import ContainerWatch
 from compose.client.engine import Engine
 from compose.client.errors import ApiError, NotFound
 from compose.dataclass import dataclass
-from compose.errors import ApplyError
+from compose.errors import ApplyError, first_of
 from compose.model.service import Hook
 from compose.plan.actions import (
     Action,
@@ -63,6 +63,7 @@ class Performer:
     watch: ContainerWatch
     listener: Listener
     made: dict[str, str] = field(default_factory=dict)  # slot -> container id
+    failures: dict[str, int] = field(default_factory=dict)  # service -> of its update
 
     async def perform(self, action: Action) -> None:
         engine = self.engine
@@ -106,13 +107,33 @@ class Performer:
                 containers = [self.id_of(ref) for ref in action.containers]
                 await await_condition(self.watch, action.condition, containers)
             case AwaitUpdate():
-                containers = [self.id_of(ref) for ref in action.containers]
-                await await_ready(self.watch, containers, settling=action.monitor)
-                await asyncio.sleep(action.delay)
+                await self._await_update(action)
             case CreateContainer():
                 await self._create(action)
             case _:
                 await self._perform_on_container(action)
+
+    async def _await_update(self, action: AwaitUpdate) -> None:
+        containers = [self.id_of(ref) for ref in action.containers]
+        if not action.tolerated:
+            await await_ready(self.watch, containers, settling=action.monitor)
+        else:
+            found = await asyncio.gather(
+                *(await_ready(self.watch, [each], settling=action.monitor) for each in containers),
+                return_exceptions=True,
+            )
+            for result in found:
+                if isinstance(result, BaseException):
+                    self._tolerate(action, result)
+        await asyncio.sleep(action.delay)
+
+    def _tolerate(self, action: AwaitUpdate, error: BaseException) -> None:
+        failures = self.failures.get(action.service, 0) + 1
+        self.failures[action.service] = failures
+        expected = isinstance(error, BaseExceptionGroup) and not error.split(WaitFailed)[1]
+        if not expected or failures > action.tolerated:
+            raise error
+        self.listener(Note(f"went on, as max_failure_ratio allows: {first_of(error)}"))
 
     async def _build(self, action: BuildImage) -> None:
         images = self.engine.images

@@ -206,6 +206,7 @@ class AwaitUpdate:
     monitor: float
     delay: float
     required: bool = True
+    tolerated: int = 0  # so many of the service may fail in all batches together
 
 
 @dataclass(frozen=True, slots=True)

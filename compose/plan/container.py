@@ -18,6 +18,7 @@ from compose.model.service import Attachment, BlkioConfig, Service
 from compose.model.units import seconds
 from compose.plan import names
 from compose.plan.actions import ContainerRef, CreateContainer, FileCopy, Share
+from compose.plan.handover import handover_labels
 from compose.plan.images import image_of
 
 Body = dict[str, object]
@@ -74,6 +75,7 @@ def make_creation(project: Project, service: Service, replica: Replica) -> Creat
 def make_labels(project: Project, service: Service, replica: Replica) -> dict[str, str]:
     labels = {
         **service.labels,
+        **handover_labels(service),
         **project_labels(project),
         names.SERVICE: service.name,
         names.NUMBER: str(replica.number),

@@ -37,6 +37,7 @@ from compose.plan.actions import (
 from compose.plan.builds import build_action, build_cause
 from compose.plan.container import Replica, make_creation, make_endpoint
 from compose.plan.diff import ABSENT, Difference, in_words, is_private
+from compose.plan.handover import starts_first, stop_first_cause
 from compose.plan.images import image_of, pull_cause
 from compose.plan.init import make_init_containers
 from compose.plan.networks import NetworkDecision, decide_network, network_body
@@ -277,7 +278,10 @@ class Planner:
         for batch in batches:
             slots = [names.slot(name, number) for number in batch.numbers]
             self.batches |= dict.fromkeys(slots, batch)
-            self.builder.step(batch.key, batch.action, after=[f"start {slot}" for slot in slots])
+            self.builder.step(
+                batch.key, batch.action, after=[f"start {slot}" for slot in slots],
+                undo=batch.undo, until=[batch.until],
+            )  # fmt: skip
 
     def _plan_removal(self, container: ObservedContainer, cause: str) -> None:
         subject = _subject(container)
@@ -367,7 +371,8 @@ class Planner:
 
     def _plan_replacement(self, decision: ServiceDecision, recreation: Recreate) -> None:
         """New beside old, old stopped and set aside, new started, old removed: until the new one
-        runs, the old one can be put back."""
+        runs, the old one can be put back. Where it is asked for and can be, the new one is
+        started, and waited for, before the old one is stopped."""
         service, old = decision.service, recreation.container
         subject = names.slot(service.name, old.number)
         name = final_name(self.project, service, old.number)
@@ -383,7 +388,16 @@ class Planner:
         self._create(decision, change, old.number, created_as=interim, old=old, until=over)
         before = [batch.previous] if batch and batch.previous else []
         stopped = [CHECKPOINT]
-        if old.is_running:
+        first = batch is not None and self._starts_first(service, old)
+        if first and batch is not None:
+            self._start(
+                service.name, new_ref, subject, change,
+                after=[f"create {subject}", *before],
+                undo=StopContainer(new_ref, self.options.timeout), until=[over],
+            )  # fmt: skip
+            undo = StartContainer(old_ref)
+            stopped = [self._stop(change, old, undo=undo, until=[over], after=[batch.key])]
+        elif old.is_running:
             # It may serve until those that its successor waits for are ready, unless somebody
             # needs its ports or it is to restart with them.
             early = service.name in self.restarting or self._is_wanted(old)
@@ -408,7 +422,7 @@ class Planner:
             undo=RenameContainer(new_ref, interim),
             until=[over],
         )
-        if not self.options.no_start:
+        if not self.options.no_start and not first:
             # It may have the old one's ports, so it goes first where the old one comes back.
             undo_start = StopContainer(new_ref, self.options.timeout) if batch else None
             self._start(
@@ -419,8 +433,22 @@ class Planner:
             f"remove {old.name}",
             RemoveContainer(old_ref, volumes=self.options.renew_anonymous_volumes),
             change,
-            after=[over],
+            after=[over, *([renamed] if first else [])],
         )
+
+    def _starts_first(self, service: Service, old: ObservedContainer) -> bool:
+        if not starts_first(service) or not old.is_running or self.options.no_start:
+            return False
+        if cause := stop_first_cause(service, old, is_ours=self.observed.is_ours):
+            self.builder.notes.append(
+                self.project.problem(
+                    f"{names.slot(service.name, old.number)} stops before its successor starts: "
+                    f"{cause}",
+                    "services", service.name, "deploy", "update_config", "order",
+                )
+            )  # fmt: skip
+            return False
+        return True
 
     def _create(
         self,

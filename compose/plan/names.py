@@ -28,6 +28,13 @@ SERVICE_RECORD = "io.pycompose.service"
 NETWORK_RECORD = "io.pycompose.network"
 VOLUME_RECORD = "io.pycompose.volume"
 
+# What pycompose's engine reads of a container: whether its published ports may be those of others
+# that say so too, after how many seconds of life it is given work that others can do (where no
+# health check tells), and how many it may take, at its end, for what it is in the middle of.
+SHARED_PORTS = "io.pycompose.shared-ports"
+OPENS_AFTER = "io.pycompose.opens-after"
+DRAIN = "io.pycompose.drain"
+
 
 def container_name(project: str, service: str, number: int) -> str:
     return f"{project}-{service}-{number}"

@@ -35,6 +35,7 @@ class ObservedContainer:
     depends_on: Mapping[str, bool] = field(default_factory=dict)  # service -> restart
     ports: tuple[ObservedPort, ...] = ()
     created: int = 0  # seconds since 1970
+    shares_ports: bool = False  # with others that do
 
     @property
     def is_running(self) -> bool:
@@ -103,3 +104,4 @@ class Observed:
     # Where contents of configs and secrets may be written so that the engine can bind them: ours
     # runs on this machine. "": it may be elsewhere, they are copied into each container.
     contents_folder: str = ""
+    is_ours: bool = False  # the engine is pycompose's own

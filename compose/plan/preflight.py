@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from compose.errors import Problem
+from compose.model.deploy import UpdateConfig
 from compose.model.mount import MountType
 from compose.model.port import Port
 from compose.model.project import Project
 from compose.model.resources import FileObject
 from compose.model.service import Condition, Service
+from compose.plan import names
 from compose.plan.builds import build_cause, build_problems
 from compose.plan.container import is_copied, seccomp_file
+from compose.plan.handover import shares_ports
 from compose.plan.images import image_of, is_directory, pull_cause
 from compose.plan.networks import changed_network
 from compose.plan.observed import (
@@ -74,7 +77,6 @@ def unheeded(project: Project, service: Service) -> list[Problem]:
         return []
     wanted = {
         "mode": deploy.mode not in ("", "replicated", "replicated-job"),
-        "rollback_config": deploy.rollback_config is not None,
         "placement": bool(
             deploy.placement.constraints
             or deploy.placement.spread
@@ -83,11 +85,16 @@ def unheeded(project: Project, service: Service) -> list[Problem]:
         "endpoint_mode": bool(deploy.endpoint_mode),
     }
     places: list[tuple[str, ...]] = [(key,) for key, present in wanted.items() if present]
-    if update := deploy.update_config:
-        if update.order == "start-first":
-            places.append(("update_config", "order"))
-        if update.max_failure_ratio:
-            places.append(("update_config", "max_failure_ratio"))
+    if rollback := deploy.rollback_config:
+        # What is taken back goes the way it came, the last batch first.
+        update = deploy.update_config or UpdateConfig()
+        differs = {
+            "parallelism": rollback.parallelism not in (None, update.parallelism),
+            "order": rollback.order not in ("", update.order or "stop-first"),
+            "failure_action": rollback.failure_action not in ("", "continue"),
+            "max_failure_ratio": bool(rollback.max_failure_ratio),
+        }
+        places += [("rollback_config", key) for key, present in differs.items() if present]
     return [
         project.problem(f"{place[-1]} is not heeded", "services", service.name, "deploy", *place)
         for place in places
@@ -338,13 +345,16 @@ def _ports(
                 continue
             wanted = ObservedPort(port.host_ip, port.host_ports[0], port.protocol)
             place = ("services", service.name, "ports", index)
+            if shares_ports(service) and observed.is_ours:
+                continue
             if len(staying) > 1:
                 problems.append(
                     project.problem(
                         f"cannot publish port {wanted.port} for {len(staying)} containers",
                         *place,
                         hint="let the engine choose, or give a range: "
-                        f'"{wanted.port}-{wanted.port + len(staying) - 1}:{port.target}"',
+                        f'"{wanted.port}-{wanted.port + len(staying) - 1}:{port.target}", '
+                        f'or share it on pycompose\'s engine: {names.SHARED_PORTS}: "true"',
                     )
                 )
                 continue

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from dataclasses import replace
 
-from engine.containers import checks, lifecycle, supervise
+from engine.containers import checks, handover, lifecycle, supervise
 from engine.containers.container import Container
 from engine.containers.lifecycle import Change
 from engine.containers.model import Status
@@ -32,6 +32,7 @@ async def stop(parts: Parts, container: Container, timeout: int | None, number: 
     ended = container.run_ended
     # Before it stops to answer, others take over what they share with it.
     await parts.networks.regard(container.id, Standing.UNFIT)
+    await handover.drain(parts, container)
     await _signal(parts, container, shim, number)
     if container.record.state.status is Status.PAUSED:
         # A frozen process gets the signal once it runs again.

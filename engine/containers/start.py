@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from engine.containers import checks, files, health, log_options, spec
+from engine.containers import checks, files, handover, log_options, spec
 from engine.containers.container import Container
 from engine.containers.machine import host_devices, with_block_devices
 from engine.containers.model import Attachment, HostConfig, MountPoint, Record
@@ -80,8 +80,8 @@ async def launch(parts: Parts, container: Container) -> Shim:
         shim = await parts.spawner.launch(request)
         undo.push_async_callback(abandon, shim)
         if shim.sockets is not None:
-            if health.probe_of(record.config) is not None:
-                await parts.networks.regard(record.id, Standing.STARTING)
+            if (standing := handover.first_standing(record.config)) is not Standing.READY:
+                await parts.networks.regard(record.id, standing)
             await parts.networks.join(
                 record.id,
                 _endpoints(record),

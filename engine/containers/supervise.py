@@ -9,7 +9,7 @@ import logging
 import time
 from dataclasses import dataclass, replace
 
-from engine.containers import execs, health, lifecycle, restart, start
+from engine.containers import execs, handover, health, lifecycle, restart, start
 from engine.containers.container import Container
 from engine.containers.lifecycle import Change
 from engine.containers.model import HealthState, Record, State, Status
@@ -46,6 +46,7 @@ async def start_container(parts: Parts, container: Container) -> None:
         _record_failure(parts, container, exit_code, str(refusal))
         raise refusal from error
     _began(parts, container, shim, at=time.time_ns())
+    handover.open_later(parts, container, shim)
     record = container.record
     parts.save(record)
     for attachment in record.attachments:

@@ -539,6 +539,10 @@ class Networks:
         if container_id in self._allocated:
             await self._publishing.regard(container_id, standing)
 
+    def is_relieved(self, container_id: str) -> bool:
+        """Whether others have taken over every shared port of it."""
+        return self._publishing.is_relieved(container_id)
+
     async def rename(self, container_id: str, name: str) -> tuple[Endpoint, ...]:
         """The container's endpoints under its new name; it is found by that name at once."""
         places = self._allocated.get(container_id, {})

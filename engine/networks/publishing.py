@@ -95,6 +95,18 @@ class Publishing:
                 "container %s: its shared ports stay where they lead: %s", container_id, error
             )
 
+    def is_relieved(self, container_id: str) -> bool:
+        """Whether there is a fitter one for each of its shared ports."""
+        own = self._standing(container_id)
+        better = {
+            port.spot
+            for other, ports in self._published.items()
+            if self._standing(other) < own
+            for port in ports
+            if port.shared
+        }
+        return all(port.spot in better for port in self.of(container_id) if port.shared)
+
     def fittest(self, found: Sequence[Endpoint]) -> Sequence[Endpoint]:
         """Those of the best standing among them; nobody is left with nothing."""
         if len(found) < 2 or not self._standings:

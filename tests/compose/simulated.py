@@ -111,7 +111,9 @@ class Simulated:
                 container = self.find(action.container)
                 assert container.state in ("created", "exited"), container
                 for other in self.observed.containers:
-                    if other.state == "running":
+                    if other.state == "running" and not (
+                        other.shares_ports and container.shares_ports
+                    ):
                         clash = set(other.ports) & set(container.ports)
                         assert not clash, f"{clash} of {container.name} is held by {other.name}"
                 known = {network.id for network in self.observed.networks.values()}
@@ -171,6 +173,7 @@ class Simulated:
                 if binding["HostPort"].isdigit()
             ),
             created=next(COUNT),
+            shares_ports=labels.get(names.SHARED_PORTS) == "true",
         )
         self.made[action.slot] = container.id
         self.observed = replace(self.observed, containers=(*self.observed.containers, container))

@@ -488,5 +488,4 @@ def test_what_needs_many_machines_is_told_to_be_without_effect() -> None:
     plan = make_plan(project, nothing(), PlanOptions())
     assert [str(note) for note in plan.notes] == [
         "services.web.deploy.mode: mode is not heeded",
-        "services.web.deploy.update_config.order: order is not heeded",
     ]

@@ -112,3 +112,66 @@ def test_new_services_and_what_stays_wait_for_nothing() -> None:
     updated = after(project)
     done = Simulated(observed).apply(make_plan(updated, observed, PlanOptions()))
     assert make_plan(updated, done, PlanOptions()).is_empty
+
+
+# --- the new one first
+
+
+def first(action: str = "", **fields: object) -> UpdateConfig:
+    return UpdateConfig(order="start-first", failure_action=action, **fields)  # type: ignore[arg-type]
+
+
+def handed_over(config: UpdateConfig) -> Plan:
+    before = make_project(web(config, 2, ports=(Port(80, "8000"),)))
+    empty = replace(nothing(), is_ours=True)
+    observed = Simulated(empty).apply(make_plan(before, empty, PlanOptions()))
+    return make_plan(after(before), observed, PlanOptions())
+
+
+def test_start_first_stops_the_old_one_once_the_new_one_is_up() -> None:
+    order = keys(handed_over(first()))
+    for number in (1, 2):
+        own = [key for key in order if str(number) in key.replace("web-", "web.")]
+        assert own == [
+            f"start web.{number}", f"await web.{number} updated", f"stop demo-web-{number}",
+            f"set aside web.{number}", f"rename web.{number}", f"remove demo-web-{number}",
+        ]  # fmt: skip
+    assert order.index("await web.1 updated") < order.index("start web.2")
+
+
+def test_start_first_can_take_back_what_earlier_batches_did() -> None:
+    plan = handed_over(first("rollback"))
+    steps = {step.key: step for step in plan.steps}
+    for key in ("start web.1", "stop demo-web-1", "set aside web.1", "rename web.1"):
+        assert steps[key].undo is not None
+        assert steps[key].until == ("await web.2 updated",)
+    assert steps["await web.1 updated"].undo is not None  # the second old one, before the first
+    assert steps["remove demo-web-1"].after == ("await web.2 updated", "rename web.1")
+
+
+def test_where_two_cant_have_the_port_the_old_one_stops_first_and_that_is_told() -> None:
+    before = make_project(web(first(), 1, ports=(Port(80, "8000"),)))
+    observed = Simulated(nothing()).apply(make_plan(before, nothing(), PlanOptions()))
+    plan = make_plan(after(before), observed, PlanOptions())
+    assert keys(plan)[0] == "stop demo-web-1"
+    assert "only pycompose's own engine lets two containers have one port" in str(plan.notes[0])
+
+
+def test_so_many_failures_are_tolerated_as_the_ratio_says() -> None:
+    plan = update(UpdateConfig(max_failure_ratio=0.5, parallelism=2), replicas=5)
+    assert {wait.tolerated for wait in waits(plan)} == {2}
+
+
+def test_rollback_config_says_how_fast_it_is_taken_back() -> None:
+    deploy = Deploy(
+        replicas=2,
+        update_config=UpdateConfig(failure_action="rollback"),
+        rollback_config=UpdateConfig(delay=Duration(2 * SECOND), monitor=Duration(SECOND)),
+    )
+    before = make_project(make_service("web", deploy=deploy))
+    observed = Simulated(nothing()).apply(make_plan(before, nothing(), PlanOptions()))
+    plan = make_plan(after(before), observed, PlanOptions())
+    undo = next(step.undo for step in plan.steps if isinstance(step.action, AwaitUpdate))
+    assert isinstance(undo, AwaitUpdate)
+    assert (undo.delay, undo.monitor) == (2.0, 1.0)
+    assert plan.notes == ()

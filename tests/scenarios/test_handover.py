@@ -1,0 +1,109 @@
+"""`order: start-first`: a published port answers throughout an update."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from tests.host import Host
+from tests.scenarios.project import Project, project
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
+
+# Slow to listen, and slow to answer: a refused or a cut request would show.
+SERVER = """\
+import http.server, os, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = os.environ["GENERATION"].encode()
+        time.sleep(0.02)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args): pass
+time.sleep(0.3)
+http.server.ThreadingHTTPServer(("", 80), Handler).serve_forever()
+"""
+STACK = """\
+services:
+  web:
+    image: rootfs:/
+    command: [python3, /server.py]
+    environment: {GENERATION: "0"}
+    ports: ["127.0.0.1:8000:80"]
+    configs: [{source: server, target: /server.py}]
+CHECK    stop_signal: SIGKILL
+    deploy:
+      update_config: {order: start-first, failure_action: rollback, monitor: 1s}
+configs:
+  server: {file: ./server.py}
+"""
+CHECK = """\
+    healthcheck:
+      test: [CMD, python3, -c, "import urllib.request as r; r.urlopen('http://127.0.0.1')"]
+      interval: 200ms
+      retries: 2
+      start_period: 2s
+      start_interval: 100ms
+"""
+REDEPLOYS = int(os.environ.get("PYCOMPOSE_REDEPLOYS", "2"))
+VISITORS = int(os.environ.get("PYCOMPOSE_VISITORS", "4"))
+
+
+class Visitor(threading.Thread):
+    """Asks again and again, one request at a time, each on a connection of its own."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(daemon=True)
+        self.host = host
+        self.done = threading.Event()
+        self.answers: list[str] = []
+        self.failures: list[str] = []
+
+    def run(self) -> None:
+        while not self.done.is_set():
+            try:
+                self.answers.append(self.host.fetch("127.0.0.1", 8000).decode())
+            except (OSError, AssertionError) as error:
+                self.failures.append(repr(error))
+
+
+@pytest.mark.parametrize("check", ["", CHECK], ids=["by age", "by check"])
+def test_no_request_is_refused_or_cut_while_containers_are_replaced(host: Host, check: str) -> None:
+    web = project(host, STACK.replace("CHECK", check))
+    web.write(SERVER, "server.py")
+    web("up", "--detach", "--wait")
+    visitors = [Visitor(host) for _ in range(VISITORS)]
+    for visitor in visitors:
+        visitor.start()
+    for generation in range(REDEPLOYS):
+        web.replace(f'GENERATION: "{generation}"', f'GENERATION: "{generation + 1}"')
+        web("up", "--detach")
+    newest = host.fetch("127.0.0.1", 8000).decode()
+    for visitor in visitors:
+        visitor.done.set()
+        visitor.join(10)
+    assert [failure for visitor in visitors for failure in visitor.failures] == []
+    assert newest == str(REDEPLOYS)
+    assert {str(each) for each in range(REDEPLOYS)} <= set(visitors[0].answers)
+    assert list(web.containers()) == ["shop-web-1"]
+    print(sum(len(visitor.answers) for visitor in visitors), "requests")
+
+
+def test_what_does_not_get_healthy_is_taken_back_by_itself(host: Host) -> None:
+    web = project(host, STACK.replace("CHECK", CHECK))
+    web.write(SERVER, "server.py")
+    web("up", "--detach", "--wait")
+    before = web.ids()
+    web.replace("r.urlopen('http://127.0.0.1')", "print('no good'); raise SystemExit(1)")
+    web.replace('GENERATION: "0"', 'GENERATION: "1"')
+    failed = web("up", "--detach", check=False)
+    assert failed.returncode == 1
+    assert "shop-web-1 is unhealthy" in failed.stderr
+    assert "no good" in failed.stderr
+    assert "revision 1 runs on as before" in failed.stderr
+    assert web.ids() == before
+    assert host.fetch("127.0.0.1", 8000) == b"0"
