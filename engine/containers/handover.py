@@ -14,7 +14,6 @@ from engine.containers import health
 from engine.containers.container import Container
 from engine.containers.model import ContainerConfig
 from engine.containers.parts import Parts
-from engine.kernel import procfs
 from engine.networks.model import Standing
 from engine.runtime.launch import Shim
 
@@ -51,8 +50,7 @@ async def drain(parts: Parts, container: Container) -> None:
     """Return when no connection to a port that others have taken over is open any more, or the
     time is up, or the container is left alone with its ports."""
     limit = _seconds(container.record.config, DRAIN)
-    ports = {binding.container_port for binding in container.record.ports if binding.shared}
-    if not limit or not ports:
+    if not limit or not any(binding.shared for binding in container.record.ports):
         return
     ended = container.run_ended
     try:
@@ -60,8 +58,7 @@ async def drain(parts: Parts, container: Container) -> None:
             while parts.networks.is_relieved(container.id) and not ended.is_set():
                 # First of all the wait: what was on its way when the ports moved arrives in it.
                 await asyncio.sleep(_LOOK)
-                pid = container.record.state.pid
-                if not await asyncio.to_thread(procfs.has_connections, pid, ports):
+                if not await parts.networks.has_connections(container.id):
                     return
     except TimeoutError:
         log.info("container %s: connections are open after %g s: stopping", container.id, limit)

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-from collections.abc import Container
 
 
 def start_time(pid: int) -> int | None:
@@ -39,24 +38,3 @@ def cgroup_paths(pid: int) -> dict[str, str]:
     with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as stream:
         lines = (line.rstrip("\n").split(":", 2) for line in stream)
         return {controllers: path for _, controllers, path in lines}
-
-
-# Of include/net/tcp_states.h: established (also what nobody accepted yet), half open, and closed
-# by the other side alone.
-_OPEN = (b"01", b"03", b"08")
-
-
-def has_connections(pid: int, ports: Container[int]) -> bool:
-    """Whether a TCP connection to one of these local ports is open in the process's network
-    namespace. False where the process is gone."""
-    for name in ("tcp", "tcp6"):
-        try:
-            with open(f"/proc/{pid}/net/{name}", "rb") as stream:
-                next(stream, None)  # the heading
-                for line in stream:
-                    _, local, _, state, *_ = line.split(None, 4)
-                    if state in _OPEN and int(local.rpartition(b":")[2], 16) in ports:
-                        return True
-        except OSError:
-            continue  # it ended, or the kernel has no IPv6
-    return False

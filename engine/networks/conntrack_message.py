@@ -1,7 +1,8 @@
-"""Pure: which tracked UDP flows a change of published ports makes stale (ctnetlink).
+"""Pure: which tracked flows a change of published ports makes stale (ctnetlink).
 
 UDP has no connection that ends: as long as a client goes on sending, the kernel would send its
-packets where the first one went, to a container that is gone, or to none.
+packets where the first one went, to a container that is gone, or to none. Of TCP so are attempts
+that nobody has answered: the client goes on trying, and is to reach who has the port now.
 """
 
 import socket
@@ -14,7 +15,11 @@ from engine.networks.netlink import Message, Reply, attribute, attributes
 
 SUBSYSTEM = 1
 GET, DELETE = 1, 2
-TUPLE_ORIGINAL, TUPLE_REPLY, NESTED = 1, 2, 0x8000
+TUPLE_ORIGINAL, TUPLE_REPLY, STATUS, NESTED = 1, 2, 3, 0x8000
+SEEN_REPLY = 1 << 1  # IPS_SEEN_REPLY
+PROTOCOL_INFO, INFO_TCP, TCP_STATE = 4, 1, 1
+# TCP_CONNTRACK_SYN_RECV, ESTABLISHED, FIN_WAIT, CLOSE_WAIT: something may still be said.
+OPEN_STATES = frozenset({2, 3, 4, 5})
 # Of the addresses in a tuple: source, destination.
 ADDRESSES = {socket.AF_INET: (1, 2), socket.AF_INET6: (3, 4)}
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -53,7 +58,12 @@ def is_stale(reply: Reply, come: Sequence[PublishedPort], gone: Sequence[Publish
     family = reply.body[0]
     asked = _tuple(family, found[TUPLE_ORIGINAL])
     answered = _tuple(family, found[TUPLE_REPLY])
-    if asked is None or answered is None or asked.protocol != PROTOCOL_NUMBERS["udp"]:
+    if asked is None or answered is None:
+        return False
+    if asked.protocol == PROTOCOL_NUMBERS["tcp"]:
+        if int.from_bytes(found.get(STATUS, b""), "big") & SEEN_REPLY:
+            return False
+    elif asked.protocol != PROTOCOL_NUMBERS["udp"]:
         return False
     translated = (answered.source, answered.destination) != (asked.destination, asked.source)
     return any(
@@ -61,6 +71,19 @@ def is_stale(reply: Reply, come: Sequence[PublishedPort], gone: Sequence[Publish
         and (answered.source, answered.source_port) == (port.address, port.port)
         for port in gone
     ) or any(asked.destination_port == port.host_port and not translated for port in come)
+
+
+def is_open_at(reply: Reply, ports: Sequence[PublishedPort]) -> bool:
+    """Whether the flow is a TCP connection that hasn't ended yet, to where one of them leads."""
+    found = dict(attributes(reply.body[4:]))
+    answered = _tuple(reply.body[0], found.get(TUPLE_REPLY, b""))
+    if answered is None or answered.protocol != PROTOCOL_NUMBERS["tcp"]:
+        return False
+    tcp = dict(attributes(dict(attributes(found.get(PROTOCOL_INFO, b""))).get(INFO_TCP, b"")))
+    state = tcp.get(TCP_STATE, b"\0")[0]
+    return state in OPEN_STATES and any(
+        (answered.source, answered.source_port) == (port.address, port.port) for port in ports
+    )
 
 
 def _tuple(family: int, packed: bytes) -> Tuple | None:

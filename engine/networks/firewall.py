@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from engine.networks.conntrack_message import forget_flow, is_stale, list_flows
+from engine.networks.conntrack_message import forget_flow, is_open_at, is_stale, list_flows
 from engine.networks.firewall_rules import (
     SLOTS,
     WILDCARD,
@@ -158,7 +158,10 @@ class Firewall:
         if messages:
             self._socket.batch(transaction(messages))
         self._elements = after
-        self._forget_flows(ports, gone)
+        self._forget_flows(
+            [port for port in ports if port.protocol == "udp"],
+            [port for port in gone if port.protocol == "udp"],
+        )
 
     def share(self, wanted: Mapping[Spot, Sequence[PublishedPort]]) -> None:
         """In one transaction each of these shared ports leads to those named, and to no others."""
@@ -188,8 +191,7 @@ class Firewall:
         self._elements = after
         self._forget_flows((), gone)
 
-    def _forget_flows(self, ports: Sequence[PublishedPort], gone: Sequence[PublishedPort]) -> None:
-        come, went = ([p for p in each if p.protocol == "udp"] for each in (ports, gone))
+    def _forget_flows(self, come: Sequence[PublishedPort], went: Sequence[PublishedPort]) -> None:
         for version in sorted({port.version for port in (*come, *went)}):
             for reply in self._socket.dump(list_flows(version)):
                 if is_stale(reply, come, went):
@@ -198,6 +200,15 @@ class Firewall:
                     except NetlinkError as error:
                         if error.errno != errno.ENOENT:  # it ended by itself
                             raise
+
+    def has_connections(self, ports: Sequence[PublishedPort]) -> bool:
+        """Whether a connection to where one of them leads hasn't ended yet, also one that its
+        program doesn't know of so far."""
+        return any(
+            is_open_at(reply, ports)
+            for version in sorted({port.version for port in ports})
+            for reply in self._socket.dump(list_flows(version))
+        )
 
     def published(self) -> tuple[PublishedPort, ...]:
         """What the tables in the kernel lead where; empty where there are none."""

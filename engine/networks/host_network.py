@@ -248,6 +248,9 @@ class HostNetwork:
     def share(self, wanted: Mapping[Spot, Sequence[PublishedPort]]) -> None:
         self._firewall.share(wanted)
 
+    def has_connections(self, ports: Sequence[PublishedPort]) -> bool:
+        return self._firewall.has_connections(ports)
+
     # Containers
 
     def join(

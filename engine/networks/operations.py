@@ -543,6 +543,9 @@ class Networks:
         """Whether others have taken over every shared port of it."""
         return self._publishing.is_relieved(container_id)
 
+    async def has_connections(self, container_id: str) -> bool:
+        return await self._publishing.has_connections(container_id)
+
     async def rename(self, container_id: str, name: str) -> tuple[Endpoint, ...]:
         """The container's endpoints under its new name; it is found by that name at once."""
         places = self._allocated.get(container_id, {})

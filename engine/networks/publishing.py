@@ -107,6 +107,11 @@ class Publishing:
         }
         return all(port.spot in better for port in self.of(container_id) if port.shared)
 
+    async def has_connections(self, container_id: str) -> bool:
+        """Whether one that came by a shared port is open."""
+        shared = [port for port in self.of(container_id) if port.shared]
+        return await self._host.run(self._host.network.has_connections, shared)
+
     def fittest(self, found: Sequence[Endpoint]) -> Sequence[Endpoint]:
         """Those of the best standing among them; nobody is left with nothing."""
         if len(found) < 2 or not self._standings:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
-import threading
+import subprocess
+import sys
 
 import pytest
 
 from tests.host import Host
-from tests.scenarios.project import Project, project
+from tests.scenarios.project import project
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
 
@@ -50,25 +52,27 @@ CHECK = """\
       start_interval: 100ms
 """
 REDEPLOYS = int(os.environ.get("PYCOMPOSE_REDEPLOYS", "2"))
-VISITORS = int(os.environ.get("PYCOMPOSE_VISITORS", "4"))
-
-
-class Visitor(threading.Thread):
-    """Asks again and again, one request at a time, each on a connection of its own."""
-
-    def __init__(self, host: Host) -> None:
-        super().__init__(daemon=True)
-        self.host = host
-        self.done = threading.Event()
-        self.answers: list[str] = []
-        self.failures: list[str] = []
-
-    def run(self) -> None:
-        while not self.done.is_set():
-            try:
-                self.answers.append(self.host.fetch("127.0.0.1", 8000).decode())
-            except (OSError, AssertionError) as error:
-                self.failures.append(repr(error))
+# Asks again and again from several threads, each request on a connection of its own.
+VISITORS = """\
+import http.client, json, signal, threading
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+done, answers, failures = threading.Event(), [], []
+def visit():
+    while not done.is_set():
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", 8000, timeout=10)
+            connection.request("GET", "/")
+            answers.append(connection.getresponse().read().decode())
+            connection.close()
+        except Exception as error:
+            failures.append(repr(error))
+threads = [threading.Thread(target=visit) for _ in range(8)]
+[thread.start() for thread in threads]
+signal.sigwait([signal.SIGTERM])
+done.set()
+[thread.join() for thread in threads]
+print(json.dumps([answers, failures]))
+"""
 
 
 @pytest.mark.parametrize("check", ["", CHECK], ids=["by age", "by check"])
@@ -76,21 +80,21 @@ def test_no_request_is_refused_or_cut_while_containers_are_replaced(host: Host, 
     web = project(host, STACK.replace("CHECK", check))
     web.write(SERVER, "server.py")
     web("up", "--detach", "--wait")
-    visitors = [Visitor(host) for _ in range(VISITORS)]
-    for visitor in visitors:
-        visitor.start()
+    visitors = subprocess.Popen(
+        host.command([sys.executable, "-c", VISITORS]), stdout=subprocess.PIPE, text=True
+    )
+    host.processes.append(visitors)
     for generation in range(REDEPLOYS):
         web.replace(f'GENERATION: "{generation}"', f'GENERATION: "{generation + 1}"')
         web("up", "--detach")
     newest = host.fetch("127.0.0.1", 8000).decode()
-    for visitor in visitors:
-        visitor.done.set()
-        visitor.join(10)
-    assert [failure for visitor in visitors for failure in visitor.failures] == []
+    visitors.terminate()
+    answers, failures = json.loads(visitors.communicate(timeout=30)[0])
+    print(len(answers), "requests")
+    assert failures == []
     assert newest == str(REDEPLOYS)
-    assert {str(each) for each in range(REDEPLOYS)} <= set(visitors[0].answers)
+    assert {str(each) for each in range(REDEPLOYS)} <= set(answers)
     assert list(web.containers()) == ["shop-web-1"]
-    print(sum(len(visitor.answers) for visitor in visitors), "requests")
 
 
 def test_what_does_not_get_healthy_is_taken_back_by_itself(host: Host) -> None:
