@@ -113,7 +113,11 @@ async def build(settings: Settings, parts: AsyncExitStack) -> Server:
     )
     parts.push_async_callback(containers.close)
     builder = await Builder.open(
-        root / "builder", images=images, containers=containers, events=events
+        root / "builder",
+        images=images,
+        containers=containers,
+        events=events,
+        limit=settings.build_cache,
     )
     parts.push_async_callback(builder.close)
     engine = Engine(

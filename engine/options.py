@@ -13,8 +13,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import assert_never
 
+from engine.containers.sizes import parse_size
 from engine.errors import InvalidRequest
 from engine.settings import (
+    BUILD_CACHE,
     NO_OPTIONS,
     Address,
     ContainerDefaults,
@@ -79,6 +81,7 @@ def make_settings(
         networks=NetworkDefaults(
             pools=asked.pools("default-address-pools"), mtu=asked.number("mtu", 0, least=0)
         ),
+        build_cache=asked.build_cache("builder"),
         labels=asked.each("labels", parse_label),
         log_level=parse_level(asked.text("log-level"), debug=asked.flag("debug")),
     )
@@ -140,6 +143,17 @@ class Asked:
         assert isinstance(value, list | tuple)
         with self.place(key):
             return tuple(parse_pool(str(pool["base"]), pool["size"]) for pool in value)
+
+    def build_cache(self, key: str) -> int:
+        """Bytes; 0 for no limit."""
+        value = self._given.get(key, NO_OPTIONS)
+        assert isinstance(value, Mapping)
+        collection = value.get("gc", NO_OPTIONS)
+        if not collection.get("enabled", True):
+            return 0
+        text = collection.get("defaultKeepStorage", "")
+        with self.place(key):
+            return parse_size(text) if text else BUILD_CACHE
 
 
 def parse_pair(text: str) -> tuple[str, str]:

@@ -76,6 +76,9 @@ class PoolOfSubnets:
     size: int
 
 
+BUILD_CACHE = 10 << 30
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     data_root: Path
@@ -84,6 +87,7 @@ class Settings:
     registries: Registries = Registries()
     containers: ContainerDefaults = ContainerDefaults()
     networks: NetworkDefaults = NetworkDefaults()
+    build_cache: int = BUILD_CACHE  # bytes that the cache of builds may hold; 0 for no limit
     labels: tuple[str, ...] = ()  # of the daemon, for people: `key=value`
     log_level: str = "info"
 

@@ -19,7 +19,6 @@ from engine.builder.dockerfile import TRUE, Instruction, parse_dockerfile
 from engine.builder.expand import PREDEFINED
 from engine.builder.holdings import (
     CONTEXT,
-    DEFAULT_LIMIT,
     MOUNT,
     STEP,
     Holding,
@@ -74,7 +73,7 @@ class Builder:
         images: Images,
         containers: Containers,
         events: EventLog,
-        limit: int = DEFAULT_LIMIT,
+        limit: int = 0,
     ) -> "Builder":
         """Clears away what a crash left of builds: folders, and containers of their steps.
         `limit`: bytes that the cache may hold; 0 for as many as there are."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from engine.errors import InvalidRequest
 from engine.filters import Filters
 
-DEFAULT_LIMIT = 10 << 30  # bytes
 FILTERS = ("description", "id", "inuse", "parent", "private", "shared", "type", "until",
            "unused-for")  # fmt: skip
 # The words of BuildKit.

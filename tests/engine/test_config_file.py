@@ -29,6 +29,7 @@ FULL = {
     "max-download-attempts": 9,
     "log-driver": "local",
     "log-opts": {"max-size": "1m"},
+    "builder": {"gc": {"enabled": True, "defaultKeepStorage": "20GB"}},
     "default-address-pools": [{"base": "10.10.0.0/16", "size": 24}],
     "mtu": 1400,
     "dns": ["10.0.0.53"],
@@ -55,6 +56,7 @@ def test_every_setting_of_the_schema_is_one_of_the_daemon(tmp_path: Path) -> Non
     assert made.registries.insecure == ("reg.example:5000", "10.0.0.0/8")
     assert (made.registries.downloads, made.registries.uploads) == (7, 2)
     assert made.registries.attempts == 9
+    assert made.build_cache == 20 << 30
     assert (made.containers.log_driver, made.containers.log_options) == (
         "local", {"max-size": "1m"},
     )  # fmt: skip
