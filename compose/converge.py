@@ -384,10 +384,11 @@ async def make_run(
     around = replace(project, services=needed, disabled=project.disabled | {service.name})
     alone = replace(project, services={service.name: service})
     with changing(engine, project.name, "run"):
-        await _up(engine, around, UpOptions(PlanOptions(ignore_orphans=True), command=""), listener)
+        wanted = PlanOptions(ignore_orphans=True, build=options.build)
+        await _up(engine, around, UpOptions(wanted, command=""), listener)
         async with watch_containers(engine, project.name) as watch:
             observed = await observe(engine, project.name, alone)
-            if build_cause(alone, service, observed, PlanOptions()):
+            if build_cause(alone, service, observed, PlanOptions(build=options.build)):
                 builds = life.make_build_plan(alone, PlanOptions())
                 await _apply(engine, watch, builds, listener, PARALLEL)
             pulls = life.make_pull_plan(

@@ -106,7 +106,10 @@ def contents_folder() -> Path:
 
 
 def _images(project: Project) -> set[str]:
-    found = {image_of(project, service) for service in project.services.values()}
+    found = {
+        image_of(project, service)
+        for service in (*project.services.values(), *project.bases.values())
+    }
     found |= {
         mount.source
         for service in project.services.values()

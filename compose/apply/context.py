@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import os
 import stat
 import tarfile
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,7 @@ from compose.patterns import Pattern
 
 PIECE = 1 << 18
 IGNORE = ".dockerignore"
+_TICK = 50_000_000  # nanoseconds: times of files are no finer than the kernel's clock
 # What a Dockerfile that isn't in the context is called there; the same each time, for the cache.
 HIDDEN = ".dockerfile.pycompose"
 
@@ -30,6 +34,7 @@ class Context:
     ignore: tuple[Pattern, ...]
     ignore_text: str | None = None  # sent instead of the folder's own
     hidden: bytes | None = None
+    rules: str = ""  # what its ignore patterns come from
 
 
 def read_context(folder: Path, dockerfile: str, inline: str) -> Context:
@@ -55,8 +60,13 @@ def read_context(folder: Path, dockerfile: str, inline: str) -> Context:
     sent = text
     if hidden is not None:
         sent = f"{effective or IGNORE}\n{HIDDEN}\n"
-    found = (patterns.parse(line) for line in (effective or "").splitlines())
-    return Context(folder, name, tuple(p for p in found if p is not None), sent, hidden)
+    rules = effective or ""
+    return Context(folder, name, _patterns(rules), sent, hidden, rules)
+
+
+def _patterns(text: str) -> tuple[Pattern, ...]:
+    found = (patterns.parse(line) for line in text.splitlines())
+    return tuple(pattern for pattern in found if pattern is not None)
 
 
 def _read(path: Path) -> str | None:
@@ -66,9 +76,73 @@ def _read(path: Path) -> str | None:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A folder as a context that the engine may have already. `id` stands for what is in it now,
+    by names, sizes and times: nothing is read. `source`: of which folder, by which rules."""
+
+    folder: Path
+    names: tuple[str, ...]
+    id: str
+    source: str
+
+
+def list_folder(folder: Path, ignore: Sequence[Pattern], rules: str) -> Listed:
+    """`rules`: the text that the patterns come from. Raises WaitFailed for what is no folder."""
+    if not folder.is_dir():
+        raise WaitFailed(f"the build context {folder} is not a folder")
+    limit = time.time_ns() - _TICK
+    checksum = hashlib.sha256()
+    names = tuple(_names(folder, ignore, keep=()))
+    newest = 0
+    for name in names:
+        found = os.lstat(folder / name)
+        newest = max(newest, found.st_ctime_ns)
+        seen = (name, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns,
+                found.st_dev, found.st_ino)  # fmt: skip
+        checksum.update(repr(seen).encode(errors="surrogateescape"))
+    if newest > limit:  # it may change again within the same tick of the clock: no name for later
+        checksum.update(os.urandom(16))
+    source = hashlib.sha256(f"{folder}\n{rules}".encode(errors="surrogateescape"))
+    return Listed(folder, names, checksum.hexdigest(), source.hexdigest())
+
+
+def list_context(context: Context) -> Listed:
+    return list_folder(context.folder, context.ignore, context.rules)
+
+
+def list_named(folder: Path) -> Listed:
+    """An additional context; its own .dockerignore counts."""
+    rules = _read(folder / IGNORE) or ""
+    return list_folder(folder, _patterns(rules), rules)
+
+
+async def listed_tar(listed: Listed) -> AsyncIterator[bytes]:
+    def pieces() -> Iterator[bytes]:
+        for name in listed.names:
+            with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+                yield from _member(listed.folder, name)
+        yield b"\0" * 1024
+
+    async for piece in _together(pieces()):
+        yield piece
+
+
+async def dockerfile_tar(context: Context) -> AsyncIterator[bytes]:
+    """The Dockerfile alone."""
+    text = context.hidden
+    if text is None:
+        text = (context.folder / context.dockerfile).read_bytes()
+    yield b"".join((*_made(context.dockerfile, text), b"\0" * 1024))
+
+
 async def context_tar(context: Context) -> AsyncIterator[bytes]:
     """No more than a piece of it is in memory."""
-    pieces = _pieces(context)
+    async for piece in _together(_pieces(context)):
+        yield piece
+
+
+async def _together(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     while piece := await asyncio.to_thread(_next, pieces):
         yield piece
 

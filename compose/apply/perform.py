@@ -10,7 +10,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import assert_never
 
-from compose.apply.context import context_tar, read_context
+from compose.apply.builds import Builds
 from compose.apply.deliver import make_tar, remove_contents, write_content
 from compose.apply.errors import WaitFailed
 from compose.apply.hooks import run_hook
@@ -64,6 +64,10 @@ class Performer:
     listener: Listener
     made: dict[str, str] = field(default_factory=dict)  # slot -> container id
     failures: dict[str, int] = field(default_factory=dict)  # service -> of its update
+    builds: Builds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.builds = Builds(self.engine)
 
     async def perform(self, action: Action) -> None:
         engine = self.engine
@@ -136,19 +140,7 @@ class Performer:
         self.listener(Note(f"went on, as max_failure_ratio allows: {first_of(error)}"))
 
     async def _build(self, action: BuildImage) -> None:
-        images = self.engine.images
-        if action.context.startswith(("http://", "https://", "git@", "git://", "ssh://")):
-            query = {"remote": action.context, "dockerfile": action.dockerfile, **action.query}
-            lines = images.build(action.reference, query, None, secrets=action.secrets)
-        else:
-            context = await asyncio.to_thread(
-                read_context, Path(action.context), action.dockerfile, action.inline
-            )
-            query = {"dockerfile": context.dockerfile, **action.query}
-            lines = images.build(
-                action.reference, query, context_tar(context), secrets=action.secrets
-            )
-        async for line in lines:
+        async for line in self.builds.lines(action):
             self.listener(Building(action.reference, line))
 
     async def _perform_on_container(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from compose.load.bind import plain
-from compose.load.bind_build import is_remote
+from compose.load.bind_build import is_elsewhere
 from compose.load.fields import absolute
 from compose.load.interpolate import BadTemplate, Variable, variables_in
 from compose.load.tree import Map, Node, Scalar, Sequence, walk
@@ -123,7 +123,7 @@ def raw_document(name: str, tree: Map, *, resolve_paths: bool) -> dict[str, obje
     if resolve_paths:
         for place, node in _paths(tree):
             text = str(node.value)
-            if not text.startswith("$") and not is_remote(text):
+            if not text.startswith("$") and not is_elsewhere(text):
                 _put(document, place, absolute(text, node))
     services = _section(document, "services")
     for service in services.values():

@@ -25,6 +25,12 @@ def register(app: typer.Typer) -> None:
         no_recreate: Annotated[
             bool, typer.Option("--no-recreate", help="Leave what exists as it is.")
         ] = False,
+        build: Annotated[
+            bool, typer.Option("--build", help="Build images also where they are there.")
+        ] = False,
+        no_build: Annotated[
+            bool, typer.Option("--no-build", help="Build none, even where they are missing.")
+        ] = False,
         pull: Annotated[
             str, typer.Option("--pull", help="always, missing or never.", metavar="WHEN")
         ] = "",
@@ -40,6 +46,7 @@ def register(app: typer.Typer) -> None:
     ) -> int:
         context: Context = ctx.obj
         refuse(force_recreate and no_recreate, "--force-recreate", "--no-recreate")
+        refuse(build and no_build, "--build", "--no-build")
         project = context.load(tuple(services or ()))
         options = PlanOptions(
             services=frozenset(services or ()),
@@ -49,6 +56,7 @@ def register(app: typer.Typer) -> None:
             ignore_orphans=context.is_on("COMPOSE_IGNORE_ORPHANS"),
             scale=scales(scale or ()),
             pull=pull,
+            build="always" if build else "never" if no_build else "",
         )
 
         async def work() -> None:

@@ -74,6 +74,9 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--use-aliases", help="Answer to the service's name.")
         ] = False,
         no_deps: Annotated[bool, typer.Option("--no-deps", help="Not what they need.")] = False,
+        build: Annotated[
+            bool, typer.Option("--build", help="Build images also where they are there.")
+        ] = False,
         no_tty: Annotated[
             bool, typer.Option("-T", "--no-TTY", "--no-tty", help="No terminal.")
         ] = False,
@@ -99,6 +102,7 @@ def register(app: typer.Typer) -> None:
             service_ports=service_ports,
             use_aliases=use_aliases,
             no_deps=no_deps,
+            build="always" if build else "",
             tty=is_tty,
             stdin=interactive and not detach,
             remove=rm,

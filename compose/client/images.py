@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from compose.client import fields
 from compose.client.containers import Filters, encode_filters
@@ -140,6 +140,18 @@ class Images:
                     yield line
         if rest:
             yield rest
+
+    async def keep_context(
+        self, context_id: str, source: str, tar: Callable[[], AsyncIterator[bytes]]
+    ) -> None:
+        """Sends a build context to pycompose's own engine, unless it has it already."""
+        try:
+            await self._transport.json("GET", f"/build/contexts/{context_id}")
+        except NotFound:
+            async with self._transport.stream(
+                "PUT", f"/build/contexts/{context_id}", query={"source": source}, body=tar()
+            ) as answer:
+                await answer.read()
 
     async def remove(self, reference: str, *, force: bool = False) -> None:
         await self._transport.json("DELETE", f"/images/{reference}", query={"force": force})

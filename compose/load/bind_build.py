@@ -2,14 +2,15 @@
 
 from compose.load.bind_mounts import bind_reference
 from compose.load.fields import Fields, absolute
-from compose.model.build import Build, Ulimit
+from compose.model.build import SERVICE, Build, Ulimit, is_remote
 
 
-def is_remote(context: str) -> bool:
+def is_elsewhere(context: str) -> bool:
     """A build context that isn't a folder here."""
     return (
-        "://" in context
-        or context.startswith(("git@", "github.com/", "service:", "target:"))
+        is_remote(context)
+        or "://" in context
+        or context.startswith((SERVICE, "target:"))
         or context == "-"
     )
 
@@ -26,7 +27,7 @@ def bind_build(fields: Fields) -> Build:
         )
     contexts = fields.inner("additional_contexts")
     return Build(
-        context=context if is_remote(context) else absolute(context, node),
+        context=context if is_elsewhere(context) else absolute(context, node),
         # Written, but empty (a variable that isn't set): the engine's own default.
         dockerfile=dockerfile or ("" if inline or "dockerfile" in fields else "Dockerfile"),
         dockerfile_inline=inline,
@@ -41,7 +42,7 @@ def bind_build(fields: Fields) -> Build:
         no_cache=fields.flag("no_cache"),
         no_cache_filter=fields.texts("no_cache_filter"),
         additional_contexts={
-            key: contexts.text(key) if is_remote(contexts.text(key)) else contexts.path(key)
+            key: contexts.text(key) if is_elsewhere(contexts.text(key)) else contexts.path(key)
             for key in contexts.names()
         }
         if contexts

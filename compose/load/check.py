@@ -194,6 +194,12 @@ def _check_references(service: Service, known: Known) -> Iterator[Problem]:
                     *named[other],
                     hint=f'give "{other}" a "build:", or name another service',
                 )
+            if _stands_on(known.project, other, service.name):
+                yield known.project.problem(
+                    f'the image of "{service.name}" would be built on itself',
+                    *named[other],
+                    hint="name a context that isn't made of this service's image",
+                )
     for name, dependency in service.depends_on.items():
         if dependency.required or name not in known.off:
             named.setdefault(name, (*place, "depends_on", name))
@@ -205,6 +211,21 @@ def _check_references(service: Service, known: Known) -> Iterator[Problem]:
         yield known.project.problem(
             "a service can't depend on itself", *named[service.name], hint="remove this line"
         )
+
+
+def _stands_on(project: Project, name: str, wanted: str) -> bool:
+    """Whether the image of `name` is made of that of `wanted`."""
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        here = waiting.pop()
+        if here == wanted:
+            return True
+        service = project.services.get(here)
+        if here not in seen and service is not None and service.build is not None:
+            seen.add(here)
+            waiting += service.build.base_services
+    return False
 
 
 def _missing_service(name: str, where: Place, known: Known) -> Problem:

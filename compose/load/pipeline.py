@@ -360,7 +360,22 @@ def _selected(
             waiting.extend(other for other in dependencies if other in project.services)
     services = {name: one for name, one in project.services.items() if name in wanted}
     rest = frozenset(project.services) - frozenset(services)
-    return replace(project, services=services, disabled=project.disabled | rest), unknown
+    bases = _bases(project, services)
+    return replace(
+        project, services=services, bases=bases, disabled=project.disabled | rest
+    ), unknown
+
+
+def _bases(project: Project, selected: Mapping[str, Service]) -> dict[str, Service]:
+    found: dict[str, Service] = {}
+    waiting = list(selected.values())
+    while waiting:
+        service = waiting.pop()
+        for name in service.build.base_services if service.build else ():
+            if name in project.services and name not in found and name not in selected:
+                found[name] = project.services[name]
+                waiting.append(found[name])
+    return found
 
 
 def _used(project: Project) -> Project:
@@ -370,6 +385,9 @@ def _used(project: Project) -> Project:
     configs: set[str] = set()
     secrets: set[str] = set()
     models: set[str] = set()
+    for base in project.bases.values():
+        if base.build is not None:
+            secrets.update(reference.source for reference in base.build.secrets)
     for service in project.services.values():
         networks.update(service.networks)
         volumes.update(mount.source for mount in service.volumes if mount.type == "volume")

@@ -8,6 +8,9 @@ from compose.model.document import Document, documents, filled, mapping
 from compose.model.mount import FileReference
 from compose.model.units import Bytes
 
+_REMOTE = ("http://", "https://", "git://", "ssh://", "git@", "github.com/")
+IMAGE, SERVICE = "docker-image://", "service:"  # what an additional context may begin with
+
 
 @dataclass(frozen=True, slots=True)
 class Ulimit:
@@ -51,6 +54,12 @@ class Build:
     platforms: tuple[str, ...] = ()
     privileged: bool = False
 
+    @property
+    def base_services(self) -> tuple[str, ...]:
+        """Whose images are its contexts."""
+        contexts = self.additional_contexts.values()
+        return tuple(value.removeprefix(SERVICE) for value in contexts if value.startswith(SERVICE))
+
     def to_document(self) -> Document:
         return filled(
             context=self.context,
@@ -79,6 +88,11 @@ class Build:
             platforms=list(self.platforms),
             privileged=self.privileged,
         )
+
+
+def is_remote(context: str) -> bool:
+    """The address of a repository or an archive."""
+    return context.startswith(_REMOTE)
 
 
 def host_lines(hosts: Mapping[str, tuple[str, ...]]) -> list[str]:

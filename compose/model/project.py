@@ -21,6 +21,8 @@ class Project:
     files: tuple[Path, ...] = ()  # absolute, the base first
     services: Mapping[str, Service] = field(default_factory=dict)  # those that are on
     disabled: frozenset[str] = frozenset()  # known, but off: by profile, or not selected
+    # Not selected, but what is selected is built on their images.
+    bases: Mapping[str, Service] = field(default_factory=dict)
     networks: Mapping[str, Network] = field(default_factory=dict)  # only what the services use
     volumes: Mapping[str, Volume] = field(default_factory=dict)
     configs: Mapping[str, ConfigFile] = field(default_factory=dict)

@@ -70,6 +70,8 @@ class BuildImage:
         repr=False, default_factory=dict
     )
     secrets: Mapping[str, bytes] = field(repr=False, default_factory=dict)
+    contexts: Mapping[str, str] = field(default_factory=dict)  # by name: a folder, an image, a URL
+    own_keys: tuple[str, ...] = ()  # keys of `build` that only pycompose's own engine knows
 
 
 @dataclass(frozen=True, slots=True)

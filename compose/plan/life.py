@@ -32,7 +32,7 @@ from compose.plan.actions import (
     StopContainer,
     UnpauseContainer,
 )
-from compose.plan.builds import build_action, build_problems
+from compose.plan.builds import base_services, build_action, build_problems
 from compose.plan.container import contents_of
 from compose.plan.images import image_of, is_directory
 from compose.plan.init import make_init_containers
@@ -340,21 +340,21 @@ def make_push_plan(project: Project) -> Plan:
 
 def make_build_plan(project: Project, options: PlanOptions) -> Plan:
     """Raises ProjectError for what can't be built."""
+    services = {**project.services, **project.bases}
     if problems := [
-        problem
-        for service in project.services.values()
-        for problem in build_problems(project, service)
+        problem for service in services.values() for problem in build_problems(project, service)
     ]:
         raise ProjectError(*problems)
     builder = PlanBuilder(project.name)
-    for name, service in project.services.items():
+    for name, service in services.items():
         key = f"build {image_of(project, service)}"
         if service.build is None or key in builder.steps:
             continue
         subject = f"image {image_of(project, service)}"
         at = project.at("services", name, "build")
         change = builder.change(Verb.BUILD, subject, "asked for", at)
-        builder.step(key, build_action(project, service, options), change)
+        after = [f"build {image_of(project, base)}" for base in base_services(project, service)]
+        builder.step(key, build_action(project, service, options), change, after=after)
     return builder.finish()
 
 

@@ -34,7 +34,7 @@ from compose.plan.actions import (
     StopContainer,
     UnpauseContainer,
 )
-from compose.plan.builds import build_action, build_cause
+from compose.plan.builds import base_services, build_action, build_cause
 from compose.plan.container import Replica, make_creation, make_endpoint
 from compose.plan.diff import ABSENT, Difference, in_words, is_private
 from compose.plan.handover import starts_first, stop_first_cause
@@ -191,12 +191,21 @@ class Planner:
                 )
 
     def _build(self, service: Service, reference: str, cause: str) -> None:
-        if reference not in self.pulls:
-            change = self.builder.change(
-                Verb.BUILD, f"image {reference}", cause, self._at(service.name, "build")
-            )
-            action = build_action(self.project, service, self.options)
-            self.pulls[reference] = self.builder.step(f"build {reference}", action, change)
+        if reference in self.pulls:
+            return
+        after = []
+        for base in base_services(self.project, service):
+            below = image_of(self.project, base)
+            if why := build_cause(self.project, base, self.observed, self.options):
+                self._build(base, below, why)
+            if below in self.pulls:
+                after.append(self.pulls[below])
+        change = self.builder.change(
+            Verb.BUILD, f"image {reference}", cause, self._at(service.name, "build")
+        )
+        action = build_action(self.project, service, self.options)
+        key = f"build {reference}"
+        self.pulls[reference] = self.builder.step(key, action, change, after=after)
 
     def plan_networks(self) -> None:
         for key, decision in self.networks.items():

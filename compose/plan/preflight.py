@@ -12,7 +12,7 @@ from compose.model.project import Project
 from compose.model.resources import FileObject
 from compose.model.service import Condition, Service
 from compose.plan import names
-from compose.plan.builds import build_cause, build_problems
+from compose.plan.builds import base_services, build_cause, build_problems
 from compose.plan.container import is_copied, seccomp_file
 from compose.plan.handover import shares_ports
 from compose.plan.images import image_of, is_directory, pull_cause
@@ -106,7 +106,8 @@ def _image(
 ) -> list[Problem]:
     reference = image_of(project, service)
     if build_cause(project, service, observed, options):
-        return list(build_problems(project, service))
+        bases = base_services(project, service)
+        return [p for each in (service, *bases) for p in build_problems(project, each)]
     if reference in observed.images or pull_cause(project, service, observed, options):
         return []
     if service.build is not None:

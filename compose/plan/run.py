@@ -38,6 +38,7 @@ class RunOptions:
     service_ports: bool = False
     use_aliases: bool = False
     no_deps: bool = False
+    build: str = ""  # "always": also the images that are there
     tty: bool = False
     stdin: bool = False
     remove: bool = False

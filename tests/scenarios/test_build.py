@@ -125,13 +125,77 @@ def test_a_failing_step_says_where(shop: Project) -> None:
 
 
 def test_what_cannot_be_done_is_refused_with_its_place(shop: Project) -> None:
-    shop.replace("      target: base\n", "      target: base\n      ssh: [default]\n")
-    refused = shop("up", "-d", "--build", check=False)
+    shop.replace(
+        "      target: base\n",
+        "      target: base\n      ssh: [default]\n      sbom: true\n"
+        "      cache_to: [type=inline]\n      entitlements: [all]\n",
+    )
+    refused = shop("up", "-d", "--build", check=False, env={"SSH_AUTH_SOCK": ""})
     assert refused.returncode == 1
-    assert "compose.yaml:" in refused.stderr
-    assert "ssh is not supported" in refused.stderr
+    for words in ("SSH_AUTH_SOCK is not set", "sbom is not supported", "cache_to is not supported",
+                  "no entitlement 'all'"):  # fmt: skip
+        assert any("compose.yaml:" in line for line in refused.stderr.splitlines() if words in line)
     absent = shop("up", "-d", "--no-build", check=False)
     assert "is not on the engine" in absent.stderr
+
+
+CONTEXTS = """\
+services:
+  top:
+    build:
+      context: web
+      dockerfile_inline: |
+        FROM base
+        COPY --from=files note /note
+        COPY --from=img /bin/busybox /other
+      additional_contexts:
+        base: service:bottom
+        files: ./files
+        img: docker-image://busybox:test
+    command: sleep 1000
+    stop_grace_period: 0s
+  bottom:
+    build:
+      context: web
+      dockerfile_inline: |
+        FROM busybox:test
+        COPY page /page
+    command: sleep 1000
+    stop_grace_period: 0s
+"""
+
+
+def test_named_contexts_of_folders_images_and_services(shop: Project) -> None:
+    shop.write(CONTEXTS)
+    (shop.folder / "files").mkdir()
+    shop.write("noted\n", "files/note")
+    shop("build", "top")  # and what it stands on, though nobody named it
+    assert shop.containers() == {}
+    assert shop("run", "--rm", "--build", "--no-deps", "top", "cat", "/page", "/note").stdout == (
+        "page\nnoted\n"
+    )
+    shop.write("changed\n", "web/page")
+    shop("create", "--build")
+    shop("up", "-d", "--no-build")
+    assert page(shop, "top") == "changed\n"
+    shop.replace(
+        "COPY page /page\n", "COPY page /page\n      additional_contexts: {x: 'service:top'}\n"
+    )
+    refused = shop("build", check=False)
+    assert "would be built on itself" in refused.stderr
+
+
+def test_a_context_is_sent_once(shop: Project) -> None:
+    """Two services with one folder, and again: what the engine has is not sent."""
+    shop.write(CONTEXTS.replace("        files: ./files\n", "        files: ./web\n"))
+    shop.write("noted\n", "web/note")
+    contexts = shop.daemon.data_root / "builder/contexts"
+    shop("build")
+    before = {path.name: path.stat().st_ino for path in contexts.iterdir()}
+    shop("build")
+    assert {path.name: path.stat().st_ino for path in contexts.iterdir()} == before
+    sources = [(path / "source").read_text() for path in contexts.iterdir()]
+    assert len(sources) == len(set(sources))
 
 
 def test_secrets_reach_a_step_and_no_layer(shop: Project) -> None:

@@ -1,0 +1,90 @@
+"""Builds by an engine: what travels to it, and how."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from compose.apply.context import (
+    Listed,
+    context_tar,
+    dockerfile_tar,
+    list_context,
+    list_named,
+    listed_tar,
+    read_context,
+)
+from compose.apply.errors import WaitFailed
+from compose.client.engine import Engine
+from compose.model.build import IMAGE, is_remote
+from compose.plan.actions import BuildImage
+
+
+class Builds:
+    """Of one plan."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._sent: dict[str, asyncio.Task[None]] = {}  # contexts on their way, by their ids
+
+    def lines(self, action: BuildImage) -> AsyncIterator[str]:
+        """What the build writes. Raises ApplyError, ClientError."""
+        return self._own_build(action) if self._engine.is_ours else self._classic_build(action)
+
+    async def _classic_build(self, action: BuildImage) -> AsyncIterator[str]:
+        """The folder goes along with the call, and nothing but the folder."""
+        if action.own_keys:
+            raise WaitFailed(
+                f"this engine's classic builder knows no {', '.join(action.own_keys)}",
+                hint="leave it out, or build on pycompose's own engine",
+            )
+        images, query = self._engine.images, action.query
+        context: AsyncIterator[bytes] | None = None
+        if is_remote(action.context):
+            query = {"remote": action.context, "dockerfile": action.dockerfile, **query}
+        else:
+            read = await asyncio.to_thread(
+                read_context, Path(action.context), action.dockerfile, action.inline
+            )
+            query = {"dockerfile": read.dockerfile, **query}
+            context = context_tar(read)
+        async for line in images.build(action.reference, query, context, secrets=action.secrets):
+            yield line
+
+    async def _own_build(self, action: BuildImage) -> AsyncIterator[str]:
+        """Folders are sent by themselves, and only if the engine hasn't got them as they are."""
+        query, body = dict(action.query), None
+        if is_remote(action.context):
+            query |= {"remote": action.context, "dockerfile": action.dockerfile}
+        else:
+            read = await asyncio.to_thread(
+                read_context, Path(action.context), action.dockerfile, action.inline
+            )
+            listed = await asyncio.to_thread(list_context, read)
+            query |= {"dockerfile": read.dockerfile, "context": await self._kept(listed)}
+            body = dockerfile_tar(read)
+        named = {}
+        for name, place in action.contexts.items():
+            if is_remote(place) or place.startswith(IMAGE):
+                named[name] = place
+            else:
+                listed = await asyncio.to_thread(list_named, Path(place))
+                named[name] = f"kept:{await self._kept(listed)}"
+        if named:
+            query["contexts"] = json.dumps(named)
+        images = self._engine.images
+        async for line in images.build(action.reference, query, body, secrets=action.secrets):
+            yield line
+
+    async def _kept(self, listed: Listed) -> str:
+        """The id under which the engine has it. Several builds send it once."""
+        if listed.id not in self._sent:
+            self._sent[listed.id] = asyncio.create_task(
+                self._engine.images.keep_context(
+                    listed.id, listed.source, lambda: listed_tar(listed)
+                )
+            )
+        await asyncio.shield(self._sent[listed.id])
+        return listed.id
