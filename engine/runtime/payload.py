@@ -61,6 +61,23 @@ def _read_account_file(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveStreams(Step):
+    """Its pipes or its terminal belong to the user, who may open /dev/stdout by its name."""
+
+    def describe(self) -> str:
+        return "give the standard streams to the user"
+
+    def run(self, place: Place) -> None:
+        if place.identity is None:
+            raise AssertionError("the user was not found yet")
+        for descriptor in (0, 1, 2):
+            found = os.fstat(descriptor)
+            is_pipe = stat.S_ISFIFO(found.st_mode) or os.isatty(descriptor)
+            if is_pipe and found.st_uid != place.identity.uid:
+                os.fchown(descriptor, place.identity.uid, -1)
+
+
+@dataclass(frozen=True, slots=True)
 class MakeDirectory(Step):
     """The working directory of an image need not be in a layer."""
 

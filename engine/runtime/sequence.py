@@ -210,6 +210,7 @@ def payload_sequence(
         *limits,
         steps.Forget(),
         payload.FindUser(user, groups),
+        payload.GiveStreams(),
         payload.MakeDirectory(directory),
         *(() if forbids else filters),
         payload.LimitBoundingSet(bounding, last_capability),

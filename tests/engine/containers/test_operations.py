@@ -597,6 +597,21 @@ async def test_exec_runs_beside_and_its_code_is_there_before_the_end(engine: Eng
     assert b"has already run" in b"".join([piece async for piece in again])
 
 
+@pytest.mark.parametrize("tty", [False, True])
+async def test_user_may_open_its_own_output_by_name(engine: Engine, tty: bool) -> None:
+    script = "echo one > /dev/stdout && echo two > /dev/stderr"
+    code, said = await engine.finish("sh", "-c", script, user="1234")
+    assert (code, sorted(said.split())) == (0, ["one", "two"])
+    identifier = await engine.run("sleep", "1000", user="1234")
+    wish = ExecConfig(("sh", "-c", script), attach_stdout=True, attach_stderr=True, tty=tty)
+    made = engine.containers.exec_create(identifier, wish)
+    streams = await engine.containers.exec_start(made.id, detach=False, tty=tty)
+    assert streams is not None
+    text = b"".join([piece async for piece in streams])
+    assert b"one" in text
+    assert b"two" in text
+
+
 async def test_exec_that_cannot_start_says_so_in_its_stream(engine: Engine) -> None:
     identifier = await engine.run("sleep", "1000")
     wish = ExecConfig(("no-such-program",), attach_stdout=True)

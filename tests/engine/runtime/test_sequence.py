@@ -59,6 +59,7 @@ def test_steps_come_in_the_order_that_works() -> None:
         "wait for the network",
         "close all descriptors",
         "find user web",
+        "give the standard streams to the user",
         "make working directory /",
         "load the seccomp filter of 1 instructions",
         "limit the bounding set to 0xa80425fb",
