@@ -31,7 +31,7 @@ from engine.registry.challenges import parse_challenges
 from engine.registry.connection import NO_HEADERS, Connection
 from engine.registry.credentials import Credentials
 from engine.registry.endpoints import domain_of, endpoints, search_endpoint
-from engine.registry.refusals import pull_refusal
+from engine.registry.refusals import patience, pull_refusal
 from engine.registry.retries import PAUSES, PROGRESS, next_pause, pauses_for
 from engine.registry.search import CATALOG_SCOPE, Found, search, split_term
 from engine.registry.transport import Answer, Interrupted, Transport
@@ -130,9 +130,8 @@ class Repository:
 
     async def manifest(self, name: str, descriptor: Descriptor | None = None) -> Received:
         """By tag or digest; `descriptor` is what an index said of it. Raises EngineError."""
-        async with self._get(f"manifests/{name}", _ACCEPT) as answer:
-            content = await self._body(answer, MAX_DOCUMENT)
-            media_type = answer.header("Content-Type").partition(";")[0].strip().lower()
+        content, answer = await self._document(f"manifests/{name}", _ACCEPT)
+        media_type = answer.header("Content-Type").partition(";")[0].strip().lower()
         digest = digest_of(content)
         if is_digest(name) and digest != name:
             raise Failure(f"manifest verification failed for digest {name}")
@@ -187,9 +186,8 @@ class Repository:
         found: list[str] = []
         path = "tags/list"
         while path:
-            async with self._get(path) as answer:
-                body = await self._body(answer, MAX_DOCUMENT)
-                following = _NEXT_PAGE.search(answer.header("Link"))
+            body, answer = await self._document(path)
+            following = _NEXT_PAGE.search(answer.header("Link"))
             try:
                 page = texts_field(parse_object(body, "list of tags"), "tags")
             except InvalidRequest as error:
@@ -206,9 +204,12 @@ class Repository:
         headers = {"Range": f"bytes={position}-"} if position else {}
         async with self._get(f"blobs/{descriptor.digest}", headers) as answer:
             if answer.status >= 500 or answer.status == 429:
+                hint = ""
+                if answer.status == 429:
+                    hint = f" ({patience(answer.retry_after, self._reference)})"
                 raise Interrupted(
                     f"blob {descriptor.digest}: received unexpected HTTP status: "
-                    f"{answer.status} {answer.reason}",
+                    f"{answer.status} {answer.reason}{hint}",
                     after=answer.retry_after,
                 )
             if answer.status not in (200, 206):
@@ -231,12 +232,32 @@ class Repository:
     ) -> AbstractAsyncContextManager[Answer]:
         return self._connection.get(f"{self._reference.path}/{path}", headers)
 
-    async def _body(self, answer: Answer, limit: int) -> bytes:
-        body = await answer.read(limit)
-        if answer.status == 200:
-            return body
+    async def _document(
+        self, path: str, headers: Mapping[str, str] = NO_HEADERS
+    ) -> tuple[bytes, Answer]:
+        """A document and the head of its answer. A registry that says when to come again, soon, is
+        asked again then."""
+        failures = 0
+        while True:
+            async with self._get(path, headers) as answer:
+                body = await answer.read(MAX_DOCUMENT)
+            if answer.status == 200:
+                return body, answer
+            pause = next_pause(self._pauses, failures, answer.retry_after)
+            if not answer.retry_after or pause is None:
+                break
+            log.info("%s: asked to wait %.0f seconds", self.endpoint.host, pause)
+            await asyncio.sleep(pause)
+            failures += 1
         challenges = parse_challenges(answer.headers("WWW-Authenticate"))
-        raise pull_refusal(answer.status, answer.reason, body, challenges, self._reference)
+        raise pull_refusal(
+            answer.status,
+            answer.reason,
+            body,
+            challenges,
+            self._reference,
+            after=answer.retry_after,
+        )
 
 
 def _starts_at(answer: Answer, position: int) -> bool:

@@ -10,9 +10,16 @@ LONGEST_TEXT = 1000
 
 
 def pull_refusal(
-    status: int, reason: str, body: bytes, challenges: tuple[Challenge, ...], reference: Reference
+    status: int,
+    reason: str,
+    body: bytes,
+    challenges: tuple[Challenge, ...],
+    reference: Reference,
+    *,
+    after: float = 0,
 ) -> EngineError:
-    """Of a manifest or a list of tags. `challenges` came with a 401."""
+    """Of a manifest or a list of tags. `challenges` came with a 401; `after`: seconds that the
+    registry wants us to wait."""
     code, message = first_error(body)
     if any(one.parameters.get("error") == "insufficient_scope" for one in challenges):
         # What a registry says of a repository that isn't there, to whom may not know that.
@@ -28,10 +35,18 @@ def pull_refusal(
         case "NAME_UNKNOWN":
             return NotFound(f"repository {reference.familiar_name} not found: {said}")
         case "UNAUTHORIZED":
-            return Unauthorized(said)
+            return Unauthorized(f"{said} (log in: docker login{_registry(reference)})")
+        case "TOOMANYREQUESTS":
+            return Failure(f"{said} ({patience(after, reference)})")
         case "":
             return Failure(f"received unexpected HTTP status: {status} {reason}".rstrip())
     return Failure(said)
+
+
+def patience(after: float, reference: Reference) -> str:
+    """What to do where a registry limits how often one may ask."""
+    wait = f"try again in {after:.0f} seconds" if after else "try again later"
+    return f"{wait}; who logs in may ask more often: docker login{_registry(reference)}"
 
 
 def push_refusal(status: int, reason: str, body: bytes, reference: Reference) -> EngineError:

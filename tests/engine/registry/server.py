@@ -49,6 +49,7 @@ class Registry:
     upload_cuts: list[int] = field(default_factory=list)  # the next uploads break after so much
     uploads: dict[str, bytearray] = field(default_factory=dict)
     forgets: bool = False  # what came of an upload that broke
+    busy: list[str] = field(default_factory=list)  # Retry-After of the next manifests' 429
     retry_after: str = ""  # goes with `failures`
     cuts: list[int] = field(default_factory=list)  # the next bodies end after so many bytes
     ranges: bool = True
@@ -159,6 +160,9 @@ class Registry:
     async def _manifest(self, request: web.Request) -> web.Response:
         if refused := self._refused(request):
             return refused
+        if self.busy:
+            headers = {"Retry-After": self.busy.pop(0)}
+            return _error(429, "TOOMANYREQUESTS", "You have reached your pull rate limit", headers)
         found = self.manifests.get("{name}:{tag}".format(**request.match_info))
         if found is None:
             return _error(404, "MANIFEST_UNKNOWN", "manifest unknown", {})

@@ -327,6 +327,28 @@ async def test_what_is_missing_is_said_in_dockers_words(images: Images, registry
         await pull(images, "127.0.0.1:1/box:1")
 
 
+async def test_a_registry_that_is_asked_too_often_is_given_time(
+    images: Images, registry: Registry
+) -> None:
+    registry.add_image("box:1", [BASE])
+    registry.busy, registry.failures = ["1"], [429]
+    await pull(images, f"{registry.host}/box:1")
+    assert len(registry.asked("/manifests/1")) == 2
+    for after, wait in (("7200", "try again in 7200 seconds"), ("", "try again later")):
+        registry.busy = [after]
+        with pytest.raises(Failure) as refused:
+            await pull(images, f"{registry.host}/box:1")
+        assert str(refused.value) == (
+            f"toomanyrequests: You have reached your pull rate limit ({wait}; who logs in may ask "
+            f"more often: docker login {registry.host})"
+        )
+    assert len(registry.asked("/manifests/1")) == 4
+    registry.add_image("box:2", [TOP])
+    registry.failures, registry.retry_after = [429], "7200"
+    with pytest.raises(Failure, match=r"429 Too Many Requests \(try again in 7200 seconds"):
+        await pull(images, f"{registry.host}/box:2")
+
+
 # ---- who asks
 
 
