@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -79,21 +79,33 @@ def select_images(
         return (
             filters.labels(image.labels)
             and (dangling is None or dangling is not bool(image.tags))
-            and filters.any("reference", lambda pattern: matches_reference(image, pattern))
+            and ("reference" not in filters or bool(with_names(image, filters).names))
             and all(created < moment for moment in (*before, *until))
             and all(created > moment for moment in since)
         )
 
-    return [image for image in images if fits(image)]
+    return [with_names(image, filters) for image in images if fits(image)]
 
 
-def matches_reference(image: Image, pattern: str) -> bool:
+def with_names(image: Image, filters: Filters) -> Image:
+    """Of what was asked for by its name only the names that were meant are listed."""
+
+    def is_meant(name: str) -> bool:
+        return filters.any("reference", lambda pattern: matches_name(name, pattern))
+
+    return replace(
+        image,
+        tags=tuple(filter(is_meant, image.tags)),
+        digests=tuple(filter(is_meant, image.digests)),
+    )
+
+
+def matches_name(name: str, pattern: str) -> bool:
     """A shell pattern on the familiar name, with or without its tag; * stops at a slash."""
-    for tag in image.tags:
-        name, _, _ = tag.rpartition(":")
-        if _matches_path(tag, pattern) or _matches_path(name, pattern):
-            return True
-    return False
+    alone, at, _ = name.partition("@")
+    if not at:
+        alone = name.rpartition(":")[0]
+    return _matches_path(name, pattern) or _matches_path(alone, pattern)
 
 
 def _matches_path(path: str, pattern: str) -> bool:
@@ -346,10 +358,10 @@ async def save(request: Request, engine: Engine) -> web.StreamResponse:
 
 
 async def _save(request: Request, engine: Engine, references: Sequence[str]) -> web.StreamResponse:
-    pieces: AsyncIterator[bytes] = engine.images.save(references)
-    for reference in references:
-        tell(engine, "save", engine.images.resolve(reference).id, reference)
-    return await send_all(request, TAR, pieces)
+    async with engine.images.saving(references) as saving:
+        for image_id in saving.image_ids:
+            tell(engine, "save", image_id, image_id)
+        return await send_all(request, TAR, saving.pieces)
 
 
 async def push(request: Request, engine: Engine) -> web.StreamResponse:

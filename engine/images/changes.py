@@ -18,7 +18,7 @@ def apply_changes(config: ImageConfig, changes: Sequence[str]) -> ImageConfig:
                 continue
             rule = _RULES.get(keyword.upper())
             if rule is None:
-                raise InvalidRequest(f"{keyword.lower()} is not a valid change command")
+                raise InvalidRequest(f"{keyword} is not a valid change command")
             if not rest.strip():
                 raise InvalidRequest(f"{keyword.upper()} requires at least one argument")
             config = rule(config, rest.strip())

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -45,8 +45,8 @@ class _File:
 
 def export_images(
     images: Sequence[ExportedImage], blobs: Blobs, threads: Executor
-) -> AsyncIterator[bytes]:
-    """The caller keeps the images from being removed meanwhile, or gets FileNotFoundError."""
+) -> AsyncGenerator[bytes, None]:
+    """The caller keeps the images from being removed meanwhile."""
     return _stream(tuple(_files(images, blobs)), blobs, threads)
 
 
@@ -102,7 +102,9 @@ def _named_descriptors(descriptor: Descriptor, image: ExportedImage) -> Iterator
         )
 
 
-async def _stream(files: Sequence[_File], blobs: Blobs, threads: Executor) -> AsyncIterator[bytes]:
+async def _stream(
+    files: Sequence[_File], blobs: Blobs, threads: Executor
+) -> AsyncGenerator[bytes, None]:
     loop = asyncio.get_running_loop()
     for file in files:
         yield member_head(Member(file.name, Kind.FILE, 0o644, 0, 0, file.size, 0))

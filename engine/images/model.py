@@ -1,6 +1,6 @@
 """What an image is to the rest of the engine. Frozen values."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -45,6 +45,10 @@ class Image:
     @property
     def labels(self) -> Mapping[str, str]:
         return self.document.config.labels
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.tags, *self.digests)
 
     @property
     def name(self) -> str:
@@ -126,3 +130,11 @@ class Pushed:
     tag: str
     digest: Digest
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """An archive under way, and the ids of the images in it."""
+
+    image_ids: tuple[Digest, ...]
+    pieces: AsyncGenerator[bytes, None]

@@ -15,6 +15,7 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Collection,
+    Iterator,
     Mapping,
     Sequence,
 )
@@ -45,6 +46,7 @@ from engine.images.model import (
     Pushed,
     Removal,
     Removed,
+    Saving,
     Step,
 )
 from engine.images.pack import Sink
@@ -59,7 +61,7 @@ from engine.oci.image_config import (
     ImageDocument,
     parse_image_document,
 )
-from engine.oci.platform import Platform, platform_of
+from engine.oci.platform import Platform, best_match, platform_of
 from engine.oci.reference import Reference, parse_reference, parse_tag
 from engine.records import read_record, write_record
 from engine.registry.client import RegistryClient
@@ -97,7 +99,7 @@ class Images:
         self._documents: Mapping[Digest, ImageDocument] = {}
         self._directories = Directories(root, self._platform, self._private)
         self._changing = asyncio.Lock()
-        self._intakes = 0  # under way: what they bring is not garbage yet
+        self._holders = 0  # of what may look like garbage: the sweep waits for them
         self._sweep_due = False
 
     @classmethod
@@ -371,9 +373,7 @@ class Images:
         before = [self._catalog.names.get(str(name)) for name in wanted]
         async with self._taking_in():
             for name in wanted:
-                request = PullRequest(
-                    name, platform or self._platform, platform is not None, credentials
-                )
+                request = PullRequest(name, platform or self._platform, credentials)
                 async with contextlib.aclosing(self._pull_one(request)) as steps:
                     async for step in steps:
                         yield step
@@ -381,6 +381,20 @@ class Images:
         is_new = before != after
         found = "Downloaded newer image" if is_new else "Image is up to date"
         yield Progress(f"Status: {found} for {reference.familiar}")
+        for name in wanted:
+            if platform is not None and (warning := self._unlike(name, platform)):
+                yield Progress(f"WARNING: {warning}")
+
+    def _unlike(self, name: Reference, wanted: Platform) -> str:
+        """Of an image that is for one platform alone, and comes whatever was asked for."""
+        image = self.resolve(str(name))
+        actual = platform_of(image.os, image.architecture, image.variant)
+        if best_match(wanted, [actual]) is not None:
+            return ""
+        return (
+            f"image with reference {name.familiar} was found but its platform ({actual}) does not "
+            f"match the specified platform ({wanted})"
+        )
 
     async def push(
         self, reference: Reference, *, credentials: Credentials = ANONYMOUS
@@ -508,20 +522,27 @@ class Images:
             await self._enter((Incoming(made.record, made.layers, made.document, names),))
         return self._image(made.record.id)
 
-    def save(self, references: Sequence[str]) -> AsyncIterator[bytes]:
-        """A tar that `docker load` and OCI tools read. Refusals are raised by the call itself."""
+    @contextlib.asynccontextmanager
+    async def saving(self, references: Sequence[str]) -> AsyncIterator[Saving]:
+        """A tar that `docker load` and OCI tools read. What is in it stays until the end, whoever
+        removes it meanwhile."""
+        async with self._held():
+            exported = self._exported(references)
+            pieces = export_images(exported, self._blobs, self._threads)
+            async with contextlib.aclosing(pieces):
+                yield Saving(tuple(each.id for each in exported), pieces)
+
+    def _exported(self, references: Sequence[str]) -> tuple[ExportedImage, ...]:
         exported: dict[Digest, ExportedImage] = {}
-        for reference in references:
-            image = self.resolve(reference)
+        for reference, image, names in self._to_save(references):
             refuse_directory("save", reference, image)
             known = exported.get(image.id)
-            names = self._names_to_save(reference, image.id)
             if known is not None:
                 names = known.names + tuple(name for name in names if name not in known.names)
             record = self._catalog.images[image.id]
             layers = tuple(self._catalog.layers[diff_id] for diff_id in record.layers)
             exported[image.id] = ExportedImage(image.id, layers, names)
-        return export_images(tuple(exported.values()), self._blobs, self._threads)
+        return tuple(exported.values())
 
     # ---- inside
 
@@ -582,9 +603,38 @@ class Images:
                 stack.append(diff_id)
         return tuple(reversed(stack))
 
-    def _names_to_save(self, reference: str, image_id: Digest) -> tuple[Reference, ...]:
-        _, found = self._find(reference)
-        return () if found is None or not found.tag else (found,)
+    def _to_save(
+        self, references: Sequence[str]
+    ) -> Iterator[tuple[str, Image, tuple[Reference, ...]]]:
+        """What was asked for, its image, and the names that go with it: of a repository alone all
+        its tags."""
+        for reference in references:
+            tagged = self._tags_of(reference)
+            if not tagged:
+                image = self._saved(reference)
+                name = None if image.rootfs_path else self._find(reference)[1]
+                yield reference, image, (name,) if name is not None and name.tag else ()
+            for name in tagged:
+                yield reference, self._image(self._catalog.names[str(name)]), (name,)
+
+    def _saved(self, reference: str) -> Image:
+        """In Docker's words, which are others here than elsewhere."""
+        try:
+            return self.resolve(reference)
+        except NotFound:
+            if ":" in reference.rpartition("/")[2] and not is_digest(reference):
+                raise NotFound("reference does not exist") from None
+            raise NotFound(f"No such image: {reference}") from None
+
+    def _tags_of(self, repository: str) -> tuple[Reference, ...]:
+        """Nothing where that is more than a repository's name, or less."""
+        try:
+            wanted = parse_reference(repository)
+        except InvalidRequest:
+            return ()
+        names = [parse_reference(name) for name in sorted(self._catalog.names)]
+        known = tuple(name for name in names if name.tag and name.name == wanted.name)
+        return () if wanted.tag or wanted.digest else known
 
     async def _enter(self, incoming: Sequence[Incoming]) -> None:
         """The acknowledgement: with this write the images are there, before it they are not."""
@@ -647,25 +697,32 @@ class Images:
     @contextlib.asynccontextmanager
     async def _taking_in(self) -> AsyncIterator[None]:
         """Parts that no catalog names yet are safe from the sweep while one of these is open."""
+        async with self._held():
+            try:
+                yield
+            except OSError as error:
+                self._sweep_due = True
+                raise Failure(f"cannot store the image: {error}") from error
+            except BaseException:
+                self._sweep_due = True
+                raise
+
+    @contextlib.asynccontextmanager
+    async def _held(self) -> AsyncIterator[None]:
+        """Nothing is swept away meanwhile, also not what nobody names any more."""
         async with self._changing:  # a sweep under way comes to its end first
-            self._intakes += 1
+            self._holders += 1
         try:
             yield
-        except OSError as error:
-            self._sweep_due = True
-            raise Failure(f"cannot store the image: {error}") from error
-        except BaseException:
-            self._sweep_due = True
-            raise
         finally:
-            self._intakes -= 1
-            if self._sweep_due and not self._intakes:
+            self._holders -= 1
+            if self._sweep_due and not self._holders:
                 async with self._changing:
                     await self._sweep()
 
     async def _sweep(self) -> None:
         """Removes the layers and blobs that no image needs. With `_changing` held."""
-        if self._intakes:
+        if self._holders:
             self._sweep_due = True
             return
         self._sweep_due = False

@@ -45,7 +45,6 @@ REPORT_EVERY = 0.1  # seconds, a layer
 class PullRequest:
     reference: Reference  # with a tag or a digest
     platform: Platform
-    is_platform_wanted: bool  # asked for by the client, not just this machine's
     credentials: Credentials
 
 
@@ -351,11 +350,6 @@ def check_document(document: ImageDocument, manifest: Manifest, request: PullReq
     if actual.os != "linux":
         raise InvalidRequest(
             f'image operating system "{actual.os}" cannot be used on this platform'
-        )
-    if request.is_platform_wanted and best_match(request.platform, [actual]) is None:
-        raise NotFound(
-            f"image with reference {request.reference.familiar} was found but does not provide "
-            f"the specified platform ({request.platform})"
         )
 
 

@@ -211,6 +211,7 @@ class _Unpacker:
 
     def _symlink(self, folder: int, name: str, member: Member) -> None:
         os.symlink(member.link, name, dir_fd=folder)
+        self._result.size += len(os.fsencode(member.link))
         self._set_owner_unfollowed(folder, name, member)
 
     def _node(self, folder: int, name: str, member: Member) -> None:

@@ -1,5 +1,6 @@
 """Pure: operating system, architecture and variant, and which of several images fits a machine."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ _ARCHITECTURES = {
     "mips64el": ("mips64le", ""),
     "mips64le": ("mips64le", ""),
 }
+_COMPONENT = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _ARM_VARIANTS = ("v8", "v7", "v6", "v5")
 
 
@@ -49,11 +51,14 @@ def platform_of(os: str, architecture: str, variant: str = "") -> Platform:
 def parse_platform(text: str) -> Platform:
     """`linux/arm64/v8`, `linux/amd64`, or an architecture alone. Raises InvalidRequest."""
     parts = text.split("/")
-    if not 1 <= len(parts) <= 3 or not all(part.isascii() and part.isalnum() for part in parts):
-        raise InvalidRequest(
-            f'"{text}" is an invalid component of "{text}": platform specifier must match '
-            '"os/architecture/variant"'
-        )
+    for part in parts:
+        if not _COMPONENT.fullmatch(part):
+            raise InvalidRequest(
+                f'"{part}" is an invalid component of "{text}": platform specifier component must '
+                f'match "^[A-Za-z0-9_.-]+$": invalid argument'
+            )
+    if len(parts) > 3:
+        raise InvalidRequest(f'"{text}": cannot parse platform specifier: invalid argument')
     if len(parts) == 1:
         return platform_of("linux", parts[0])
     return platform_of(*parts)

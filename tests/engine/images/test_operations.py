@@ -48,6 +48,11 @@ def nobody(_: str) -> Sequence[ImageUser]:
     return ()
 
 
+async def saved(images: Images, *references: str) -> bytes:
+    async with images.saving(references) as saving:
+        return b"".join([piece async for piece in saving.pieces])
+
+
 def stored(root: Path) -> list[str]:
     """Names of all blobs and layers, and what else lies about."""
     found = [f"{kind}/{name}" for kind in ("layers", "tmp") for name in os.listdir(root / kind)]
@@ -211,9 +216,7 @@ async def test_what_was_saved_loads_again(images: Images, tmp_path: Path) -> Non
     await images.load(chunks(docker_archive([gzip.compress(BASE), TOP],
                                             diff_ids=[digest(BASE), digest(TOP)])))  # fmt: skip
     await images.tag("box:1", "reg.example:5000/team/box", "2")
-    archive = b"".join(
-        [part async for part in images.save(["box:1", "reg.example:5000/team/box:2"])]
-    )
+    archive = await saved(images, "box:1", "reg.example:5000/team/box:2")
     members = members_of(archive)
     names = [name for name, _ in members]
     assert {"manifest.json", "index.json", "oci-layout"} <= set(names)
@@ -237,7 +240,7 @@ async def test_what_was_saved_loads_again(images: Images, tmp_path: Path) -> Non
 async def test_another_program_reads_a_saved_image(images: Images, tmp_path: Path) -> None:
     await images.load(chunks(docker_archive([BASE, TOP])))
     path = tmp_path / "saved.tar"
-    path.write_bytes(b"".join([part async for part in images.save(["box:1"])]))
+    path.write_bytes(await saved(images, "box:1"))
     for kind in ("docker-archive", "oci-archive"):
         subprocess.run(["skopeo", "inspect", f"{kind}:{path}"], check=True, capture_output=True)
 
@@ -252,15 +255,39 @@ async def test_a_flat_tar_becomes_an_image(images: Images) -> None:
     assert image.config.env == ("A=1", "B=2 3")
     assert image.config.exposed_ports == ("80/tcp",)
     assert (Path(images.layers(image)[0]) / "etc/name").read_text() == "base\n"
-    with pytest.raises(InvalidRequest, match="run is not a valid change command"):
+    with pytest.raises(InvalidRequest, match="RUN is not a valid change command"):
         await images.import_(chunks(BASE), "flat", changes=["RUN x"])
 
 
 async def test_save_refuses_what_is_no_image_of_layers(images: Images) -> None:
     with pytest.raises(Unsupported, match="directory"):
-        images.save(["rootfs:/"])
-    with pytest.raises(NotFound, match="No such image: none:latest"):
-        images.save(["none"])
+        await saved(images, "rootfs:/")
+    with pytest.raises(NotFound, match=r"No such image: none$"):
+        await saved(images, "none")
+    with pytest.raises(NotFound, match="reference does not exist"):
+        await saved(images, "none:1")
+
+
+async def test_of_a_repository_all_tags_are_saved(images: Images, tmp_path: Path) -> None:
+    await images.load(chunks(docker_archive([BASE], ["box:1", "box:2", "chest:1"])))
+    archive = await saved(images, "box")
+    other = await Images.open(tmp_path / "other/images")
+    (loaded,) = await other.load(chunks(archive))
+    assert loaded.tags == ("box:1", "box:2")
+    await other.close()
+
+
+async def test_a_removal_meanwhile_takes_nothing_from_a_save(
+    images: Images, tmp_path: Path
+) -> None:
+    await images.load(chunks(docker_archive([BASE, TOP])))
+    async with images.saving(["box:1"]) as saving:
+        first = await anext(saving.pieces)
+        await images.remove("box:1", users=nobody)
+        archive = first + b"".join([piece async for piece in saving.pieces])
+    assert stored(tmp_path / "data/images") == []
+    (again,) = await images.load(chunks(archive))
+    assert again.tags == ("box:1",)
 
 
 def _layout(*, config_digest: str | None = None, manifest: bytes | None = None) -> bytes:

@@ -13,6 +13,7 @@ from engine.images.operations import Images
 from engine.oci.reference import parse_reference
 from engine.registry.credentials import ANONYMOUS, Credentials
 from tests.engine.images.archives import chunks, digest, docker_archive, entry, in_overlay, tar
+from tests.engine.images.test_operations import saved
 from tests.engine.registry.server import MANIFEST, PASSWORD, USER, Registry, serving
 from tests.engine.registry.test_pull import ANN, BASE, LARGE, TOP, nobody, opened, pull, stored
 
@@ -98,7 +99,7 @@ async def test_a_compressed_layer_stays_and_its_plain_form_goes(
     again = await opened(tmp_path)
     assert again.resolve(name).digests == images.resolve(name).digests
     # It is whole for a save as well.
-    archive = b"".join([piece async for piece in again.save([name])])
+    archive = await saved(again, name)
     (tmp_path / "other").mkdir()
     other = await opened(tmp_path / "other")
     (result,) = await other.load(chunks(archive))
