@@ -26,6 +26,7 @@ from engine.settings import (
     Registries,
     Settings,
     TcpAddress,
+    Tls,
     UnixAddress,
     default_places,
 )
@@ -33,6 +34,7 @@ from engine.settings import (
 LOG_LEVELS = ("debug", "info", "warning", "error")
 # sun_path of unix(7) holds 108 bytes with the final NUL.
 LONGEST_SOCKET_PATH = 107
+TLS_FILES = {"tlscacert": "ca.pem", "tlscert": "cert.pem", "tlskey": "key.pem"}
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
 
 
@@ -53,8 +55,9 @@ def make_settings(
     with asked.place("hosts"):
         hosts = tuple(parse_address(host) for host in asked.texts("hosts"))
         hosts = hosts or (Places(run, run).host,)
+        tls = tls_of(asked, environment)
         for address in hosts:
-            refuse_unsafe(address, insecure_tcp=asked.flag("insecure-tcp"))
+            refuse_unsafe(address, tls, insecure_tcp=asked.flag("insecure-tcp"))
         if len(set(hosts)) < len(hosts):
             raise InvalidRequest("cannot listen: the same address is given twice")
     with asked.place("live-restore"):
@@ -64,6 +67,8 @@ def make_settings(
         data_root=asked.path("data-root", default.data_root),
         exec_root=run,
         hosts=hosts,
+        tls=tls,
+        group=asked.text("group"),
         registries=Registries(
             mirrors=asked.each("registry-mirrors", parse_mirror),
             insecure=asked.each("insecure-registries", parse_insecure),
@@ -154,6 +159,19 @@ class Asked:
         text = collection.get("defaultKeepStorage", "")
         with self.place(key):
             return parse_size(text) if text else BUILD_CACHE
+
+
+def tls_of(asked: Asked, environment: Mapping[str, str]) -> Tls | None:
+    """As Docker's daemon: a file that isn't named is in ~/.docker (or DOCKER_CERT_PATH), and
+    --tlsverify turns TLS on. So does a file that is named; `tlsverify: false` alone doesn't."""
+    verify = asked.flag("tlsverify")
+    if not (verify or asked.flag("tls", default=any(map(asked.text, TLS_FILES)))):
+        return None
+    usual = Path(environment.get("DOCKER_CERT_PATH") or f"{environment.get('HOME', '/')}/.docker")
+    authorities, certificate, key = (
+        asked.path(option, usual / name) for option, name in TLS_FILES.items()
+    )
+    return Tls(certificate, key, authorities, verify)
 
 
 def parse_pair(text: str) -> tuple[str, str]:
@@ -267,18 +285,19 @@ def _tcp(text: str, rest: str) -> TcpAddress:
         raise InvalidRequest(f"cannot listen on {text!r}: {host!r} is no IP address") from None
 
 
-def refuse_unsafe(address: Address, *, insecure_tcp: bool) -> None:
+def refuse_unsafe(address: Address, tls: Tls | None, *, insecure_tcp: bool) -> None:
     """Whoever reaches the API is root on this machine: no network may reach it by accident."""
     match address:
         case UnixAddress():
             return
         case TcpAddress():
-            if address.is_loopback or insecure_tcp:
+            if address.is_loopback or insecure_tcp or (tls is not None and tls.verify):
                 return
+            what = "TLS without --tlsverify doesn't check" if tls else "nothing checks"
             raise InvalidRequest(
                 f"cannot listen on {address}: everyone who reaches this port is root on this "
-                "machine, and nothing checks who it is; listen on 127.0.0.1, or say "
-                "--insecure-tcp if the network is closed"
+                f"machine, and {what} who it is; check clients' certificates by --tlsverify, "
+                "listen on 127.0.0.1, or say --insecure-tcp if the network is closed"
             )
         case _:
             assert_never(address)

@@ -39,6 +39,17 @@ Address = UnixAddress | TcpAddress
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files of what listens on TCP. `verify`: clients have to show a certificate that one of
+    the `authorities` has signed."""
+
+    certificate: Path
+    key: Path
+    authorities: Path
+    verify: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Registries:
     """How registries are reached."""
 
@@ -84,6 +95,8 @@ class Settings:
     data_root: Path
     exec_root: Path
     hosts: tuple[Address, ...]
+    tls: Tls | None = None  # on every TCP address
+    group: str = ""  # of the sockets, a name or a number; "": docker where there is one
     registries: Registries = Registries()
     containers: ContainerDefaults = ContainerDefaults()
     networks: NetworkDefaults = NetworkDefaults()

@@ -13,6 +13,7 @@ from compose.dataclass import dataclass
 from compose.errors import ProjectError, UsageError
 
 if TYPE_CHECKING:
+    from compose.client.address import Choice
     from compose.client.engine import Engine
     from compose.git import Commit
     from compose.load.pipeline import LoadRequest
@@ -27,7 +28,7 @@ class Context:
     project_directory: str
     profiles: tuple[str, ...]
     env_files: tuple[str, ...]
-    host: str
+    choice: Choice  # of the engine
     progress: str  # auto, tty, plain, json, quiet
     ansi: str  # auto, always, never
     parallel: int  # -1: as many as the graph allows
@@ -113,7 +114,7 @@ class Context:
         """The engine that the options name; the built-in one is started where it isn't running."""
         from compose.client.locate import locate
 
-        return await locate(self.host, self.environment)
+        return await locate(self.choice, self.environment)
 
     def colour(self, descriptor: int) -> bool:
         """Whether to colour what goes to `descriptor`: --ansi, then NO_COLOR, then a terminal."""

@@ -157,7 +157,26 @@ def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
         ] = "",
         host: Annotated[
             str,
-            typer.Option("-H", "--host", help="The engine: unix:///path or tcp://host:port."),
+            typer.Option(
+                "-H", "--host", help="The engine: unix:///path, tcp://host:port or ssh://user@host."
+            ),
+        ] = "",
+        docker_context: Annotated[
+            str,
+            typer.Option("--context", help="The engine of a Docker context.", metavar="NAME"),
+        ] = "",
+        tls: Annotated[bool, typer.Option("--tls", help="Speak TLS to it.")] = False,
+        tlsverify: Annotated[
+            bool, typer.Option("--tlsverify", help="Speak TLS, and check who it is.")
+        ] = False,
+        tlscacert: Annotated[
+            str, typer.Option("--tlscacert", help="Who signs its certificate.", metavar="FILE")
+        ] = "",
+        tlscert: Annotated[
+            str, typer.Option("--tlscert", help="The certificate to show to it.", metavar="FILE")
+        ] = "",
+        tlskey: Annotated[
+            str, typer.Option("--tlskey", help="The key of that certificate.", metavar="FILE")
         ] = "",
         parallel: Annotated[
             int,
@@ -178,13 +197,17 @@ def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
             ),
         ] = False,
     ) -> None:
+        from compose.client.address import Choice, TlsOptions
+
         context.obj = Context(
             files=tuple(file or ()),
             project_name=project_name,
             project_directory=project_directory,
             profiles=tuple(profile or ()),
             env_files=tuple(env_file or ()),
-            host=host,
+            choice=Choice(
+                host, docker_context, TlsOptions(tls, tlsverify, tlscacert, tlscert, tlskey)
+            ),
             progress=choice("--progress", progress or environment.get("COMPOSE_PROGRESS", ""),
                             ("auto", "tty", "plain", "json", "quiet")),
             ansi=choice("--ansi", ansi or environment.get("COMPOSE_ANSI", ""),

@@ -54,6 +54,6 @@ async def connect(
 ) -> Engine:
     """Raises Unreachable or Incompatible, each with what to do. `environment` says whose
     credentials of registries are used; an empty one means nobody's."""
-    transport = Transport(address)
+    transport = Transport(address, environment)
     await transport.negotiate()
     return Engine(transport, CredentialStore(environment))

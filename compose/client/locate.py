@@ -16,9 +16,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import compose
-from compose.client.address import Address, UnixAddress, parse_address
+from compose.client.address import (
+    Address,
+    Choice,
+    UnixAddress,
+    parse_address,
+)
+from compose.client.contexts import context_address
 from compose.client.engine import Engine, connect
-from compose.client.errors import Unreachable
+from compose.client.errors import BadAddress, Unreachable
 from compose.dataclass import dataclass
 
 # What a daemon needs of its starter's environment. The rest may hold secrets, and it lives long.
@@ -53,15 +59,24 @@ def built_in_places(uid: int, environment: Mapping[str, str]) -> Places:
     return Places(Path(data) / "pycompose", Path(runtime) / "pycompose")
 
 
-def chosen_address(host: str, environment: Mapping[str, str]) -> Address | None:
-    """What the user asked for; None: nothing, so the built-in engine."""
-    text = host or environment.get("PYCOMPOSE_HOST") or environment.get("DOCKER_HOST") or ""
-    return parse_address(text, environment) if text else None
+def chosen_address(choice: Choice, environment: Mapping[str, str]) -> Address | None:
+    """What the user asked for; None: nothing, so the built-in engine. As in Docker an option wins
+    over the environment, and there an address over a context."""
+    if choice.host and choice.context:
+        raise BadAddress("cannot use --host and --context together", hint="leave one out")
+    if choice.context:
+        return context_address(choice.context, environment)
+    named = choice.host or environment.get("PYCOMPOSE_HOST") or environment.get("DOCKER_HOST")
+    if named:
+        return parse_address(named, environment, choice.tls)
+    if context := environment.get("DOCKER_CONTEXT"):
+        return context_address(context, environment)
+    return None
 
 
-async def locate(host: str, environment: Mapping[str, str]) -> Engine:
+async def locate(choice: Choice, environment: Mapping[str, str]) -> Engine:
     """A connected engine; starts the built-in one if it is meant and down. Raises ClientError."""
-    address = chosen_address(host, environment)
+    address = chosen_address(choice, environment)
     if address is not None:
         return await connect(address, environment)
     return await connect_built_in(built_in_places(os.getuid(), environment), environment)

@@ -13,13 +13,11 @@ import json
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from compose.client.address import Address, TcpAddress, TlsFiles, UnixAddress
+from compose.client.address import Address, SshAddress, TcpAddress, UnixAddress
 from compose.client.errors import (
     ApiError,
-    BadAddress,
     BadAnswer,
     ClientError,
     Incompatible,
@@ -28,9 +26,6 @@ from compose.client.errors import (
 )
 from compose.client.http import HEAD_LIMIT, Exchange, Head
 from compose.dataclass import dataclass
-
-if TYPE_CHECKING:
-    import ssl
 
 Query = Mapping[str, "str | int | bool | Sequence[str] | None"]
 
@@ -87,8 +82,9 @@ class Answer:
 class Transport:
     """Stateless but for the negotiated version; safe to use from many tasks at once."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, environment: Mapping[str, str]) -> None:
         self.address = address
+        self._environment = environment  # for ssh
         self.version: tuple[int, int] | None = None
         self.server = ""  # what the engine calls itself
         self._limit = asyncio.Semaphore(64)  # unix sockets refuse when the backlog is full
@@ -187,7 +183,7 @@ class Transport:
         return f"{target}?{urlencode(pairs)}" if pairs else target
 
     def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
-        host = "docker" if isinstance(self.address, UnixAddress) else self.address.host
+        host = self.address.host if isinstance(self.address, TcpAddress) else "docker"
         if ":" in host:
             host = f"[{host}]"
         base = {"Host": host, "User-Agent": "pycompose", "Connection": "close"}
@@ -221,10 +217,15 @@ class Transport:
         try:
             if isinstance(address, UnixAddress):
                 return await asyncio.open_unix_connection(address.path, limit=HEAD_LIMIT)
-            context = _tls_context(address.tls) if address.tls else None
-            return await asyncio.open_connection(
-                address.host, address.port, ssl=context, limit=HEAD_LIMIT
-            )
+            if isinstance(address, SshAddress):
+                from compose.client.ssh import open_ssh
+
+                return await open_ssh(address, self._environment, limit=HEAD_LIMIT)
+            if address.tls is not None:
+                from compose.client.tls import open_tls
+
+                return await open_tls(address, address.tls, limit=HEAD_LIMIT)
+            return await asyncio.open_connection(address.host, address.port, limit=HEAD_LIMIT)
         except OSError as error:
             raise _unreachable(address, error) from error
 
@@ -291,7 +292,7 @@ def _unreachable(address: Address, error: OSError) -> ClientError:
     if isinstance(address, TcpAddress) and type(error).__name__.startswith("SSL"):
         return Unreachable(
             f"cannot talk to the engine at {address}: {error}",
-            hint="check DOCKER_CERT_PATH and DOCKER_TLS_VERIFY",
+            hint="check DOCKER_CERT_PATH and DOCKER_TLS_VERIFY, or --tlscacert",
         )
     reason = {
         errno.ENOENT: "no such socket",
@@ -301,21 +302,3 @@ def _unreachable(address: Address, error: OSError) -> ClientError:
         f"cannot reach the engine at {address}: {reason}",
         hint="is it running? Unset DOCKER_HOST and PYCOMPOSE_HOST to use the built-in engine",
     )
-
-
-def _tls_context(files: TlsFiles) -> ssl.SSLContext:
-    import ssl
-
-    context = ssl.create_default_context(cafile=str(files.ca) if files.ca else None)
-    if not files.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if files.cert and files.key:
-        try:
-            context.load_cert_chain(files.cert, files.key)
-        except OSError as error:
-            raise BadAddress(
-                f"cannot read the client certificate {files.cert}: {error.strerror or error}",
-                hint="DOCKER_CERT_PATH holds ca.pem, cert.pem and key.pem",
-            ) from error
-    return context

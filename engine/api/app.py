@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import grp
 import ipaddress
 import logging
 import os
 import re
 import socket
+import ssl
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 from urllib.parse import unquote
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
+from engine.api import tls
 from engine.api.answer import API_VERSION, OLDEST_API_VERSION, plain_refusal, refusal
 from engine.api.parts import Engine
 from engine.api.request import Request, Version
 from engine.api.routes import ROUTES, Route
 from engine.api.status import status_of
-from engine.api.upgrade import Connection, Taken
+from engine.api.upgrade import Access, Connection, Taken
 from engine.errors import EngineError, Failure, Forbidden, InvalidRequest, NotFound
 from engine.kernel.libc import KernelError
 from engine.settings import Address, TcpAddress, UnixAddress
@@ -89,7 +92,8 @@ class Server:
         }
         loop = asyncio.get_running_loop()
         self._manager = web.Server(self._answer, **settings)
-        self._make = lambda: Connection(self._manager, loop=loop, **settings)
+        self._make = functools.partial(make_connection, self._manager, loop, settings)
+        self._speaking: set[asyncio.Task[None]] = set()  # connections with TLS
 
     async def listen(self, addresses: Sequence[Address]) -> None:
         """Raises Failure where an address can't be had; then none is left listening."""
@@ -97,11 +101,12 @@ class Server:
         for address in addresses:
             match address:
                 case UnixAddress():
-                    endpoint = await asyncio.to_thread(bind_unix, address)
+                    group = self._engine.settings.group
+                    endpoint = await asyncio.to_thread(bind_unix, address, group)
                     path = str(address.path)
                     self._paths.append((path, os.lstat(path).st_ino))
                     server = await loop.create_unix_server(
-                        self._make, sock=endpoint, backlog=BACKLOG
+                        functools.partial(self._make, Access.LOCAL), sock=endpoint, backlog=BACKLOG
                     )
                 case TcpAddress():
                     server = await self._listen_tcp(address)
@@ -112,10 +117,37 @@ class Server:
 
     async def _listen_tcp(self, address: TcpAddress) -> asyncio.Server:
         loop = asyncio.get_running_loop()
+        settings = self._engine.settings.tls
         try:
-            return await loop.create_server(self._make, address.host, address.port, backlog=BACKLOG)
+            if settings is None:
+                make = functools.partial(self._make, Access.OPEN)
+                return await loop.create_server(make, address.host, address.port, backlog=BACKLOG)
+            context = await asyncio.to_thread(tls.server_context, settings)
+            return await asyncio.start_server(
+                functools.partial(self._speak_tls, context=context),
+                address.host,
+                address.port,
+                backlog=BACKLOG,
+            )
         except OSError as error:
             raise Failure(f"cannot listen on {address}: {error.strerror}") from error
+
+    async def _speak_tls(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        context: ssl.SSLContext,
+    ) -> None:
+        verified = context.verify_mode is ssl.CERT_REQUIRED
+        access = Access.CERTIFIED if verified else Access.OPEN
+        task = asyncio.current_task()
+        assert task is not None
+        self._speaking.add(task)
+        try:
+            await tls.serve(reader, writer, context, functools.partial(self._make, access))
+        finally:
+            self._speaking.discard(task)
 
     async def close(self) -> None:
         """Takes no more requests, ends the streams, lets the others come to their end."""
@@ -129,6 +161,8 @@ class Server:
             if isinstance(connection, Connection):
                 connection.hang_up()
         await self._manager.shutdown(PATIENCE)
+        for task in self._speaking:
+            task.cancel()
 
     async def _answer(self, http: web.BaseRequest) -> web.StreamResponse:
         """The outermost loop of a request: whatever goes wrong becomes an answer."""
@@ -152,8 +186,10 @@ class Server:
             connection.settle()
 
     async def _route(self, http: web.BaseRequest) -> web.StreamResponse:
-        if not isinstance(http.get_extra_info("sockname"), str):
-            refuse_browsers(http)
+        connection = http.protocol
+        assert isinstance(connection, Connection)
+        if connection.access is not Access.LOCAL:
+            refuse_browsers(http, names=connection.access is Access.CERTIFIED)
         if http.version < (1, 0):
             raise InvalidRequest("malformed request")
         path, _, query = http.raw_path.partition("?")
@@ -209,10 +245,13 @@ def too_old(version: Version) -> str:
     )
 
 
-def refuse_browsers(http: web.BaseRequest) -> None:
-    """On TCP a web page could send requests here, across sites or by rebinding its own name."""
+def refuse_browsers(http: web.BaseRequest, *, names: bool) -> None:
+    """On TCP a web page could send requests here, across sites or by rebinding its own name: so
+    it has to be addressed by numbers, but where a certificate of ours vouches for the name."""
     if "Origin" in http.headers or http.headers.get("Sec-Fetch-Site", "none") != "none":
         raise Forbidden("requests of web pages are not accepted")
+    if names:
+        return
     host = http.headers.get("Host", "").strip()
     name = host.rpartition(":")[0] if re.search(r":[0-9]*$", host) else host
     name = name.removeprefix("[").removesuffix("]")
@@ -226,8 +265,32 @@ def refuse_browsers(http: web.BaseRequest) -> None:
         ) from None
 
 
-def bind_unix(address: UnixAddress) -> socket.socket:
-    """A bound socket of mode 0660, of group docker where there is one. Raises Failure."""
+def make_connection(
+    manager: web.Server,
+    loop: asyncio.AbstractEventLoop,
+    settings: Mapping[str, Any],
+    access: Access,
+) -> Connection:
+    connection = Connection(manager, loop=loop, **settings)
+    connection.access = access
+    return connection
+
+
+def group_id(name: str) -> int | None:
+    """None without a name where there is no group docker. Raises Failure."""
+    if name.isascii() and name.isdecimal():
+        return int(name)
+    try:
+        return grp.getgrnam(name or "docker").gr_gid
+    except KeyError:
+        if not name:
+            return None
+        raise Failure(f"cannot give the socket to the group {name!r}: there is no such") from None
+
+
+def bind_unix(address: UnixAddress, group: str = "") -> socket.socket:
+    """A bound socket of mode 0660. Raises Failure."""
+    owner = group_id(group)
     path = str(address.path)
     folder = address.path.parent
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -248,8 +311,15 @@ def bind_unix(address: UnixAddress) -> socket.socket:
         raise Failure(f"cannot listen on {address}: {error.strerror}") from error
     finally:
         os.umask(before)
-    with contextlib.suppress(KeyError, PermissionError):
-        os.chown(path, -1, grp.getgrnam("docker").gr_gid, follow_symlinks=False)
+    if owner is not None:
+        try:
+            os.chown(path, -1, owner, follow_symlinks=False)
+        except OSError as error:
+            endpoint.close()
+            os.unlink(path)
+            raise Failure(
+                f"cannot give {address} to the group {group or owner}: {error.strerror}"
+            ) from error
     return endpoint
 
 

@@ -17,6 +17,7 @@ import socket
 import sys
 import termios
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 from aiohttp import StreamReader, web
@@ -34,8 +35,18 @@ HEAD_PAUSES = (*(0.0002 * 2**turn for turn in range(8)), *(0.05 for _ in range(9
 LINGER = 5.0  # seconds in which a client may still send after the last byte it was sent
 
 
+class Access(Enum):
+    """Who may be at the other end of a connection."""
+
+    LOCAL = "a process that may open the socket"
+    OPEN = "whoever reaches the port"
+    CERTIFIED = "who has shown a certificate"
+
+
 class Connection(web.RequestHandler):
     """HTTP, until a handler takes it over by `take_over`."""
+
+    access = Access.LOCAL
 
     def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, **settings: Any):
         super().__init__(manager, loop=loop, **settings)

@@ -34,6 +34,20 @@ def daemon(
     insecure_tcp: Annotated[
         bool, typer.Option(help="Listen on addresses that other machines reach, without TLS")
     ] = False,
+    tls: Annotated[bool, typer.Option(help="Speak TLS on TCP addresses")] = False,
+    tlsverify: Annotated[
+        bool, typer.Option(help="Speak TLS, to clients with a certificate of --tlscacert only")
+    ] = False,
+    tlscacert: Annotated[
+        str, typer.Option(help="Who signs clients' certificates [default: ~/.docker/ca.pem]")
+    ] = "",
+    tlscert: Annotated[
+        str, typer.Option(help="The daemon's certificate [default: ~/.docker/cert.pem]")
+    ] = "",
+    tlskey: Annotated[str, typer.Option(help="Its key [default: ~/.docker/key.pem]")] = "",
+    group: Annotated[
+        str, typer.Option("--group", "-G", help="Of the UNIX socket [default: docker, if it is]")
+    ] = "",
     registry_mirror: Annotated[
         Texts,
         typer.Option(
@@ -81,6 +95,7 @@ def daemon(
 
     if ready_fd is not None:
         os.set_inheritable(ready_fd, False)
+    files = {"tlscacert": tlscacert, "tlscert": tlscert, "tlskey": tlskey}
     try:
         options = {
             "hosts": host,
@@ -88,6 +103,10 @@ def daemon(
             "exec-root": exec_root,
             "log-level": log_level,
             "insecure-tcp": insecure_tcp,
+            "tls": tls,
+            "tlsverify": tlsverify,
+            **{name: str(Path(file).absolute()) for name, file in files.items() if file},
+            "group": group,
             "registry-mirrors": registry_mirror,
             "insecure-registries": insecure_registry,
             "log-driver": log_driver,

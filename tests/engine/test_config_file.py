@@ -9,7 +9,7 @@ import pytest
 from engine.config_file import merged, read_config_file
 from engine.errors import InvalidRequest
 from engine.options import make_settings, parse_pool_option
-from engine.settings import PoolOfSubnets, Settings
+from engine.settings import PoolOfSubnets, Settings, Tls
 from tests.host import ROOT
 
 FULL = {
@@ -17,6 +17,12 @@ FULL = {
     "insecure-tcp": False,
     "data-root": "/data",
     "exec-root": "/run/x",
+    "tls": True,
+    "tlsverify": True,
+    "tlscacert": "/ca.pem",
+    "tlscert": "/cert.pem",
+    "tlskey": "/key.pem",
+    "group": "docker",
     "debug": True,
     "log-level": "warning",
     "labels": ["place=cellar"],
@@ -51,6 +57,8 @@ def test_every_setting_of_the_schema_is_one_of_the_daemon(tmp_path: Path) -> Non
     made = settings(tmp_path, FULL)
     assert [str(host) for host in made.hosts] == FULL["hosts"]
     assert (made.data_root, made.exec_root) == (Path("/data"), Path("/run/x"))
+    assert made.tls == Tls(Path("/cert.pem"), Path("/key.pem"), Path("/ca.pem"), verify=True)
+    assert made.group == "docker"
     assert (made.log_level, made.labels) == ("warning", ("place=cellar",))
     assert made.registries.mirrors == ("https://mirror.example",)
     assert made.registries.insecure == ("reg.example:5000", "10.0.0.0/8")

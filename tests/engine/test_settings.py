@@ -7,7 +7,7 @@ import pytest
 
 from engine.errors import InvalidRequest
 from engine.options import make_settings, parse_address
-from engine.settings import VERSION, Settings, TcpAddress, UnixAddress, default_places
+from engine.settings import VERSION, Settings, TcpAddress, Tls, UnixAddress, default_places
 from tests.host import ROOT
 
 
@@ -106,3 +106,26 @@ def test_a_mirror_is_a_host_and_nothing_else(mirror: str) -> None:
 def test_an_insecure_registry_is_a_host_or_a_network(registry: str) -> None:
     with pytest.raises(InvalidRequest, match="as an insecure registry"):
         settings(insecure_registries=(registry,))
+
+
+def test_tls_that_checks_clients_may_listen_everywhere() -> None:
+    files = {"tlscacert": "/ca.pem", "tlscert": "/cert.pem", "tlskey": "/key.pem"}
+    far = ("tcp://0.0.0.0:2376",)
+    found = settings(hosts=far, tlsverify=True, **files)
+    assert found.tls == Tls(Path("/cert.pem"), Path("/key.pem"), Path("/ca.pem"), verify=True)
+    assert settings(hosts=far, tls=True, insecure_tcp=True, **files).tls is not None
+    with pytest.raises(InvalidRequest, match="TLS without --tlsverify doesn't check who it is"):
+        settings(hosts=far, tls=True, **files)
+    with pytest.raises(InvalidRequest, match="nothing checks who it is"):
+        settings(hosts=far)
+
+
+def test_tls_files_are_dockers_where_none_are_named() -> None:
+    keys = {"tls": True}
+    found = make_settings(keys, uid=0, environment={"HOME": "/root"}).tls
+    assert found is not None
+    assert (found.certificate, found.verify) == (Path("/root/.docker/cert.pem"), False)
+    named = make_settings(keys, uid=0, environment={"DOCKER_CERT_PATH": "/c"}).tls
+    assert named is not None
+    assert named.key == Path("/c/key.pem")
+    assert settings(tls=False, tlscert="/x").tls is None
