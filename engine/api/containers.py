@@ -13,6 +13,7 @@ from engine.api.selection import ContainerFacts, select_containers, wanted_for_p
 from engine.api.shown import Document, container_json, container_summary, endpoint_json
 from engine.api.streams import JSON, OCTETS, Stream, carry, send_all, stream_type
 from engine.api.wire import read_create, read_update
+from engine.containers.legacy_links import link_names
 from engine.containers.model import LogQuery, Record
 from engine.errors import EngineError, InvalidRequest, NotFound, Unsupported
 from engine.ids import short_id
@@ -48,11 +49,13 @@ async def listing(request: Request, engine: Engine) -> web.Response:
     )
     now = time.time_ns()
     images = _ImageNames(engine)
-    if query.flag("size") or request.version < (1, 46):
+    linked = link_names(engine.containers.list())
+    if linked or query.flag("size") or request.version < (1, 46):
         documents = [
             container_summary(record, image=images.of(record), now=now) for record in chosen
         ]
         for record, document in zip(chosen, documents, strict=True):
+            document["Names"] = [f"/{record.name}", *linked.get(record.id, ())]
             if query.flag("size"):
                 document |= await list_sizes(engine, record)
             if request.version < (1, 46):

@@ -90,7 +90,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/containers/{id}/attach/ws", websocket.attach),
     Route("GET", "/containers/{id}/export", containers.export),
     Route("POST", "/containers/{id}/wait", containers.wait),
-    Route("DELETE", "/containers/{id}", containers.remove),
+    Route("DELETE", "/containers/{id:.*}", containers.remove),
     #
     Route("POST", "/containers/{id}/exec", execs.create),
     Route("POST", "/exec/{id}/start", execs.start),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from engine.containers.checks import parse_security_options
+from engine.containers.checks import parse_link, parse_security_options
+from engine.containers.legacy_links import has_links
 from engine.containers.model import (
     Attachment,
     ContainerConfig,
@@ -242,12 +243,20 @@ def container_json(record: Record) -> Document:
         "ProcessLabel": "",
         "AppArmorProfile": _apparmor_profile(record.host),
         "ExecIDs": record.exec_ids or None,
-        "HostConfig": host_config_json(record.host),
+        "HostConfig": {**host_config_json(record.host), "Links": links_json(record) or None},
         "GraphDriver": {"Data": None, "Name": "overlay2"},
         "Mounts": mounts_json(record),
         "Config": config_json(record.config),
         "NetworkSettings": network_settings_json(record),
     }
+
+
+def links_json(record: Record) -> list[str]:
+    """On the default bridge with all names whole: "/db:/web/alias"."""
+    links = record.host.links
+    if not has_links(record):
+        return list(links)
+    return [f"/{name}:/{record.name}/{alias}" for alias, name in map(parse_link, links)]
 
 
 def state_json(state: State) -> Document:

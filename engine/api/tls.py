@@ -70,12 +70,22 @@ async def serve(
         log.info("TLS with %s failed: %s", _peer(writer), said_by(error))
         with contextlib.suppress(OSError):
             await client.flush()  # the alert that says so
+            await _drain(reader, writer)
     except TimeoutError:
         log.info("TLS with %s failed: no handshake within %g s", _peer(writer), HANDSHAKE)
     except OSError:
         pass  # the client is gone
     finally:
         writer.close()
+
+
+async def _drain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Closing with something unread would reset the connection, and the alert be lost."""
+    writer.write_eof()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER):
+            while await reader.read(CHUNK):
+                pass
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:

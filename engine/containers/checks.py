@@ -228,8 +228,10 @@ def _check_network(request: CreateRequest) -> None:
     mode = request.host.network_mode
     for link in request.host.links:
         parse_link(link)
-    if request.host.links and mode in ("default", "bridge", "host", "none"):
-        raise Unsupported("cannot link containers: put them into one network and use their names")
+    if request.host.links and mode in ("host", "none"):
+        raise InvalidRequest(
+            f"conflicting options: {mode} type networking can't be used with links"
+        )
     shared = mode == "host" or mode.startswith("container:")
     if mode == "container:":
         raise InvalidRequest("invalid network mode: container: has no container name or id")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
-from engine.containers import checks, health, limits, mounts, spec, start
+from engine.containers import checks, health, legacy_links, limits, mounts, spec, start
 from engine.containers.machine import host_devices, with_block_devices
 from engine.containers.model import (
     Attachment,
@@ -57,6 +57,9 @@ async def create_container(
     command = (*(config.entrypoint or ()), *(config.cmd or ()))
     if not command or not command[0]:
         raise InvalidRequest("no command specified")
+    if host.network_mode in legacy_links.MODES:
+        for link in host.links:
+            parts.find(checks.parse_link(link)[1])
     points = _mounts(parts, request, image)
     folder = parts.store.folder(container_id)
     has_log = host.log_config.driver != "none"

@@ -7,7 +7,7 @@ import os
 import signal
 from dataclasses import replace
 
-from engine.containers import health, spec, start
+from engine.containers import health, legacy_links, spec, start
 from engine.containers.checks import check_exec
 from engine.containers.container import Container, Exec
 from engine.containers.model import ExecConfig, Status
@@ -118,7 +118,12 @@ def _request(
         "terminal": config.tty,
         "user": {"uid": 0, "gid": 0},
         "args": list(config.cmd),
-        "env": spec.environment(record, config.env, tty=config.tty),
+        "env": spec.environment(
+            record,
+            config.env,
+            tty=config.tty,
+            linked=legacy_links.variables(legacy_links.links_of(parts, record)),
+        ),
         "cwd": config.working_dir or record.config.working_dir or "/",
         "capabilities": spec.capability_sets(names),
         "rlimits": spec.rlimits(host),

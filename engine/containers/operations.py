@@ -20,6 +20,7 @@ from engine.containers import (
     create,
     ending,
     execs,
+    legacy_links,
     lifecycle,
     looking_inside,
     restore,
@@ -55,7 +56,7 @@ from engine.containers.stats import Stats
 from engine.containers.store import Store
 from engine.containers.streams import parse_detach_keys
 from engine.containers.usage import Usage
-from engine.errors import Conflict, Failure, InvalidRequest, NotFound, Unsupported
+from engine.errors import Conflict, Failure, InvalidRequest, NotFound
 from engine.events import EventLog
 from engine.images.model import Image
 from engine.images.operations import Images
@@ -274,9 +275,10 @@ class Containers:
         self, reference: str, *, force: bool = False, volumes: bool = False, link: bool = False
     ) -> None:
         if link:
-            raise Unsupported("cannot remove a link: there are none")
-        container = self._find(reference)
-        await self._parts.tasks.finish(self._remove(container, force=force, volumes=volumes))
+            await legacy_links.remove_link(self._parts, reference)
+        else:
+            removal = self._remove(self._find(reference), force=force, volumes=volumes)
+            await self._parts.tasks.finish(removal)
 
     async def _remove(self, container: Container, *, force: bool, volumes: bool) -> None:
         if container.is_being_removed:

@@ -72,6 +72,7 @@ class Surroundings:
     network_path: str | None = None  # a namespace to join, "" = the host's, None = a new one
     pid_path: str | None = None
     host_devices: tuple[HostDevice, ...] = field(default=())
+    linked: tuple[tuple[str, str], ...] = ()  # variables that tell of links
     ipc_pid: int = 0  # of the process whose IPC namespace and /dev/shm are shared
 
 
@@ -80,7 +81,7 @@ def make_spec(record: Record, machine: Machine, around: Surroundings) -> dict[st
     spec: dict[str, object] = {
         "ociVersion": "1.2.0",
         "root": {"path": "rootfs", "readonly": host.readonly_rootfs},
-        "process": _process(record, machine),
+        "process": _process(record, machine, around),
         "mounts": [*_mounts(record, around)],
         "linux": _linux(record, machine, around),
         "annotations": dict(host.annotations),
@@ -107,13 +108,13 @@ def capability_sets(names: Sequence[str]) -> dict[str, list[str]]:
     }
 
 
-def _process(record: Record, machine: Machine) -> dict[str, object]:
+def _process(record: Record, machine: Machine, around: Surroundings) -> dict[str, object]:
     host, config = record.host, record.config
     process: dict[str, object] = {
         "terminal": config.tty,
         "user": {"uid": 0, "gid": 0},  # `LaunchRequest.user` decides, in the container's own files
         "args": [record.path, *record.args],
-        "env": list(environment(record)),
+        "env": environment(record, linked=around.linked),
         "cwd": config.working_dir or "/",
         "capabilities": capability_sets(capability_names(host, machine)),
         "rlimits": rlimits(host),
@@ -140,11 +141,18 @@ def apparmor_profile(host: HostConfig, machine: Machine, *, privileged: bool) ->
     return DEFAULT_PROFILE
 
 
-def environment(record: Record, extra: Iterable[str] = (), *, tty: bool | None = None) -> list[str]:
-    """PATH, HOSTNAME and TERM, then the container's and the extra variables, which win.
+def environment(
+    record: Record,
+    extra: Iterable[str] = (),
+    *,
+    tty: bool | None = None,
+    linked: Iterable[tuple[str, str]] = (),
+) -> list[str]:
+    """PATH, HOSTNAME and TERM, those of links, then the container's and the extra variables, which
+    win.
 
     HOME is added by the process itself, which knows its user."""
-    variables = {"PATH": DEFAULT_PATH}
+    variables = {"PATH": DEFAULT_PATH, **dict(linked)}
     if record.config.hostname:
         variables["HOSTNAME"] = record.config.hostname
     if record.config.tty if tty is None else tty:

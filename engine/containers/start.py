@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from engine.containers import checks, files, handover, log_options, spec
+from engine.containers import checks, files, handover, legacy_links, log_options, spec
 from engine.containers.container import Container
 from engine.containers.machine import host_devices, with_block_devices
 from engine.containers.model import Attachment, HostConfig, MountPoint, Record
@@ -68,9 +68,17 @@ async def launch(parts: Parts, container: Container) -> Shim:
         await parts.volumes.mount_for(record.id, volume_names(record))
         mounts = resolve_mounts(parts, record)
         undo.push_async_callback(parts.networks.leave, record.id)
+        legacy_links.demand_running(legacy_links.links_of(parts, record))
         record = _allocate(parts, record, is_own=place.is_own)
         write_files(parts, record, place)
-        around = spec.Surroundings(mounts, place.path, pid_path, host_devices(record.host), ipc_pid)
+        around = spec.Surroundings(
+            mounts,
+            place.path,
+            pid_path,
+            host_devices(record.host),
+            linked=tuple(legacy_links.variables(legacy_links.links_of(parts, record))),
+            ipc_pid=ipc_pid,
+        )
         request = _request(parts, container, record, place, around, lowers)
         # Where a crash may come now, adoption finds in state.json what the process is to have.
         parts.store.save_state(replace(record, boot_id=parts.boot_id), durable=False)
@@ -215,6 +223,7 @@ def attach(parts: Parts, record: Record, wanted: Attachment) -> Attachment:
     network = _network(parts, wanted)
     settings = wanted.settings
     links = (*settings.links, *(record.host.links if not network.predefined else ()))
+    # The other may come later: its name is looked up in the network each time.
     endpoint = parts.networks.allocate(
         network,
         EndpointRequest(
@@ -229,9 +238,7 @@ def attach(parts: Parts, record: Record, wanted: Attachment) -> Attachment:
             ifname=endpoint_options.interface_name(settings.driver_opts),
             sysctls=endpoint_options.sysctls(settings.driver_opts),
             link_local=settings.link_local_ips,
-            links={
-                alias: parts.find(name).record.name for alias, name in map(checks.parse_link, links)
-            },
+            links={alias: _name_of(parts, name) for alias, name in map(checks.parse_link, links)},
         ),
     )
     return replace(
@@ -241,6 +248,13 @@ def attach(parts: Parts, record: Record, wanted: Attachment) -> Attachment:
         endpoint=endpoint,
         dns_names=endpoint.dns_names,
     )
+
+
+def _name_of(parts: Parts, reference: str) -> str:
+    try:
+        return parts.find(reference).record.name
+    except NotFound:
+        return reference
 
 
 def _network(parts: Parts, wanted: Attachment) -> Network:
@@ -299,6 +313,7 @@ def write_files(parts: Parts, record: Record, place: NetworkPlace) -> None:
     else:
         resolv = files.copied_resolv_conf(host_resolv, wanted, shares_network=shares_network)
     extra = [checks.parse_extra_host(entry) for entry in record.host.extra_hosts]
+    extra += legacy_links.hosts(legacy_links.links_of(parts, record))
     hosts = files.hosts_text(
         record.config.hostname,
         record.config.domainname,

@@ -38,6 +38,7 @@ class ImageRecord:
     layers: tuple[Digest, ...]  # diff ids, bottom first
     manifest: str = ""  # the digest of the manifest it came with
     last_tagged: str = ""
+    parent: str = ""  # id of the image of the container that it was committed from
     base: str = ""  # a directory of the host below its layers, resolved
     cache_key: str = ""  # what a build step made it of
     is_step: bool = False  # only the builder's cache has it: no image to anybody else
@@ -139,6 +140,7 @@ def catalog_json(catalog: Catalog) -> dict[str, object]:
                 "layers": list(image.layers),
                 "manifest": image.manifest,
                 "lastTagged": image.last_tagged,
+                **({"parent": image.parent} if image.parent else {}),
                 **({"base": image.base} if image.base else {}),
                 **({"cacheKey": image.cache_key} if image.cache_key else {}),
                 **({"isStep": True} if image.is_step else {}),
@@ -183,6 +185,7 @@ def _parse_image(document: Mapping[str, object]) -> ImageRecord:
         layers=tuple(parse_digest(text) for text in texts_field(document, "layers")),
         manifest=text_field(document, "manifest"),
         last_tagged=text_field(document, "lastTagged"),
+        parent=text_field(document, "parent"),
         base=text_field(document, "base"),
         cache_key=text_field(document, "cacheKey"),
         is_step=bool_field(document, "isStep"),

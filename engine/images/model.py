@@ -21,6 +21,7 @@ class Image:
     last_tagged: str = ""  # RFC 3339
     rootfs_path: str = ""  # a directory of the host, resolved; "" for an image of layers
     base: str = ""  # the same below layers that were built on it
+    parent: str = ""  # id of the image of the container that it was committed from
 
     @property
     def config(self) -> ImageConfig:
@@ -37,10 +38,6 @@ class Image:
     @property
     def variant(self) -> str:
         return self.document.platform.variant
-
-    @property
-    def parent(self) -> str:
-        return ""  # only the classic builder of Docker has parents
 
     @property
     def labels(self) -> Mapping[str, str]:

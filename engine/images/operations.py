@@ -348,7 +348,7 @@ class Images:
                 self._threads, lambda: self._intake.committed(document, below, pack)
             )
             made = await finish(job)
-            record = replace(made.record, base=base)
+            record = replace(made.record, base=base, parent=parent.id)
             await self._enter((replace(made, record=record, names=names),))
         return self._image(record.id)
 
@@ -592,6 +592,7 @@ class Images:
             size=sum(self._catalog.layers[diff_id].size for diff_id in record.layers),
             last_tagged=record.last_tagged,
             base=record.base,
+            parent=record.parent,
         )
 
     def _stack(self, image: Image) -> tuple[Digest, ...]:

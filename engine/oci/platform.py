@@ -60,6 +60,8 @@ def parse_platform(text: str) -> Platform:
     if len(parts) > 3:
         raise InvalidRequest(f'"{text}": cannot parse platform specifier: invalid argument')
     if len(parts) == 1:
+        if parts[0].lower() not in _ARCHITECTURES:
+            raise InvalidRequest(f'"{text}": unknown operating system or architecture')
         return platform_of("linux", parts[0])
     return platform_of(*parts)
 

@@ -73,7 +73,7 @@ def _clear_folder(folder: int, waiting: list[int]) -> None:
 
 
 def tree_size(path: str) -> int:
-    """Bytes that the files of the tree occupy; one with several names counts once."""
+    """Bytes of the files of the tree, as long as they are; one with several names counts once."""
     total = 0
     seen: set[tuple[int, int]] = set()
     waiting = [path]
@@ -86,9 +86,10 @@ def tree_size(path: str) -> int:
                     continue
                 if stat.S_ISDIR(found.st_mode):
                     waiting.append(entry.path)
-                if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+                    continue
+                if found.st_nlink > 1:
                     if (found.st_dev, found.st_ino) in seen:
                         continue
                     seen.add((found.st_dev, found.st_ino))
-                total += found.st_blocks * 512
+                total += found.st_size
     return total

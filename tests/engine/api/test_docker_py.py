@@ -121,7 +121,7 @@ def test_networks_and_volumes(client: docker.DockerClient) -> None:
         network.remove()
         volume.remove()
     assert client.networks.prune() == {"NetworksDeleted": None}
-    assert client.volumes.prune()["VolumesDeleted"] is None
+    assert client.volumes.prune()["VolumesDeleted"] == []
 
 
 def test_an_image_comes_in_as_a_tar_and_goes_out_as_one(client: docker.DockerClient) -> None:

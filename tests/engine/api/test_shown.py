@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.api.fields import Fields
@@ -8,6 +10,7 @@ from engine.api.shown import (
     container_summary,
     host_config_json,
     human_duration,
+    links_json,
     mount_json,
     port_map,
     quoted,
@@ -186,3 +189,9 @@ def test_lists_that_were_given_empty_are_shown_empty() -> None:
     shown = host_config_json(asked)
     assert (shown["Dns"], shown["PortBindings"]) == ([], {})
     assert (shown["Binds"], shown["Devices"], shown["Ulimits"]) == (None, None, None)
+
+
+def test_links_of_the_default_bridge_are_shown_with_all_names() -> None:
+    host = HostConfig(network_mode="bridge", links=("db:store",))
+    assert links_json(record(host=host)) == ["/db:/web/store"]
+    assert links_json(record(host=replace(host, network_mode="net"))) == ["db:store"]

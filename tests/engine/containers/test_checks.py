@@ -97,7 +97,6 @@ def test_nonsense_is_refused_in_docker_s_words(
     [
         HostConfig(device_requests=({"Driver": "nvidia"},)),
         HostConfig(storage_opt={"size": "1g"}),
-        HostConfig(links=("db:db",)),
         HostConfig(userns_mode="private"),
         HostConfig(security_opt=("label=type:x",)),
     ],

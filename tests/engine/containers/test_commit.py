@@ -53,6 +53,7 @@ async def test_a_commit_adds_a_layer_and_the_next_container_has_it(engine: Engin
     )
     image = await engine.containers.commit(first, request)
     assert image.tags == ("made:2",)
+    assert image.parent == engine.get(first).image_id
     assert len(image.document.diff_ids) == 2
     assert image.config.cmd == ("/bin/sh", "-c", "cat /etc/new")
     assert sorted(image.config.env) == ["A=1", "B=3"]
