@@ -6,6 +6,7 @@ import http.client
 import shutil
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def place() -> Iterator[Host]:
 
 
 def compose(place: Host, *words: str, input: str | None = None, **env: str) -> str:
-    program = Path(shutil.which("pycompose") or "")
+    program = Path(sys.executable).with_name("pycompose")
     done = place.run(str(program), "-f", str(place.folder / "compose.yaml"), *words,
                      env={"HOME": str(place.folder), **env}, input=input, check=False)  # fmt: skip
     return done.stdout + done.stderr
@@ -132,7 +133,7 @@ def test_streams_end_on_each_side_by_themselves(place: Host) -> None:
     folder.mkdir()
     (daemon,) = place.daemons
     (folder / "ssh").write_text(
-        SSH.format(log=log, python=shutil.which("python3"), socket=daemon.socket)
+        SSH.format(log=log, python=sys.executable, socket=daemon.socket)
     )
     (folder / "ssh").chmod(0o755)
     ssh = {"DOCKER_HOST": "ssh://me@far:222", "PATH": f"{folder}:/usr/bin:/bin"}
