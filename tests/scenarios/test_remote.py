@@ -132,9 +132,7 @@ def test_streams_end_on_each_side_by_themselves(place: Host) -> None:
     folder = place.folder / "bin"
     folder.mkdir()
     (daemon,) = place.daemons
-    (folder / "ssh").write_text(
-        SSH.format(log=log, python=sys.executable, socket=daemon.socket)
-    )
+    (folder / "ssh").write_text(SSH.format(log=log, python=sys.executable, socket=daemon.socket))
     (folder / "ssh").chmod(0o755)
     ssh = {"DOCKER_HOST": "ssh://me@far:222", "PATH": f"{folder}:/usr/bin:/bin"}
     try:
