@@ -26,7 +26,7 @@ from compose.client.engine import Engine
 from compose.client.errors import ClientError
 from compose.client.locate import built_in_places
 from compose.dataclass import dataclass
-from compose.errors import ApplyError, ComposeError, UsageError, first_of
+from compose.errors import ApplyError, ComposeError, Rehearsed, UsageError, first_of
 from compose.model.project import Project
 from compose.model.service import Dependency
 from compose.observe import observe, observed_container
@@ -193,6 +193,7 @@ async def _up(engine: Engine, project: Project, options: UpOptions, listener: Li
         return Outcome(plan, confirmed=False)
     if not plan.steps and not options.wait:
         return Outcome(plan, _ids(project, observed.containers))
+    _rehearse(engine, plan)
     async with watch_containers(engine, project.name) as watch:
         gets = (PullImage, BuildImage)
         if pulls := tuple(step for step in plan.steps if isinstance(step.action, gets)):
@@ -327,6 +328,7 @@ async def kill(
     """Without the lock: it has to work while an `up` hangs."""
     observed = await observe(engine, name)
     plan = life.make_kill_plan(observed, name, services=services, signal=signal)
+    _rehearse(engine, plan)
     async with watch_containers(engine, name) as watch:
         await _apply(engine, watch, plan, listener, PARALLEL)
     return Outcome(plan)
@@ -386,6 +388,8 @@ async def make_run(
     with changing(engine, project.name, "run"):
         wanted = PlanOptions(ignore_orphans=True, build=options.build)
         await _up(engine, around, UpOptions(wanted, command=""), listener)
+        if engine.rehearses:
+            raise Rehearsed(f"run a container of {service.name}")
         async with watch_containers(engine, project.name) as watch:
             observed = await observe(engine, project.name, alone)
             if build_cause(alone, service, observed, PlanOptions(build=options.build)):
@@ -420,6 +424,7 @@ async def pull(
     """The images of the project's services, all at once. `policy`: always or missing."""
     observed = await observe(engine, project.name, project)
     plan = life.make_pull_plan(project, observed, policy)
+    _rehearse(engine, plan)
     async with watch_containers(engine, project.name) as watch:
         await _apply(engine, watch, plan, listener, PARALLEL)
     return Outcome(plan)
@@ -428,6 +433,7 @@ async def pull(
 async def push(engine: Engine, project: Project, *, listener: Listener = silent) -> Outcome:
     """The images that the project builds, to their registries, all at once."""
     plan = life.make_push_plan(project)
+    _rehearse(engine, plan)
     async with watch_containers(engine, project.name) as watch:
         await _apply(engine, watch, plan, listener, PARALLEL)
     return Outcome(plan)
@@ -438,6 +444,7 @@ async def build(
 ) -> Outcome:
     """The images of the services that say how, all at once."""
     plan = life.make_build_plan(project, options)
+    _rehearse(engine, plan)
     async with watch_containers(engine, project.name) as watch:
         await _apply(engine, watch, plan, listener, PARALLEL)
     return Outcome(plan)
@@ -458,6 +465,7 @@ async def change(
     empty: all), wait until their containers are ready."""
     with changing(engine, name, action):
         plan = make(await observe(engine, name, project))
+        _rehearse(engine, plan)
         async with watch_containers(engine, name) as watch:
             await _apply(engine, watch, plan, listener, PARALLEL)
             if wait_for is not None:
@@ -469,6 +477,14 @@ async def change(
                 ]
                 await _wait_until_ready(watch, ids, wait_timeout)
     return Outcome(plan)
+
+
+def _rehearse(engine: Engine, plan: Plan) -> None:
+    """Raises Rehearsed with the plan's lines, where the engine is only asked."""
+    if engine.rehearses:
+        from compose.plan.text import text
+
+        raise Rehearsed(*text(plan).splitlines())
 
 
 @contextmanager

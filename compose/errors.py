@@ -5,7 +5,8 @@
     ├── UsageError      the command line asks for what can't be
     ├── EngineError     the engine can't be reached, or refused a request   (compose/client)
     ├── ApplyError      a change failed half-way; what is done is told      (compose/apply)
-    └── Busy            another pycompose is changing this project
+    ├── Busy            another pycompose is changing this project
+    └── Rehearsed       nothing is wrong: --dry-run ends where something would be changed
 
 The text is made here and in `compose/cli/main.py`, nowhere else.
 """
@@ -83,3 +84,11 @@ def in_file_order(problems: Sequence[Problem]) -> tuple[Problem, ...]:
         return (files[problem.at.file], problem.at.line, problem.at.column)
 
     return tuple(sorted(dict.fromkeys(problems), key=place))
+
+
+class Rehearsed(ComposeError):
+    """`lines`: what would be done now."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines

@@ -38,10 +38,12 @@ COMPOSE = (
     ("compose.observe",),
     ("compose.client",),
     ("compose.revision",),
+    ("compose.diagram",),
     ("compose.plan",),
+    ("compose.lint", "compose.upgrade"),
     ("compose.git",),
     ("compose.load",),
-    ("compose.graph", "compose.patterns"),
+    ("compose.graph", "compose.patterns", "compose.secrets"),
     ("compose.model",),
     ("compose.errors",),
     ("compose.position",),
@@ -62,6 +64,8 @@ HOMES = {
     "dnslib": ("engine.networks.dns_message",),
     "aiohttp": ("engine.api", "engine.registry"),
     "h11": ("compose.client.http",),
+    "cryptography": ("compose.secrets",),
+    "matplotlib": ("compose.diagram.picture",),
 }
 
 

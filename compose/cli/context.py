@@ -32,6 +32,8 @@ class Context:
     progress: str  # auto, tty, plain, json, quiet
     ansi: str  # auto, always, never
     parallel: int  # -1: as many as the graph allows
+    all_resources: bool
+    dry_run: bool
     environment: Mapping[str, str]
     directory: Path
 
@@ -61,6 +63,7 @@ class Context:
             require_files=require_files,
             check=check,
             env_files_read=env_files_read,
+            all_resources=self.all_resources,
             stdin=sys.stdin.read() if "-" in self.files else "",
             source=source or DISK,
         )
@@ -114,7 +117,10 @@ class Context:
         """The engine that the options name; the built-in one is started where it isn't running."""
         from compose.client.locate import locate
 
-        return await locate(self.choice, self.environment)
+        engine = await locate(self.choice, self.environment)
+        if self.dry_run:
+            engine.rehearse()
+        return engine
 
     def colour(self, descriptor: int) -> bool:
         """Whether to colour what goes to `descriptor`: --ansi, then NO_COLOR, then a terminal."""

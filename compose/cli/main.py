@@ -17,11 +17,12 @@ from typer.exceptions import Abort, TyperException
 
 from compose import VERSION
 from compose.cli.context import Context
-from compose.errors import ComposeError
+from compose.errors import ComposeError, Rehearsed
 
 if TYPE_CHECKING:
     from typer._click import Command, HelpFormatter
     from typer._click import Context as Parsed
+    from typer._click.core import Parameter
 
 # Name -> what it does, in the order of --help. Each is compose/cli/NAME.py, imported when used.
 COMMANDS = {
@@ -57,13 +58,21 @@ COMMANDS = {
     "build": "Build the images of the services that say how.",
     "pull": "Get the images of the services, without starting anything.",
     "push": "Send the images that are built here to their registries.",
+    "graph": "Draw the stack: text, Mermaid, DOT, SVG or PNG.",
+    "lint": "Tell what works, but will hurt.",
+    "secret": "Keep what external secrets hold, encrypted on this machine.",
     "config": "Check the files and print the project that they declare.",
     "port": "Print where a container's port is published.",
     "top": "Show the processes that run.",
     "events": "Print the containers' events until interrupted.",
     "ls": "List the projects that run on the engine.",
+    "convert": "Put an old Compose file (1, 2.x) into today's words.",
+    "completion": "Print what makes bash, zsh or fish complete commands.",
+    "alpha": "What Docker Compose is still trying out: viz.",
     "version": "Print pycompose's version.",
 }
+
+HIDDEN = {"complete": "Print what the last word may become."}
 
 COLLECT_AFTER = 100_000  # new objects
 
@@ -93,6 +102,9 @@ def main(argv: Sequence[str], environment: Mapping[str, str], directory: Path) -
         print(f"pycompose: {error.format_message()}", file=sys.stderr)
         print(f"  hint: {path_of(error)} --help", file=sys.stderr)
         return 2
+    except Rehearsed as rehearsed:
+        print("".join(f"DRY-RUN MODE - {line}\n" for line in rehearsed.lines), end="")
+        return 0
     except ComposeError as error:
         print(describe(error), file=sys.stderr)
         return 1
@@ -183,13 +195,23 @@ def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
             typer.Option(
                 "--parallel", help="How many changes at once; -1: no limit.", metavar="NUMBER"
             ),
-        ] = -1,
+        ] = 0,
         progress: Annotated[
             str, typer.Option("--progress", help="auto, tty, plain, json or quiet.", metavar="KIND")
         ] = "",
         ansi: Annotated[
             str, typer.Option("--ansi", help="auto, always or never.", metavar="WHEN")
         ] = "",
+        all_resources: Annotated[
+            bool, typer.Option("--all-resources", help="Also what no service uses.")
+        ] = False,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+        ] = False,
+        compatibility: Annotated[bool, typer.Option("--compatibility", hidden=True)] = False,
+        no_ansi: Annotated[bool, typer.Option("--no-ansi", hidden=True)] = False,
+        verbose: Annotated[bool, typer.Option("--verbose", hidden=True)] = False,
+        workdir: Annotated[str, typer.Option("--workdir", hidden=True)] = "",
         version: Annotated[
             bool,
             typer.Option(
@@ -199,10 +221,16 @@ def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
     ) -> None:
         from compose.client.address import Choice, TlsOptions
 
+        refuse_variables(environment)
+        if compatibility or is_true(environment.get("COMPOSE_COMPATIBILITY", "")):
+            raise typer.BadParameter(
+                "--compatibility (COMPOSE_COMPATIBILITY): names with _ as Compose 1 made them"
+                " aren't made here"
+            )
         context.obj = Context(
             files=tuple(file or ()),
             project_name=project_name,
-            project_directory=project_directory,
+            project_directory=project_directory or workdir,
             profiles=tuple(profile or ()),
             env_files=tuple(env_file or ()),
             choice=Choice(
@@ -210,14 +238,35 @@ def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
             ),
             progress=choice("--progress", progress or environment.get("COMPOSE_PROGRESS", ""),
                             ("auto", "tty", "plain", "json", "quiet")),
-            ansi=choice("--ansi", ansi or environment.get("COMPOSE_ANSI", ""),
-                        ("auto", "always", "never")),
-            parallel=parallel,
+            ansi=choice("--ansi", ansi or ("never" if no_ansi else "")
+                        or environment.get("COMPOSE_ANSI", ""), ("auto", "always", "never")),
+            parallel=parallel or limit(environment.get("COMPOSE_PARALLEL_LIMIT", "")),
+            all_resources=all_resources,
+            dry_run=dry_run,
             environment=environment,
             directory=directory,
         )  # fmt: skip
 
     return app
+
+
+def dry_run_option() -> "Parameter":
+    """What every command takes that has none of its own."""
+    from dataclasses import replace
+
+    from typer.core import TyperOption
+
+    def take(context: "Parsed", _: object, value: bool) -> None:
+        if value:
+            context.obj = replace(context.obj, dry_run=True)
+
+    return TyperOption(
+        param_decls=["--dry-run"],
+        is_flag=True,
+        expose_value=False,
+        callback=take,
+        help="Say what would be done, and do nothing.",
+    )
 
 
 def show_version(wanted: bool) -> None:
@@ -233,7 +282,7 @@ class Commands(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: "Parsed", cmd_name: str) -> "Command":
-        if cmd_name not in COMMANDS:
+        if cmd_name not in COMMANDS and cmd_name not in HIDDEN:
             import difflib
 
             close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
@@ -242,12 +291,35 @@ class Commands(TyperGroup):
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         importlib.import_module(f"compose.cli.{cmd_name}").register(app)
         command = typer.main.get_command(app)
-        command.help = COMMANDS[cmd_name]
+        command.help = COMMANDS.get(cmd_name) or HIDDEN[cmd_name]
+        if all("--dry-run" not in parameter.opts for parameter in command.params):
+            command.params.append(dry_run_option())
         return command
 
     def format_commands(self, ctx: "Parsed", formatter: "HelpFormatter") -> None:
         with formatter.section("Commands"):
             formatter.write_dl([*COMMANDS.items()])
+
+
+def is_true(text: str) -> bool:
+    return text.lower() in ("1", "true", "yes", "on")
+
+
+def refuse_variables(environment: Mapping[str, str]) -> None:
+    """What Compose heeds on other systems, or did in former times."""
+    if is_true(environment.get("COMPOSE_CONVERT_WINDOWS_PATHS", "")):
+        raise typer.BadParameter(
+            "COMPOSE_CONVERT_WINDOWS_PATHS: paths of Windows mean nothing on this machine;"
+            " unset it, and write paths as Linux has them"
+        )
+
+
+def limit(text: str) -> int:
+    if not text:
+        return -1
+    if not text.lstrip("-").isdigit():
+        raise typer.BadParameter(f"COMPOSE_PARALLEL_LIMIT: {text!r} is no number")
+    return int(text)
 
 
 def choice(option: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -126,6 +126,7 @@ def register(app: typer.Typer) -> None:
         yes: Annotated[bool, typer.Option("-y", "--yes", hidden=True)] = False,
     ) -> int:
         context: Context = ctx.obj
+        dry_run = dry_run or context.dry_run
         ends = abort_on_container_exit or abort_on_container_failure or bool(exit_code_from)
         in_background = detach or wait or no_start
         refuse(in_background and (ends or bool(attach)), "-d and --wait", "--attach, --abort")

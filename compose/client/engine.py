@@ -42,6 +42,15 @@ class Engine:
         """Whether it is pycompose's own, which runs on the machine of its clients."""
         return self.transport.server.startswith("pyengine/")
 
+    @property
+    def rehearses(self) -> bool:
+        """Whether it is only asked, and nothing changed: what would change something raises
+        Rehearsed instead."""
+        return self.transport.rehearses
+
+    def rehearse(self) -> None:
+        self.transport.rehearses = True
+
     async def version(self) -> Mapping[str, object]:
         return fields.mapping(await self.transport.json("GET", "/version"), "the version")
 

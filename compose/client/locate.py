@@ -133,7 +133,7 @@ async def _start(places: Places, environment: Mapping[str, str]) -> None:
         with open(writer, "wb"), open(places.log, "ab", opener=_private) as log:
             start = log.tell()
             process = subprocess.Popen(
-                daemon_command(ready_fd=writer),
+                daemon_command(places, environment, ready_fd=writer),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -155,10 +155,14 @@ async def _start(places: Places, environment: Mapping[str, str]) -> None:
     )
 
 
-def daemon_command(*, ready_fd: int) -> list[str]:
-    # Its folders and its socket are where it has them by itself: /etc/pycompose/daemon.json may
-    # say otherwise, and what is said there must not be said here as well.
-    return [sys.executable, "-m", "engine.cli.main", "daemon", "--ready-fd", str(ready_fd)]
+def daemon_command(places: Places, environment: Mapping[str, str], *, ready_fd: int) -> list[str]:
+    command = [sys.executable, "-m", "engine.cli.main", "daemon", "--ready-fd", str(ready_fd)]
+    if places == built_in_places(os.getuid(), environment):
+        # Its folders and its socket are where it has them by itself: /etc/pycompose/daemon.json may
+        # say otherwise, and what is said there must not be said here as well.
+        return command
+    folders = ["--data-root", str(places.data_root), "--exec-root", str(places.exec_root)]
+    return [*command, "-H", str(places.address), *folders]
 
 
 def log_end(log: Path, start: int) -> str:

@@ -26,6 +26,7 @@ from compose.client.errors import (
 )
 from compose.client.http import HEAD_LIMIT, Exchange, Head
 from compose.dataclass import dataclass
+from compose.errors import Rehearsed
 
 Query = Mapping[str, "str | int | bool | Sequence[str] | None"]
 
@@ -87,6 +88,7 @@ class Transport:
         self._environment = environment  # for ssh
         self.version: tuple[int, int] | None = None
         self.server = ""  # what the engine calls itself
+        self.rehearses = False  # nothing but questions gets through
         self._limit = asyncio.Semaphore(64)  # unix sockets refuse when the backlog is full
 
     async def negotiate(self) -> Head:
@@ -147,6 +149,7 @@ class Transport:
         Leaving the block closes the connection, which is how the engine learns that nobody
         listens any more.
         """
+        self._let_through(method, path)
         target = self._target(path, query)
         payload, more = _encode_body(body)
         async with self._exchange(method, target, {**payload, **(headers or {})}, more) as (
@@ -162,6 +165,7 @@ class Transport:
         self, path: str, *, query: Query | None = None, body: object = None
     ) -> Duplex:
         """POST that turns the connection into a raw stream. The caller closes it."""
+        self._let_through("POST", path)
         payload, more = _encode_body(body)
         headers = {**payload, "Connection": "Upgrade", "Upgrade": "tcp"}
         exchange = Exchange(*await self._open())
@@ -174,6 +178,11 @@ class Transport:
             await _close(exchange.writer)
             raise
         return Duplex(exchange.reader, exchange.writer, head.headers.get("content-type", ""))
+
+    def _let_through(self, method: str, path: str) -> None:
+        """Raises Rehearsed for what would change something, or run something, in a rehearsal."""
+        if self.rehearses and method not in ("GET", "HEAD"):
+            raise Rehearsed(f"{method} {path}")
 
     def _target(self, path: str, query: Query | None) -> str:
         if self.version is None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from compose.errors import Problem, ProjectError
+from compose.errors import Problem, ProjectError, UsageError
 from compose.load.fields import Fields, absolute
 from compose.load.files import read_env_file, reason
 from compose.load.reader import Reader
@@ -91,8 +91,10 @@ class Contents:
         place: Place = (section, item.key)
         definitions = root.entries.get(section)
         definition = definitions.entries.get(item.key) if isinstance(definitions, Map) else None
-        if item.external or not isinstance(definition, Map):
+        if not isinstance(definition, Map):
             return item
+        if item.external:
+            return self._from_store(item, definition, place)
         if item.file:
             return self._from_file(item, definition, place)
         if item.environment:
@@ -110,6 +112,23 @@ class Contents:
         if "content" in definition.entries:
             return _with_content(item, item.inline.encode())
         return item
+
+    def _from_store(self, item: F, definition: Map, place: Place) -> F:
+        """What this machine keeps under the name of an external secret; other engines may have
+        it where this one hasn't, so that is for the plan to say."""
+        if not isinstance(item, Secret):
+            return item
+        from compose.secrets import store_of
+
+        store = store_of(definition.source.environment)
+        if item.name not in store.names():
+            return item
+        try:
+            return _with_content(item, store.read(item.name))
+        except UsageError as error:
+            what, _, hint = str(error).partition("\n  hint: ")
+            self._miss(definition.entries["external"], (*place, "external"), what, hint)
+            return item
 
     def _from_file(self, item: F, definition: Map, place: Place) -> F:
         path = Path(item.file)

@@ -53,6 +53,17 @@ def load_with_tree(request: LoadRequest) -> tuple[Project, Map]:
         return _load(request)
 
 
+def first_file(request: LoadRequest) -> Map:
+    """The first document of the first file, as it stands. Raises ProjectError."""
+    found = find_files(request)
+    problems = Problems()
+    reader = Reader(request.directory, request.stdin, problems, request.source, raw=True)
+    documents = reader.parsed(found.files[0], Surroundings(found.directory, found.environment))
+    if problems.errors or not documents:
+        raise ProjectError(*(problems.errors or [_nothing(found, reader)]))
+    return documents[0]
+
+
 def load_raw(request: LoadRequest) -> tuple[str, Map]:
     """The project's name, and the merged files in long syntax, variables left in: where an
     attribute holds one, it stays in the form that it has. Nothing is checked."""

@@ -146,13 +146,17 @@ def _files(project: Project, service: Service, observed: Observed) -> list[Probl
             if source is None:
                 continue
             place = ("services", service.name, kind, index)
-            if source.external or source.driver:
+            if (source.external or source.driver) and source.content is None:
+                keeper = "Swarm" if kind == "configs" or source.driver else "Swarm or a store here"
+                hint = "give it a file, or an environment variable"
+                if kind == "secrets" and source.external:
+                    hint = f"pycompose secret create {source.name}"
                 problems.append(
                     project.problem(
                         f"cannot get {kind[:-1]} {reference.source}: it is external, and only"
-                        " Swarm keeps such",
+                        f" {keeper} keeps such",
                         *place,
-                        hint="give it a file, or an environment variable",
+                        hint=hint,
                     )
                 )
             elif (
