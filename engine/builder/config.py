@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from engine.builder.dockerfile import Instruction, exec_form, refusal
-from engine.builder.expand import expand_word, expand_words, split_words
+from engine.builder.expand import expand_word, split_words
+from engine.containers.checks import parse_signal
 from engine.errors import InvalidRequest
 from engine.oci.image_config import Healthcheck, ImageConfig
 
@@ -92,13 +93,19 @@ def _entrypoint(config: ImageConfig, one: Instruction, names: Names, escape: str
 
 def _expose(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
     ports = set(config.exposed_ports)
-    for word in expand_words(one.arguments, names, escape):
-        match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", word.lower())
+    # What a variable holds may be several; what is published where is nothing that an image says.
+    words = [each for word in one.arguments.split() for each in _split(word, names, escape)]
+    for word in words:
+        match = re.fullmatch(r"(?:.*:)?(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", word.lower())
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if match is None or not 0 < first <= last < 65536:
             raise refusal(one.line, f"invalid containerPort: {word}")
         ports |= {f"{port}/{match[3] or 'tcp'}" for port in range(first, last + 1)}
     return replace(config, exposed_ports=tuple(sorted(ports)))
+
+
+def _split(word: str, names: Names, escape: str) -> list[str]:
+    return expand_word(word, names, escape).split()
 
 
 def _user(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
@@ -107,8 +114,10 @@ def _user(config: ImageConfig, one: Instruction, names: Names, escape: str) -> I
 
 def _stop_signal(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
     signal = _single(one, names, escape)
-    if not re.fullmatch(r"\d{1,2}|(?:SIG)?[A-Z][A-Z0-9+-]*", signal.upper()):
-        raise refusal(one.line, f"invalid signal: {signal}")
+    try:
+        parse_signal(signal)
+    except InvalidRequest:
+        raise refusal(one.line, f"invalid signal: {signal}") from None
     return replace(config, stop_signal=signal)
 
 
@@ -177,7 +186,7 @@ def _duration(one: Instruction, name: str, text: str) -> int:
         raise refusal(one.line, f"invalid duration {text!r} of --{name}")
     total = sum(int(float(number) * _UNITS[unit]) for number, unit in _PART.findall(text))
     if 0 < total < 10**6:
-        raise refusal(one.line, f"--{name} of HEALTHCHECK cannot be less than 1ms")
+        raise refusal(one.line, f'Interval "{name}" cannot be less than 1ms')
     return total
 
 

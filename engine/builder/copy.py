@@ -50,7 +50,7 @@ class Attributes:
 
     @property
     def explicit(self) -> "Attributes":
-        return self if self.is_asked else Attributes(mode=self.mode)
+        return Attributes(self.uid, self.gid) if self.is_asked else Attributes()
 
     def of(self, member: Member) -> Member:
         mode = member.mode
@@ -317,7 +317,8 @@ def _is_folder_at(root: int, path: str) -> bool:
 
 
 def make_folders(root: int, path: str, attributes: Attributes) -> None:
-    """Those of `path` that aren't there, with mode 0755. Links on the way stay inside."""
+    """Those of `path` that aren't there, as directories of mode 0755. Links on the way stay
+    inside."""
     names = [name for name in path.split("/") if name]
     for end in range(1, len(names) + 1):
         here = "/".join(names[:end])
@@ -331,7 +332,8 @@ def make_folders(root: int, path: str, attributes: Attributes) -> None:
             made = os.open(names[end - 1], _DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
             try:
                 os.fchown(made, attributes.uid or 0, attributes.gid or 0)
-                os.fchmod(made, 0o755)  # mkdir heeds the engine's umask
+                mode = attributes.mode(0o755, True) if attributes.mode else 0o755
+                os.fchmod(made, mode)  # mkdir heeds the engine's umask
             finally:
                 os.close(made)
         except FileExistsError:

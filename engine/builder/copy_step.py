@@ -255,16 +255,22 @@ class CopyStep:
             # What another stage made keeps its owners; whose files a client sent is its own affair.
             return Attributes(0, 0, mode=mode) if self._tree.is_context else Attributes(mode=mode)
         user, _, group = expand_word(chown, names, self._workshop.escape).partition(":")
-        group = group or user
-        if user.isdecimal() and group.isdecimal():
-            passwd = groups = ""
-        else:
-            passwd, groups = await self._workshop.on_layers(self._lowers(), _account_files)
-        try:
-            found = resolve(f"{user}:{group}", (), passwd, groups)
-        except UnknownUser as error:
-            raise InvalidRequest(str(error)) from None
-        return Attributes(found.uid, found.gid, is_asked=True, mode=mode)
+        if user.isdecimal():  # a number alone is both; of a name it is the account's own group
+            group = group or user
+        found = await account(self._workshop, self._lowers(), f"{user}:{group}".rstrip(":"))
+        return replace(found, is_asked=True, mode=mode)
+
+
+async def account(workshop: Workshop, lowers: Sequence[str], user: str) -> Attributes:
+    """Ids of `name`, `uid`, `name:group`, ..., by the account files of these layers."""
+    passwd = groups = ""
+    if not user.replace(":", "").isdecimal():
+        passwd, groups = await workshop.on_layers(lowers, _account_files)
+    try:
+        found = resolve(user, (), passwd, groups)
+    except UnknownUser as error:
+        raise InvalidRequest(str(error)) from None
+    return Attributes(found.uid, found.gid)
 
 
 def _together(digests: Sequence[str]) -> str:

@@ -3,9 +3,10 @@
 Source: the Dockerfile reference (parser directives, line continuation, here-documents, exec form).
 """
 
+import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from engine.builder.expand import expand_word, split_words
@@ -76,8 +77,16 @@ def refusal(line: int, reason: str) -> InvalidRequest:
     return InvalidRequest(f"dockerfile parse error on line {line}: {reason}")
 
 
+def suggestion(wrong: str, known: Collection[str]) -> str:
+    """` (did you mean X?)`, or nothing."""
+    close = difflib.get_close_matches(wrong, sorted(known), 1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
 def parse_dockerfile(content: bytes) -> Dockerfile:
     """Raises InvalidRequest, with the line."""
+    if not content:
+        raise InvalidRequest("the Dockerfile (Dockerfile) cannot be empty")
     if len(content) > LARGEST:
         raise InvalidRequest(f"the Dockerfile is too large: {len(content)} bytes")
     try:
@@ -91,7 +100,7 @@ def parse_dockerfile(content: bytes) -> Dockerfile:
     escape = _directives(lines).get("escape", "\\")
     instructions = tuple(_Reader(lines, escape).read())
     if not instructions:
-        raise InvalidRequest("the Dockerfile (Dockerfile) cannot be empty")
+        raise InvalidRequest("file with no instructions")
     return Dockerfile(instructions, escape)
 
 
@@ -104,6 +113,14 @@ def is_own_syntax(frontend: str) -> bool:
 def parse_line(text: str, line: int, escape: str = "\\") -> Instruction:
     """One instruction that isn't in a file: of ONBUILD."""
     return next(iter(_Reader(text.split("\n"), escape, first=line).read()))
+
+
+def copy_words(one: Instruction, escape: str) -> tuple[str, ...]:
+    """Of COPY and ADD. White space always parts them, but where a here-document's name has some."""
+    words = exec_form(one.arguments)
+    if words is not None:
+        return words
+    return split_words(one.arguments, escape) if one.heredocs else tuple(one.arguments.split())
 
 
 def exec_form(text: str) -> tuple[str, ...] | None:
@@ -164,7 +181,8 @@ class _Reader:
         keyword, _, rest = text.strip().replace("\t", " ", 1).partition(" ")
         keyword = keyword.upper()
         if keyword not in KEYWORDS:
-            raise refusal(number, f"unknown instruction: {keyword}")
+            close = suggestion(keyword, KEYWORDS)
+            raise refusal(number, f"unknown instruction: {keyword}{close}")
         flags, arguments = _split_flags(rest.strip())
         heredocs: tuple[Heredoc, ...] = ()
         body = arguments
@@ -176,7 +194,8 @@ class _Reader:
         if inner in _WITH_HEREDOCS and exec_form(body) is None:
             heredocs = self._heredocs(body, number)
         if not arguments:
-            raise refusal(number, f"{keyword} requires at least one argument")
+            count = "exactly one argument" if keyword == "WORKDIR" else "at least one argument"
+            raise refusal(number, f"{keyword} requires {count}")
         return Instruction(keyword, arguments, number, flags, heredocs, text.strip())
 
     def _logical_line(self) -> str:

@@ -16,9 +16,9 @@ from engine.builder.config import (
     with_default_path,
 )
 from engine.builder.copy import Attributes, clamp_times, make_folders
-from engine.builder.copy_step import CopyStep, Prepared
-from engine.builder.dockerfile import Instruction, exec_form, parse_line, refusal
-from engine.builder.expand import PREDEFINED, expand_word, expand_words
+from engine.builder.copy_step import CopyStep, Prepared, account
+from engine.builder.dockerfile import Instruction, copy_words, parse_line, refusal
+from engine.builder.expand import PREDEFINED, expand_word
 from engine.builder.mounts import step_mounts
 from engine.builder.output import StageOutput
 from engine.builder.run_step import SCRIPT, RunStep, mount_key, run
@@ -290,11 +290,18 @@ class StageBuild:
         key = cache.step_key(self._key(), "WORKDIR")
         if await self._known_step(key):
             return
+        owner = await self._owner()
         await self._on_overlay(
             key,
             f"/bin/sh -c #(nop) WORKDIR {path}",
-            lambda root: make_folders(root, path, Attributes()),
+            lambda root: make_folders(root, path, owner),
         )
+
+    async def _owner(self) -> Attributes:
+        """A working directory that is made belongs to the USER, who is to work there (as BuildKit
+        has it; Docker's classic builder gives it to root)."""
+        user = self._state.config.user
+        return await account(self._workshop, self._lowers(), user) if user else Attributes()
 
     async def _tree(self, name: str) -> Tree:
         """The files that a `from` means: of a named context, a stage, or an image."""
@@ -410,13 +417,8 @@ class StageBuild:
 
     async def _copy(self, one: Instruction) -> None:
         names, escape = self._names(), self._workshop.escape
-        words = exec_form(one.arguments)
-        expanded = (
-            tuple(expand_word(word, names, escape) for word in words)
-            if words is not None
-            else expand_words(one.arguments, names, escape)
-        )
-        *sources, destination = expanded
+        words = (expand_word(word, names, escape) for word in copy_words(one, escape))
+        *sources, destination = words
         if len(sources) > 1 and not destination.endswith("/"):
             raise refusal(
                 one.line,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from engine.builder.dockerfile import Dockerfile, Instruction, refusal
+from engine.builder.dockerfile import Dockerfile, Instruction, refusal, suggestion
 from engine.builder.expand import expand_word, split_words
 from engine.errors import InvalidRequest
 
@@ -43,9 +43,12 @@ class Plan:
     def target(self, name: str) -> Stage:
         if not name:
             return self.stages[-1]
-        found = self.find(name, len(self.stages))
+        found = None if name.isdecimal() else self.find(name, len(self.stages))
         if found is None:
-            raise InvalidRequest(f"target stage {name!r} could not be found")
+            names = [stage.name for stage in self.stages if stage.name]
+            raise InvalidRequest(
+                f'target stage "{name}" could not be found{suggestion(name, names)}'
+            )
         return found
 
     def needs(self, stage: Stage) -> tuple[Stage, ...]:
@@ -95,7 +98,23 @@ def make_plan(
         if stage.name and stage.name in contexts:
             stage = replace(stage, base=stage.name, body=())
         stages.append(stage)
+    _check_order(stages, contexts)
     return Plan(instructions[:first], tuple(stages), names)
+
+
+def _check_order(stages: Sequence[Stage], contexts: Collection[str]) -> None:
+    """Nothing comes from a stage that is made later, nor from the own one."""
+    for stage in stages:
+        earlier = {each.name for each in stages[: stage.index]}
+        later = {each.name for each in stages[stage.index :]} - earlier - {""}
+        for each in stage.body:
+            for name in _sources(each):
+                if name.lower() in later and name.lower() not in contexts:
+                    raise refusal(
+                        each.line,
+                        f"cannot take files from stage {name!r}: "
+                        "it has to stand before the stage that does",
+                    )
 
 
 def arguments(

@@ -5,9 +5,10 @@ from engine.builder.dockerfile import (
     FALSE,
     TRUE,
     Instruction,
-    exec_form,
+    copy_words,
     parse_line,
     refusal,
+    suggestion,
 )
 from engine.builder.expand import split_words
 from engine.builder.stages import mount_fields
@@ -29,7 +30,10 @@ def check_syntax(one: Instruction, escape: str) -> None:
     """Raises InvalidRequest."""
     for flag in one.flags:
         if flag.name not in FLAGS.get(one.keyword, ()):
-            raise refusal(one.line, f"unknown flag: {flag.name}")
+            if (one.keyword, flag.name) == ("RUN", "device"):
+                raise refusal(one.line, "RUN --device is not supported: no step gets a device")
+            close = suggestion(flag.name, FLAGS.get(one.keyword, ()))
+            raise refusal(one.line, f"unknown flag: --{flag.name}{close}")
         if flag.name in _BOOLEAN and (flag.value or "true").lower() not in (*TRUE, *FALSE):
             raise refusal(
                 one.line, f"expecting boolean value for flag {flag.name}, not: {flag.value}"
@@ -48,7 +52,7 @@ def check_syntax(one: Instruction, escape: str) -> None:
             )
     match one.keyword:
         case "COPY" | "ADD":
-            words = exec_form(one.arguments) or split_words(one.arguments, escape)
+            words = copy_words(one, escape)
             if len(words) < 2:
                 raise refusal(one.line, f"{one.keyword} requires at least two arguments")
         case "ENV" | "LABEL":

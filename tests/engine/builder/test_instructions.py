@@ -137,6 +137,36 @@ RAW
     assert "script" not in builds.run("heredocs", "ls", "-a", "/")
 
 
+def test_owners_and_modes_of_what_is_made_on_the_way(builds: Builds) -> None:
+    """As BuildKit has them."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        info = tarfile.TarInfo("f")
+        info.mode, info.uid = 0o604, 7
+        archive.addfile(info)
+    builds.ok(
+        """\
+FROM busybox:test
+RUN echo u:x:9:8::/:/x >> /etc/passwd
+COPY --chown=u a /named
+COPY --chmod=711 a /made/on/way
+ADD --chmod=711 packed.tar /unpacked
+USER 5:6
+WORKDIR /work
+ARG MANY="81 82"
+EXPOSE 80 127.0.0.1:90:91 $MANY
+""",
+        {"a": "", "packed.tar": packed.getvalue()},
+        t="on-the-way",
+    )
+    names = "/named /made /made/on/way /unpacked/f /work"
+    assert builds.run("on-the-way", "sh", "-c", f"stat -c '%u:%g %a' {names}").splitlines() == [
+        *("9:8 644", "0:0 711", "0:0 711", "7:0 604", "5:6 755"),
+    ]  # fmt: skip
+    ports = builds.config("on-the-way")["ExposedPorts"]
+    assert sorted(ports) == ["80/tcp", "81/tcp", "82/tcp", "91/tcp"]  # type: ignore[call-overload]
+
+
 def link_to(target: str) -> tarfile.TarInfo:
     info = tarfile.TarInfo()
     info.type, info.linkname = tarfile.SYMTYPE, target
@@ -174,7 +204,7 @@ COPY a.txt sub/new
     )
     assert builds.run("copies", "sh", "-c", script) == (
         "/copied:\nin\nto\ntop\n\n/parents:\ndir\n\n/texts:\na.txt\nb.txt\n\n/without:\nto\ntop\n"
-        "aaabaadeep\n12:34 640\n0:0 755\n0:0 600\ntop\nno link\n"
+        "aaabaadeep\n12:34 640\n0:0 700\n0:0 600\ntop\nno link\n"
     )
 
 
@@ -350,7 +380,11 @@ RUN grep CapEff /proc/self/status > /caps
         ("FROM busybox:test\nRUN <<EOF\nx\n", "unterminated heredoc"),
         ("FROM busybox:test\nONBUILD ONBUILD RUN x\n", "isn't allowed"),
         ("FROM busybox:test\nEXPOSE 70000\n", "invalid containerPort: 70000"),
-        ("FROM busybox:test\nCOPY --odd a /b\n", "unknown flag: odd"),
+        ("FROM busybox:test\nCOPY --odd a /b\n", "unknown flag: --odd"),
+        ("FROM busybox:test\nCOPY --chwon=1 a /b\n", "did you mean chown?"),
+        ("FROM busybox:test\nRUN --device=x a\n", "no step gets a device"),
+        ("FROM busybox:test\nSTOPSIGNAL FOO\n", "invalid signal: FOO"),
+        ("FROM busybox:test AS a\nCOPY --from=a /x /y\n", "cannot take files from stage 'a'"),
         ("FROM scratch\n", "No image was generated"),
     ],
 )

@@ -171,7 +171,7 @@ FROM four
     assert [stage.base for stage in plan.stages[:2]] == ["given", "one"]
     assert [stage.index for stage in plan.needed(plan.target(""))] == [0, 1, 3, 4]
     assert [stage.index for stage in plan.needed(plan.target("two"))] == [0, 1]
-    with pytest.raises(InvalidRequest, match="target stage 'x' could not be found"):
+    with pytest.raises(InvalidRequest, match='target stage "x" could not be found'):
         plan.target("x")
 
 
