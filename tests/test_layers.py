@@ -66,6 +66,7 @@ HOMES = {
     "h11": ("compose.client.http",),
     "cryptography": ("compose.secrets",),
     "matplotlib": ("compose.diagram.picture",),
+    "isal": ("engine.images.compression",),
 }
 
 

@@ -1,6 +1,7 @@
 """`python -m tests.benchmarks [ROUNDS]`: ours beside a real dockerd and Docker Compose, the same
 work in turns; medians and minima, and their ratios. Absolute figures depend on the machine;
 ratios hold, those of minima and of CPU time also while something else runs.
+`python -m tests.benchmarks images [ROUNDS]`: only what is about images of some size.
 `python -m tests.benchmarks scale [PART]...`: how it is with hundreds of containers.
 """
 
@@ -11,13 +12,14 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable
 
-from tests.benchmarks import measures, scale
+from tests.benchmarks import images, measures, scale
 from tests.benchmarks.engines import Engine, docker, ours
 
 # What the design asks for: how many times as fast as Docker.
 GOALS = {
     "create + start": 20, "10 lives at once": 10, "CPU of a life": 15, "exec": 8,
     "publish 50 ports": 50,
+    "pull, 200 MB": 1 / 0.8,
     "compose up, 10 services": 3, "compose up again": 1 / 3, "compose down": 3,
 }  # fmt: skip
 
@@ -25,12 +27,18 @@ GOALS = {
 def main() -> int:
     if sys.argv[1:2] == ["scale"]:
         return scale.main(sys.argv[2:])
-    rounds = int(sys.argv[1]) if sys.argv[1:] else 7
+    alone = sys.argv[1:2] == ["images"]
+    asked = sys.argv[2:] if alone else sys.argv[1:]
+    rounds = int(asked[0]) if asked else 7
     figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with ours() as own, docker() as peer:
         engines = [own] if peer is None else [own, peer]
         if peer is None:
             print("no dockerd here: only our own figures\n")
+        images.rounds(engines, figures, max(2, rounds // 2))
+        if alone:
+            report(figures)
+            return 0
         for name, work in works().items():
             for _ in range(rounds):
                 for engine in engines:
