@@ -202,7 +202,10 @@ async def restart(request: Request, engine: Engine) -> web.Response:
 
 
 async def kill(request: Request, engine: Engine) -> web.Response:
-    await engine.containers.kill(request["id"], signal=request.query.text("signal") or "KILL")
+    try:
+        await engine.containers.kill(request["id"], signal=request.query.text("signal") or "KILL")
+    except InvalidRequest as error:
+        raise InvalidRequest(f"cannot kill container: {request['id']}: {error}") from error
     return empty(204)
 
 
@@ -336,6 +339,8 @@ async def prune(request: Request, engine: Engine) -> web.Response:
     pruned = await engine.containers.prune(
         lambda record: wanted(record.config.labels, record.created)
     )
+    reclaimed = {"reclaimed": str(pruned.space_reclaimed)}
+    engine.events.publish("container", "prune", "", reclaimed)
     return reply(
         200,
         {"ContainersDeleted": pruned.deleted or None, "SpaceReclaimed": pruned.space_reclaimed},

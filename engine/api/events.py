@@ -50,7 +50,7 @@ def is_wanted(event: Event, filters: Filters) -> bool:
             kind,
             lambda value: (
                 event.type == kind
-                and (event.id.startswith(value) or attributes.get("name") == value)
+                and (event.id.startswith(value) or attributes.get("name", "").startswith(value))
             ),
         )
 

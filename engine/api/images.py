@@ -199,7 +199,7 @@ async def remove(request: Request, engine: Engine) -> web.Response:
 def told_removed(engine: Engine, removed: Sequence[Removed]) -> list[Document]:
     for one in removed:
         action = "untag" if one.what is Removal.UNTAGGED else "delete"
-        tell(engine, action, one.image_id, one.name)
+        tell(engine, action, one.image_id, one.image_id)
     return [{one.what.value: one.name} for one in removed]
 
 
@@ -217,6 +217,7 @@ async def prune(request: Request, engine: Engine) -> web.Response:
         users=lambda image_id: users_of(engine, image_id),
     )
     deleted = told_removed(engine, pruned.removed)
+    engine.events.publish("image", "prune", "", {"reclaimed": str(pruned.reclaimed)})
     return reply(200, {"ImagesDeleted": deleted or None, "SpaceReclaimed": pruned.reclaimed})
 
 

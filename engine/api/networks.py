@@ -85,6 +85,7 @@ async def prune(request: Request, engine: Engine) -> web.Response:
     )
     for network in removed:
         tell(engine, "destroy", network)
+    engine.events.publish("network", "prune", "", {"reclaimed": "0"})
     return reply(200, {"NetworksDeleted": [network.name for network in removed] or None})
 
 

@@ -79,14 +79,14 @@ class Connection(web.RequestHandler):
         return not self._inside_head and (self._payload is None or self._payload.is_eof())
 
     def _parse(self, data: bytes) -> None:
-        before = self._request_count
+        before, was_between = self._request_count, self._between_requests()
         super().data_received(data)
         if self._request_count > before:
             if self._messages:
                 self._payload = self._messages[-1][1]
             self._inside_head = False
-        elif data and self._between_requests():
-            self._inside_head = True
+        elif data and was_between:
+            self._inside_head = True  # and not the end of a body that came by itself
 
     def _sort_head(self) -> None:
         """Give the bytes of a possible takeover to the parser when they are a whole request; all

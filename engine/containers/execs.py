@@ -32,8 +32,13 @@ def create(parts: Parts, container: Container, config: ExecConfig) -> Exec:
     for exec_id in ended[: max(0, len(ended) - KEPT)]:
         del container.execs[exec_id]
     container.execs[made.id] = made
-    parts.publish(container.record, f"exec_create: {' '.join(config.cmd)}", execID=made.id)
+    parts.publish(container.record, f"exec_create: {_said(config)}", execID=made.id)
     return made
+
+
+def _said(config: ExecConfig) -> str:
+    """As Docker puts it together, with a blank after a command of one word."""
+    return f"{config.cmd[0]} {' '.join(config.cmd[1:])}"
 
 
 def demand_running(container: Container) -> None:
@@ -73,7 +78,7 @@ async def run(
     if any(console_size):
         wanted.config = replace(wanted.config, console_size=console_size)
     config = wanted.config
-    parts.publish(container.record, f"exec_start: {' '.join(config.cmd)}", execID=wanted.id)
+    parts.publish(container.record, f"exec_start: {_said(config)}", execID=wanted.id)
     try:
         process = await _start(parts, container, config, detach=detach)
     except StartFailed as error:
@@ -183,7 +188,7 @@ async def probe(
     """(exit code, output) of one health probe; -1 when it took longer than `timeout` seconds."""
     config = ExecConfig(command, attach_stdout=True, attach_stderr=True)
     exec_id = new_id()
-    text = " ".join(command)
+    text = _said(config)
     parts.publish(container.record, f"exec_create: {text}", execID=exec_id)
     try:
         process = await _start(parts, container, config, detach=False)

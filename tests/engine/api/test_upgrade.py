@@ -281,6 +281,21 @@ def test_an_exec_that_cannot_start_says_so_in_the_stream(
     assert exit_code(engine, exec_id) == code
 
 
+def test_a_connection_can_be_taken_after_a_body_that_came_in_parts(
+    talk: Talk, engine: Daemon, running: str
+) -> None:
+    exec_id = exec_create(engine, running, "echo", "hi")
+    client = talk()
+    fields = "Host: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    client.send(f"POST /containers/nosuch/exec HTTP/1.1\r\n{fields}".encode())
+    engine.call("GET", "/_ping")  # meanwhile the head is parsed
+    client.send(b'10\r\n{"Cmd":["true"]}\r\n0\r\n\r\n')
+    assert client.answer()[0].status == 404
+    client.request("POST", f"/exec/{exec_id}/start", {"Detach": False}, upgrade=True)
+    assert client.head().status == 101
+    assert output(client.rest()) == b"hi\n"
+
+
 def test_the_output_of_a_terminal_is_framed_for_who_does_not_say_he_wants_it_raw(
     talk: Talk, engine: Daemon, running: str
 ) -> None:
