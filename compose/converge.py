@@ -386,7 +386,12 @@ async def make_run(
     around = replace(project, services=needed, disabled=project.disabled | {service.name})
     alone = replace(project, services={service.name: service})
     with changing(engine, project.name, "run"):
-        wanted = PlanOptions(ignore_orphans=True, build=options.build)
+        wanted = PlanOptions(
+            ignore_orphans=not options.remove_orphans,
+            remove_orphans=options.remove_orphans,
+            build=options.build,
+            pull=options.pull,
+        )
         await _up(engine, around, UpOptions(wanted, command=""), listener)
         if engine.rehearses:
             raise Rehearsed(f"run a container of {service.name}")
@@ -395,10 +400,10 @@ async def make_run(
             if build_cause(alone, service, observed, PlanOptions(build=options.build)):
                 builds = life.make_build_plan(alone, PlanOptions())
                 await _apply(engine, watch, builds, listener, PARALLEL)
-            pulls = life.make_pull_plan(
-                alone, await observe(engine, project.name, alone), "missing"
-            )
-            await _apply(engine, watch, pulls, listener, PARALLEL)
+            if options.pull != "never":
+                observed = await observe(engine, project.name, alone)
+                pulls = life.make_pull_plan(alone, observed, options.pull or "missing")
+                await _apply(engine, watch, pulls, listener, PARALLEL)
             observed = await observe(engine, project.name, project)
             performer = Performer(engine, watch, listener)
             for dependency in service.depends_on.values():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -12,6 +14,10 @@ from compose.apply.listener import Building, Listener, Report
 from compose.cli.context import Context
 from compose.cli.progress import chosen, progress
 from compose.errors import UsageError
+from compose.model.build import Build
+from compose.model.project import Project
+from compose.model.service import Service
+from compose.plan.names import image_name
 from compose.plan.options import PlanOptions
 
 
@@ -32,16 +38,42 @@ def register(app: typer.Typer) -> None:
         pull: Annotated[
             bool, typer.Option("--pull", help="Get base images anew from their registries.")
         ] = False,
-        push: Annotated[bool, typer.Option("--push", hidden=True)] = False,
+        push: Annotated[
+            bool, typer.Option("--push", help="Send them to their registries then.")
+        ] = False,
+        ssh: Annotated[
+            list[str] | None,
+            typer.Option("--ssh", help="For RUN --mount=type=ssh.", metavar="default|ID=PATH"),
+        ] = None,
+        show: Annotated[
+            bool, typer.Option("--print", help="Only say what would be built, as a bake file.")
+        ] = False,
+        builder: Annotated[str, typer.Option("--builder", hidden=True)] = "",
+        check: Annotated[bool, typer.Option("--check", hidden=True)] = False,
+        memory: Annotated[str, typer.Option("-m", "--memory", hidden=True)] = "",
+        provenance: Annotated[str, typer.Option("--provenance", hidden=True)] = "",
+        sbom: Annotated[str, typer.Option("--sbom", hidden=True)] = "",
         with_dependencies: Annotated[
             bool, typer.Option("--with-dependencies", help="Also what they need.")
         ] = False,
         quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing.")] = False,
     ) -> int:
-        if push:
-            raise UsageError("cannot push what is built yet\n  hint: docker push sends it")
+        for option, given in (
+            ("--builder", builder), ("--check", check), ("--memory", memory),
+            ("--provenance", provenance), ("--sbom", sbom),
+        ):  # fmt: skip
+            if given and given != "false":
+                raise UsageError(
+                    f"{option} is BuildKit's: images are built by the engine's own builder here"
+                    "\n  hint: leave it out, see docs/builds.md"
+                )
         context: Context = ctx.obj
         project = context.load(tuple(services or ()), with_dependencies=with_dependencies)
+        if ssh:
+            project = with_ssh(project, ssh)
+        if show:
+            print(json.dumps(bake_file(project), indent=2, ensure_ascii=False))
+            return 0
         options = PlanOptions(
             no_cache=no_cache, pull_bases=pull, build_args=arguments(context, build_arg or [])
         )
@@ -51,11 +83,46 @@ def register(app: typer.Typer) -> None:
             with progress(context, quiet=quiet) as listener:
                 shown = listener if quiet or chosen(context) != "plain" else said(context, listener)
                 outcome = await converge.build(engine, project, options, shown)
+                if push:
+                    await converge.push(engine, project, listener=listener)
             if outcome.plan.is_empty:
                 context.say("there is nothing to build")
 
         asyncio.run(work())
         return 0
+
+
+def with_ssh(project: Project, given: list[str]) -> Project:
+    keys = dict(text.partition("=")[::2] for text in given)
+    services = {
+        name: replace(service, build=replace(service.build, ssh={**service.build.ssh, **keys}))
+        if service.build
+        else service
+        for name, service in project.services.items()
+    }
+    return replace(project, services=services)
+
+
+def bake_file(project: Project) -> dict[str, object]:
+    """What `docker buildx bake` would be told."""
+    targets = {
+        name.replace(".", "_"): _target(project, service, service.build)
+        for name, service in project.services.items()
+        if service.build is not None
+    }
+    return {"group": {"default": {"targets": sorted(targets)}}, "target": targets}
+
+
+def _target(project: Project, service: Service, build: Build) -> dict[str, object]:
+    known = build.to_document()
+    named = {"context": "context", "dockerfile": "dockerfile", "dockerfile-inline":
+             "dockerfile_inline", "args": "args", "labels": "labels", "target": "target",
+             "contexts": "additional_contexts", "platforms": "platforms", "cache-from":
+             "cache_from", "cache-to": "cache_to", "no-cache": "no_cache", "pull": "pull",
+             "network": "network"}  # fmt: skip
+    target = {key: known[attribute] for key, attribute in named.items() if attribute in known}
+    tags = [image_name(project.name, service.name, service.image), *build.tags]
+    return {**target, "tags": tags, "output": ["type=docker"]}
 
 
 def said(context: Context, listener: Listener) -> Listener:

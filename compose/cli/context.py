@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ class Context:
     dry_run: bool
     environment: Mapping[str, str]
     directory: Path
+    quiet_pulls: bool = False
+    quiet_builds: bool = False
 
     def request(
         self,
@@ -100,6 +103,10 @@ class Context:
         if repository is None:
             raise UsageError(f"{self.directory} is not in a git repository")
         return repository.commit(reference)
+
+    def quieter(self, *, pulls: bool = False, builds: bool = False) -> Context:
+        """One whose progress leaves out how far pulls are, and what builds write."""
+        return replace(self, quiet_pulls=pulls, quiet_builds=builds)
 
     def has_files(self) -> bool:
         """Whether this folder, or one above it, holds a Compose file."""

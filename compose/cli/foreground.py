@@ -7,7 +7,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import field
 from typing import Any
@@ -18,6 +18,7 @@ from compose.cli.find import number, project_containers
 from compose.cli.follow import Follower, Selection, display_name
 from compose.cli.lines import Prefixer
 from compose.cli.logs import write
+from compose.cli.menu import HINT, keys
 from compose.cli.progress import line_by_line, plain_line
 from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
@@ -87,6 +88,8 @@ class Foreground:
     style: Style
     rule: EndRule
     timeout: int | None
+    menu: bool = False  # whether keys are heeded
+    watch: Callable[[], Coroutine[Any, Any, object]] | None = None  # what w begins
     first_exit: asyncio.Future[tuple[str, int]] = field(init=False)
     codes: dict[str, int] = field(default_factory=dict)  # service -> last exit code
 
@@ -112,12 +115,14 @@ class Foreground:
         )
         # What we started and has ended already is followed too: its end is among the events.
         followed = [row for row in rows if row.state in RUNNING or was_started(plan, row)]
-        async with signals() as taken:
+        async with signals() as taken, keys(self.menu) as typed:
+            if self.menu:
+                self.context.say(HINT)
             following = asyncio.create_task(
                 follower.follow(later_starts(events, listed_at), followed, forever=False)
             )
             try:
-                return await self._until_over(following, taken)
+                return await self._until_over(following, taken, typed)
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
@@ -128,11 +133,18 @@ class Foreground:
         if counts and not self.first_exit.done():
             self.first_exit.set_result((service, code))
 
-    async def _until_over(self, following: asyncio.Task[None], taken: Signals) -> int:
+    async def _until_over(
+        self, following: asyncio.Task[None], taken: Signals, typed: asyncio.Queue[str]
+    ) -> int:
         interrupt = asyncio.create_task(taken.arrived.get())
+        menu = asyncio.create_task(self._heed(typed))
         try:
-            waited: set[asyncio.Future[Any]] = {following, interrupt, self.first_exit}
+            waited: set[asyncio.Future[Any]] = {following, interrupt, menu, self.first_exit}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if menu.done():
+                menu.result()
+                self.context.say("detached: the containers run on; pycompose down stops them")
+                return 0
             if self.first_exit.done():
                 service, code = self.first_exit.result()
                 self.context.say(f"{service} has ended with code {code}: stopping the others")
@@ -145,6 +157,29 @@ class Foreground:
             return 0
         finally:
             interrupt.cancel()
+            menu.cancel()
+            await asyncio.gather(menu, return_exceptions=True)
+
+    async def _heed(self, typed: asyncio.Queue[str]) -> None:
+        """Returns when d is typed; w begins to follow the files, and ends it."""
+        watching: asyncio.Task[object] | None = None
+        try:
+            while True:
+                letter = await typed.get()
+                if letter == "d":
+                    return
+                if letter != "w" or self.watch is None:
+                    continue
+                if watching is None or watching.done():
+                    watching = asyncio.create_task(self.watch())
+                else:
+                    watching.cancel()
+                    watching = None
+                    self.context.say("files are watched no more")
+        finally:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
 
     async def _stop_or_kill(self, taken: Signals) -> None:
         self.context.say("\nstopping in order; press Ctrl-C again to kill")

@@ -5,7 +5,12 @@ from typing import Annotated
 import typer
 
 from compose import converge
+from compose.apply.listener import Listener
 from compose.cli.change import Services, change
+from compose.cli.find import project_containers
+from compose.client.engine import Engine
+from compose.model.project import Project
+from compose.plan.names import SERVICE
 
 
 def register(app: typer.Typer) -> None:
@@ -17,12 +22,23 @@ def register(app: typer.Typer) -> None:
             str,
             typer.Option("-s", "--signal", metavar="SIGNAL", help="Which; SIGKILL if not given."),
         ] = "SIGKILL",
+        remove_orphans: Annotated[
+            bool, typer.Option("--remove-orphans", help="Remove those of services that are gone.")
+        ] = False,
     ) -> int:
-        return change(
-            ctx.obj,
-            services,
-            lambda engine, name, _, listener: converge.kill(
+        async def work(
+            engine: Engine, name: str, project: Project | None, listener: Listener
+        ) -> None:
+            await converge.kill(
                 engine, name, services=services or (), signal=signal, listener=listener
-            ),
-            lenient=True,
-        )
+            )
+            if remove_orphans and project is not None:
+                known = {*project.services, *project.disabled}
+                rows = await project_containers(engine, name)
+                gone = {row.labels.get(SERVICE, "") for row in rows} - known
+                if gone:
+                    await converge.remove(
+                        engine, name, project, services=gone, stop_first=True, listener=listener
+                    )
+
+        return change(ctx.obj, services, work, lenient=True)

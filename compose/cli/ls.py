@@ -9,6 +9,7 @@ import typer
 from compose.cli.context import Context
 from compose.cli.render import Format, check_format, json_array, table
 from compose.client.containers import ContainerSummary
+from compose.errors import UsageError
 from compose.plan.names import CONFIG_FILES, PROJECT
 
 
@@ -18,10 +19,18 @@ def register(app: typer.Typer) -> None:
         ctx: typer.Context,
         all: Annotated[bool, typer.Option("-a", "--all", help="Stopped ones too.")] = False,
         quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only names.")] = False,
+        filter: Annotated[
+            list[str] | None, typer.Option("--filter", help="name=PART.", metavar="FILTER")
+        ] = None,
         format: Format = "table",
     ) -> int:
         check_format(format)
-        projects = asyncio.run(_projects(ctx.obj, all))
+        parts = [_part(text) for text in filter or ()]
+        projects = [
+            project
+            for project in asyncio.run(_projects(ctx.obj, all))
+            if not parts or any(part in project[0] for part in parts)
+        ]
         if quiet:
             print("\n".join(name for name, _, _ in projects))
         elif format == "json":
@@ -29,6 +38,13 @@ def register(app: typer.Typer) -> None:
         else:
             print(table(("NAME", "STATUS", "CONFIG FILES"), projects))
         return 0
+
+
+def _part(text: str) -> str:
+    key, equals, value = text.partition("=")
+    if key != "name" or not equals:
+        raise UsageError(f"cannot read --filter {text!r}\n  hint: write --filter name=shop")
+    return value
 
 
 async def _projects(context: Context, everything: bool) -> list[tuple[str, str, str]]:

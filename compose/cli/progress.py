@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from compose.apply.listener import (
     Building,
@@ -214,9 +214,22 @@ def progress(context: Context, *, quiet: bool = False) -> Iterator[Listener]:
         yield notes_only
     elif kind == "tty":
         with live_table() as listener:
-            yield listener
+            yield _without_steps(context, listener)
     else:
-        yield line_by_line(json_line if kind == "json" else plain_line)
+        output = sys.stdout if context.is_on("COMPOSE_STATUS_STDOUT") else sys.stderr
+        listener = line_by_line(json_line if kind == "json" else plain_line, output)
+        yield _without_steps(context, listener)
+
+
+def _without_steps(context: Context, listener: Listener) -> Listener:
+    """Without what --quiet-pull and --quiet-build leave out."""
+    unwanted = (*[Pulling] * context.quiet_pulls, *[Building] * context.quiet_builds)
+
+    def listen(report: Report, /) -> None:
+        if not isinstance(report, unwanted):
+            listener(report)
+
+    return listen if unwanted else listener
 
 
 def chosen(context: Context) -> str:
@@ -234,13 +247,14 @@ def notes_only(report: Report, /) -> None:
         silent(report)
 
 
-def line_by_line(write: Callable[[Row], str]) -> Listener:
+def line_by_line(write: Callable[[Row], str], output: TextIO | None = None) -> Listener:
+    """On standard error, if no other output is given."""
     board = Board()
 
     def listen(report: Report, /) -> None:
         notes_only(report)
         if row := board.take(report):
-            print(write(row), file=sys.stderr, flush=True)
+            print(write(row), file=output or sys.stderr, flush=True)
 
     return listen
 

@@ -9,8 +9,10 @@ import typer
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, project_containers
 from compose.cli.render import Format, check_format, json_lines, stamp, table
+from compose.cli.template import is_template, templated
 from compose.client.containers import ContainerSummary, PublishedPort
 from compose.client.human import ago, shorten
+from compose.errors import UsageError
 from compose.plan.names import PROJECT, SERVICE
 
 HEADERS = ("NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS")
@@ -30,22 +32,30 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option("--status", help="Only those in this state.", metavar="STATE"),
         ] = None,
+        filter: Annotated[
+            list[str] | None, typer.Option("--filter", help="status=STATE.", metavar="FILTER")
+        ] = None,
         format: Format = "table",
         no_trunc: Annotated[bool, typer.Option("--no-trunc", help="Whole columns.")] = False,
         orphans: Annotated[
             bool, typer.Option("--orphans/--no-orphans", help="Those of services no longer there.")
         ] = True,
     ) -> int:
-        check_format(format)
+        check_format(format, templates=True)
         context: Context = ctx.obj
         rows = asyncio.run(
-            _list(context, services or [], everything=all or bool(status), orphans=orphans)
+            _list(
+                context, services or [], everything=all or bool(status or filter), orphans=orphans
+            )
         )
-        rows = [row for row in rows if not status or row.state in status]
+        wanted = [*(status or ()), *(_status(text) for text in filter or ())]
+        rows = [row for row in rows if not wanted or row.state in wanted]
         if quiet:
             text = "\n".join(row.id for row in rows)
         elif names:
             text = "\n".join(dict.fromkeys(row.labels.get(SERVICE, "") for row in rows))
+        elif is_template(format):
+            text = templated(format, [_document(row) for row in rows])
         elif format == "json":
             text = json_lines(_document(row) for row in rows)
         else:
@@ -66,6 +76,14 @@ async def _list(
     if project is not None and not orphans:
         rows = [row for row in rows if row.labels.get(SERVICE) in project.services]
     return rows
+
+
+def _status(text: str) -> str:
+    """Of --filter, which knows one property."""
+    key, equals, value = text.partition("=")
+    if key != "status" or not equals:
+        raise UsageError(f"cannot read --filter {text!r}\n  hint: write --filter status=running")
+    return value
 
 
 def _cells(row: ContainerSummary, width: int) -> tuple[str, ...]:

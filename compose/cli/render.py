@@ -13,9 +13,12 @@ GAP = "   "
 Format = Annotated[str, typer.Option("--format", help="table or json.", metavar="FORMAT")]
 
 
-def check_format(format: str) -> None:
-    if format not in ("table", "json"):
-        raise typer.BadParameter(f"--format: {format!r} is none of table, json")
+def check_format(format: str, *, templates: bool = False) -> None:
+    """`templates`: also lines such as '{{.Name}}', see `template.py`."""
+    if format in ("table", "json") or (templates and "{{" in format):
+        return
+    known = "table, json, and no template such as '{{.Name}}'" if templates else "table, json"
+    raise typer.BadParameter(f"--format: {format!r} is none of {known}")
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

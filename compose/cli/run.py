@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -84,15 +86,48 @@ def register(app: typer.Typer) -> None:
             bool,
             typer.Option("-i/ ", "--interactive/--no-interactive", help="Pass standard input on."),
         ] = True,
+        env_from_file: Annotated[
+            list[str] | None,
+            typer.Option("--env-from-file", help="Variables of a file.", metavar="FILE"),
+        ] = None,
+        cap_add: Annotated[
+            list[str] | None,
+            typer.Option("--cap-add", help="A capability more.", metavar="CAPABILITY"),
+        ] = None,
+        cap_drop: Annotated[
+            list[str] | None,
+            typer.Option("--cap-drop", help="A capability less.", metavar="CAPABILITY"),
+        ] = None,
+        pull: Annotated[
+            str, typer.Option("--pull", help="always, missing or never.", metavar="WHEN")
+        ] = "",
+        remove_orphans: Annotated[
+            bool, typer.Option("--remove-orphans", help="Containers of services that are gone.")
+        ] = False,
+        quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only its own output.")] = False,
+        quiet_build: Annotated[
+            bool, typer.Option("--quiet-build", help="Not what builds write.")
+        ] = False,
+        quiet_pull: Annotated[
+            bool, typer.Option("--quiet-pull", help="Not how far each pull is.")
+        ] = False,
     ) -> int:
         context: Context = ctx.obj
+        context = context.quieter(pulls=quiet_pull or quiet, builds=quiet_build or quiet)
+        if quiet:
+            context = replace(context, progress="quiet")
+        if pull not in ("", "always", "missing", "never"):
+            raise typer.BadParameter(f"--pull: {pull!r} is none of always, missing, never")
         project = context.load((service,))
         is_tty = not no_tty and not detach and stdin_is_terminal()
         options = RunOptions(
             service=service,
             command=tuple(command) if command else None,
             entrypoint=entrypoint,
-            environment=tuple(given(context, pair) for pair in env or ()),
+            environment=(
+                *(pair for path in env_from_file or () for pair in pairs_of(context, path)),
+                *(given(context, pair) for pair in env or ()),
+            ),
             user=user,
             working_dir=workdir,
             name=name,
@@ -103,6 +138,10 @@ def register(app: typer.Typer) -> None:
             use_aliases=use_aliases,
             no_deps=no_deps,
             build="always" if build else "",
+            pull=pull,
+            cap_add=tuple(cap_add or ()),
+            cap_drop=tuple(cap_drop or ()),
+            remove_orphans=remove_orphans,
             tty=is_tty,
             stdin=interactive and not detach,
             remove=rm,
@@ -111,6 +150,15 @@ def register(app: typer.Typer) -> None:
         if service not in project.services:
             raise UsageError(f"no such service: {service}")
         return asyncio.run(_run(context, project, options, detach))
+
+
+def pairs_of(context: Context, path: str) -> list[str]:
+    from compose.load.files import read_env_file
+    from compose.load.sources import DISK
+
+    file = Path(context.directory, path)
+    values = read_env_file(file, path, context.environment, DISK).values()
+    return [f"{name}={value}" for name, value in values.items()]
 
 
 async def _run(context: Context, project: Project, options: RunOptions, detach: bool) -> int:

@@ -12,6 +12,7 @@ from compose.cli.change import Services
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, project_containers
 from compose.cli.render import Format, check_format, json_lines, table
+from compose.cli.template import is_template, templated
 from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
 from compose.client.errors import NotFound
@@ -34,7 +35,7 @@ def register(app: typer.Typer) -> None:
         no_trunc: Annotated[bool, typer.Option("--no-trunc", help="Whole ids.")] = False,
         format: Format = "table",
     ) -> int:
-        check_format(format)
+        check_format(format, templates=True)
         asyncio.run(_stats(ctx.obj, services or [], all, no_stream, no_trunc, format))
         return 0
 
@@ -109,15 +110,13 @@ def _text(
     def identity(row: ContainerSummary) -> str:
         return row.id if whole else row.id[:12]
 
+    documents = [
+        {"Container": row.id, "ID": identity(row), "Name": row.name, **found[row.id].cells()}
+        for row in rows
+    ]
+    if is_template(format):
+        return templated(format, documents)
     if format == "json":
-        return json_lines(
-            {
-                "Container": row.id,
-                "ID": identity(row),
-                "Name": row.name,
-                **found[row.id].cells(),
-            }
-            for row in rows
-        )
+        return json_lines(documents)
     cells = ((identity(row), row.name, *found[row.id].cells().values()) for row in rows)
     return table(HEADERS, cells)

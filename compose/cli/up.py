@@ -107,6 +107,12 @@ def register(app: typer.Typer) -> None:
         timestamps: Annotated[
             bool, typer.Option("--timestamps", help="Say when each line was written.")
         ] = False,
+        attach_dependencies: Annotated[
+            bool, typer.Option("--attach-dependencies", help="Show also what they need.")
+        ] = False,
+        menu: Annotated[
+            bool | None, typer.Option("--menu/--no-menu", help="Heed keys: d detach, w watch.")
+        ] = None,
         ref: Annotated[
             str,
             typer.Option("--ref", help="As this commit declares it.", metavar="GITREF"),
@@ -122,8 +128,13 @@ def register(app: typer.Typer) -> None:
             typer.Option("--plan", help="Just what plan -o FILE foresaw.", metavar="FILE"),
         ] = "",
         confirm: Annotated[bool, typer.Option("--confirm", help="Show the plan and ask.")] = False,
-        quiet_pull: Annotated[bool, typer.Option("--quiet-pull", hidden=True)] = False,
-        yes: Annotated[bool, typer.Option("-y", "--yes", hidden=True)] = False,
+        quiet_pull: Annotated[
+            bool, typer.Option("--quiet-pull", help="Not how far each pull is.")
+        ] = False,
+        quiet_build: Annotated[
+            bool, typer.Option("--quiet-build", help="Not what builds write.")
+        ] = False,
+        yes: Annotated[bool, typer.Option("-y", "--yes", help="Don't ask.")] = False,
     ) -> int:
         context: Context = ctx.obj
         dry_run = dry_run or context.dry_run
@@ -134,6 +145,9 @@ def register(app: typer.Typer) -> None:
         refuse(force_recreate and no_recreate, "--force-recreate", "--no-recreate")
         refuse(renew_anon_volumes and no_recreate, "--renew-anon-volumes", "--no-recreate")
         refuse(build and no_build, "--build", "--no-build")
+        refuse(attach_dependencies and bool(attach), "--attach-dependencies", "--attach")
+        refuse(bool(menu) and in_background, "-d and --wait", "--menu")
+        context = context.quieter(pulls=quiet_pull, builds=quiet_build)
         refuse(bool(plan_file) and bool(ref or services), "--plan", "--ref and services")
         refuse(bool(ref) and watch, "--ref", "--watch")
         refuse(bool(ref) and no_build, "--ref", "--no-build")
@@ -167,7 +181,8 @@ def register(app: typer.Typer) -> None:
             atomic=atomic,
             git=commit.state() if commit else None,
         )
-        shown = attached(project, services or (), attach or (), no_attach or ())
+        named = [*project.services] if attach_dependencies else services or ()
+        shown = attached(project, named, attach or (), no_attach or ())
 
         async def work(project: Project) -> int:
             engine = await context.engine()
@@ -185,10 +200,12 @@ def register(app: typer.Typer) -> None:
                 await converged(context, engine, project, wanted)
                 return await watching(context, engine, project, services or ())
             from compose.cli.foreground import EndRule, style
+            from compose.cli.menu import wanted as wanted_menu
 
             rule = EndRule(abort_on_container_exit, abort_on_container_failure, exit_code_from)
             looks = style(context, no_colour=no_colour, no_prefix=no_prefix, timestamps=timestamps)
-            return await in_foreground(context, engine, project, wanted, shown, looks, rule)
+            keys = wanted_menu(context, menu)
+            return await in_foreground(context, engine, project, wanted, shown, looks, rule, keys)
 
         if commit is None:
             return asyncio.run(work(project))
@@ -252,14 +269,19 @@ async def in_foreground(
     shown: frozenset[str],
     looks: "Style",
     rule: "EndRule",
+    menu: bool,
 ) -> int:
     from compose.cli.foreground import Foreground, subscribed
+    from compose.cli.watch import watching
 
     started_at = time.time()
     timeout = options.plan.timeout
     async with subscribed(engine, project.name) as events:
         plan = await converged(context, engine, project, options)
-        view = Foreground(context, engine, project, shown, looks, rule, timeout)
+        view = Foreground(
+            context, engine, project, shown, looks, rule, timeout, menu,
+            lambda: watching(context, engine, project, sorted(options.plan.services)),
+        )  # fmt: skip
         return await view.run(events, started_at, plan)
 
 

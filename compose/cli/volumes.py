@@ -9,6 +9,7 @@ from compose.cli.change import Services
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, project_containers
 from compose.cli.render import Format, check_format, json_lines, table
+from compose.cli.template import is_template, templated
 from compose.client.volumes import VolumeDetails
 from compose.plan.names import PROJECT
 
@@ -21,10 +22,12 @@ def register(app: typer.Typer) -> None:
         quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only names.")] = False,
         format: Format = "table",
     ) -> int:
-        check_format(format)
+        check_format(format, templates=True)
         found = asyncio.run(_volumes(ctx.obj, services or []))
         if quiet:
             text = "\n".join(volume.name for volume in found)
+        elif is_template(format):
+            text = templated(format, [_document(volume) for volume in found])
         elif format == "json":
             text = json_lines(_document(volume) for volume in found)
         else:

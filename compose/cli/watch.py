@@ -12,6 +12,7 @@ from compose.cli.progress import progress
 from compose.client.engine import Engine
 from compose.converge import UpOptions
 from compose.model.project import Project
+from compose.plan.names import PROJECT
 from compose.plan.options import PlanOptions
 
 
@@ -25,8 +26,13 @@ def register(app: typer.Typer) -> None:
         no_up: Annotated[
             bool, typer.Option("--no-up", help="Don't bring the project up first.")
         ] = False,
+        quiet: Annotated[bool, typer.Option("--quiet", help="Not what builds write.")] = False,
+        prune: Annotated[
+            bool, typer.Option("--prune/--no-prune", help="Remove images that builds replaced.")
+        ] = True,
     ) -> int:
         context: Context = ctx.obj
+        context = context.quieter(builds=quiet)
         project = context.load(tuple(services or ()))
 
         async def work() -> int:
@@ -35,7 +41,11 @@ def register(app: typer.Typer) -> None:
                 from compose.cli.up import converged
 
                 await converged(context, engine, project, options(services or ()))
-            return await watching(context, engine, project, services or ())
+            try:
+                return await watching(context, engine, project, services or ())
+            finally:
+                if prune:
+                    await engine.images.prune({"label": [f"{PROJECT}={project.name}"]})
 
         return asyncio.run(work())
 

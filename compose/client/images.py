@@ -102,6 +102,11 @@ class Images:
             async for message in answer.objects():
                 yield _progress(fields.mapping(message, "progress of a push"))
 
+    async def prune(self, filters: Filters) -> None:
+        """Those that lost their name, and that nothing uses."""
+        query: Query = {"filters": encode_filters({"dangling": ["true"], **filters})}
+        await self._transport.json("POST", "/images/prune", query=query)
+
     async def digest(self, reference: str) -> str:
         """The digest that its registry has for it now; nothing is pulled."""
         credentials = await self._credentials.header(reference)

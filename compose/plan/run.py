@@ -39,6 +39,10 @@ class RunOptions:
     use_aliases: bool = False
     no_deps: bool = False
     build: str = ""  # "always": also the images that are there
+    pull: str = ""  # always, missing, never; "": as the service says
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    remove_orphans: bool = False
     tty: bool = False
     stdin: bool = False
     remove: bool = False
@@ -61,6 +65,8 @@ def one_off_service(service: Service, options: RunOptions) -> Service:
         environment={**service.environment, **dict(_pair(text) for text in options.environment)},
         labels={**service.labels, **dict(_pair(text) for text in options.labels)},
         user=options.user or service.user,
+        cap_add=tuple(dict.fromkeys((*service.cap_add, *options.cap_add))),
+        cap_drop=tuple(dict.fromkeys((*service.cap_drop, *options.cap_drop))),
         working_dir=options.working_dir or service.working_dir,
         ports=(*ports, *(port for text in options.publish for port in _ports(text))),
         volumes=_mounts(service, options),

@@ -686,3 +686,106 @@ def test_attach_leaves_by_keys(fresh: Project) -> None:
     terminal.type("\x18")
     assert terminal.end() == 0
     assert state(fresh, "a-1")["Status"] == "running"
+
+
+def test_formats_and_filters(shop: Project) -> None:
+    names = shop("ps", "--format", "{{.Service}}={{upper .State}}").stdout.split()
+    assert sorted(names) == ["db=RUNNING", "web=RUNNING"]
+    assert shop("ps", "-q", "--filter", "status=exited").stdout == ""
+    assert shop("volumes", "--format", "{{.Name}}").stdout == "shop_data\n"
+    assert "shop" in shop("ls", "--filter", "name=sho", "-q").stdout
+    assert "shop" not in shop("ls", "--filter", "name=elsewhere", "-q").stdout
+
+
+def test_a_rehearsal_changes_nothing(shop: Project) -> None:
+    before = shop.containers()
+    for words in (["down", "-v"], ["stop"], ["kill"], ["restart"], ["rm", "-fs"]):
+        said = shop("--dry-run", *words).stdout
+        assert said.startswith("DRY-RUN MODE - "), words
+    assert "recreate web.1" in shop("up", "-d", "--force-recreate", "--dry-run").stdout
+    for words in (["exec", "--dry-run", "-T", "db", "true"], ["run", "--dry-run", "db", "true"]):
+        assert shop(*words).stdout.startswith("DRY-RUN MODE - "), words
+    assert {name: row["Id"] for name, row in shop.containers().items()} == {
+        name: row["Id"] for name, row in before.items()
+    }
+
+
+def test_run_with_variables_of_a_file_and_capabilities(shop: Project) -> None:
+    (shop.folder / "more.env").write_text("ONE=1\nTWO=2\n")
+    script = "echo $ONE $TWO; grep CapEff /proc/self/status"
+    words = ["--env-from-file", "more.env", "-e", "TWO=3", "--cap-drop", "ALL", "--cap-add",
+             "NET_ADMIN", "-q", "--no-deps", "--rm", "-T", "db", "sh", "-c", script]  # fmt: skip
+    said = shop("run", *words).stdout
+    assert said.splitlines()[0] == "1 3"
+    assert said.split()[-1] == f"{1 << 12:016x}"
+
+
+def test_an_external_secret_reaches_its_file(fresh: Project) -> None:
+    fresh.write(
+        "services:\n"
+        "  a:\n"
+        "    image: rootfs:/\n"
+        "    init: true\n"
+        "    command: sleep infinity\n"
+        "    stop_signal: SIGKILL\n"
+        "    secrets: [{source: db, uid: '7', gid: '8', mode: 0400}]\n"
+        "secrets: {db: {external: true, name: shared}}\n"
+    )
+    store = {"XDG_CONFIG_HOME": str(fresh.folder / "store")}
+    missing = fresh("up", "-d", check=False, env=store)
+    assert missing.returncode == 1
+    assert "pycompose secret create shared" in missing.stderr
+    (fresh.folder / "value").write_text("hunter2")
+    fresh("secret", "create", "shared", "value", env=store)
+    fresh("up", "-d", env=store)
+    show = [
+        "exec",
+        "-T",
+        "a",
+        "sh",
+        "-c",
+        "stat -c '%u %g %a' /run/secrets/db; cat /run/secrets/db",
+    ]
+    assert fresh(*show).stdout == "7 8 400\nhunter2"
+    (fresh.folder / "value").write_text("hunter3")
+    fresh("secret", "rotate", "shared", "value", env=store)
+    fresh("up", "-d", env=store)
+    assert fresh(*show).stdout == "7 8 400\nhunter3"
+
+
+def test_orphans_go_with_a_kill_that_says_so(fresh: Project) -> None:
+    two = "services:\n" + "".join(
+        f"  {name}: {{image: 'rootfs:/', command: sleep infinity, stop_signal: SIGKILL}}\n"
+        for name in ("a", "b")
+    )
+    fresh.write(two)
+    fresh("up", "-d")
+    fresh.write("\n".join(two.splitlines()[:2]))
+    fresh("kill", "--remove-orphans")
+    assert set(own(fresh)) == {"a-1"}
+
+
+def test_the_keys_of_up(fresh: Project) -> None:
+    fresh.write(
+        "services: {a: {image: 'rootfs:/', command: sleep infinity, stop_signal: SIGKILL}}\n"
+    )
+    terminal, other = pty.openpty()
+    process = subprocess.Popen(
+        fresh.host.command([*PYCOMPOSE, "up"], cwd=fresh.folder),
+        stdin=other, stdout=other, stderr=other,
+        env=fresh.host.environment({**fresh.environment, "TERM": "dumb"}),
+    )  # fmt: skip
+    os.close(other)
+    said = b""
+    try:
+        for key, awaited in ((b"w", b"d: detach"), (b"d", b"watching 1 files"), (b"", b"detached")):
+            while awaited not in said:
+                assert select.select([terminal], [], [], 60)[0], said
+                said += os.read(terminal, 4096)
+            os.write(terminal, key)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+    assert state(fresh, "a-1")["Running"]

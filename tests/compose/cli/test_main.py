@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 import tomllib
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from compose.cli.main import COMMANDS, main
+from compose.cli.main import COMMANDS, main, make_app
+from tests.compose.corpus import ours
 from tests.host import ROOT
 
 
@@ -72,3 +74,43 @@ def test_help_and_version_import_nothing_heavy() -> None:
             [sys.executable, "-c", script, word], capture_output=True, text=True, cwd=ROOT
         )
         assert done.stderr == "[]\n", done.stderr
+
+
+def test_options_that_are_not_followed_say_so(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {a: {build: .}}")
+    for words, environment, reason in [
+        (["--compatibility", "config"], {}, "COMPOSE_COMPATIBILITY"),
+        (["config"], {"COMPOSE_CONVERT_WINDOWS_PATHS": "1"}, "paths of Windows"),
+        (["config"], {"COMPOSE_PARALLEL_LIMIT": "many"}, "is no number"),
+        (["build", "--sbom", "true"], {}, "BuildKit's"),
+    ]:
+        code, _, said = ours(words, environment, tmp_path)
+        assert code in (1, 2), words
+        assert reason in said
+
+
+def test_unused_resources_are_shown_on_request(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {a: {image: x}}\nvolumes: {v: {}}")
+    assert "volumes" not in ours(["config"], {}, tmp_path)[1]
+    assert "volumes" in ours(["--all-resources", "config"], {}, tmp_path)[1]
+
+
+def test_every_command_takes_dry_run(tmp_path: Path) -> None:
+    import typer
+    from typer._click import Context
+
+    root = typer.main.get_command(make_app({}, tmp_path))
+    for name in COMMANDS:
+        command = root.get_command(Context(root), name)  # type: ignore[attr-defined]
+        assert any("--dry-run" in parameter.opts for parameter in command.params), name
+
+
+def test_a_build_is_shown_as_a_bake_file(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text(
+        "name: shop\nservices: {a: {build: {context: ., args: {X: '1'}}}, b: {image: x}}"
+    )
+    code, text, _ = ours(["build", "--print"], {}, tmp_path)
+    assert code == 0
+    target = {"context": str(tmp_path), "dockerfile": "Dockerfile", "args": {"X": "1"},
+              "tags": ["shop-a"], "output": ["type=docker"]}  # fmt: skip
+    assert json.loads(text) == {"group": {"default": {"targets": ["a"]}}, "target": {"a": target}}

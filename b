@@ -1,0 +1,6 @@
+--dry-run
+--no-prune
+--no-up
+--prune
+--quiet
+services
