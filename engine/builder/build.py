@@ -111,7 +111,8 @@ class Builder:
             self._temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.mkdir(mode=0o700)
             with self.kept.lease(kept_ids(request.contexts, request.context)):
-                return await self._build(request, archive, tell, folder, in_use)
+                async with self._images.held():
+                    return await self._build(request, archive, tell, folder, in_use)
         except OSError as error:
             raise Failure(f"cannot build: {error}") from error
         finally:

@@ -98,13 +98,16 @@ async def _make(parts: Parts, request: CreateRequest, image: Image, record: Reco
     try:
         if all(point.type != "volume" for point in record.mounts):
             await _to_the_end(_begin_and_commit, store, record)
+            _require_image(parts, request, image)
             return record
-        await _to_the_end(store.begin, record.id, anonymous)
         points = []
-        for point in record.mounts:
-            points.append(await _with_volume(parts, request, image, point, made))
+        async with parts.images.held():
+            await _to_the_end(store.begin, record.id, anonymous)
+            for point in record.mounts:
+                points.append(await _with_volume(parts, request, image, point, made))
         record = replace(record, mounts=tuple(points))
         await _to_the_end(store.commit, record)
+        _require_image(parts, request, image)
     except BaseException:
         # First of all: a container whose volumes are gone must not be found by the next daemon.
         store.forget(record.id)
@@ -113,6 +116,13 @@ async def _make(parts: Parts, request: CreateRequest, image: Image, record: Reco
         store.clear(record.id)
         raise
     return record
+
+
+def _require_image(parts: Parts, request: CreateRequest, image: Image) -> None:
+    """Somebody may have removed it meanwhile. From now on this container is one of its users:
+    nothing is awaited until it is known as one."""
+    if not parts.images.is_here(image):
+        raise NotFound(f"No such image: {request.config.image}")
 
 
 def _begin_and_commit(store: Store, record: Record) -> None:

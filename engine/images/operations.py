@@ -99,6 +99,8 @@ class Images:
         self._documents: Mapping[Digest, ImageDocument] = {}
         self._directories = Directories(root, self._platform, self._private)
         self._changing = asyncio.Lock()
+        self._lingering: dict[Digest, LayerRecord] = {}  # of removed images, not yet swept away
+        self._going: set[Digest] = set()  # images whose removal is decided
         self._holders = 0  # of what may look like garbage: the sweep waits for them
         self._sweep_due = False
 
@@ -272,8 +274,8 @@ class Images:
         """The image of a build step: `document` is what lies below it, with the step's own line
         of history, and `upper` what it changed (see Intake.built), or `layer` one that is there
         already. With `is_step` only the builder knows of it."""
-        below = [self._catalog.layers[diff_id] for diff_id in document.diff_ids]
-        known = None if layer is None else self._catalog.layers[layer]
+        below = [self._layer(diff_id) for diff_id in document.diff_ids]
+        known = None if layer is None else self._layer(layer)
         async with self._taking_in():
             job = asyncio.get_running_loop().run_in_executor(
                 self._threads, lambda: self._intake.built(document, below, upper, known)
@@ -339,7 +341,7 @@ class Images:
         was."""
         base = parent.rootfs_path or parent.base
         names = (_new_name(repository, tag),) if repository else ()
-        below = [self._catalog.layers[diff_id] for diff_id in document.diff_ids]
+        below = [self._layer(diff_id) for diff_id in document.diff_ids]
         now = _now()
         *before, own = document.history
         document = replace(document, created=now, history=(*before, replace(own, created=now)))
@@ -526,7 +528,7 @@ class Images:
     async def saving(self, references: Sequence[str]) -> AsyncIterator[Saving]:
         """A tar that `docker load` and OCI tools read. What is in it stays until the end, whoever
         removes it meanwhile."""
-        async with self._held():
+        async with self.held():
             exported = self._exported(references)
             pieces = export_images(exported, self._blobs, self._threads)
             async with contextlib.aclosing(pieces):
@@ -670,8 +672,21 @@ class Images:
             raise Failure(f"cannot record the images: {error}") from error
         finally:
             if writing.exception() is None:
+                left = self._catalog.layers.items()
+                self._lingering |= {key: layer for key, layer in left if key not in catalog.layers}
                 self._catalog = catalog
                 self._documents = {**self._documents, **documents}
+
+    def is_here(self, image: Image) -> bool:
+        """Whether it hasn't been removed since it was found, and isn't just going. Who is about to
+        be one of its users asks once more."""
+        if image.rootfs_path:
+            return True
+        return image.id in self._catalog.images and image.id not in self._going
+
+    def _layer(self, diff_id: Digest) -> LayerRecord:
+        """Also of an image that was removed while somebody builds on it."""
+        return self._catalog.layers.get(diff_id) or self._lingering[diff_id]
 
     async def _perform_removal(self, planned: RemovalPlan) -> tuple[Removed, ...]:
         """With `_changing` held."""
@@ -680,7 +695,11 @@ class Images:
         deleted = [each.image_id for each in planned.removed if each.what is Removal.DELETED]
         for image_id in deleted:
             catalog = catalog.without_image(image_id)
-        await self._write(catalog)
+        self._going.update(deleted)
+        try:
+            await self._write(catalog)
+        finally:
+            self._going.difference_update(deleted)
         if not deleted:
             return planned.removed
         gone = [
@@ -698,7 +717,9 @@ class Images:
     @contextlib.asynccontextmanager
     async def _taking_in(self) -> AsyncIterator[None]:
         """Parts that no catalog names yet are safe from the sweep while one of these is open."""
-        async with self._held():
+        async with self.held():
+            async with self._changing:  # a sweep under way comes to its end first
+                pass
             try:
                 yield
             except OSError as error:
@@ -709,10 +730,9 @@ class Images:
                 raise
 
     @contextlib.asynccontextmanager
-    async def _held(self) -> AsyncIterator[None]:
-        """Nothing is swept away meanwhile, also not what nobody names any more."""
-        async with self._changing:  # a sweep under way comes to its end first
-            self._holders += 1
+    async def held(self) -> AsyncIterator[None]:
+        """Images that are there now keep their files meanwhile, whoever removes them."""
+        self._holders += 1
         try:
             yield
         finally:
@@ -727,6 +747,7 @@ class Images:
             self._sweep_due = True
             return
         self._sweep_due = False
+        self._lingering.clear()
         self._transfer.forget()
         catalog = self._catalog
         try:

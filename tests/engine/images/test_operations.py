@@ -558,3 +558,19 @@ async def test_a_full_disk_leaves_nothing_half_made(tmp_path: Path) -> None:
         await images.close()
     finally:
         assert not libc.umount(os.fsencode(place))
+
+
+async def test_who_builds_on_an_image_keeps_its_layers_when_it_is_removed(
+    images: Images, tmp_path: Path
+) -> None:
+    await images.load(chunks(docker_archive([BASE])))
+    async with images.held():
+        image = images.resolve("box:1")
+        await images.remove("box:1", users=nobody)
+        assert not images.is_here(image)
+        assert Path(images.layers(image)[0], "etc/name").exists()
+        made = await images.add_step(image.document, None, cache_key="key", is_step=False)
+    assert Path(images.layers(made)[0], "etc/name").exists()
+    again = await Images.open(tmp_path / "data/images")
+    assert again.resolve(made.id).id == made.id
+    await again.close()
