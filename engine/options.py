@@ -82,6 +82,7 @@ def make_settings(
             dns=asked.each("dns", parse_server),
             dns_options=asked.texts("dns-opts"),
             dns_search=asked.texts("dns-search"),
+            userns_remap=asked.text("userns-remap"),
         ),
         networks=NetworkDefaults(
             pools=asked.pools("default-address-pools"), mtu=asked.number("mtu", 0, least=0)

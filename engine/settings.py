@@ -71,6 +71,7 @@ class ContainerDefaults:
     dns: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
+    userns_remap: str = ""  # `default`, `user` or `user:group`: whose subordinate ids they have
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,7 +173,7 @@ async def info(request: Request, engine: Engine) -> web.Response:
         "InitBinary": "pyengine",
         # Parts of Docker that the engine has no counterpart of.
         **{f"{part}Commit": _no_commit(version) for part in ("Containerd", "Runc", "Init")},
-        "SecurityOptions": ["name=seccomp,profile=builtin"],
+        "SecurityOptions": _security(engine),
         "CDISpecDirs": [],
         "Warnings": None,
     }
@@ -217,3 +217,10 @@ def _counts(records: tuple[Record, ...]) -> dict[str, int]:
         "ContainersPaused": paused,
         "ContainersStopped": len(states) - running - paused,
     }
+
+
+def _security(engine: Engine) -> list[str]:
+    found = ["name=seccomp,profile=builtin"]
+    if engine.settings.containers.userns_remap:
+        found.append("name=userns")
+    return found

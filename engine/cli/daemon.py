@@ -84,6 +84,13 @@ def daemon(
     dns_search: Annotated[
         Texts, typer.Option(help="Domain in which they look for names; may be repeated")
     ] = None,
+    userns_remap: Annotated[
+        str,
+        typer.Option(
+            help="Containers' users are subordinate ids of this one, or `default`",
+            metavar="USER[:GROUP]",
+        ),
+    ] = "",
     label: Annotated[
         Texts, typer.Option(help="Of this daemon; may be repeated", metavar="KEY=VALUE")
     ] = None,
@@ -116,6 +123,7 @@ def daemon(
             "dns": dns,
             "dns-opts": dns_opt,
             "dns-search": dns_search,
+            "userns-remap": userns_remap,
             "labels": label,
         }
         given = {key: value for key, value in options.items() if value}

@@ -12,17 +12,19 @@ import os
 import posixpath
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 from engine.errors import Failure, InvalidRequest, NotFound
 from engine.images.compression import Source, decompressed
-from engine.images.pack import Sink, pack_entry, pack_tree
+from engine.images.pack import Sink, as_it_is, pack_entry, pack_tree
 from engine.images.tar_reader import Kind, Member, TarReader
 from engine.images.unpack import unpack_archive
 from engine.kernel.libc import KernelError
 from engine.kernel.mount import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, open_in_root, openat2
+from engine.runtime.id_maps import IdMaps
 
 Result = TypeVar("Result")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
@@ -73,16 +75,28 @@ def stat_path(root: int, path: str, *, container: str) -> PathStat:
     return _at(root, path, container, describe)
 
 
-def read_archive(root: int, path: str, sink: Sink, *, container: str) -> None:
-    """The entry at `path` as a tar: its first member has the path's base name."""
+def read_archive(
+    root: int, path: str, sink: Sink, *, container: str, ids: IdMaps | None = None
+) -> None:
+    """The entry at `path` as a tar: its first member has the path's base name. `ids`: owners are
+    told as the container sees them."""
+    change = partial(_seen_inside, ids) if ids else as_it_is
 
     def pack(place: _Place) -> None:
         if place.name:
-            pack_entry(place.folder, place.name, place.shown, sink)
+            pack_entry(place.folder, place.name, place.shown, sink, change)
         else:
-            pack_tree(place.folder, place.shown, sink)
+            pack_tree(place.folder, place.shown, sink, change)
 
     _at(root, path, container, pack)
+
+
+def _seen_inside(ids: IdMaps, member: Member) -> Member:
+    return replace(member, uid=ids.inside_uid(member.uid), gid=ids.inside_gid(member.gid))
+
+
+def _meant_outside(ids: IdMaps, member: Member) -> Member:
+    return replace(member, uid=ids.uid(member.uid), gid=ids.gid(member.gid))
 
 
 def write_archive(
@@ -93,8 +107,10 @@ def write_archive(
     container: str,
     read_only: bool = False,
     keep_kinds: bool = False,
+    ids: IdMaps | None = None,
 ) -> None:
-    """Unpack a tar, plain or compressed, into the directory at `path`.
+    """Unpack a tar, plain or compressed, into the directory at `path`. `ids`: its owners are the
+    container's, and what is written here takes the host's.
 
     `read_only`: the root is to be, though this view of it may not. `keep_kinds`: a directory never
     replaces something else, nor the other way round (noOverwriteDirNonDir).
@@ -110,7 +126,8 @@ def write_archive(
     try:
         _refuse_read_only(root, descriptor, root_is_read_only=read_only)
         check = _kind_keeper(path) if keep_kinds else None
-        reader = TarReader(decompressed(archive))
+        change = partial(_meant_outside, ids) if ids else as_it_is
+        reader = TarReader(decompressed(archive), change)
         unpack_archive(reader, root, below=path, check=check)
     except OSError as error:
         raise Failure(f"cannot copy to {path} in container {container}: {error}") from error

@@ -344,8 +344,21 @@ def _check_modes(host: HostConfig) -> None:
         joined = joins and mode.startswith("container:") and mode != "container:"
         if mode not in fixed and not joined:
             raise InvalidRequest(f"invalid {name}: {mode}")
-    if host.privileged and host.userns_mode not in ("", "host"):
-        raise InvalidRequest("privileged mode is incompatible with user namespaces")
+
+
+def check_remapped(host: HostConfig) -> None:
+    """What a container whose users are remapped can't have of the host."""
+    if host.privileged:
+        raise InvalidRequest(
+            "privileged mode is incompatible with user namespaces. You must run the container in"
+            " the host namespace when running privileged mode"
+        )
+    if host.network_mode == "host":
+        raise InvalidRequest(
+            "cannot share the host's network namespace when user namespaces are enabled"
+        )
+    if host.pid_mode == "host":
+        raise InvalidRequest("cannot share the host PID namespace when user namespaces are enabled")
 
 
 def _check_sysctls(host: HostConfig) -> None:

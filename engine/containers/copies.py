@@ -20,6 +20,7 @@ from engine.errors import Failure, InvalidRequest
 from engine.images.feed import Feed, Outlet, run_fed
 from engine.images.pack import Sink
 from engine.kernel.overlay import Bind, on_tree
+from engine.runtime.id_maps import IdMaps
 
 Result = TypeVar("Result")
 UP = (Status.RUNNING, Status.PAUSED)
@@ -40,7 +41,7 @@ async def read(parts: Parts, container: Container, path: str, *, name: str) -> A
     async with _root_of(parts, container) as root:
 
         def pack(sink: Sink) -> None:
-            root.on(lambda top: archive.read_archive(top, path, sink, container=name))
+            root.on(lambda top: archive.read_archive(top, path, sink, container=name, ids=root.ids))
 
         with ThreadPoolExecutor(1, "copy") as threads:
             pieces = Outlet(threads).run(pack)
@@ -64,12 +65,17 @@ async def write(
     feed = Feed(chunks)
     read_only = container.record.host.readonly_rootfs
 
-    def unpack(top: int) -> None:
-        archive.write_archive(
-            top, path, feed, container=name, read_only=read_only, keep_kinds=keep_kinds
-        )
-
     async with _root_of(parts, container) as root:
+
+        def unpack(top: int) -> None:
+            archive.write_archive(
+                *(top, path, feed),
+                container=name,
+                read_only=read_only,
+                keep_kinds=keep_kinds,
+                ids=root.ids,
+            )
+
         with ThreadPoolExecutor(1, "copy") as threads:
             await run_fed(threads, feed, lambda: root.on(unpack))
 
@@ -84,11 +90,16 @@ def _check(path: str) -> None:
 class Root(Protocol):
     """Runs a job with a descriptor of a container's root directory."""
 
+    @property
+    def ids(self) -> IdMaps | None:
+        """The maps between the owners that are seen here and those that are meant."""
+
     def on(self, job: Callable[[int], Result]) -> Result: ...
 
 
 class _Living:
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, ids: IdMaps | None) -> None:
+        self.ids = ids
         try:
             self._root = os.open(f"/proc/{pid}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -102,6 +113,8 @@ class _Living:
 
 
 class _Resting:
+    ids = None  # on disk, owners are the container's
+
     def __init__(self, parts: Parts, record: Record) -> None:
         self._id = record.id
         self._folder = parts.store.folder(record.id) / "rootfs"
@@ -126,7 +139,7 @@ async def _root_of(parts: Parts, container: Container) -> AsyncIterator[Root]:
             yield _Resting(parts, container.record)
             return
         # The pid can't be another process's as long as the shim holds it.
-        living = _Living(shim.pid)
+        living = _Living(shim.pid, shim.ids)
     try:
         yield living
     finally:

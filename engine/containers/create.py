@@ -171,6 +171,8 @@ async def _with_volume(
 
 def check(parts: Parts, request: CreateRequest) -> tuple[str, ...]:
     checks.check_request(request, cpus=parts.machine.cpus)
+    if spec.id_maps(request.host, parts.machine) is not None:
+        checks.check_remapped(request.host)
     warnings: list[str] = []
     host = request.host
     options = checks.parse_security_options(host.security_opt)

@@ -51,7 +51,9 @@ from engine.containers.model import (
 )
 from engine.containers.names import checked_name, made_up_name
 from engine.containers.parts import Parts
+from engine.containers.remap import read_id_maps
 from engine.containers.remove import remove_container
+from engine.containers.spec import Machine
 from engine.containers.stats import Stats
 from engine.containers.store import Store
 from engine.containers.streams import parse_detach_keys
@@ -91,6 +93,11 @@ class Streams(Protocol):
         ...
 
 
+def _machine(defaults: ContainerDefaults) -> Machine:
+    found = read_machine()
+    return replace(found, ids=read_id_maps(defaults.userns_remap, kernel=found.kernel))
+
+
 class Containers:
     def __init__(
         self,
@@ -113,7 +120,7 @@ class Containers:
             networks=networks,
             events=events,
             store=Store(data_root / "containers"),
-            machine=read_machine(),
+            machine=_machine(defaults),
             hierarchy=detect(),
             boot_id=boot_id(),
             exec_root=exec_root / "containers",

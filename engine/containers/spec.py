@@ -11,6 +11,7 @@ from engine.containers.checks import parse_security_options
 from engine.containers.model import HostConfig, MountPoint, Record
 from engine.ids import short_id
 from engine.runtime import capabilities, devices
+from engine.runtime.id_maps import IdMaps
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHM_SIZE = 64 * 1024 * 1024
@@ -59,6 +60,7 @@ class Machine:
     cpus: int
     bounding: tuple[str, ...]  # capabilities that the engine itself may hand on
     kernel: tuple[int, int]
+    ids: IdMaps | None = None  # of containers whose users are remapped
     thermal_paths: tuple[str, ...] = ()  # existing /sys/devices/system/cpu/cpuN/thermal_throttle
     has_apparmor: bool = False
     has_default_profile: bool = False  # somebody, as a rule Docker, has loaded it
@@ -82,7 +84,7 @@ def make_spec(record: Record, machine: Machine, around: Surroundings) -> dict[st
         "ociVersion": "1.2.0",
         "root": {"path": "rootfs", "readonly": host.readonly_rootfs},
         "process": _process(record, machine, around),
-        "mounts": [*_mounts(record, around)],
+        "mounts": [*_mounts(record, around, id_maps(host, machine))],
         "linux": _linux(record, machine, around),
         "annotations": dict(host.annotations),
     }
@@ -91,6 +93,16 @@ def make_spec(record: Record, machine: Machine, around: Surroundings) -> dict[st
         if config.domainname:
             spec["domainname"] = config.domainname
     return spec
+
+
+def id_maps(host: HostConfig, machine: Machine) -> IdMaps | None:
+    """None: the container's users are the host's."""
+    return None if host.userns_mode == "host" else machine.ids
+
+
+def with_ids(mount: Mapping[str, object], ids: IdMaps | None) -> Mapping[str, object]:
+    """A bind of files that are the container's: on disk they have the ids of inside."""
+    return mount if ids is None else {**mount, **ids.to_oci()}
 
 
 def capability_names(host: HostConfig, machine: Machine) -> tuple[str, ...]:
@@ -178,9 +190,12 @@ def rlimits(host: HostConfig) -> list[dict[str, object]]:
     ]
 
 
-def _mounts(record: Record, around: Surroundings) -> Iterable[Mapping[str, object]]:
+def _mounts(
+    record: Record, around: Surroundings, ids: IdMaps | None
+) -> Iterable[Mapping[str, object]]:
     taken = {mount["destination"] for mount in around.mounts}
-    for mount in (*_system_mounts(record.host, around.ipc_pid), *_file_mounts(record)):
+    files = [with_ids(mount, ids) for mount in _file_mounts(record)]
+    for mount in (*_system_mounts(record.host, around.ipc_pid), *files):
         if mount["destination"] not in taken:
             yield mount
     yield from around.mounts
@@ -269,6 +284,8 @@ def _linux(record: Record, machine: Machine, around: Surroundings) -> dict[str, 
         "devices": [device.node.to_oci() for device in around.host_devices],
         "sysctl": _sysctls(host, around),
     }
+    if (ids := id_maps(host, machine)) is not None:
+        linux |= ids.to_oci()
     propagations = {
         mount.propagation for mount in record.mounts if mount.propagation.endswith("shared")
     }
@@ -300,6 +317,8 @@ def _namespaces(host: HostConfig, machine: Machine, around: Surroundings) -> lis
         found.append({"type": "uts"})
     if has_private_cgroups(host):
         found.append({"type": "cgroup"})
+    if id_maps(host, machine) is not None:
+        found.append({"type": "user"})
     return found
 
 

@@ -35,6 +35,7 @@ from engine.networks.model import (
 )
 from engine.oci.rootfs import Rootfs
 from engine.runtime import seccomp, seccomp_default, seccomp_profile
+from engine.runtime.id_maps import IdMaps
 from engine.runtime.launch import LaunchRequest, LogTarget, Lost, Shim, StartFailed
 
 log = logging.getLogger(__name__)
@@ -362,10 +363,11 @@ def volume_names(record: Record) -> list[str]:
 
 
 def resolve_mounts(parts: Parts, record: Record) -> list[Mapping[str, object]]:
-    return [_resolve_mount(parts, mount) for mount in record.mounts]
+    ids = spec.id_maps(record.host, parts.machine)
+    return [_resolve_mount(parts, mount, ids) for mount in record.mounts]
 
 
-def _resolve_mount(parts: Parts, mount: MountPoint) -> Mapping[str, object]:
+def _resolve_mount(parts: Parts, mount: MountPoint, ids: IdMaps | None) -> Mapping[str, object]:
     match mount.type:
         case "bind":
             require_source(mount)
@@ -374,9 +376,12 @@ def _resolve_mount(parts: Parts, mount: MountPoint) -> Mapping[str, object]:
                 check_propagation(os.path.realpath(mount.source), mount.propagation, table)
             return spec.bind_mount(mount, mount.source)
         case "volume":
-            source = parts.volumes.source(parts.volumes.get(mount.name))
+            volume = parts.volumes.get(mount.name)
+            source = parts.volumes.source(volume)
             read_only = mount.read_only or "ro" in source.options
-            return spec.bind_mount(replace(mount, read_only=read_only), source.path)
+            bind = spec.bind_mount(replace(mount, read_only=read_only), source.path)
+            # What lies elsewhere has the owners that it has there.
+            return bind if volume.options else spec.with_ids(bind, ids)
         case "image":
             image = parts.images.resolve(mount.source)
             return spec.image_mount(mount, parts.images.layers(image))

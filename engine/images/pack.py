@@ -17,6 +17,7 @@ from engine.kernel.libc import KernelError
 from engine.kernel.mount import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
 Sink = Callable[[bytes], None]
+Change = Callable[[Member], Member]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _CHUNK = 1 << 18
@@ -30,13 +31,17 @@ _KINDS = {
 }
 
 
+def as_it_is(member: Member) -> Member:
+    return member
+
+
 @dataclass(slots=True)
 class Packing:
     """What is told of an entry may differ from what is on disk (`change`: an owner, no time), and
     not all of it may be wanted (by its name in the archive; a folder stands for what is in it)."""
 
     sink: Sink
-    change: Callable[[Member], Member] = lambda member: member
+    change: Change = as_it_is
     wanted: Callable[[str], bool] = lambda name: True
     links: dict[tuple[int, int], str] = field(default_factory=dict)
 
@@ -54,9 +59,9 @@ class Packing:
         self.sink(member_head(self.change(member)))
 
 
-def pack_entry(folder: int, name: str, as_name: str, sink: Sink) -> None:
+def pack_entry(folder: int, name: str, as_name: str, sink: Sink, change: Change = as_it_is) -> None:
     """The entry `name` of the folder of that descriptor, and all below it, under another name."""
-    add_entry(Packing(sink), folder, name, as_name)
+    add_entry(Packing(sink, change), folder, name, as_name)
     sink(END)
 
 
@@ -73,7 +78,7 @@ def add_entry(packing: Packing, folder: int, name: str, as_name: str) -> None:
         pack_one(packing, folder, name, as_name, found)
 
 
-def pack_tree(directory: int, as_name: str, sink: Sink) -> None:
+def pack_tree(directory: int, as_name: str, sink: Sink, change: Change = as_it_is) -> None:
     """The directory itself as `as_name`, and all below it. With "" only what is below."""
     add_tree(Packing(sink), directory, as_name)
     sink(END)

@@ -4,7 +4,7 @@ Own code instead of tarfile because archives come from strangers: bounded header
 sizes, no seeking, names kept apart from what they may do.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
@@ -64,15 +64,19 @@ class TarReader:
     """Iterate for members; `read` gives the current one's content, and what isn't read is skipped.
     At the end the rest of the stream is drained, so that its checksum gets checked."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(
+        self, source: Source, change: Callable[[Member], Member] = lambda member: member
+    ) -> None:
+        """`change`: what is read of a member, before anybody sees it."""
         self._source = source
+        self._change = change
         self._left = 0  # bytes of the current member
         self._padding = 0
         self._global: dict[str, bytes] = {}
 
     def __iter__(self) -> Iterator[Member]:
         while (member := self._next()) is not None:
-            yield member
+            yield self._change(member)
         while self._source.read(1 << 16):
             pass
 

@@ -30,6 +30,7 @@ MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_STRICTATIME = 0x20
 MOUNT_ATTR_NODIRATIME = 0x80
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
+_MOUNT_ATTR_IDMAP = 0x100000
 
 MS_BIND = 0x1000
 MS_REC = 0x4000
@@ -214,6 +215,16 @@ def mount_setattr(
     if set_attributes & MOUNT_ATTR_ATIME:
         clear |= MOUNT_ATTR_ATIME
     attributes = struct.pack("=QQQQ", set_attributes, clear, propagation, 0)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    system_call("mount_setattr", mount, b"", flags, attributes, len(attributes), path=path)
+
+
+def show_owners(
+    mount: int, user_namespace: int, *, recursive: bool = False, path: str = ""
+) -> None:
+    """Files of a detached mount are shown, and written, with the ids that they have by the mapping
+    of this user namespace."""
+    attributes = struct.pack("=QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, user_namespace)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     system_call("mount_setattr", mount, b"", flags, attributes, len(attributes), path=path)
 

@@ -45,6 +45,7 @@ class Execs:
         self._cgroup = cgroup
         self._broadcast = broadcast
         self._running: dict[str, Exec] = {}
+        self.owner = (0, 0)  # what root of the container is out here
 
     def terminal(self, key: str) -> int | None:
         """The pty of one; KeyError if it has ended."""
@@ -67,7 +68,7 @@ class Execs:
         ours, theirs = channel.pair()
         joiner = join.start(
             lambda: read_steps(orders),
-            Place(theirs, self._cgroup),
+            Place(theirs, self._cgroup, owner=self.owner),
             pipes.theirs if pipes else (),
             container=container,
             oom_score=cast(int, request["oom_score"]),

@@ -101,14 +101,35 @@ class SetSysctl(Step):
         return f"set sysctl {self.name}"
 
     def run(self, place: Place) -> None:
-        found = _open_special(place.root, "/proc/sys/" + self.name.replace(".", "/"))
+        path = "/proc/sys/" + self.name.replace(".", "/")
+        found = _open_special(place.root, path)
         if found is None:
-            raise KernelError("open", f"/proc/sys/{self.name.replace('.', '/')}", errno.ENOENT)
+            raise KernelError("open", path, errno.ENOENT)
         try:
-            target = os.open(f"/proc/self/fd/{found}", os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(target, self.value.encode())
-            finally:
-                os.close(target)
+            self._write(os.open(f"/proc/self/fd/{found}", os.O_WRONLY | os.O_CLOEXEC))
+        except PermissionError:
+            if place.user < 0:
+                raise
+            self._write_as_owner(place, path, os.fstat(found))
         finally:
             os.close(found)
+
+    def _write_as_owner(self, place: Place, path: str, checked: os.stat_result) -> None:
+        """Settings of an IPC namespace are for its root, and for nobody else."""
+        os.seteuid(place.owner[0])
+        try:
+            resolve = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_SYMLINKS
+            target = mount.openat2(place.root, path, os.O_WRONLY, resolve=resolve)
+            found = os.fstat(target)
+            if (found.st_dev, found.st_ino) != (checked.st_dev, checked.st_ino):
+                os.close(target)
+                raise Refused(f"{path} is another file than before")
+            self._write(target)
+        finally:
+            os.seteuid(0)
+
+    def _write(self, target: int) -> None:
+        try:
+            os.write(target, self.value.encode())
+        finally:
+            os.close(target)

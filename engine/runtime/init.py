@@ -9,9 +9,10 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NoReturn
 
-from engine.kernel import process
+from engine.kernel import namespaces, process
 from engine.kernel.libc import KernelError
 from engine.runtime import channel, payload, reaper
 from engine.runtime.steps import EnterCgroup, Place, Refused, Step
@@ -19,6 +20,7 @@ from engine.runtime.steps import EnterCgroup, Place, Refused, Step
 # Steps are read where they are walked: what that costs in memory goes with execve, while the
 # shim, which lives on, stays small.
 Plan = Callable[[], Sequence[Step]]
+NOTHING: Mapping[int, int] = MappingProxyType({})
 
 
 def become(plan: Plan, place: Place) -> NoReturn:
@@ -93,9 +95,11 @@ def start(
     flags: int,
     *,
     warm_up: Callable[[], None] | None = None,
+    joined: Mapping[int, int] = NOTHING,
 ) -> process.Child:
-    """A child in new namespaces and in the container's cgroup. It waits for a message with the
-    descriptors of its orders and of its stdio; `warm_up` is what it does until then."""
+    """A child in new namespaces and in the container's cgroup, and in namespaces that are there
+    already: `joined`, descriptors by kind. It waits for a message with the descriptors of its
+    orders and of its stdio; `warm_up` is what it does until then."""
     group = place.cgroup.unified_fd()
     try:
         child = process.clone3(flags, cgroup=group)
@@ -103,7 +107,7 @@ def start(
         if group >= 0:
             os.close(group)
     if child.pid == 0:
-        become(lambda: _await_orders(place, read_steps, warm_up), place)
+        become(lambda: _await_orders(place, read_steps, warm_up, joined), place)
     return child
 
 
@@ -111,10 +115,14 @@ def _await_orders(
     place: Place,
     read_steps: Callable[[int], Sequence[Step]],
     warm_up: Callable[[], None] | None,
+    joined: Mapping[int, int],
 ) -> Sequence[Step]:
     _run(EnterCgroup(), place)
+    for kind, descriptor in joined.items():
+        namespaces.setns(descriptor, kind)
     # Of the shim's: with its end of our own connection open here, its death would not be seen.
-    process.close_all_but(place.supervisor.fileno(), reaper.DESCRIPTOR)
+    kept = (descriptor for descriptor in (place.user, place.files) if descriptor >= 0)
+    process.close_all_but(place.supervisor.fileno(), reaper.DESCRIPTOR, *kept)
     if warm_up is not None:
         warm_up()
     message = channel.receive(place.supervisor)

@@ -60,6 +60,8 @@ def _join(
             Confine(apparmor).run(place)
         place.cgroup.enter(unified=False)
         namespaces.setns(container, _ALL)
+        if place.owner != (0, 0):
+            place.user = container  # a process's pidfd stands for its namespaces, too
         os.chdir("/")
         child = process.clone3(reparent=True)
         if child.pid == 0:

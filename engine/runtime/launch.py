@@ -16,6 +16,7 @@ from engine.errors import Failure
 from engine.kernel import privileges
 from engine.oci.rootfs import Rootfs
 from engine.runtime import channel, init, interpreter, orders, remains, sequence, shim
+from engine.runtime.id_maps import IdMaps
 from engine.runtime.remains import ExitStatus, exit_status, read_exit
 from engine.runtime.spares import Spare, Spares, clear
 from engine.runtime.steps import Step
@@ -306,6 +307,7 @@ class Spawner:
             "resources": linux.get("resources") or {},
             "namespaces": enclosure.new,
             "pid_namespace": enclosure.pid,
+            "ids": enclosure.ids.to_oci() if enclosure.ids else None,
             "own_network": request.own_network,
             "dns": request.dns,
             "log": asdict(request.log),
@@ -339,6 +341,7 @@ class Shim:
         self.container_id = container_id
         self.pid = 0
         self.shim_pid = 0
+        self.ids: IdMaps | None = None  # of its user namespace, if it has one
         self.started = False  # whether `go` was answered, by this or an earlier daemon
         self.sockets: NetworkSockets | None = None
         self.exited: asyncio.Future[ExitStatus] = loop.create_future()
@@ -430,6 +433,7 @@ class Shim:
                 groups=request.groups,
                 seccomp=request.seccomp,
                 last_capability=privileges.last_capability(),
+                in_user_namespace=self.ids is not None,
             )
         except sequence.SpecError as error:
             raise StartFailed(_exec_text(str(error)), _NOT_STARTED) from error
@@ -494,6 +498,9 @@ class Shim:
             raise StartFailed(_start_text(cast(str, body["error"])), code)
         self.container_id = cast(str, body["container_id"])
         self.pid, self.shim_pid = cast(int, body["pid"]), cast(int, body["shim"])
+        if body["ids"] is not None:
+            ids = cast("Mapping[str, list[object]]", body["ids"])
+            self.ids = IdMaps.parse(ids["uidMappings"], ids["gidMappings"])
         self.started, self._went = bool(body["started"]), bool(body["went"])
         if message.descriptors:
             self.sockets = _sockets(message.descriptors)

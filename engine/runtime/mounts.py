@@ -4,11 +4,25 @@ import errno
 import os
 import posixpath
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.kernel import mount, namespaces
 from engine.kernel.libc import AT_FDCWD, KernelError
 from engine.runtime.steps import Place, Refused, Step
+
+
+def show_owners(place: Place, tree: int, path: str, *, recursive: bool = False) -> None:
+    """On disk, files have the container's ids: here they are shown with those of the host."""
+    try:
+        mount.show_owners(tree, place.files, recursive=recursive, path=path)
+    except KernelError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise Refused(
+            f"cannot show the files of {path} to another user: their file system has no idmapped"
+            " mounts, which remapped users need (--userns=host does without)"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +33,16 @@ class TakeTree(Step):
     key: int
     source: str
     recursive: bool
+    shifted: bool = False
 
     def describe(self) -> str:
         return f"take {self.source}"
 
     def run(self, place: Place) -> None:
-        place.trees[self.key] = mount.clone_tree(AT_FDCWD, self.source, recursive=self.recursive)
+        tree = mount.clone_tree(AT_FDCWD, self.source, recursive=self.recursive)
+        place.trees[self.key] = tree
+        if self.shifted:
+            show_owners(place, tree, self.source, recursive=self.recursive)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +54,7 @@ class TakePart(Step):
     source: str
     below: str
     recursive: bool
+    shifted: bool = False
 
     def describe(self) -> str:
         return f"take {self.below} of {self.source}"
@@ -43,7 +62,10 @@ class TakePart(Step):
     def run(self, place: Place) -> None:
         top = mount.open_by_name(self.source)
         try:
-            place.trees[self.key] = mount.clone_below(top, self.below, recursive=self.recursive)
+            tree = mount.clone_below(top, self.below, recursive=self.recursive)
+            place.trees[self.key] = tree
+            if self.shifted:
+                show_owners(place, tree, self.source, recursive=self.recursive)
         finally:
             os.close(top)
 
@@ -127,15 +149,25 @@ class MountRoot(Step):
     def run(self, place: Place) -> None:
         # Names by descriptor are short (an option holds 255 bytes) and keep the host's paths
         # out of the container's mount table.
-        held = [mount.open_by_name(path) for path in self.lowers]
-        held += [mount.open_by_name(path) for path in (self.upper, self.work)]
-        names = [f"/proc/self/fd/{descriptor}" for descriptor in held]
+        held = _open_layers(place, self.lowers)
+        lowers = [f"/proc/self/fd/{descriptor}" for descriptor in held]
+        upper, work = self._open_writable(place, held)
         hook = mount.open_by_name(self.hook)
         try:
-            place.root = self._mount(names[:-2], names[-2], names[-1], hook)
+            place.root = self._mount(lowers, upper, work, hook)
         finally:
             for descriptor in (*held, hook):
                 os.close(descriptor)
+
+    def _open_writable(self, place: Place, held: list[int]) -> tuple[str, str]:
+        folder, upper = posixpath.split(self.upper)
+        if place.user < 0 or posixpath.dirname(self.work) != folder:
+            held += _open_layers(place, (self.upper, self.work))
+            return f"/proc/self/fd/{held[-2]}", f"/proc/self/fd/{held[-1]}"
+        # overlayfs wants both in one mount, and this one is a copy.
+        held += _open_layers(place, (folder,))
+        top = f"/proc/self/fd/{held[-1]}"
+        return f"{top}/{upper}", f"{top}/{posixpath.basename(self.work)}"
 
     def _mount(self, lowers: list[str], upper: str, work: str, hook: int) -> int:
         # Without `index` a second start may follow while the first mount still goes away.
@@ -156,6 +188,16 @@ class MountRoot(Step):
         return mount.open_by_name(self.hook)
 
 
+def _open_layers(place: Place, paths: Sequence[str]) -> list[int]:
+    if place.user < 0:
+        return [mount.open_by_name(path) for path in paths]
+    held = []
+    for path in paths:
+        held.append(mount.clone_tree(AT_FDCWD, path, recursive=False))
+        show_owners(place, held[-1], path)
+    return held
+
+
 @dataclass(frozen=True, slots=True)
 class MountImage(Step):
     """An image's files, or those at a path in it, read-only."""
@@ -168,11 +210,11 @@ class MountImage(Step):
         return f"mount an image of {len(self.lowers)} layers at {self.target}"
 
     def run(self, place: Place) -> None:
-        whole = self._one() if len(self.lowers) == 1 else self._overlay(place.root)
+        whole = self._one(place) if len(self.lowers) == 1 else self._overlay(place)
         try:
             mount.mount_setattr(whole, set_attributes=mount.MOUNT_ATTR_RDONLY, path=self.target)
             is_directory = stat.S_ISDIR(os.fstat(whole).st_mode)
-            target = make_target(place.root, self.target, directory=is_directory)
+            target = make_target(place.root, self.target, directory=is_directory, owner=place.owner)
             try:
                 mount.move_mount(whole, target, path=self.target)
             finally:
@@ -180,21 +222,21 @@ class MountImage(Step):
         finally:
             os.close(whole)
 
-    def _one(self) -> int:
+    def _one(self, place: Place) -> int:
         """overlayfs wants two layers."""
-        top = mount.open_by_name(self.lowers[0])
+        (top,) = _open_layers(place, self.lowers)
         try:
             return mount.clone_below(top, self.below or ".", recursive=False)
         finally:
             os.close(top)
 
-    def _overlay(self, root: int) -> int:
-        held = [mount.open_by_name(path) for path in self.lowers]
+    def _overlay(self, place: Place) -> int:
+        held = _open_layers(place, self.lowers)
         names = [f"/proc/self/fd/{descriptor}" for descriptor in held]
         try:
             # A part can only be taken of what is mounted somewhere: above the container's root,
             # and gone again before anything runs there.
-            whole = _layers(names, root)
+            whole = _layers(names, place.root)
         finally:
             for descriptor in held:
                 os.close(descriptor)
@@ -251,7 +293,7 @@ class MountFilesystem(Step):
         return f"mount {self.kind} at {self.target}"
 
     def run(self, place: Place) -> None:
-        target = self._target(place.root)
+        target = self._target(place)
         try:
             made = mount.make_filesystem(self.kind, self.source, self.options, self.attributes)
             try:
@@ -263,11 +305,12 @@ class MountFilesystem(Step):
         finally:
             os.close(target)
 
-    def _target(self, root: int) -> int:
+    def _target(self, place: Place) -> int:
+        root, owner = place.root, place.owner
         if self.kind not in ("proc", "sysfs"):
-            return make_target(root, self.target, directory=True)
+            return make_target(root, self.target, directory=True, owner=owner)
         # An image whose /proc leads elsewhere would make all that is masked there visible.
-        target = make_target(root, self.target, directory=True, links=False)
+        target = make_target(root, self.target, directory=True, links=False, owner=owner)
         if not stat.S_ISDIR(os.fstat(target).st_mode):
             os.close(target)
             raise Refused(f'filesystem "{self.kind}" must be mounted on ordinary directory')
@@ -313,7 +356,7 @@ class AttachTree(Step):
                     recursive=self.propagation_recursive,
                     path=self.target,
                 )
-            target = make_target(place.root, self.target, directory=is_directory)
+            target = make_target(place.root, self.target, directory=is_directory, owner=place.owner)
             try:
                 mount.move_mount(tree, target, path=self.target)
             finally:
@@ -333,7 +376,7 @@ class MountCgroups(Step):
         return f"mount cgroups at {self.target}"
 
     def run(self, place: Place) -> None:
-        target = make_target(place.root, self.target, directory=True)
+        target = make_target(place.root, self.target, directory=True, owner=place.owner)
         try:
             if place.cgroup.hierarchy.is_v2:
                 self._unified(target)
@@ -371,8 +414,10 @@ class MountCgroups(Step):
             os.close(tmpfs)
 
 
-def make_target(root: int, path: str, *, directory: bool, links: bool = True) -> int:
-    """A descriptor for the mount point `path` below `root`, made if it isn't there.
+def make_target(
+    root: int, path: str, *, directory: bool, links: bool = True, owner: tuple[int, int] = (0, 0)
+) -> int:
+    """A descriptor for the mount point `path` below `root`, made for `owner` if it isn't there.
 
     Links are followed as inside the container. Raises Refused for places that no mount may
     cover.
@@ -387,7 +432,7 @@ def make_target(root: int, path: str, *, directory: bool, links: bool = True) ->
             raise Refused(f"{path} must be mounted on ordinary directory") from None
         if error.errno != errno.ENOENT:
             raise
-        target = _create_target(root, path, directory=directory)
+        target = _create_target(root, path, owner, directory=directory)
     if links:
         _check_target(root, target, path)
     return target
@@ -408,7 +453,7 @@ def _check_target(root: int, target: int, path: str) -> None:
         raise Refused(problem)
 
 
-def _create_target(root: int, path: str, *, directory: bool) -> int:
+def _create_target(root: int, path: str, owner: tuple[int, int], *, directory: bool) -> int:
     """Walk down and make what is missing, each part by the descriptor of the one above."""
     parts = [part for part in posixpath.normpath(f"/{path}").split("/") if part]
     for _ in range(40):  # as many links as the kernel follows
@@ -424,7 +469,7 @@ def _create_target(root: int, path: str, *, directory: bool) -> int:
         try:
             while depth < len(parts):
                 last = depth == len(parts) - 1
-                _create_one(at, parts[depth], directory=directory or not last)
+                _create_one(at, parts[depth], owner, directory=directory or not last)
                 flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
                 below = os.open(parts[depth], flags, dir_fd=at)
                 if stat.S_ISLNK(os.fstat(below).st_mode):
@@ -445,7 +490,7 @@ def _create_target(root: int, path: str, *, directory: bool) -> int:
     raise KernelError("open", path, errno.ELOOP)
 
 
-def _create_one(at: int, name: str, *, directory: bool) -> None:
+def _create_one(at: int, name: str, owner: tuple[int, int], *, directory: bool) -> None:
     try:
         if directory:
             os.mkdir(name, 0o755, dir_fd=at)
@@ -454,3 +499,5 @@ def _create_one(at: int, name: str, *, directory: bool) -> None:
             os.close(os.open(name, flags, 0o644, dir_fd=at))
     except FileExistsError:
         return
+    if owner != (0, 0):
+        os.chown(name, *owner, dir_fd=at, follow_symlinks=False)

@@ -30,7 +30,7 @@ class MakeDevice(Step):
     def run(self, place: Place) -> None:
         folder, _, name = self.path.rpartition("/")
         wanted = os.makedev(self.major, self.minor)
-        at = _open_folder(place.root, folder)
+        at = _open_folder(place, folder)
         try:
             try:
                 os.mknod(name, _NODE_TYPES[self.kind] | self.mode, wanted, dir_fd=at)
@@ -55,7 +55,7 @@ class MakeLink(Step):
 
     def run(self, place: Place) -> None:
         folder, _, name = self.path.rpartition("/")
-        at = _open_folder(place.root, folder)
+        at = _open_folder(place, folder)
         try:
             os.symlink(self.leads_to, name, dir_fd=at)
         except FileExistsError:
@@ -68,8 +68,8 @@ class MakeLink(Step):
             os.close(at)
 
 
-def _open_folder(root: int, path: str) -> int:
-    found = make_target(root, path, directory=True, links=False)
+def _open_folder(place: Place, path: str) -> int:
+    found = make_target(place.root, path, directory=True, links=False, owner=place.owner)
     if not stat.S_ISDIR(os.fstat(found).st_mode):
         os.close(found)
         raise KernelError("open", path, errno.ENOTDIR)
@@ -92,11 +92,15 @@ class OpenTerminal(Step):
         peer = self._open(place)
         try:
             if self.console:
-                target = make_target(place.root, "/dev/console", directory=False, links=False)
+                target = make_target(
+                    place.root, "/dev/console", directory=False, links=False, owner=place.owner
+                )
                 tree = mount.clone_tree(peer, "", recursive=False)
                 mount.move_mount(tree, target, path="/dev/console")
                 os.close(tree)
                 os.close(target)
+            if place.user >= 0:
+                os.fchown(peer, place.owner[0], -1)
             for descriptor in (0, 1, 2):
                 os.dup2(peer, descriptor)
             # For job control, /dev/tty and Ctrl-C: we lead a session of our own by now.

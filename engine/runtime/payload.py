@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from engine.kernel import mount, privileges
 from engine.kernel.libc import KernelError
 from engine.runtime import channel, users
-from engine.runtime.steps import Place, Refused, Step
+from engine.runtime.steps import Place, Refused, Step, give_streams
 
 _LONGEST_FILE = 8 << 20  # bytes of passwd or group (CVE-2024-9676)
 
@@ -62,19 +62,13 @@ def _read_account_file(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class GiveStreams(Step):
-    """Its pipes or its terminal belong to the user, who may open /dev/stdout by its name."""
-
     def describe(self) -> str:
         return "give the standard streams to the user"
 
     def run(self, place: Place) -> None:
         if place.identity is None:
             raise AssertionError("the user was not found yet")
-        for descriptor in (0, 1, 2):
-            found = os.fstat(descriptor)
-            is_pipe = stat.S_ISFIFO(found.st_mode) or os.isatty(descriptor)
-            if is_pipe and found.st_uid != place.identity.uid:
-                os.fchown(descriptor, place.identity.uid, -1)
+        give_streams(place.identity.uid)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from engine.kernel import mount, namespaces
 from engine.oci.rootfs import Rootfs
 from engine.runtime import capabilities, devices, hiding, mounts, nodes, payload, steps
+from engine.runtime.id_maps import IdMaps
 from engine.runtime.steps import Step
 
 
@@ -33,6 +34,7 @@ NAMESPACES = {
     "ipc": namespaces.CLONE_NEWIPC,
     "uts": namespaces.CLONE_NEWUTS,
     "cgroup": namespaces.CLONE_NEWCGROUP,
+    "user": namespaces.CLONE_NEWUSER,
 }
 
 _PROPAGATION = {
@@ -86,14 +88,30 @@ class Enclosure:
 
     new: int  # for clone3
     pid: str  # a PID namespace to be in, which only a child can be; "" = none
+    ids: IdMaps | None  # of the new user namespace, if there is one
 
 
 def enclosure(spec: Mapping[str, object]) -> Enclosure:
-    new, joined = _namespaces(_mapping(spec, "linux"))
+    linux = _mapping(spec, "linux")
+    new, joined = _namespaces(linux)
     # Two are made by steps: the mounts are those of the moment when they are taken, and the root
     # of a cgroup namespace is the group that its maker is in.
     later = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWCGROUP
-    return Enclosure(new & ~later, joined.get("pid", ""))
+    return Enclosure(new & ~later, joined.get("pid", ""), _id_maps(linux, new))
+
+
+def _id_maps(linux: Mapping[str, object], new: int) -> IdMaps | None:
+    uids, gids = (_mappings(linux, name) for name in ("uidMappings", "gidMappings"))
+    if not new & namespaces.CLONE_NEWUSER:
+        if uids or gids:
+            raise SpecError("linux.uidMappings: there is no new user namespace to have them")
+        return None
+    if not uids or not gids:
+        raise SpecError("linux.uidMappings and gidMappings: a new user namespace needs both")
+    try:
+        return IdMaps.parse(uids, gids)
+    except (KeyError, TypeError, ValueError):
+        raise SpecError("linux.uidMappings: containerID, hostID and size are numbers") from None
 
 
 def container_sequence(
@@ -113,11 +131,12 @@ def container_sequence(
     _only(linux, "linux", _KNOWN_LINUX)
     process = _mapping(spec, "process")
     new, joined = _namespaces(linux)
+    ids = _id_maps(linux, new)
     listed = [_mount(entry, index) for index, entry in enumerate(_mappings(spec, "mounts"))]
     take: list[Step] = []
     attach: list[Step] = []
     for index, (entry, options) in enumerate(listed):
-        _plan_mount(index, entry, options, take, attach)
+        _plan_mount(index, entry, options, ids, take, attach)
     own_dev = not any(
         options.bind and posixpath.normpath(_text(entry, "destination")) == "/dev"
         for entry, options in listed
@@ -144,7 +163,7 @@ def container_sequence(
         mounts.MakePrivate(),
         mounts.MountRoot(rootfs.lowers, rootfs.upper, rootfs.work, hook),
         *attach,
-        *(_devices(linux) if own_dev else ()),
+        *(_devices(linux, ids) if own_dev else ()),
         *terminal,
         *guard,
         steps.SetOomScore(_number(process, "oomScoreAdj", 0)),
@@ -157,6 +176,9 @@ def container_sequence(
     host, domain = _text(spec, "hostname"), _text(spec, "domainname")
     if host or domain:
         world.append(steps.SetHostname(host, domain))
+    world += _limits(process)
+    if ids is not None:
+        world.append(steps.EnterUser(new_mounts=True))
     world += [steps.JoinKeyring(f"_ses.{container_id}"), steps.AwaitGo()]
     last = payload_sequence(
         process, user=user, groups=groups, seccomp=seccomp, last_capability=last_capability
@@ -172,10 +194,14 @@ def exec_sequence(
     groups: tuple[str, ...],
     seccomp: bytes,
     last_capability: int,
+    in_user_namespace: bool = False,
 ) -> tuple[Step, ...]:
-    """The steps of a process that already stands in a container's namespaces and cgroup."""
+    """The steps of a process that already stands in a container's namespaces (but for that of
+    users) and cgroup."""
     return (  # its oom_score_adj and its AppArmor profile are set before it gets there
         *_terminal(process, console=False),
+        *_limits(process),
+        *((steps.EnterUser(new_mounts=False),) if in_user_namespace else ()),
         steps.JoinKeyring(f"_ses.{container_id}"),
         *payload_sequence(
             process, user=user, groups=groups, seccomp=seccomp, last_capability=last_capability
@@ -204,10 +230,8 @@ def payload_sequence(
         for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
     )
     forbids = _flag(process, "noNewPrivileges")
-    limits = [_limit(entry) for entry in _mappings(process, "rlimits")]
     filters = [payload.LoadSeccomp(seccomp)] if seccomp else []
     return (
-        *limits,
         steps.Forget(),
         payload.FindUser(user, groups),
         payload.GiveStreams(),
@@ -252,7 +276,10 @@ def _root_propagation(linux: Mapping[str, object]) -> int:
 # Ours are "subpath", of a bind's source or an image; "layers", of an image: overlay's lower
 # directories, top first; and "namespace", the mount namespace that a bind's source is in.
 _MOUNT_FIELDS = frozenset(
-    ("destination", "type", "source", "options", "subpath", "layers", "namespace")
+    (
+        *("destination", "type", "source", "options", "uidMappings", "gidMappings"),
+        *("subpath", "layers", "namespace"),
+    )
 )
 
 
@@ -309,23 +336,25 @@ def _plan_mount(
     index: int,
     entry: Mapping[str, object],
     options: MountOptions,
+    ids: IdMaps | None,
     take: list[Step],
     attach: list[Step],
 ) -> None:
     target, kind = _text(entry, "destination"), _text(entry, "type")
     source = _text(entry, "source")
     attributes = options.set_attributes | options.recursive_set
+    shifted = _is_shifted(entry, target, ids)
     if options.bind or kind in ("bind", "rbind"):
         if options.rest:
             raise SpecError(f"mount {target}: a bind has no option {options.rest[0][0]!r}")
         if not source.startswith("/"):
             raise SpecError(f"mount {target}: bind source {source!r} is not an absolute path")
         if below := _text(entry, "subpath"):
-            take.append(mounts.TakePart(index, source, below, options.recursive_bind))
+            take.append(mounts.TakePart(index, source, below, options.recursive_bind, shifted))
         elif namespace := _text(entry, "namespace"):
             take.append(mounts.TakeForeign(index, source, namespace))
         else:
-            take.append(mounts.TakeTree(index, source, options.recursive_bind))
+            take.append(mounts.TakeTree(index, source, options.recursive_bind, shifted))
         attach.append(
             mounts.AttachTree(
                 index,
@@ -348,17 +377,44 @@ def _plan_mount(
     elif not kind:
         raise SpecError(f"mount {target}: it has no type")
     else:
+        rest = options.rest if ids is None else _outside(kind, options.rest, ids)
         attach.append(
             mounts.MountFilesystem(
-                target, kind, source or kind, options.rest, attributes, options.propagation
+                target, kind, source or kind, rest, attributes, options.propagation
             )
         )
 
 
-def _devices(linux: Mapping[str, object]) -> tuple[Step, ...]:
+def _is_shifted(entry: Mapping[str, object], target: str, ids: IdMaps | None) -> bool:
+    """Whether the container's users are those of the files, and not the host's."""
+    uids, gids = (_mappings(entry, name) for name in ("uidMappings", "gidMappings"))
+    if not uids and not gids:
+        return False
+    if ids is None or IdMaps.parse(uids, gids) != ids:
+        raise SpecError(f"mount {target}: its mappings have to be those of the container")
+    return True
+
+
+def _outside(
+    kind: str, options: tuple[tuple[str, str | None], ...], ids: IdMaps
+) -> tuple[tuple[str, str | None], ...]:
+    """uid= and gid= are meant inside; the file system is mounted from out here."""
+    given = {key: value for key, value in options if value is not None}
+    defaults = {"uid": "0", "gid": "0"} if kind == "tmpfs" else {}
+    owners = {
+        key: str((ids.uid if key == "uid" else ids.gid)(int(value)))
+        for key, value in {**defaults, **given}.items()
+        if key in ("uid", "gid") and value.isdecimal()
+    }
+    return (*((key, value) for key, value in options if key not in owners), *owners.items())
+
+
+def _devices(linux: Mapping[str, object], ids: IdMaps | None) -> tuple[Step, ...]:
+    uid_of, gid_of = (ids.uid, ids.gid) if ids is not None else (int, int)
     made = {
         node.path: nodes.MakeDevice(
-            node.path, node.kind, node.major, node.minor, node.mode, node.uid, node.gid
+            *(node.path, node.kind, node.major, node.minor, node.mode),
+            *(uid_of(node.uid), gid_of(node.gid)),
         )
         for node in devices.DEFAULT_NODES
     }
@@ -372,8 +428,8 @@ def _devices(linux: Mapping[str, object]) -> tuple[Step, ...]:
             _number(entry, "major", 0),
             _number(entry, "minor", 0),
             _number(entry, "fileMode", 0o666) & 0o7777,
-            _number(entry, "uid", 0),
-            _number(entry, "gid", 0),
+            uid_of(_number(entry, "uid", 0)),
+            gid_of(_number(entry, "gid", 0)),
         )
     links = [nodes.MakeLink(path, leads_to) for path, leads_to in devices.LINKS]
     return (*made.values(), *links)
@@ -386,6 +442,10 @@ def _terminal(process: Mapping[str, object], *, console: bool) -> tuple[Step, ..
     return (
         nodes.OpenTerminal(_number(size, "height", 0), _number(size, "width", 0), console=console),
     )
+
+
+def _limits(process: Mapping[str, object]) -> list[Step]:
+    return [_limit(entry) for entry in _mappings(process, "rlimits")]
 
 
 def _limit(entry: Mapping[str, object]) -> steps.SetLimit:
@@ -436,7 +496,8 @@ _KNOWN_PROCESS = frozenset(
 )
 _KNOWN_LINUX = frozenset(
     (
-        *("namespaces", "devices", "cgroupsPath", "resources", "sysctl", "maskedPaths"),
+        *("namespaces", "uidMappings", "gidMappings", "devices", "cgroupsPath", "resources"),
+        *("sysctl", "maskedPaths"),
         *("readonlyPaths", "rootfsPropagation"),
     )
 )

@@ -19,11 +19,13 @@ from typing import NoReturn, cast
 
 from engine.errors import EngineError
 from engine.kernel import privileges, process, procfs
-from engine.runtime import channel, daemons, init, refuge, visiting
+from engine.kernel.namespaces import CLONE_NEWNET, CLONE_NEWUSER
+from engine.runtime import channel, daemons, init, refuge, user_namespace, visiting
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
 from engine.runtime.channel import Message
 from engine.runtime.daemons import Daemon, Daemons
 from engine.runtime.execs import Execs, Reply
+from engine.runtime.id_maps import IdMaps
 from engine.runtime.log_relay import LogRelay
 from engine.runtime.log_writer import LogWriter
 from engine.runtime.orders import read_shims_part, read_steps
@@ -59,6 +61,7 @@ class Shim:
         self.daemons.add(connection)
         self.listener: socket.socket | None = None
         self.execs = Execs(self.poller, self.cgroup, self.daemons.broadcast)
+        self.ids: object = None  # the maps of the container's user namespace, if it has one
         self.pid = 0
         self.pidfd = -1
         self.starting: Starting | None = None
@@ -148,22 +151,42 @@ class Shim:
         self.cgroup_made = True
         ours, theirs = channel.pair()
         place = Place(theirs, self.cgroup)
+        namespaces = cast(int, orders["namespaces"])
+        made = self._make_user(orders["ids"], namespaces, place)
+        if made is not None:
+            namespaces &= ~(CLONE_NEWUSER | sum(made.owned))
         with visiting.joined_pid(cast(str, orders["pid_namespace"])):
-            namespaces = cast(int, orders["namespaces"])
-            child = init.start(place, read_steps, namespaces, warm_up=warm_up)
+            joined = made.owned if made else init.NOTHING
+            child = init.start(place, read_steps, namespaces, warm_up=warm_up, joined=joined)
         theirs.close()
         self.pid, self.pidfd = child.pid, child.pidfd
         self.starting = Starting(ours)
         self.poller.watch(ours.fileno(), READABLE, lambda _: self.on_starting())
         self.poller.watch(self.pidfd, READABLE, lambda _: self.on_exit())
         if orders["own_network"]:
-            self._hold_network(dns=bool(orders["dns"]))
+            own = made.owned[CLONE_NEWNET] if made else -1
+            self._hold_network(own, dns=bool(orders["dns"]))
+        if made is not None:
+            made.close()
         self._listen()
         self._record()
         self._watch_oom()
 
-    def _hold_network(self, *, dns: bool) -> None:
-        self.network = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    def _make_user(self, ids: object, namespaces: int, place: Place) -> user_namespace.Made | None:
+        if ids is None:
+            return None
+        found = cast("Mapping[str, list[object]]", ids)
+        maps = IdMaps.parse(found["uidMappings"], found["gidMappings"])
+        made = user_namespace.make(maps, namespaces)
+        place.user, place.files, place.owner = made.user, made.files, maps.owner
+        self.execs.owner = maps.owner
+        self.ids = ids
+        return made
+
+    def _hold_network(self, own: int, *, dns: bool) -> None:
+        """`own`: the namespace, where the first process joins it by itself."""
+        path = f"/proc/{self.pid}/ns/net"
+        self.network = os.dup(own) if own >= 0 else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         with visiting.in_network(self.network):
             visiting.raise_loopback()
             if dns:
@@ -205,6 +228,7 @@ class Shim:
             "went": self.went,
             "started": self.started,
             "own_network": self.network >= 0,
+            "ids": self.ids,
             "dns": bool(self.dns),
             "exit": self.exit,
         }

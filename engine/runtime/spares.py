@@ -174,6 +174,7 @@ class Spares:
             "cgroup": f"{mould.cgroup_parent}/{identifier}",
             "namespaces": NAMESPACES,
             "pid_namespace": "",
+            "ids": None,
             "own_network": True,
             "dns": True,
             "resources": {"devices": mould.devices},

@@ -7,6 +7,7 @@
 import os
 import resource
 import socket
+import stat
 from dataclasses import dataclass, field
 
 from engine.kernel import mount, namespaces, privileges, process
@@ -33,6 +34,9 @@ class Place:
     null: int = -1
     trees: dict[int, int] = field(default_factory=dict)  # detached binds, by their place
     empty: int = -1  # the one empty directory that hides others
+    user: int = -1  # the container's user namespace, if it has one (also by the pidfd of another)
+    files: int = -1  # the user namespace by which its files are shown
+    owner: tuple[int, int] = (0, 0)  # what the container's root is out here
     identity: Identity | None = None
 
 
@@ -198,7 +202,38 @@ class SetLimit(Step):
         return f"set limit {self.name} to {self.soft}:{self.hard}"
 
     def run(self, place: Place) -> None:
-        resource.setrlimit(self.kind, (self.soft, self.hard))
+        try:
+            resource.setrlimit(self.kind, (self.soft, self.hard))
+        except ValueError as error:  # what it makes of EPERM and EINVAL
+            raise Refused(f"cannot {self.describe()}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class EnterUser(Step):
+    """Root of the container it is from here on, and nobody for the host. What could not be undone
+    from inside comes before: mounts, devices, limits."""
+
+    new_mounts: bool  # a mount namespace of the same owner, in which nothing above can be undone
+
+    def describe(self) -> str:
+        return "enter the user namespace"
+
+    def run(self, place: Place) -> None:
+        give_streams(*place.owner)
+        namespaces.setns(place.user, namespaces.CLONE_NEWUSER)
+        privileges.become(0, 0, ())
+        if self.new_mounts:
+            namespaces.unshare(namespaces.CLONE_NEWNS)
+
+
+def give_streams(uid: int, gid: int = -1) -> None:
+    """Pipes and the terminal belong to who may want to open /dev/stdout by its name. A terminal
+    stays one of the group that its file system gives to it."""
+    for descriptor in (0, 1, 2):
+        found = os.fstat(descriptor)
+        is_pipe = stat.S_ISFIFO(found.st_mode)
+        if found.st_uid != uid and (is_pipe or os.isatty(descriptor)):
+            os.fchown(descriptor, uid, gid if is_pipe else -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +271,7 @@ class Forget(Step):
 
     def run(self, place: Place) -> None:
         process.close_all_but(place.supervisor.fileno(), reaper.DESCRIPTOR)
-        place.root = place.null = place.empty = -1
+        place.root = place.null = place.empty = place.user = place.files = -1
         privileges.clear_parent_death_signal()
         process.default_signals()
         os.umask(0o022)

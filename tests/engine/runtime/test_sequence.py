@@ -132,7 +132,17 @@ def test_bind_of_dev_leaves_devices_alone() -> None:
         ("process", {"args": ["x"], "rlimits": [{"type": "RLIMIT_X"}]}, "unknown limit"),
         ("process", {"args": ["x"], "capabilities": {"bounding": ["CAP_X"]}}, "unknown capability"),
         ("linux", {"namespaces": []}, "a container needs a new mount namespace"),
-        ("linux", {"namespaces": [{"type": "user"}]}, "'user' namespaces are not supported"),
+        ("linux", {"namespaces": [{"type": "time"}]}, "'time' namespaces are not supported"),
+        (
+            "linux",
+            {"namespaces": [{"type": "mount"}, {"type": "user"}]},
+            "a new user namespace needs both",
+        ),
+        (
+            "linux",
+            {"namespaces": [{"type": "mount"}], "uidMappings": [{"containerID": 0}]},
+            "there is no new user namespace to have them",
+        ),
     ],
 )
 def test_what_is_wrong_or_not_supported_is_refused(section: str, value: object, text: str) -> None:
