@@ -134,9 +134,13 @@ class Logging:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    source: str
-    target: str = ""  # "" for a CDI name (vendor/class=name)
+    source: str  # a path of the host, or a CDI name: vendor/class=name
+    target: str = ""
     permissions: str = "rwm"
+
+    @property
+    def is_cdi(self) -> bool:
+        return not self.source.startswith("/") and "=" in self.source
 
     def to_document(self) -> Document:
         return filled(source=self.source, target=self.target, permissions=self.permissions)

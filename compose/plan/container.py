@@ -239,7 +239,7 @@ def _devices(service: Service) -> Body:
     reserved = deploy.reservations or Resource()
     requests = [_device_request(request) for request in reserved.devices]
     requests += [_device_request(request, "gpu") for request in service.gpus]
-    cdi = [device.source for device in service.devices if not device.target]
+    cdi = [device.source for device in service.devices if device.is_cdi]
     if cdi:
         requests.append({"Driver": "cdi", "DeviceIDs": cdi})
     return _filled(
@@ -250,7 +250,7 @@ def _devices(service: Service) -> Body:
                 "CgroupPermissions": device.permissions,
             }
             for device in service.devices
-            if device.target
+            if not device.is_cdi
         ],
         DeviceCgroupRules=list(service.device_cgroup_rules),
         DeviceRequests=requests,

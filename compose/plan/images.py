@@ -40,6 +40,8 @@ def pull_cause(project: Project, service: Service, observed: Observed, options: 
         return "" if service.build else "missing"
     if policy == "always":
         return "pull policy always" if not service.build else ""
+    if policy == "refresh" or (service.pull_refresh_after and not options.pull):
+        policy = f"every_{service.pull_refresh_after or '24h'}"
     return _age_cause(policy, image, observed.now)
 
 

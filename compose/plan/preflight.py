@@ -55,18 +55,75 @@ def preflight(
     return problems
 
 
+# What no engine is told, and what to do instead.
+_UNSUPPORTED = {
+    "provider": "run that program yourself, and give the others what it says as environment",
+    "models": "serve the model yourself, and give its address as environment",
+    "use_api_socket": "mount the engine's socket: volumes: [/run/pycompose/engine.sock:"
+    "/var/run/docker.sock]",
+    "credential_spec": "it is for Windows",
+    "cpu_count": "it is for Windows: use cpus",
+    "cpu_percent": "it is for Windows: use cpus",
+    "isolation": "it is for Windows: leave it out",
+}
+
+
+# What no engine is told, and what to do instead.
+_UNSUPPORTED = {
+    "provider": "run that program yourself, and give the others what it says as environment",
+    "models": "serve the model yourself, and give its address as environment",
+    "use_api_socket": "mount the engine's socket: volumes: [/run/pycompose/engine.sock:"
+    "/var/run/docker.sock]",
+    "credential_spec": "it is for Windows",
+    "cpu_count": "it is for Windows: use cpus",
+    "cpu_percent": "it is for Windows: use cpus",
+    "isolation": "it is for Windows: leave it out",
+}
+
+
+# What no engine is told, and what to do instead.
+_UNSUPPORTED = {
+    "provider": "run that program yourself, and give the others what it says as environment",
+    "models": "serve the model yourself, and give its address as environment",
+    "use_api_socket": "mount the engine's socket: volumes: [/run/pycompose/engine.sock:"
+    "/var/run/docker.sock]",
+    "credential_spec": "it is for Windows",
+    "cpu_count": "it is for Windows: use cpus",
+    "cpu_percent": "it is for Windows: use cpus",
+    "isolation": "it is for Windows: leave it out",
+}
+
+
 def _unsupported(project: Project, service: Service) -> list[Problem]:
-    wanted = {
-        "provider": service.provider is not None,
-        "models": bool(service.models),
-        "use_api_socket": service.use_api_socket,
-        "credential_spec": service.credential_spec is not None,
-    }
-    return [
-        project.problem(f"{key} is not supported", "services", service.name, key)
-        for key, present in wanted.items()
-        if present
+    place = ("services", service.name)
+    problems = [
+        project.problem(f"{key} is not supported", *place, key, hint=hint)
+        for key, hint in _UNSUPPORTED.items()
+        if getattr(service, key) not in (None, False, 0, "", "default") and getattr(service, key)
     ]
+    for index, mount in enumerate(service.volumes):
+        if mount.type is MountType.CLUSTER:
+            problems.append(
+                project.problem(
+                    "volumes of a cluster are not supported", *place, "volumes", index,
+                    hint="they are Swarm's: use type: volume",
+                )
+            )  # fmt: skip
+    for kind, objects, references in (
+        ("configs", project.configs, service.configs),
+        ("secrets", project.secrets, service.secrets),
+    ):
+        for reference in references:
+            source = objects.get(reference.source)
+            if source is not None and source.template_driver:
+                problems.append(
+                    project.problem(
+                        "template_driver is not supported: it would be put in as it is",
+                        kind, reference.source, "template_driver",
+                        hint="write ${NAME} into content:, which is filled in when it is read",
+                    )
+                )  # fmt: skip
+    return problems
 
 
 def unheeded(project: Project, service: Service) -> list[Problem]:
@@ -83,6 +140,7 @@ def unheeded(project: Project, service: Service) -> list[Problem]:
             or deploy.placement.max_replicas_per_node
         ),
         "endpoint_mode": bool(deploy.endpoint_mode),
+        "labels": bool(deploy.labels),
     }
     places: list[tuple[str, ...]] = [(key,) for key, present in wanted.items() if present]
     if rollback := deploy.rollback_config:
@@ -95,6 +153,13 @@ def unheeded(project: Project, service: Service) -> list[Problem]:
             "max_failure_ratio": bool(rollback.max_failure_ratio),
         }
         places += [("rollback_config", key) for key, present in differs.items() if present]
+    if reserved := deploy.reservations:
+        above = ("resources", "reservations")
+        places += [(*above, "cpus")] * bool(reserved.cpus)
+        places += [(*above, "generic_resources")] * bool(reserved.generic_resources)
+    if policy := deploy.restart_policy:
+        places += [("restart_policy", "delay")] * bool(policy.delay)
+        places += [("restart_policy", "window")] * bool(policy.window)
     return [
         project.problem(f"{place[-1]} is not heeded", "services", service.name, "deploy", *place)
         for place in places
