@@ -19,8 +19,6 @@ from compose.apply.errors import WaitFailed
 from compose.apply.executor import PARALLEL, apply_plan
 from compose.apply.listener import Listener, Note, silent
 from compose.apply.lock import project_lock
-from compose.apply.perform import Performer
-from compose.apply.wait import await_ready, unready
 from compose.apply.watch import ContainerWatch, watch_containers
 from compose.client.engine import Engine
 from compose.client.errors import ClientError
@@ -37,10 +35,10 @@ from compose.plan.make import make_plan
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import DownOptions, PlanOptions
 from compose.plan.plan import Plan
-from compose.plan.run import RunOptions, make_one_off
 
 if TYPE_CHECKING:
     from compose.git import GitState
+    from compose.plan.run import RunOptions
     from compose.revision import Revision
 
 Confirm = Callable[[Plan], Awaitable[bool]]
@@ -405,10 +403,14 @@ async def make_run(
                 pulls = life.make_pull_plan(alone, observed, options.pull or "missing")
                 await _apply(engine, watch, pulls, listener, PARALLEL)
             observed = await observe(engine, project.name, project)
+            from compose.apply.perform import Performer
+
             performer = Performer(engine, watch, listener)
             for dependency in service.depends_on.values():
                 if dependency.service in needed:
                     await performer.perform(_condition(observed, dependency))
+            from compose.plan.run import make_one_off
+
             action = make_one_off(project, observed, options, os.urandom(6).hex())
             await performer.perform(action)
     return Existing(performer.made[action.slot], action.name)
@@ -512,6 +514,8 @@ def lock_folder(environment: Mapping[str, str]) -> Path:
 async def _apply(
     engine: Engine, watch: ContainerWatch, plan: Plan, listener: Listener, parallel: int
 ) -> None:
+    from compose.apply.perform import Performer  # for nothing, if there is nothing to do
+
     await apply_plan(plan, Performer(engine, watch, listener), listener, parallel=parallel)
 
 
@@ -535,6 +539,8 @@ async def _wait_until_ready(
         async with asyncio.timeout(timeout):
             await _ready(watch, containers)
     except TimeoutError:
+        from compose.apply.wait import unready
+
         late = ", ".join(await unready(watch, containers))
         raise WaitFailed(
             f"not ready after {timeout:g} s: {late}",
@@ -543,6 +549,8 @@ async def _wait_until_ready(
 
 
 async def _ready(watch: ContainerWatch, containers: Collection[str]) -> None:
+    from compose.apply.wait import await_ready
+
     try:
         await await_ready(watch, containers)
     except BaseExceptionGroup as group:

@@ -3,7 +3,6 @@
 0 done   1 refused or failed   2 wrong usage   130 interrupted   n the container's own (run, exec)
 """
 
-import gc
 import importlib
 import os
 import sys
@@ -74,21 +73,9 @@ COMMANDS = {
 
 HIDDEN = {"complete": "Print what the last word may become."}
 
-COLLECT_AFTER = 100_000  # new objects
-
 HELP = """Run the stack of containers that this folder's compose.yaml declares.
 
 Try: pycompose plan (what would change, and why), up, ps, logs, down."""
-
-
-def run() -> None:
-    """The console script."""
-    # Nearly all that a command makes stays until its end: looking for cycles among it meanwhile,
-    # and once more before the interpreter goes, would be a fifth of a short command's time.
-    gc.set_threshold(COLLECT_AFTER)
-    code = main(sys.argv[1:], os.environ, Path.cwd())
-    gc.freeze()
-    sys.exit(code)
 
 
 def main(argv: Sequence[str], environment: Mapping[str, str], directory: Path) -> int:
@@ -327,7 +314,3 @@ def choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
     if value and value not in allowed:
         raise typer.BadParameter(f"{option}: {value!r} is none of {', '.join(allowed)}")
     return value or allowed[0]
-
-
-if __name__ == "__main__":
-    run()

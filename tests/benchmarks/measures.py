@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from compose.cli.main import COLLECT_AFTER
+from compose.__main__ import COLLECT_AFTER
 from compose.model.project import Project
 from compose.model.resources import Network
 from compose.model.service import Attachment, Condition, Dependency, Service
