@@ -75,7 +75,15 @@ class HostThread:
         self._behind_firewall = frozenset()
         await self.run(self.network.retire, bridges)
 
-    def sweep_later(self) -> None:
+    def delete_soon(self, bridges: Sequence[str]) -> None:
+        """Nobody waits for the kernel, which takes 50 ms to let go of a bridge: what is made under
+        their names, or with their subnets, comes after it in the thread. What a crash leaves, the
+        next daemon deletes."""
+        deletion = self._thread.submit(self.network.delete, bridges)
+        deletion.add_done_callback(_log_failure)
+        self._sweep_later()
+
+    def _sweep_later(self) -> None:
         """Once for all networks that are removed together, when their links have had their time."""
         if self._sweeping is not None:
             self._sweeping.cancel()

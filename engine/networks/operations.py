@@ -285,12 +285,12 @@ class Networks:
             self._catalog.withdraw(network.id)
             self._host.bridges.pop(network.id, None)
             await self._host.wall(self._catalog)
-            if network.bridge:
-                await self._host.run(self._host.network.delete, [network.bridge])
-            elif network.driver in DRIVERS and not self._on_parent(parent_name(network)):
+            on_parent = network.driver in DRIVERS and not network.bridge
+            if on_parent and not self._on_parent(parent_name(network)):
                 await self._host.run(self._host.network.drop_parent, parent_name(network))
             self._catalog.forget(network.id)
-        self._host.sweep_later()
+        if network.bridge:
+            self._host.delete_soon([network.bridge])
         log.info("network %s (%s) removed", network.name, network.id)
         return network
 
