@@ -49,8 +49,9 @@ COMPOSE = (
     ("compose.position",),
     ("compose.dataclass",),
 )
-# What the engine's own command line may use of compose: the client, and what it raises.
-CLIENT = ("compose.client", "compose.errors")
+# What the engine's own command line may use of compose: the client, what it raises, and what
+# reads the syntaxes that Compose files share with Docker's command line.
+CLIENT = ("compose.client", "compose.errors", "compose.load.short", "compose.model.units")
 # A third-party package has one home.
 HOMES = {
     "networkx": ("compose.graph",),

@@ -7,7 +7,8 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from compose.apply.context import (
+from compose.apply.errors import WaitFailed
+from compose.client.context import (
     Listed,
     context_tar,
     dockerfile_tar,
@@ -16,7 +17,6 @@ from compose.apply.context import (
     listed_tar,
     read_context,
 )
-from compose.apply.errors import WaitFailed
 from compose.client.engine import Engine
 from compose.model.build import IMAGE, is_remote
 from compose.plan.actions import BuildImage

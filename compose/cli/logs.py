@@ -18,9 +18,9 @@ from compose.cli.follow import (
     shown,
 )
 from compose.cli.lines import Prefixer
-from compose.cli.moments import api_time
 from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
+from compose.client.moments import api_time
 from compose.client.streams import Source
 from compose.plan.names import PROJECT
 

@@ -14,7 +14,7 @@ from compose.cli.context import Context
 from compose.cli.exec import given
 from compose.cli.progress import progress
 from compose.client.engine import Engine
-from compose.client.errors import ApiError, Conflict, NotFound
+from compose.client.errors import ApiError, Conflict, NotFound, code_of_refusal
 from compose.client.terminal import converse, stdin_is_terminal
 from compose.errors import UsageError
 from compose.model.project import Project
@@ -179,14 +179,6 @@ async def _run(context: Context, project: Project, options: RunOptions, detach: 
             await engine.containers.remove(made.id, force=True, volumes=True)
         context.say(f"cannot run {options.service}: {error}{hint_for(error.message)}")
         return code
-
-
-def code_of_refusal(message: str) -> int | None:
-    """The shell's codes for a command that isn't there or may not be run, as the engine tells it;
-    None: it refused for another reason."""
-    if "unable to start container process: exec:" not in message:
-        return None
-    return 126 if "permission denied" in message else 127
 
 
 async def _converse(engine: Engine, container: str, options: RunOptions) -> int:

@@ -34,10 +34,14 @@ class CredentialStore:
         Raises ClientError where the file or a helper is of no use.
         """
         registry = registry_of(reference)
-        known = await self._known(load_config(config_path(self.environment)), registry)
+        known = await self.known(registry)
         if not known:
             return ""
         return _encoded({**known, "serveraddress": registry})
+
+    async def known(self, registry: str) -> dict[str, str]:
+        """As the API spells them, empty where there are none."""
+        return await self._known(load_config(config_path(self.environment)), registry)
 
     async def all_header(self) -> str:
         """The value of X-Registry-Config for a build, which may need images of any registry."""
@@ -47,10 +51,7 @@ class CredentialStore:
         return _encoded({registry: known for registry, known in found.items() if known})
 
     async def _known(self, config: Mapping[str, object], registry: str) -> dict[str, str]:
-        helper = fields.text_map(config, "credHelpers").get(
-            host_of(registry), fields.text(config, "credsStore", "")
-        )
-        if helper:
+        if helper := helper_of(config, registry):
             return await ask_helper(helper, registry, self.environment)
         return find_entry(fields.child(config, "auths"), registry)
 
@@ -97,6 +98,13 @@ def host_of(key: str) -> str:
     return key.partition("://")[2].partition("/")[0] if "://" in key else key.partition("/")[0]
 
 
+def helper_of(config: Mapping[str, object], registry: str) -> str:
+    """The helper program that keeps a registry's credentials; empty: the file itself does."""
+    return fields.text_map(config, "credHelpers").get(
+        host_of(registry), fields.text(config, "credsStore", "")
+    )
+
+
 def find_entry(entries: Mapping[str, object], registry: str) -> dict[str, str]:
     """Of the registry itself, else of another way to write it."""
     names = [registry, *(key for key in entries if host_of(key) == host_of(registry))]
@@ -126,14 +134,30 @@ def parse_entry(entry: Mapping[str, object], name: str) -> dict[str, str]:
 
 
 async def ask_helper(helper: str, registry: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Docker's protocol: `docker-credential-NAME get`, the registry on its standard input."""
+    """What it has of the registry; empty where it has nothing."""
+    code, output = await run_helper(helper, "get", f"{registry}\n".encode(), environment)
+    if code != 0:
+        said = output.decode("utf-8", "replace").strip()
+        if "credentials not found" in said:
+            return {}
+        raise ClientError(
+            f"docker-credential-{helper} has no credentials for {registry}: {said or 'it failed'}"
+        )
+    return parse_helper(output, f"docker-credential-{helper}")
+
+
+async def run_helper(
+    helper: str, action: str, text: bytes, environment: Mapping[str, str]
+) -> tuple[int, bytes]:
+    """Docker's protocol: `docker-credential-NAME get|store|erase`, `text` on its standard input.
+    Its exit code and what it wrote."""
     program = f"docker-credential-{helper}"
     if not _HELPER.fullmatch(helper):
         raise ClientError(f"cannot run the credential helper {helper!r}: that is no program's name")
     try:
         process = await asyncio.create_subprocess_exec(
             program,
-            "get",
+            action,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
@@ -146,17 +170,13 @@ async def ask_helper(helper: str, registry: str, environment: Mapping[str, str])
         ) from error
     try:
         async with asyncio.timeout(PATIENCE):
-            output, _ = await process.communicate(registry.encode() + b"\n")
+            output, _ = await process.communicate(text)
     except TimeoutError:
         process.kill()
         await process.wait()
         raise ClientError(f"{program} gave no answer in {PATIENCE:.0f} seconds") from None
-    if process.returncode != 0:
-        said = output.decode("utf-8", "replace").strip()
-        if "credentials not found" in said:
-            return {}
-        raise ClientError(f"{program} has no credentials for {registry}: {said or 'it failed'}")
-    return parse_helper(output, program)
+    assert process.returncode is not None
+    return process.returncode, output
 
 
 def parse_helper(output: bytes, program: str) -> dict[str, str]:

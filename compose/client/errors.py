@@ -55,3 +55,11 @@ class Conflict(ApiError): ...
 def api_error(status: int, message: str, request: str) -> ApiError:
     kind = {404: NotFound, 409: Conflict}.get(status, ApiError)
     return kind(status, message, request)
+
+
+def code_of_refusal(message: str) -> int | None:
+    """The shell's codes for a command that isn't there or may not be run, as the engine tells it;
+    None: it refused for another reason."""
+    if "unable to start container process: exec:" not in message:
+        return None
+    return 126 if "permission denied" in message else 127

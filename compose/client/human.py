@@ -29,7 +29,7 @@ def ago(created: float, now: float) -> str:
     return f"{human_duration(max(0.0, now - created))} ago"
 
 
-def human_size(size: float, *, base: int = 1000) -> str:
+def human_size(size: float, *, base: int = 1000, digits: int = 4) -> str:
     """Bytes as Docker writes them: 1.04MB for files (base 1000), 388KiB for memory (1024)."""
     units = ("B", "kB", "MB", "GB", "TB", "PB") if base == 1000 else (
         "B", "KiB", "MiB", "GiB", "TiB", "PiB")  # fmt: skip
@@ -37,7 +37,7 @@ def human_size(size: float, *, base: int = 1000) -> str:
     while size >= base and power < len(units) - 1:
         size /= base
         power += 1
-    return f"{size:.4g}{units[power]}"
+    return f"{size:.{digits}g}{units[power]}"
 
 
 def shorten(text: str, width: int) -> str:

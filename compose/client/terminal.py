@@ -11,6 +11,7 @@ import termios
 import threading
 import tty
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Protocol
 
 from compose.client.containers import Containers
 from compose.client.errors import Conflict, NotFound
@@ -28,6 +29,15 @@ def stdin_is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
+def terminal_size() -> tuple[int, int] | None:
+    """Height and width of the terminal that shows the output, if it is one."""
+    try:
+        size = os.get_terminal_size(1)
+    except OSError:
+        return None
+    return size.lines, size.columns
+
+
 @contextlib.contextmanager
 def raw_terminal() -> Iterator[None]:
     """Keys reach the container one by one; the terminal is put back whatever happens."""
@@ -40,24 +50,53 @@ def raw_terminal() -> Iterator[None]:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
-async def converse(duplex: Duplex, *, is_tty: bool, stdin: bool, resize: Resize) -> None:
-    """Until the process has ended its output. Raw mode where both sides are terminals."""
+class DetachKeys(Protocol):
+    def feed(self, typed: bytes) -> tuple[bytes, bool]:
+        """What goes on to the process, and whether the keys to leave it were seen."""
+
+
+async def converse(
+    duplex: Duplex,
+    *,
+    is_tty: bool,
+    stdin: bool,
+    resize: Resize,
+    keys: DetachKeys | None = None,
+) -> bool:
+    """Until the process has ended its output. Raw mode where both sides are terminals; only then
+    are `keys` looked for. False: it was left by them."""
+    left = asyncio.Event()
     with contextlib.ExitStack() as stack:
         if is_tty and stdin and stdin_is_terminal():
             stack.enter_context(raw_terminal())
             stack.enter_context(_resizing(resize))
+        else:
+            keys = None
         if stdin:
-            _forward_stdin(duplex)
-        async for output in outputs(read_blocks(duplex), tty=is_tty):
-            _write(2 if output.source is Source.STDERR else 1, output.text)
+            _forward_stdin(duplex, keys, left)
+        printing = asyncio.ensure_future(_print(duplex, is_tty))
+        leaving = asyncio.ensure_future(left.wait())
+        try:
+            await asyncio.wait((printing, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if printing.done():
+                printing.result()
+        finally:
+            printing.cancel()
+            leaving.cancel()
+    return not left.is_set()
 
 
-def _write(descriptor: int, block: bytes) -> None:
+async def _print(duplex: Duplex, is_tty: bool) -> None:
+    async for output in outputs(read_blocks(duplex), tty=is_tty):
+        write_all(2 if output.source is Source.STDERR else 1, output.text)
+
+
+def write_all(descriptor: int, block: bytes) -> None:
     while block:
         block = block[os.write(descriptor, block) :]
 
 
-def _forward_stdin(duplex: Duplex) -> None:
+def _forward_stdin(duplex: Duplex, keys: DetachKeys | None, left: asyncio.Event) -> None:
     """In a thread of its own: standard input may be a file, a pipe or a terminal, and only a
     blocking read works on all three. A daemon thread, so that a waiting read can't hold the exit.
     """
@@ -66,7 +105,13 @@ def _forward_stdin(duplex: Duplex) -> None:
     def copy() -> None:
         with contextlib.suppress(OSError, RuntimeError):  # the process or the loop has ended
             while block := os.read(0, BLOCK):
+                seen = False
+                if keys is not None:
+                    block, seen = keys.feed(block)
                 asyncio.run_coroutine_threadsafe(duplex.write(block), loop).result()
+                if seen:
+                    loop.call_soon_threadsafe(left.set)
+                    return
             loop.call_soon_threadsafe(duplex.finish_writing)
 
     threading.Thread(target=copy, name="stdin", daemon=True).start()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import time
@@ -16,6 +14,7 @@ from typing import IO
 
 import pytest
 
+from tests import terminal
 from tests.host import Host, host
 from tests.scenarios.project import PYCOMPOSE, Project, project
 
@@ -91,46 +90,13 @@ def await_line(stream: IO[str] | None, pattern: str) -> str:
     raise AssertionError(f"the output ended before {pattern!r}:\n{text}")
 
 
-class Terminal:
+class Terminal(terminal.Terminal):
     """pycompose on a terminal of its own."""
 
     def __init__(self, made: Project, *arguments: str) -> None:
-        self.ours, theirs = pty.openpty()
         command = made.host.command([*PYCOMPOSE, *arguments], cwd=made.folder)
         environment = {**made.environment, "TERM": "xterm", "COLUMNS": "80"}
-        self.process = subprocess.Popen(
-            command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-            env=made.host.environment(environment),
-        )  # fmt: skip
-        os.close(theirs)
-        self.text = ""
-
-    def read_until(self, pattern: str, limit: float = 40) -> str:
-        end = time.monotonic() + limit
-        while not re.search(pattern, self.text):
-            ready, _, _ = select.select([self.ours], [], [], max(0.0, end - time.monotonic()))
-            assert ready, f"{pattern!r} did not come:\n{self.text}"
-            try:
-                self.text += os.read(self.ours, 65536).decode()
-            except OSError as error:
-                raise AssertionError(f"ended before {pattern!r}:\n{self.text}") from error
-        return self.text
-
-    def type(self, text: str) -> None:
-        os.write(self.ours, text.encode())
-
-    def end(self) -> int:
-        """The exit code; what is left of the output goes to `text`."""
-        while True:
-            try:
-                block = os.read(self.ours, 65536)
-            except OSError:
-                break
-            if not block:
-                break
-            self.text += block.decode()
-        os.close(self.ours)
-        return self.process.wait(30)
+        super().__init__(command, made.host.environment(environment))
 
 
 # --- looking

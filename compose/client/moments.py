@@ -6,7 +6,7 @@ import re
 import time
 from datetime import datetime
 
-import typer
+from compose.errors import UsageError
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms])")
@@ -23,7 +23,7 @@ def api_time(text: str, option: str) -> str:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(
+        raise UsageError(
             f"{option}: cannot read {text!r} as a time; write 10m, 2026-11-22T12:00:00 or seconds"
         ) from None
     # Neither datetime nor a float holds the nanoseconds of a log's stamp.

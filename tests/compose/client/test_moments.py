@@ -3,9 +3,9 @@ from __future__ import annotations
 import time
 
 import pytest
-import typer
 
-from compose.cli.moments import api_time
+from compose.client.moments import api_time
+from compose.errors import UsageError
 
 
 def test_seconds_stay_as_they_are() -> None:
@@ -25,5 +25,5 @@ def test_nanoseconds_of_a_stamp_are_kept() -> None:
 
 
 def test_anything_else_is_refused_with_an_example() -> None:
-    with pytest.raises(typer.BadParameter, match=r"--since: cannot read 'soon' as a time"):
+    with pytest.raises(UsageError, match=r"--since: cannot read 'soon' as a time"):
         api_time("soon", "--since")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compose import patterns
-from compose.apply.errors import WaitFailed
+from compose.client.errors import ClientError
 from compose.patterns import Pattern
 
 PIECE = 1 << 18
@@ -38,16 +38,16 @@ class Context:
 
 
 def read_context(folder: Path, dockerfile: str, inline: str) -> Context:
-    """Raises WaitFailed for what isn't there."""
+    """Raises ClientError for what isn't there."""
     if not folder.is_dir():
-        raise WaitFailed(f"the build context {folder} is not a folder")
+        raise ClientError(f"the build context {folder} is not a folder")
     hidden = inline.encode() if inline else None
     name = HIDDEN
     specific: Path | None = None
     if not inline:
         path = folder / (dockerfile or "Dockerfile")
         if not path.is_file():
-            raise WaitFailed(f"there is no Dockerfile {path}")
+            raise ClientError(f"there is no Dockerfile {path}")
         specific = path.with_name(f"{path.name}.dockerignore")
         inside = os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
         if inside.startswith("../"):
@@ -88,9 +88,9 @@ class Listed:
 
 
 def list_folder(folder: Path, ignore: Sequence[Pattern], rules: str) -> Listed:
-    """`rules`: the text that the patterns come from. Raises WaitFailed for what is no folder."""
+    """`rules`: the text that the patterns come from. Raises ClientError for what is no folder."""
     if not folder.is_dir():
-        raise WaitFailed(f"the build context {folder} is not a folder")
+        raise ClientError(f"the build context {folder} is not a folder")
     limit = time.time_ns() - _TICK
     checksum = hashlib.sha256()
     names = tuple(_names(folder, ignore, keep=()))

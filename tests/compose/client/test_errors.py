@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from compose.cli.run import code_of_refusal
+from compose.client.errors import code_of_refusal
 
 FAILED = "failed to create task for container: unable to start container process: exec: "
 
