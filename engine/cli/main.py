@@ -1,28 +1,18 @@
-"""pyengine: the command. One file a subcommand, which imports what it needs when it runs."""
+"""The console script; `python -m engine.cli.main` is the same."""
 
-from __future__ import annotations
+import sys
 
-import typer
-
-from engine.cli.daemon import daemon
-from engine.cli.status import status
-from engine.cli.stop import stop
-
-app = typer.Typer(
-    name="pyengine",
-    help="The container engine of pycompose: a Docker Engine API without Docker.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(daemon)
-app.command()(stop)
-app.command()(status)
+from engine.settings import VERSION
 
 
 def run() -> None:
-    app()
+    # It needn't wait for the command line's library, which would answer the same, 50 ms later.
+    if sys.argv[1:] in (["--version"], ["-v"]):
+        print(f"pyengine version {VERSION}")
+        return
+    from engine.cli.app import run_command
+
+    run_command()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,206 @@
+"""pyengine: the command line. Options before the command, errors as text, exit codes.
+
+0 done   1 refused or failed   2 wrong usage   125 run could not start anything (126, 127: its
+command)   130 interrupted   n the container's own (run, exec, start -a, attach)
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.exceptions import Abort, TyperException
+
+from compose.errors import ComposeError
+from engine.cli.commands import GROUPS, SECTIONS, Entries, Entry, find, names
+from engine.cli.dialect import spelled
+from engine.cli.session import Session
+from engine.errors import EngineError
+from engine.settings import VERSION
+
+if TYPE_CHECKING:
+    from typer._click import Command as AnyCommand
+    from typer._click import Context as Parsed
+    from typer._click import HelpFormatter
+
+HELP = """The container engine of pycompose, and the commands for people without Docker's.
+
+Try: pyengine run -it --rm rootfs:/ sh. The engine is started when a command needs it."""
+COLLECT_AFTER = 100_000  # new objects; nearly all that a command makes stays until its end
+COMPLETING = "_PYENGINE_COMPLETE"  # a shell asks what may follow
+_SETTINGS: dict[str, object] = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 100,
+}
+
+
+def run_command() -> None:
+    gc.set_threshold(COLLECT_AFTER)
+    code = main(sys.argv[1:], os.environ, Path.cwd())
+    gc.freeze()
+    sys.exit(code)
+
+
+def main(argv: Sequence[str], environment: Mapping[str, str], directory: Path) -> int:
+    """The exit code."""
+    app = make_app(environment, directory)
+    if COMPLETING in environment:
+        from typer.completion import completion_init  # type: ignore[attr-defined]
+
+        completion_init()
+    try:
+        code = app(args=[*argv], prog_name="pyengine", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "pyengine"
+        say(f"{error.format_message()}\n  hint: {path} --help")
+        return 125 if path.endswith(" run") else 2
+    except (ComposeError, EngineError) as error:
+        say(str(error))
+        return 125 if find_command(argv) == "run" else 1
+    except (KeyboardInterrupt, Abort):
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone (`pyengine logs | head`): nothing is left to say, also
+        # not when the interpreter flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def say(message: str) -> None:
+    print(f"pyengine: {message}", file=sys.stderr)
+
+
+def find_command(argv: Sequence[str]) -> str:
+    """The first word that is a command but no group."""
+    return next((word for word in argv if word not in GROUPS and find("", word)), "")
+
+
+def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
+    app = typer.Typer(
+        name="pyengine",
+        cls=Commands,
+        help=HELP,
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings=_SETTINGS,
+    )
+
+    @app.callback()
+    def options(
+        context: typer.Context,
+        host: Annotated[
+            str,
+            typer.Option(
+                "-H",
+                "--host",
+                help="Another engine: unix:///path or tcp://host:port. Else PYCOMPOSE_HOST, then"
+                " DOCKER_HOST, then the built-in one.",
+                metavar="ADDRESS",
+            ),
+        ] = "",
+        version: Annotated[
+            bool,
+            typer.Option(
+                "-v", "--version", help="Print the version.", callback=_version, is_eager=True
+            ),
+        ] = False,
+    ) -> None:
+        context.obj = Session(host, environment, directory)
+
+    return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"pyengine version {VERSION}")
+        raise typer.Exit
+
+
+class Command(TyperCommand):
+    """One that understands options as Go's flags are written, too."""
+
+    def parse_args(self, ctx: Parsed, args: list[str]) -> list[str]:
+        options = [param for param in self.get_params(ctx) if isinstance(param, TyperOption)]
+        switches = [option for option in options if option.is_flag]
+        return super().parse_args(
+            ctx,
+            spelled(
+                args,
+                switches={
+                    name: next(iter(option.secondary_opts), "")
+                    for option in switches
+                    for name in option.opts
+                },
+                valued=frozenset(
+                    name for option in options if not option.is_flag for name in option.opts
+                ),
+                interspersed=ctx.allow_interspersed_args,
+            ),
+        )
+
+
+class Commands(TyperGroup):
+    """The commands at the top, or those of the group that its name says."""
+
+    @property
+    def group(self) -> str:
+        return self.name if self.name and self.name in GROUPS else ""
+
+    def list_commands(self, ctx: Parsed) -> list[str]:
+        return names(self.group)
+
+    def get_command(self, ctx: Parsed, cmd_name: str) -> AnyCommand:
+        entry = find(self.group, cmd_name)
+        if entry is None:
+            import difflib
+
+            close = difflib.get_close_matches(cmd_name, names(self.group), n=1)
+            meant = f": did you mean {close[0]}?" if close else ""
+            ctx.fail(f"there is no command {cmd_name!r}{meant}")
+        return make_command(cmd_name, entry)
+
+    def format_commands(self, ctx: Parsed, formatter: HelpFormatter) -> None:
+        sections: Mapping[str, Entries] = SECTIONS
+        if self.group:
+            sections = {"Commands": GROUPS[self.group]}
+        for title, entries in sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, entry.help) for name, entry in entries.items()])
+
+
+def make_command(name: str, entry: Entry) -> AnyCommand:
+    if not entry.where:
+        return Commands(
+            name=name, help=entry.help, no_args_is_help=True, rich_markup_mode=None,
+            context_settings=_SETTINGS,
+        )  # fmt: skip
+    module, _, function = entry.where.partition(":")
+    settings = dict(_SETTINGS)
+    if entry.verbatim:
+        settings["allow_interspersed_args"] = False
+        settings["help_option_names"] = ["--help"]  # -h is the host's name of run and create
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(name, cls=Command, context_settings=settings, help=entry.help)(
+        getattr(importlib.import_module(f"engine.cli.{module}"), function)
+    )
+    command = typer.main.get_command(app)
+    for param in command.params:
+        if (
+            isinstance(param, TyperOption)
+            and not param.is_flag
+            and not param.metavar
+            and param.name
+        ):
+            param.metavar = param.name.upper().replace("_", "-")
+    return command

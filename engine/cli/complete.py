@@ -1,0 +1,82 @@
+"""What a shell offers for a word that was begun: names on the engine, if one runs.
+
+A shell that waits, or starts an engine because somebody pressed Tab, is worse than none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from compose.client.engine import Engine
+
+PATIENCE = 2.0  # seconds
+Rows = list[Mapping[str, object]]
+
+
+def container_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _begun(ctx, incomplete, "/containers/json", _names_of_container)
+
+
+def image_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _begun(ctx, incomplete, "/images/json", lambda row: _texts(row.get("RepoTags")))
+
+
+def network_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _begun(ctx, incomplete, "/networks", lambda row: [str(row.get("Name"))])
+
+
+def volume_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _begun(ctx, incomplete, "/volumes", lambda row: [str(row.get("Name"))])
+
+
+def _names_of_container(row: Mapping[str, object]) -> list[str]:
+    return [name.removeprefix("/") for name in _texts(row.get("Names"))]
+
+
+def _texts(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def _begun(
+    ctx: typer.Context,
+    incomplete: str,
+    path: str,
+    named: Callable[[Mapping[str, object]], Iterable[str]],
+) -> list[str]:
+    from compose.client.errors import ClientError
+
+    try:
+        rows = asyncio.run(_ask(_host(ctx), path))
+    except (ClientError, TimeoutError):
+        return []
+    names = {name for row in rows for name in named(row)}
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def _host(ctx: typer.Context) -> str:
+    """The callback that makes the session doesn't run while a shell completes."""
+    return str(ctx.find_root().params.get("host") or "")
+
+
+async def _ask(host: str, path: str) -> Rows:
+    async with asyncio.timeout(PATIENCE):
+        engine = await _running(host)
+        answer = await engine.transport.json("GET", path, query={"all": True}) if engine else None
+    if isinstance(answer, dict):
+        answer = answer.get("Volumes")
+    return [row for row in answer if isinstance(row, dict)] if isinstance(answer, list) else []
+
+
+async def _running(host: str) -> Engine | None:
+    from compose.client.engine import connect
+    from compose.client.locate import built_in_places, chosen_address, connect_if_running
+
+    if address := chosen_address(host, os.environ):
+        return await connect(address)
+    return await connect_if_running(built_in_places(os.getuid(), os.environ).address, {})

@@ -1,0 +1,80 @@
+"""What every command starts from: where the engine is, and how work on it is run."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from compose.client.engine import Engine
+
+T = TypeVar("T")
+_AT_ONCE = 50  # calls to the engine
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    host: str
+    environment: Mapping[str, str]
+    directory: Path
+
+    async def engine(self) -> Engine:
+        """The one that is meant; the built-in one is started where it doesn't run."""
+        from compose.client.locate import locate
+
+        return await locate(self.host, self.environment)
+
+
+def session(ctx: typer.Context) -> Session:
+    found = ctx.obj
+    assert isinstance(found, Session)
+    return found
+
+
+def on_engine(ctx: typer.Context, work: Callable[[Engine], Awaitable[T]]) -> T:
+    """What `work` gives back. Raises ClientError."""
+
+    async def connected() -> T:
+        return await work(await session(ctx).engine())
+
+    return asyncio.run(connected())
+
+
+def each(
+    ctx: typer.Context,
+    names: Iterable[str],
+    act: Callable[[Engine, str], Awaitable[str | None]],
+) -> int:
+    """`act` on all at once; prints what it gives back, or the name, in the order of the names.
+    What fails is told, and doesn't keep the others. Returns the exit code."""
+    from compose.client.errors import ClientError
+
+    async def work(engine: Engine) -> int:
+        limit = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(name: str) -> str | ClientError:
+            async with limit:
+                try:
+                    told = await act(engine, name)
+                except ClientError as error:
+                    return error
+            return name if told is None else told
+
+        tasks = [asyncio.ensure_future(one(name)) for name in names]
+        code = 0
+        for task in tasks:
+            told = await task
+            if isinstance(told, ClientError):
+                print(f"pyengine: {told}", file=sys.stderr)
+                code = 1
+            else:
+                print(told, flush=True)
+        return code
+
+    return on_engine(ctx, work)
