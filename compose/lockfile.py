@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 from pathlib import Path
 
-from compose.client.context import context_files, read_context
+from compose.client.build_context import context_files, read_context
 from compose.client.engine import Engine
 from compose.dataclass import dataclass
 from compose.errors import Problem, ProjectError

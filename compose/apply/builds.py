@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from compose.apply.errors import WaitFailed
-from compose.client.context import (
+from compose.client.build_context import (
     Listed,
     context_tar,
     dockerfile_tar,

@@ -21,7 +21,7 @@ from typer.exceptions import Abort, TyperException
 from compose.errors import ComposeError
 from engine.cli.commands import GROUPS, SECTIONS, Entries, Entry, find, names
 from engine.cli.dialect import spelled
-from engine.cli.session import Session
+from engine.cli.session import Session, choice_of
 from engine.errors import EngineError
 from engine.settings import VERSION
 
@@ -104,10 +104,27 @@ def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
             typer.Option(
                 "-H",
                 "--host",
-                help="Another engine: unix:///path or tcp://host:port. Else PYCOMPOSE_HOST, then"
-                " DOCKER_HOST, then the built-in one.",
+                help="Another engine: unix:///path, tcp://host:port or ssh://user@host. Else"
+                " PYCOMPOSE_HOST, then DOCKER_HOST, then the built-in one.",
                 metavar="ADDRESS",
             ),
+        ] = "",
+        docker_context: Annotated[
+            str,
+            typer.Option("-c", "--context", help="The engine of a Docker context.", metavar="NAME"),
+        ] = "",
+        tls: Annotated[bool, typer.Option("--tls", help="Speak TLS to it.")] = False,
+        tlsverify: Annotated[
+            bool, typer.Option("--tlsverify", help="Speak TLS, and check who it is.")
+        ] = False,
+        tlscacert: Annotated[
+            str, typer.Option("--tlscacert", help="Who signs its certificate.", metavar="FILE")
+        ] = "",
+        tlscert: Annotated[
+            str, typer.Option("--tlscert", help="The certificate to show to it.", metavar="FILE")
+        ] = "",
+        tlskey: Annotated[
+            str, typer.Option("--tlskey", help="The key of that certificate.", metavar="FILE")
         ] = "",
         version: Annotated[
             bool,
@@ -116,7 +133,7 @@ def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
             ),
         ] = False,
     ) -> None:
-        context.obj = Session(host, environment, directory)
+        context.obj = Session(choice_of(context), environment, directory)
 
     return app
 

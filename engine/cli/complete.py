@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from engine.cli.session import choice_of
+
 if TYPE_CHECKING:
+    from compose.client.address import Choice
     from compose.client.engine import Engine
 
 PATIENCE = 2.0  # seconds
@@ -52,31 +55,26 @@ def _begun(
     from compose.client.errors import ClientError
 
     try:
-        rows = asyncio.run(_ask(_host(ctx), path))
+        rows = asyncio.run(_ask(choice_of(ctx), path))
     except (ClientError, TimeoutError):
         return []
     names = {name for row in rows for name in named(row)}
     return sorted(name for name in names if name.startswith(incomplete))
 
 
-def _host(ctx: typer.Context) -> str:
-    """The callback that makes the session doesn't run while a shell completes."""
-    return str(ctx.find_root().params.get("host") or "")
-
-
-async def _ask(host: str, path: str) -> Rows:
+async def _ask(choice: Choice, path: str) -> Rows:
     async with asyncio.timeout(PATIENCE):
-        engine = await _running(host)
+        engine = await _running(choice)
         answer = await engine.transport.json("GET", path, query={"all": True}) if engine else None
     if isinstance(answer, dict):
         answer = answer.get("Volumes")
     return [row for row in answer if isinstance(row, dict)] if isinstance(answer, list) else []
 
 
-async def _running(host: str) -> Engine | None:
+async def _running(choice: Choice) -> Engine | None:
     from compose.client.engine import connect
     from compose.client.locate import built_in_places, chosen_address, connect_if_running
 
-    if address := chosen_address(host, os.environ):
+    if address := chosen_address(choice, os.environ):
         return await connect(address)
     return await connect_if_running(built_in_places(os.getuid(), os.environ).address, {})

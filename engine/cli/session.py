@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 if TYPE_CHECKING:
+    from compose.client.address import Choice
     from compose.client.engine import Engine
 
 T = TypeVar("T")
@@ -20,7 +21,7 @@ _AT_ONCE = 50  # calls to the engine
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    host: str
+    choice: Choice  # of the engine
     environment: Mapping[str, str]
     directory: Path
 
@@ -28,7 +29,18 @@ class Session:
         """The one that is meant; the built-in one is started where it doesn't run."""
         from compose.client.locate import locate
 
-        return await locate(self.host, self.environment)
+        return await locate(self.choice, self.environment)
+
+
+def choice_of(ctx: typer.Context) -> Choice:
+    """What the options before the command say of the engine."""
+    from compose.client.address import Choice, TlsOptions
+
+    given = ctx.find_root().params
+    names = ("tls", "tlsverify", "tlscacert", "tlscert", "tlskey")
+    return Choice(
+        given["host"], given["docker_context"], TlsOptions(*(given[name] for name in names))
+    )
 
 
 def session(ctx: typer.Context) -> Session:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from compose.client import fields
-from compose.client.context import context_tar, read_context
+from compose.client.build_context import context_tar, read_context
 from compose.client.credentials import CredentialStore
 from compose.client.engine import Engine
 from compose.client.images import SECRETS_HEADER
