@@ -80,8 +80,9 @@ def essence(value: object, *, own_keys: bool = False) -> object:
         inner = {key: essence(item, own_keys=key in _OWN_KEYS) for key, item in value.items()}
         if inner.get("MemorySwappiness") == -1:  # as it is
             del inner["MemorySwappiness"]
-        if isinstance(binds := inner.get("Binds"), list):  # docker goes through a map
-            inner["Binds"] = sorted(binds)
+        for key in ("Binds", "Env"):  # docker goes through maps, so its order is any
+            if isinstance(items := inner.get(key), list):
+                inner[key] = sorted(items)
         return {key: item for key, item in inner.items() if own_keys or item not in _NOTHING}
     if isinstance(value, list):
         return [essence(item) for item in value]
