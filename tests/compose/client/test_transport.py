@@ -80,7 +80,7 @@ async def test_a_newer_engine_is_spoken_to_in_our_version(tmp_path: Path) -> Non
 
 
 async def test_errors_keep_the_engines_words_even_without_json(tmp_path: Path) -> None:
-    transport = Transport(UnixAddress(str(tmp_path / "s")))
+    transport = Transport(UnixAddress(str(tmp_path / "s")), {})
     transport.version = (1, 51)
     reply = b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\ndead"
     async with server(tmp_path / "s", lambda _: reply):
@@ -90,7 +90,7 @@ async def test_errors_keep_the_engines_words_even_without_json(tmp_path: Path) -
 
 
 async def test_an_answer_that_breaks_off_is_no_answer(tmp_path: Path) -> None:
-    transport = Transport(UnixAddress(str(tmp_path / "s")))
+    transport = Transport(UnixAddress(str(tmp_path / "s")), {})
     transport.version = (1, 51)
     reply = b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"Id":'
     async with server(tmp_path / "s", lambda _: reply):
