@@ -95,6 +95,7 @@ def observed_container(row: ContainerSummary) -> ObservedContainer:
         depends_on=names.parse_dependencies(labels.get(names.DEPENDS_ON, "")),
         ports=_ports(row),
         created=row.created,
+        edited=labels.get(names.EDITED, ""),
         shares_ports=labels.get(names.SHARED_PORTS) == "true",
     )
 

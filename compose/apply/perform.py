@@ -49,6 +49,7 @@ from compose.plan.actions import (
     StartContainer,
     StopContainer,
     UnpauseContainer,
+    UpdateContainer,
 )
 
 # Since 1.44 a container may be created on several networks at once.
@@ -150,6 +151,7 @@ class Performer:
         | PauseContainer
         | StopContainer
         | KillContainer
+        | UpdateContainer
         | RenameContainer
         | RemoveContainer,
     ) -> None:
@@ -169,6 +171,9 @@ class Performer:
                 await self._stop(container, action)
             case KillContainer():
                 await containers.kill(container, signal=action.signal)
+            case UpdateContainer():
+                for warning in await containers.update(container, action.body):
+                    self.listener(Note(warning))
             case RenameContainer():
                 await containers.rename(container, action.name)
             case RemoveContainer():

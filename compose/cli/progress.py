@@ -50,6 +50,7 @@ PAST = {
     Verb.PAUSE: "paused",
     Verb.RESTART: "restarted",
     Verb.RENAME: "renamed",
+    Verb.UPDATE: "updated",
     Verb.STOP: "stopped",
     Verb.KILL: "killed",
     Verb.REMOVE: "removed",
@@ -66,6 +67,7 @@ DOING = {
     Verb.PAUSE: "pausing",
     Verb.RESTART: "restarting",
     Verb.RENAME: "renaming",
+    Verb.UPDATE: "updating",
     Verb.KILL: "killing",
     Verb.REMOVE: "removing",
 }

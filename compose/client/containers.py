@@ -179,6 +179,11 @@ class Containers:
     async def unpause(self, container: str) -> None:
         await self._transport.json("POST", f"/containers/{container}/unpause")
 
+    async def update(self, container: str, body: Mapping[str, object]) -> tuple[str, ...]:
+        """Warnings."""
+        answer = await self._transport.json("POST", f"/containers/{container}/update", body=body)
+        return fields.texts(fields.mapping(answer, "the update"), "Warnings")
+
     async def rename(self, container: str, name: str) -> None:
         await self._transport.json("POST", f"/containers/{container}/rename", query={"name": name})
 

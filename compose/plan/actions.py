@@ -174,6 +174,14 @@ class KillContainer:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateContainer:
+    """As it runs: `body` is that of the API's update, with the labels that tell what it is now."""
+
+    container: ContainerRef
+    body: Mapping[str, object] = field(repr=False, default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class RenameContainer:
     container: ContainerRef
     name: str
@@ -234,6 +242,7 @@ Action = (
     | PauseContainer
     | StopContainer
     | KillContainer
+    | UpdateContainer
     | RenameContainer
     | RemoveContainer
     | AwaitCondition

@@ -15,12 +15,13 @@ from compose.graph import dependency_order
 from compose.model.mount import MountType
 from compose.model.project import Project
 from compose.model.service import Condition, Dependency, Service
-from compose.plan import names
+from compose.plan import live, names
 from compose.plan.actions import (
     AwaitCondition,
     Checkpoint,
     ConnectNetwork,
     ContainerRef,
+    CreateContainer,
     CreateNetwork,
     CreateVolume,
     DisconnectNetwork,
@@ -33,6 +34,7 @@ from compose.plan.actions import (
     StartContainer,
     StopContainer,
     UnpauseContainer,
+    UpdateContainer,
 )
 from compose.plan.builds import base_services, build_action, build_cause
 from compose.plan.container import Replica, make_creation, make_endpoint
@@ -277,7 +279,7 @@ class Planner:
             for each in decision.decisions:
                 match each:
                     case Keep():
-                        self._plan_kept(name, each)
+                        self._plan_kept(decision, each)
                     case Create():
                         self._plan_creation(decision, each)
                     case Recreate():
@@ -308,22 +310,20 @@ class Planner:
         for port in container.ports:
             self.freed.setdefault((port.port, port.protocol), []).append(key)
 
-    def _plan_kept(self, name: str, kept: Keep) -> None:
-        container = kept.container
+    def _plan_kept(self, decision: ServiceDecision, kept: Keep) -> None:
+        container, name = kept.container, decision.service.name
         ref = Existing(container.id, container.name)
         subject = names.slot(name, container.number)
-        rename: list[str] = []
+        rename = self._plan_update(decision, kept, ref, subject) if kept.cause else []
         if kept.rename:
-            change = self.builder.change(
-                Verb.RENAME, subject, f"an interrupted change left it as {container.name}"
-            )
+            change = self.builder.change(Verb.RENAME, subject, f"is called {container.name}")
             # Whoever has the name now is a left-over, and is removed before.
-            rename = [
+            rename.append(
                 self.builder.step(
                     f"rename {subject}", RenameContainer(ref, kept.rename), change,
                     after=[CHECKPOINT, f"remove {kept.rename}"],
                 )
-            ]  # fmt: skip
+            )  # fmt: skip
         restart = self.restarting.get(name, "") if container.is_running else ""
         if self.options.no_start:
             restart = ""
@@ -342,6 +342,45 @@ class Planner:
             self._stop(change, container, undo=StartContainer(ref), until=[f"start {subject}"])
         connected = self._reconnect(name, container, change)
         self._start(name, ref, subject, change, after=[_stop_key(container), *connected, *rename])
+
+    def _plan_update(
+        self, decision: ServiceDecision, kept: Keep, ref: ContainerRef, subject: str
+    ) -> list[str]:
+        """Networks that come and go, then the limits with the new record: what is interrupted
+        before that is found again by the next plan."""
+        service = decision.service
+        change = self.builder.change(
+            Verb.UPDATE, subject, kept.cause, self._at(service.name, *kept.differences[0].place),
+            self._fields(service.name, kept.differences),
+        )  # fmt: skip
+        creation = self._creation(decision, kept.container.number, kept.container.name, None)
+        come, some_go = live.networks(kept.differences)
+        done: list[str] = []
+        for key in come:
+            network = self.project.networks[key].name
+            endpoint = creation.endpoints[network]
+            done.append(
+                self.builder.step(
+                    f"connect {subject} to {key}", ConnectNetwork(network, ref, endpoint), change,
+                    after=[CHECKPOINT, f"create network {key}"],
+                )
+            )  # fmt: skip
+        staying = {self.project.networks[key].name for key in service.networks}
+        for network in kept.container.networks:
+            if some_go and network not in staying:
+                done.append(
+                    self.builder.step(
+                        f"disconnect {subject} from {network}", DisconnectNetwork(network, ref),
+                        change, after=[CHECKPOINT, *done],
+                    )
+                )  # fmt: skip
+        host_config, labels = creation.body["HostConfig"], creation.body["Labels"]
+        assert isinstance(host_config, dict)
+        assert isinstance(labels, dict)
+        kept_labels = {key: labels[key] for key in (names.SERVICE_RECORD, names.CONFIG_HASH)}
+        body = {**live.update_body(kept.differences, host_config), "Labels": kept_labels}
+        update = UpdateContainer(ref, body)
+        return [self.builder.step(f"update {subject}", update, change, after=[CHECKPOINT, *done])]
 
     def _reconnect(self, name: str, container: ObservedContainer, change: int | None) -> list[str]:
         """Put a kept container back onto networks that are made anew."""
@@ -471,22 +510,7 @@ class Planner:
     ) -> None:
         service = decision.service
         slot = names.slot(service.name, number)
-        image = self.observed.images.get(image_of(self.project, service))
-        replica = Replica(
-            number=number,
-            name=final_name(self.project, service, number),
-            created_as=created_as,
-            image_id=decision.image_id,
-            record=write_record(decision.record),
-            config_hash=config_hash(decision.document),
-            image_volumes=image.volumes if image else (),
-            inherited=self._anonymous_volumes(service, old) if old else {},
-            replaces=old.name if old else "",
-            seccomp_profiles=self.observed.profiles,
-            parents=lambda parent: self.refs[parent][0],
-            contents_folder=self.observed.contents_folder,
-        )
-        action = make_creation(self.project, service, replica)
+        action = self._creation(decision, number, created_as, old)
         after = [f"create network {key}" for key in service.networks]
         after += [f"create volume {mount.source}" for mount in service.volumes]
         after += [f"create {share.container.slot}" for share in action.shares
@@ -508,6 +532,31 @@ class Planner:
             self.networks[name].cause and self.networks[name].exists for name in service.networks
         ):
             self.made.append(key)
+
+    def _creation(
+        self,
+        decision: ServiceDecision,
+        number: int,
+        created_as: str,
+        old: ObservedContainer | None,
+    ) -> CreateContainer:
+        service = decision.service
+        image = self.observed.images.get(image_of(self.project, service))
+        replica = Replica(
+            number=number,
+            name=final_name(self.project, service, number),
+            created_as=created_as,
+            image_id=decision.image_id,
+            record=write_record(decision.record),
+            config_hash=config_hash(decision.document),
+            image_volumes=image.volumes if image else (),
+            inherited=self._anonymous_volumes(service, old) if old else {},
+            replaces=old.name if old else "",
+            seccomp_profiles=self.observed.profiles,
+            parents=lambda parent: self.refs[parent][0],
+            contents_folder=self.observed.contents_folder,
+        )
+        return make_creation(self.project, service, replica)
 
     def _anonymous_volumes(self, service: Service, old: ObservedContainer) -> dict[str, str]:
         if self.options.renew_anonymous_volumes:

@@ -27,6 +27,8 @@ VOLUME = "com.docker.compose.volume"
 SERVICE_RECORD = "io.pycompose.service"
 NETWORK_RECORD = "io.pycompose.network"
 VOLUME_RECORD = "io.pycompose.volume"
+# Which limits were changed since by somebody else: set by pycompose's engine.
+EDITED = "io.pycompose.edited"
 
 # What pycompose's engine reads of a container: whether its published ports may be those of others
 # that say so too, after how many seconds of life it is given work that others can do (where no

@@ -36,6 +36,7 @@ class ObservedContainer:
     ports: tuple[ObservedPort, ...] = ()
     created: int = 0  # seconds since 1970
     shares_ports: bool = False  # with others that do
+    edited: str = ""  # the limits that were changed by hand since it was made
 
     @property
     def is_running(self) -> bool:

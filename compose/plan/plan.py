@@ -29,6 +29,7 @@ class Verb(StrEnum):
     PAUSE = "pause"
     RESTART = "restart"
     RENAME = "rename"
+    UPDATE = "update"
     STOP = "stop"
     KILL = "kill"
     REMOVE = "remove"

@@ -5,8 +5,8 @@ Decisions only. `make.py` turns them into ordered steps.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from compose.dataclass import dataclass
 from compose.model.document import Document
@@ -17,6 +17,7 @@ from compose.plan import names
 from compose.plan.container import shared_services
 from compose.plan.diff import Difference, Place, summary
 from compose.plan.images import image_of
+from compose.plan.live import is_live
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import PlanOptions
 from compose.plan.record import config_hash, parse_record, record_differences, service_record
@@ -24,11 +25,14 @@ from compose.plan.record import config_hash, parse_record, record_differences, s
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """It is as wanted. `start_cause`: it doesn't run, and why it should; `rename`: its name."""
+    """It is as wanted, or can be made so as it runs. `start_cause`: it doesn't run, and why it
+    should; `rename`: its name; `cause`: what is to be made of it, `differences` are the fields."""
 
     container: ObservedContainer
     start_cause: str = ""
     rename: str = ""
+    cause: str = ""
+    differences: tuple[Difference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,10 @@ def decide_service(
     decisions += [Remove(container, scaled) for container in surplus]
     for container in staying:
         cause, differences = causes[container.number]
-        if cause:
+        if cause and observed.is_ours and is_live(differences):
+            kept = _keep(project, service, container, completes=completes)
+            decisions.append(replace(kept, cause=cause, differences=differences))
+        elif cause:
             decisions.append(Recreate(container, cause, differences))
         else:
             decisions.append(_keep(project, service, container, completes=completes))
@@ -148,6 +155,8 @@ def divergence(
     cause, found = _changed(service, container, record)
     if cause:
         return cause, found
+    if container.edited:
+        return f"changed by hand: {container.edited}", ()
     return _detached(project, service, container, observed), ()
 
 
@@ -226,7 +235,7 @@ def _keep(
     project: Project, service: Service, container: ObservedContainer, *, completes: bool
 ) -> Keep:
     final = final_name(project, service, container.number)
-    rename = final if container.name != final and _is_interim(container.name, final) else ""
+    rename = final if container.name != final else ""
     match container.state:
         case "running" | "restarting":
             cause = ""
@@ -258,11 +267,6 @@ def jobs(project: Project) -> frozenset[str]:
         for service in project.services.values()
         if service.deploy is not None and service.deploy.mode.endswith("-job")
     )
-
-
-def _is_interim(name: str, final: str) -> bool:
-    pattern = rf"[0-9a-f]{{12}}_{re.escape(final)}|{re.escape(final)}_[0-9a-f]{{12}}"
-    return re.fullmatch(pattern, name) is not None
 
 
 def _free_numbers(taken: set[int], count: int) -> list[int]:

@@ -7,6 +7,7 @@ import time
 from aiohttp import web
 
 from engine.api.answer import empty, reply, reply_encoded
+from engine.api.fields import Fields
 from engine.api.parts import Engine
 from engine.api.request import Request
 from engine.api.selection import ContainerFacts, select_containers, wanted_for_prune
@@ -320,8 +321,9 @@ async def top(request: Request, engine: Engine) -> web.Response:
 
 
 async def update(request: Request, engine: Engine) -> web.Response:
-    change = read_update(await request.document())
-    warnings = await engine.containers.update(request["id"], change)
+    document = await request.document()
+    labels = Fields(document).text_map("Labels")
+    warnings = await engine.containers.update(request["id"], read_update(document), labels)
     return reply(200, {"Warnings": warnings or None})
 
 

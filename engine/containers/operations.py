@@ -6,7 +6,7 @@ Here a reference becomes a container; what is then done to it lies with the othe
 import asyncio
 import builtins
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -355,9 +355,11 @@ class Containers:
             reclaimed += size
         return Pruned(tuple(deleted), reclaimed)
 
-    async def update(self, reference: str, change: ResourceUpdate) -> tuple[str, ...]:
-        """Warnings."""
-        return await update.update(self._parts, self._find(reference), change)
+    async def update(
+        self, reference: str, change: ResourceUpdate, labels: Mapping[str, str] | None = None
+    ) -> tuple[str, ...]:
+        """Warnings. `labels`: only of those that are pycompose's bookkeeping."""
+        return await update.update(self._parts, self._find(reference), change, labels or {})
 
     # --- output and input -----------------------------------------------------------------
 

@@ -1,19 +1,31 @@
 """`update`: new limits and a new restart policy, for a container that runs or that is down."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 
 from engine.containers import checks, limits
 from engine.containers.container import Container
 from engine.containers.machine import with_block_devices
-from engine.containers.model import HostConfig, ResourceUpdate, Status
+from engine.containers.model import HostConfig, Record, ResourceUpdate, Status
 from engine.containers.parts import Parts
 from engine.containers.spec import resources
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest
 
+# What a container was made from, by whoever made it; and which of its limits were changed since
+# by somebody else: for tools that have to know whether it still is as declared.
+RECORD = "io.pycompose.service"
+EDITED = "io.pycompose.edited"
+_OWN_LABELS = ("io.pycompose.", "com.docker.compose.")
 
-async def update(parts: Parts, container: Container, change: ResourceUpdate) -> tuple[str, ...]:
-    """Warnings."""
+
+async def update(
+    parts: Parts, container: Container, change: ResourceUpdate, labels: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Warnings. `labels`: new values, of the labels that are bookkeeping of pycompose alone."""
+    for name in labels:
+        if not name.startswith(_OWN_LABELS):
+            raise InvalidRequest(f"label {name!r} of a container can't be changed")
     async with container.held():
         record = container.record
         if container.is_being_removed or record.state.status is Status.DEAD:
@@ -24,10 +36,25 @@ async def update(parts: Parts, container: Container, change: ResourceUpdate) -> 
                 await asyncio.to_thread(_limit, parts, container, after)
         except EngineError as error:
             raise type(error)(f"Cannot update container {record.id}: {error}") from error
-        container.record = replace(record, host=after)
+        config = replace(record.config, labels=_relabelled(record, after, labels))
+        container.record = replace(record, host=after, config=config)
         await asyncio.to_thread(parts.store.commit, container.record)
         parts.publish(container.record, "update")
     return warnings
+
+
+def _relabelled(record: Record, after: HostConfig, labels: Mapping[str, str]) -> dict[str, str]:
+    found = {**record.config.labels, **labels}
+    if RECORD in labels:
+        found.pop(EDITED, None)
+    elif RECORD in found:
+        before = record.host
+        names = HostConfig.__dataclass_fields__
+        edited = {name for name in names if getattr(before, name) != getattr(after, name)}
+        edited.update(filter(None, found.get(EDITED, "").split(",")))
+        if edited:
+            found[EDITED] = ",".join(sorted(edited))
+    return found
 
 
 def _updated(

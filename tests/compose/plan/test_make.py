@@ -343,7 +343,7 @@ def test_what_an_interrupted_replacement_left_is_cleaned_up() -> None:
     assert planned(project, both) == "remove web.1   left over by an interrupted change\n"
     aside = replace(running, name=f"demo-web-1_{running.id[:12]}")
     assert planned(project, replace(observed, containers=(aside,))) == (
-        f"rename web.1   an interrupted change left it as {aside.name}\n"
+        f"rename web.1   is called {aside.name}\n"
     )
 
 
