@@ -165,6 +165,11 @@ async def _return_to(
     return await _up(engine, project, options, listener)
 
 
+def only(options: PlanOptions, services: frozenset[str]) -> PlanOptions:
+    """The same for some services, without what they need."""
+    return replace(options, services=services, no_deps=True)
+
+
 def _options_of(revision: Revision) -> PlanOptions:
     """Services that came since then go again."""
     return PlanOptions(remove_orphans=True, scale=revision.scale)

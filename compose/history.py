@@ -60,6 +60,16 @@ async def last(engine: Engine, project: str) -> Revision | None:
     return found[-1] if found else None
 
 
+async def latest(engine: Engine, project: str) -> Revision:
+    """The last one, whole. Raises UsageError where there is none."""
+    found = await last(engine, project)
+    if found is None:
+        raise UsageError(
+            f"nothing was applied yet to project {project}\n  hint: pycompose up -d does it"
+        )
+    return await revision(engine, project, found.number)
+
+
 async def revision(engine: Engine, project: str, number: int) -> Revision:
     """Raises UsageError."""
     try:

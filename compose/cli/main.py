@@ -31,6 +31,8 @@ COMMANDS = {
     "history": "List what was applied: when, by whom, from which commit.",
     "diff": "Compare revisions, commits, what runs and what the files declare.",
     "rollback": "Make what runs what an earlier revision declared.",
+    "drift": "Show where what runs has departed from what was last applied.",
+    "reconcile": "Bring back whatever departs from what was last applied.",
     "lock": "Write down which images and build contexts are meant.",
     "watch": "Apply changes of the files as they are saved.",
     "ps": "List the project's containers.",

@@ -49,6 +49,9 @@ def register(app: typer.Typer) -> None:
         watch: Annotated[
             bool, typer.Option("-w", "--watch", help="Then follow changes of the files.")
         ] = False,
+        reconcile: Annotated[
+            bool, typer.Option("--reconcile", help="Then bring back whatever departs from it.")
+        ] = False,
         scale: Annotated[
             list[str] | None,
             typer.Option("--scale", help="How many containers of it.", metavar="SERVICE=NUMBER"),
@@ -141,7 +144,8 @@ def register(app: typer.Typer) -> None:
         ends = abort_on_container_exit or abort_on_container_failure or bool(exit_code_from)
         in_background = detach or wait or no_start
         refuse(in_background and (ends or bool(attach)), "-d and --wait", "--attach, --abort")
-        refuse(in_background and watch, "-d and --wait", "--watch")
+        refuse(in_background and (watch or reconcile), "-d and --wait", "--watch, --reconcile")
+        refuse(watch and reconcile, "--watch", "--reconcile")
         refuse(force_recreate and no_recreate, "--force-recreate", "--no-recreate")
         refuse(renew_anon_volumes and no_recreate, "--renew-anon-volumes", "--no-recreate")
         refuse(build and no_build, "--build", "--no-build")
@@ -194,6 +198,11 @@ def register(app: typer.Typer) -> None:
             if in_background:
                 await converged(context, engine, project, wanted)
                 return 0
+            if reconcile:
+                from compose.cli.reconcile import reconciling
+
+                await converged(context, engine, project, wanted)
+                return await reconciling(context, project.name, fresh=True)
             if watch:
                 from compose.cli.watch import watching
 

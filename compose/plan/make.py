@@ -325,6 +325,8 @@ class Planner:
                 )
             )  # fmt: skip
         restart = self.restarting.get(name, "") if container.is_running else ""
+        if self.options.heal and container.state == "running" and container.health == "unhealthy":
+            restart = "is unhealthy"
         if self.options.no_start:
             restart = ""
         if kept.start_cause == "is paused" and not restart:

@@ -20,6 +20,8 @@ class PlanOptions:
     remove_orphans: bool = False
     ignore_orphans: bool = False
     scale: Mapping[str, int] = field(default_factory=dict)
+    heal: bool = False  # restart what is unhealthy
+    settled: frozenset[str] = frozenset()  # containers whose end is as it should be
     timeout: int | None = None  # seconds for each container to stop; None: its own
     pull: str = ""  # always, missing, never: instead of each service's pull_policy
     pulled: frozenset[str] = frozenset()  # images that have been pulled or built a moment ago

@@ -112,12 +112,12 @@ def decide_service(
     for container in staying:
         cause, differences = causes[container.number]
         if cause and observed.is_ours and is_live(differences):
-            kept = _keep(project, service, container, completes=completes)
+            kept = _keep(project, service, container, options, completes=completes)
             decisions.append(replace(kept, cause=cause, differences=differences))
         elif cause:
             decisions.append(Recreate(container, cause, differences))
         else:
-            decisions.append(_keep(project, service, container, completes=completes))
+            decisions.append(_keep(project, service, container, options, completes=completes))
     taken = {container.number for container in staying}
     cause = scaled if best else "missing"
     for number in _free_numbers(taken, wanted - len(staying)):
@@ -232,7 +232,12 @@ def _surplus(
 
 
 def _keep(
-    project: Project, service: Service, container: ObservedContainer, *, completes: bool
+    project: Project,
+    service: Service,
+    container: ObservedContainer,
+    options: PlanOptions,
+    *,
+    completes: bool,
 ) -> Keep:
     final = final_name(project, service, container.number)
     rename = final if container.name != final else ""
@@ -243,7 +248,7 @@ def _keep(
             cause = "is paused"
         case "created":
             cause = "was never started"
-        case _ if container.exit_code == 0 and completes:
+        case _ if container.exit_code == 0 and (completes or container.id in options.settled):
             cause = ""
         case _:
             code = container.exit_code

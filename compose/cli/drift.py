@@ -1,0 +1,39 @@
+"""`pycompose drift`: where what runs has departed from what was last applied."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from compose import converge, history
+from compose.cli.context import Context
+from compose.cli.find import find_project
+from compose.cli.plan import CHANGES, show_plan
+from compose.plan.plan import Plan
+
+
+def register(app: typer.Typer) -> None:
+    @app.command("drift")
+    def drift(
+        ctx: typer.Context,
+        format: Annotated[
+            str, typer.Option("--format", help="text or json.", metavar="FORMAT")
+        ] = "text",
+    ) -> int:
+        """The exit code is 2 where something has."""
+        if format not in ("text", "json"):
+            raise typer.BadParameter(f"--format: {format!r} is none of text, json")
+        context: Context = ctx.obj
+
+        async def work() -> tuple[Plan, int]:
+            name, _ = find_project(context, lenient=True)
+            engine = await context.engine()
+            number = (await history.latest(engine, name)).number
+            return await converge.plan_rollback(engine, name, number), number
+
+        plan, number = asyncio.run(work())
+        if plan.is_empty and format == "text":
+            context.say(f"{plan.project} runs as in revision {number}")
+        else:
+            show_plan(context, plan, format)
+        return 0 if plan.is_empty else CHANGES
