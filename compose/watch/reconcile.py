@@ -84,8 +84,7 @@ class Reconciler:
             await asyncio.sleep(max(0.0, self.attempts.due("the engine", now) - now))
             self.attempts.made("the engine", time.monotonic())
             with contextlib.suppress(ClientError):
-                engine = await self.connect()
-                return engine
+                return await self.connect()
 
     async def _follow(self, engine: Engine) -> None:
         """Returns when the engine ends its events."""
