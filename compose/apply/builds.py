@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 from compose.apply.errors import WaitFailed
@@ -27,7 +28,8 @@ class Builds:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._sent: dict[str, asyncio.Task[None]] = {}  # contexts on their way, by their ids
+        # Contexts on their way, by folder and rules of what is ignored -> their ids.
+        self._sent: dict[tuple[Path, str | None], asyncio.Task[str]] = {}
 
     def lines(self, action: BuildImage) -> AsyncIterator[str]:
         """What the build writes. Raises ApplyError, ClientError."""
@@ -62,29 +64,30 @@ class Builds:
             read = await asyncio.to_thread(
                 read_context, Path(action.context), action.dockerfile, action.inline
             )
-            listed = await asyncio.to_thread(list_context, read)
-            query |= {"dockerfile": read.dockerfile, "context": await self._kept(listed)}
+            kept = await self._kept((read.folder, read.rules), lambda: list_context(read))
+            query |= {"dockerfile": read.dockerfile, "context": kept}
             body = dockerfile_tar(read)
         named = {}
         for name, place in action.contexts.items():
             if is_remote(place) or place.startswith(IMAGE):
                 named[name] = place
             else:
-                listed = await asyncio.to_thread(list_named, Path(place))
-                named[name] = f"kept:{await self._kept(listed)}"
+                path = Path(place)
+                named[name] = f"kept:{await self._kept((path, None), partial(list_named, path))}"
         if named:
             query["contexts"] = json.dumps(named)
         images = self._engine.images
         async for line in images.build(action.reference, query, body, secrets=action.secrets):
             yield line
 
-    async def _kept(self, listed: Listed) -> str:
-        """The id under which the engine has it. Several builds send it once."""
-        if listed.id not in self._sent:
-            self._sent[listed.id] = asyncio.create_task(
-                self._engine.images.keep_context(
-                    listed.id, listed.source, lambda: listed_tar(listed)
-                )
-            )
-        await asyncio.shield(self._sent[listed.id])
+    async def _kept(self, what: tuple[Path, str | None], look: Callable[[], Listed]) -> str:
+        """The id under which the engine has it. Several builds look at it, and send it, once: of
+        what changes meanwhile they have the same."""
+        if what not in self._sent:
+            self._sent[what] = asyncio.create_task(self._send(look))
+        return await asyncio.shield(self._sent[what])
+
+    async def _send(self, look: Callable[[], Listed]) -> str:
+        listed = await asyncio.to_thread(look)
+        await self._engine.images.keep_context(listed.id, listed.source, lambda: listed_tar(listed))
         return listed.id
