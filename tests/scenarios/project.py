@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from tests.host import ROOT, Daemon, Host
 
-PYCOMPOSE = (sys.executable, "-m", "compose.cli.main")
+PYCOMPOSE = (sys.executable, "-m", "compose")
 
 
 class Project:
