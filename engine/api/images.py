@@ -26,7 +26,7 @@ from engine.filters import Filters
 from engine.images.model import Image, ImageUser, Loaded, Progress, Pushed, Removal, Removed
 from engine.oci.digest import parse_digest
 from engine.oci.image_config import ImageConfig, image_config_json
-from engine.oci.platform import parse_platform
+from engine.oci.platform import best_match, parse_platform
 from engine.oci.reference import Reference, parse_reference, parse_tag
 from engine.registry.credentials import parse_registry_auth
 
@@ -187,6 +187,9 @@ async def tag(request: Request, engine: Engine) -> web.Response:
 
 
 async def remove(request: Request, engine: Engine) -> web.Response:
+    if request.version >= (1, 50):
+        for platform in request.query.texts("platforms"):
+            require_platform(engine.images.resolve(request["name"]), platform)
     removed = await engine.images.remove(
         request["name"],
         force=request.query.flag("force"),
@@ -298,6 +301,9 @@ async def _present(image: Image) -> AsyncGenerator[Step, None]:
 
 async def _import(request: Request, engine: Engine) -> web.StreamResponse:
     query = request.query
+    platform = query.text("platform")
+    if platform and best_match(parse_platform(platform), [engine.images.platform]) is None:
+        raise Unsupported(f"cannot import for {platform}: only for this machine's kind")
     if query.text("fromSrc") != "-":
         raise Unsupported(
             "cannot import from a URL: this engine fetches nothing; send the archive itself"
@@ -318,6 +324,8 @@ async def _import(request: Request, engine: Engine) -> web.StreamResponse:
 
 async def load(request: Request, engine: Engine) -> web.StreamResponse:
     """What goes wrong once the archive is read is told inside the stream, as in Docker."""
+    if request.version >= (1, 48) and request.query.text("platform"):
+        raise Unsupported("cannot choose a platform of an archive: all that is in it is loaded")
     stream = Stream(request, JSON)
     try:
         loaded = await engine.images.load(request.chunks())
@@ -359,6 +367,9 @@ async def save(request: Request, engine: Engine) -> web.StreamResponse:
 
 
 async def _save(request: Request, engine: Engine, references: Sequence[str]) -> web.StreamResponse:
+    if request.version >= (1, 48) and (platform := request.query.text("platform")):
+        for reference in references:
+            require_platform(engine.images.resolve(reference), platform)
     async with engine.images.saving(references) as saving:
         for image_id in saving.image_ids:
             tell(engine, "save", image_id, image_id)
@@ -370,6 +381,8 @@ async def push(request: Request, engine: Engine) -> web.StreamResponse:
     reference = parse_reference(request["name"])
     if request.query.text("tag"):
         reference = replace(reference, tag=parse_tag(request.query.text("tag")))
+    if request.version >= (1, 46) and (platform := request.query.text("platform")):
+        require_platform(engine.images.resolve(str(reference)), platform)
     steps = engine.images.push(
         reference, credentials=parse_registry_auth(request.header("X-Registry-Auth"))
     )
