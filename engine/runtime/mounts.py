@@ -1,10 +1,11 @@
 """Steps that mount: the root, file systems, binds, cgroups; and where, always by descriptor."""
 
+import contextlib
 import errno
 import os
 import posixpath
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.kernel import mount, namespaces
@@ -147,27 +148,19 @@ class MountRoot(Step):
         return f"mount the root file system of {len(self.lowers)} layers"
 
     def run(self, place: Place) -> None:
-        # Names by descriptor are short (an option holds 255 bytes) and keep the host's paths
-        # out of the container's mount table.
-        held = _open_layers(place, self.lowers)
-        lowers = [f"/proc/self/fd/{descriptor}" for descriptor in held]
-        upper, work = self._open_writable(place, held)
+        folder, upper = posixpath.split(self.upper)
         hook = mount.open_by_name(self.hook)
         try:
-            place.root = self._mount(lowers, upper, work, hook)
+            if place.user < 0:
+                with _opened(place, (*self.lowers, self.upper, self.work)) as names:
+                    place.root = self._mount(names[:-2], names[-2], names[-1], hook)
+                return
+            # overlayfs wants both in one mount, and this one is a copy.
+            with _opened(place, (*self.lowers, folder)) as (*lowers, top):
+                work = posixpath.basename(self.work)
+                place.root = self._mount(lowers, f"{top}/{upper}", f"{top}/{work}", hook)
         finally:
-            for descriptor in (*held, hook):
-                os.close(descriptor)
-
-    def _open_writable(self, place: Place, held: list[int]) -> tuple[str, str]:
-        folder, upper = posixpath.split(self.upper)
-        if place.user < 0 or posixpath.dirname(self.work) != folder:
-            held += _open_layers(place, (self.upper, self.work))
-            return f"/proc/self/fd/{held[-2]}", f"/proc/self/fd/{held[-1]}"
-        # overlayfs wants both in one mount, and this one is a copy.
-        held += _open_layers(place, (folder,))
-        top = f"/proc/self/fd/{held[-1]}"
-        return f"{top}/{upper}", f"{top}/{posixpath.basename(self.work)}"
+            os.close(hook)
 
     def _mount(self, lowers: list[str], upper: str, work: str, hook: int) -> int:
         # Without `index` a second start may follow while the first mount still goes away.
@@ -188,14 +181,27 @@ class MountRoot(Step):
         return mount.open_by_name(self.hook)
 
 
-def _open_layers(place: Place, paths: Sequence[str]) -> list[int]:
-    if place.user < 0:
-        return [mount.open_by_name(path) for path in paths]
-    held = []
-    for path in paths:
-        held.append(mount.clone_tree(AT_FDCWD, path, recursive=False))
-        show_owners(place, held[-1], path)
-    return held
+@contextlib.contextmanager
+def _opened(place: Place, paths: Sequence[str]) -> Iterator[list[str]]:
+    """Names of directories for overlayfs. By descriptor they are short (an option holds 255 bytes)
+    and keep the host's paths out of the container's mount table."""
+    with contextlib.ExitStack() as undo:
+        names = []
+        for path in paths:
+            if place.user < 0:
+                descriptor = mount.open_by_name(path)
+                undo.callback(os.close, descriptor)
+            else:
+                descriptor = mount.clone_tree(AT_FDCWD, path, recursive=False)
+                undo.callback(os.close, descriptor)
+                show_owners(place, descriptor, path)
+                # Of what is mounted nowhere, older kernels make no layer: over itself, it is.
+                target = mount.open_by_name(path)
+                undo.callback(os.close, target)
+                mount.move_mount(descriptor, target, path=path)
+                undo.callback(mount.umount, f"/proc/self/fd/{descriptor}", mount.MNT_DETACH)
+            names.append(f"/proc/self/fd/{descriptor}")
+        yield names
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,22 +230,18 @@ class MountImage(Step):
 
     def _one(self, place: Place) -> int:
         """overlayfs wants two layers."""
-        (top,) = _open_layers(place, self.lowers)
-        try:
-            return mount.clone_below(top, self.below or ".", recursive=False)
-        finally:
-            os.close(top)
+        with _opened(place, self.lowers) as (name,):
+            top = mount.open_by_name(name)
+            try:
+                return mount.clone_below(top, self.below or ".", recursive=False)
+            finally:
+                os.close(top)
 
     def _overlay(self, place: Place) -> int:
-        held = _open_layers(place, self.lowers)
-        names = [f"/proc/self/fd/{descriptor}" for descriptor in held]
-        try:
+        with _opened(place, self.lowers) as names:
             # A part can only be taken of what is mounted somewhere: above the container's root,
             # and gone again before anything runs there.
             whole = _layers(names, place.root)
-        finally:
-            for descriptor in held:
-                os.close(descriptor)
         try:
             return mount.clone_below(whole, self.below or ".", recursive=False)
         finally:

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.containers.model import ContainerConfig, CreateRequest, ExecConfig, HostConfig
+from engine.containers.model import (
+    ContainerConfig,
+    CreateRequest,
+    ExecConfig,
+    HostConfig,
+    MountRequest,
+)
 from engine.containers.remap import COUNT, FIRST, read_id_maps
 from engine.errors import EngineError, InvalidRequest, Unsupported
 from engine.runtime.id_maps import IdMaps, Range
@@ -87,12 +93,21 @@ async def test_layers_are_shown_to_root_inside(engine: Engine) -> None:
     base = tar([entry("bin/busybox", Path(busybox).read_bytes(), mode=0o755)])
     top = tar([entry("etc/mine", b"mine", uid=12, gid=13, mode=0o600)])
     await engine.images.load(chunks(docker_archive([base, top], ["box:1"])))
-    script = "stat -c %u:%g /bin/busybox /etc/mine; echo more >> /etc/mine && cat /etc/mine"
+    await engine.images.load(chunks(docker_archive([base], ["base:1"])))
+    script = (
+        "stat -c %u:%g /bin/busybox /etc/mine; echo more >> /etc/mine && cat /etc/mine; echo;"
+        " stat -c %u:%g /base/bin/busybox /box/etc/mine"
+    )
+    mounts = tuple(
+        MountRequest("image", f"/{name}", source=f"{name}:1") for name in ("base", "box")
+    )
     config = ContainerConfig(image="box:1", cmd=("/bin/busybox", "sh", "-c", script))
-    identifier = (await engine.containers.create(CreateRequest(config))).id
+    identifier = (
+        await engine.containers.create(CreateRequest(config, HostConfig(mounts=mounts)))
+    ).id
     await engine.containers.start(identifier)
     await engine.containers.wait(identifier)
-    assert await engine.output(identifier) == "0:0\n12:13\nminemore\n"
+    assert await engine.output(identifier) == "0:0\n12:13\nminemore\n\n0:0\n12:13\n"
     upper = engine.folder / f"data/containers/{identifier}/rootfs/upper/etc/mine"
     assert (upper.stat().st_uid, upper.stat().st_gid) == (12, 13)
 
