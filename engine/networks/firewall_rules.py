@@ -435,6 +435,12 @@ def _to_published(family: Family) -> tuple[Rule, ...]:
     )
 
 
+def _to_itself(family: Family) -> tuple[Rule, ...]:
+    """The kernel drops what goes from ::1 to a container: the engine carries it (`carrier`)."""
+    own = AddressIn("daddr", "::1", 128)
+    return ((own, Verdict.ACCEPT),) if family is Family.IPV6 else ()
+
+
 _FROM_ELSEWHERE = InterfaceIs(IIF, "lo", negated=True)
 
 # route_localnet lets the bridges carry 127/8, which nobody but this host may use
@@ -548,7 +554,7 @@ def _chains(family: Family) -> tuple[Chain, ...]:
     return (
         *((_LOOPBACK_GUARD,) if family is Family.IPV4 else ()),
         Chain("prerouting", "nat", Hook.PREROUTING, DSTNAT, _to_published(family)),
-        Chain("output", "nat", Hook.OUTPUT, DSTNAT, _to_published(family)),
+        Chain("output", "nat", Hook.OUTPUT, DSTNAT, (*_to_itself(family), *_to_published(family))),
         _postrouting(family),
         _forward(family),
         _input(family),
@@ -621,6 +627,8 @@ def statement_text(statement: Statement) -> str:
             return f"icmpv6 type nd-neighbor-{statement.name.lower()}"
         case InterfacesIn(set_name):
             return f"iifname . oifname @{set_name}"
+        case AddressIn(side, network, 128):
+            return f"ip6 {side} {network}"
         case AddressIn(side, network, 32):
             return f"ip {side} {network}"
         case AddressIn(side, network, prefix):

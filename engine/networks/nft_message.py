@@ -419,6 +419,9 @@ def _expressions(statement: Statement) -> Sequence[bytes]:
         case InterfacesIn(set_name):
             pair = [_load_meta(META_IIFNAME, FIRST), _load_meta(META_OIFNAME, FIFTH)]
             return [*pair, _lookup(set_name)]
+        case AddressIn(side, network, 128):
+            loaded = _load_address(side, Family.IPV6)
+            return [loaded, _compare(EQUAL, ipaddress.IPv6Address(network).packed)]
         case AddressIn(side, network, prefix):
             mask = struct.pack("!I", 0xFFFFFFFF << (32 - prefix) & 0xFFFFFFFF)
             masked = [] if prefix == 32 else [_mask(mask)]

@@ -516,7 +516,7 @@ class Networks:
                 self._host.network.disconnect, gone, borrowed, after, alone(new), alone(lost)
             )
             self._joined[container_id] = after
-            self._publishing.remember(container_id, ports, new)
+            self._publishing.remember(container_id, after.values(), ports, new)
             await self._publishing.spread((*lost, *new))
             self._release(container_id, gone)
 
@@ -569,7 +569,9 @@ class Networks:
         dns: DnsOptions,
     ) -> None:
         self._joined[container_id] = {each.network_id: each for each in endpoints}
-        self._publishing.remember(container_id, ports, published)
+        self._publishing.remember(
+            container_id, self._joined[container_id].values(), ports, published
+        )
         self._dns[container_id] = dns
         for endpoint in self._joined[container_id].values():
             self._directory.add(endpoint)

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from engine.errors import InvalidRequest, Unsupported
 from engine.networks.firewall_rules import WILDCARD, WILDCARD6
 from engine.networks.model import (
     OPTION_HOST_BINDING,
@@ -25,21 +24,14 @@ class Wishes:
 
 
 def decide(wanted: Sequence[PortRequest], networks: Mapping[int, Network]) -> Wishes:
-    """`networks`: per IP version the one of the container's way out; none: IPv4 is meant. Raises
-    InvalidRequest, Unsupported."""
-    versions = tuple(networks) or (4,)
+    """`networks`: per IP version the one of the container's way out. An address of a version that
+    the container lacks is bound all the same: the engine carries over. Raises InvalidRequest."""
     routed = [v for v, each in networks.items() if each.gateway_mode(v) is GatewayMode.ROUTED]
     default = networks[4].options.get(OPTION_HOST_BINDING, "") if 4 in networks else ""
     on_host, at_home = [], []
     for each in wanted:
         check(each)
-        hosts = [host for host in _hosts(each, default) if version_of(host) in versions]
-        if not hosts:
-            version = version_of(each.host_ip)
-            raise InvalidRequest(
-                f"cannot publish port {each.container_port} on {each.host_ip}: the container has"
-                f" no IPv{version} address to be reached at"
-            )
+        hosts = _hosts(each, default)
         at_home += [
             PortBinding(each.container_port, each.protocol, host, 0)
             for host in hosts
@@ -51,13 +43,7 @@ def decide(wanted: Sequence[PortRequest], networks: Mapping[int, Network]) -> Wi
 
 
 def _hosts(wish: PortRequest, default: str) -> Sequence[str]:
-    if not wish.host_ip:
-        # A network whose ports are meant for one address opens none to all of another version.
-        return (WILDCARD, WILDCARD6) if default in ("", WILDCARD) else (default,)
-    address = ip_address(wish.host_ip)
-    if address.version == 6 and address.is_loopback:
-        raise Unsupported(
-            f"cannot publish port {wish.container_port} on ::1: the kernel leads nothing from"
-            " there to a container; publish it on 127.0.0.1"
-        )
-    return (str(address),)
+    if wish.host_ip:
+        return (str(ip_address(wish.host_ip)),)
+    # A network whose ports are meant for one address opens none to all of another version.
+    return (WILDCARD, WILDCARD6) if default in ("", WILDCARD) else (default,)

@@ -45,6 +45,12 @@ class HostPorts:
             undo.pop_all()
         return tuple(binding for index in range(len(wanted)) for binding in found[index])
 
+    def sockets(self, container_id: str) -> Iterator[tuple[PortBinding, socket.socket]]:
+        """What holds each of its ports; what couldn't be held after a restart is left out."""
+        for binding, handles in self._held.get(container_id, ()):
+            if handles:
+                yield binding, handles[0]
+
     def hold_again(self, container_id: str, bindings: Sequence[PortBinding]) -> list[str]:
         """After a restart: what can't be held says why; the container keeps its port all the
         same, for the firewall leads there."""
@@ -116,26 +122,15 @@ class HostPorts:
                 try:
                     sockets = [bind(protocol, host_ip, port)]
                 except OSError as error:
+                    if host_ip == WILDCARD6 and not request.host_ip and _lacks_ipv6(error):
+                        continue  # "all addresses" are those that this host has
                     others_may_do = error.errno in (errno.EADDRINUSE, errno.EACCES)
                     failure = _refusal(protocol, host_ip, port, error)
                     raise _Taken(failure, others_may_do=others_may_do) from error
                 undo.enter_context(sockets[0])
                 bound.append((binding, sockets))
-            if host_ips == (WILDCARD,) and not request.host_ip and len(bound[0][1]) == 1:
-                bound[0][1].extend(self._hold_ipv6(protocol, port))
             undo.pop_all()
         return bound
-
-    def _hold_ipv6(self, protocol: str, port: int) -> list[socket.socket]:
-        """Clients that try a name's IPv6 address first must not find another program there."""
-        try:
-            return [bind(protocol, WILDCARD6, port)]
-        except OSError as error:
-            if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                return []
-            others_may_do = error.errno in (errno.EADDRINUSE, errno.EACCES)
-            failure = _refusal(protocol, WILDCARD, port, error)
-            raise _Taken(failure, others_may_do=others_may_do) from error
 
     def _candidates(self, request: PortRequest) -> Iterator[int]:
         if request.host_port:
@@ -177,6 +172,10 @@ class _Taken(Exception):
         super().__init__(str(failure))
         self.failure = failure
         self.others_may_do = others_may_do
+
+
+def _lacks_ipv6(error: OSError) -> bool:
+    return error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 def _shown(host_ip: str) -> str:

@@ -1,9 +1,12 @@
 """Published ports: who holds which, where they lead, and over whom shared ones are spread."""
 
 import logging
-from collections.abc import Iterable, Sequence
+import random
+import socket
+from collections.abc import Iterable, Iterator, Sequence
 
 from engine.errors import Failure
+from engine.networks.carrier import Carrier
 from engine.networks.catalog import Catalog
 from engine.networks.endpoint import ways_out
 from engine.networks.firewall_rules import WILDCARD, WILDCARD6, PublishedPort, Spot
@@ -15,6 +18,7 @@ from engine.networks.ports import HostPorts
 log = logging.getLogger(__name__)
 
 ANYWHERE = {4: WILDCARD, 6: WILDCARD6}
+LOOPBACK6 = "::1"
 
 
 class Publishing:
@@ -24,6 +28,8 @@ class Publishing:
         self._bindings: dict[str, tuple[PortBinding, ...]] = {}  # of containers that have joined
         self._published: dict[str, tuple[PublishedPort, ...]] = {}
         self._standings: dict[str, Standing] = {}  # of those that aren't ready
+        self._reached: dict[str, dict[int, str]] = {}  # by container and IP version: where
+        self._carrier = Carrier(self._choose)
 
     def reserve(
         self,
@@ -62,14 +68,44 @@ class Publishing:
     def remember(
         self,
         container_id: str,
+        endpoints: Iterable[Endpoint],
         ports: Sequence[PortBinding],
         published: tuple[PublishedPort, ...],
     ) -> None:
+        """It has joined, or what it has joined has changed."""
         self._bindings[container_id] = tuple(ports)
         self._published[container_id] = published
+        self._reached[container_id] = reached_at(endpoints)
+        self._carrier.carry(container_id, [*self._to_carry(container_id)])
+
+    def _to_carry(self, container_id: str) -> Iterator[tuple[PortBinding, socket.socket]]:
+        reached = self._reached[container_id]
+        for binding, handle in self._held.sockets(container_id):
+            led = version_of(binding.host_ip) in reached
+            if reached and (not led or binding.host_ip in (WILDCARD6, LOOPBACK6)):
+                yield binding, handle
+
+    def _choose(self, binding: PortBinding) -> tuple[str, int] | None:
+        """Where a client of this port goes that comes now."""
+        members = [
+            (self._standing(container_id), container_id, each.container_port)
+            for container_id, bindings in self._bindings.items()
+            for each in bindings
+            if (each.protocol, each.host_ip, each.host_port)
+            == (binding.protocol, binding.host_ip, binding.host_port)
+        ]
+        best = min((standing for standing, *_ in members), default=0)
+        able = [
+            (reached.get(version_of(binding.host_ip)) or next(iter(reached.values())), port)
+            for standing, container_id, port in members
+            if standing == best and (reached := self._reached[container_id])
+        ]
+        return random.choice(able) if able else None
 
     async def leave(self, container_id: str) -> None:
         """Nobody is led to the container any more; its ports are free."""
+        self._carrier.stop(container_id)
+        self._reached.pop(container_id, None)
         published = self._published.pop(container_id, ())
         try:
             if published:
@@ -81,6 +117,7 @@ class Publishing:
             self._held.release(container_id)
 
     def close(self) -> None:
+        self._carrier.close()
         self._held.close()
 
     async def regard(self, container_id: str, standing: Standing) -> None:
@@ -153,7 +190,7 @@ def targets(
         for version, way in ways_out(_by_host(endpoints)).by_version()
         if way is not None
     }
-    addresses = {version: way.address(version) for version, way in ways.items()}
+    addresses = reached_at(endpoints)
     found = tuple(
         PublishedPort(
             each.protocol,
@@ -164,9 +201,10 @@ def targets(
             each.shared,
         )
         for each in ports
-        if version_of(each.host_ip) in addresses
+        # Nothing is led from ::1 elsewhere.
+        if version_of(each.host_ip) in addresses and each.host_ip != LOOPBACK6
     )
-    if len(found) < len(ports):
+    if ports and not addresses:
         log.warning("container %s: internal networks publish no ports", container_id)
     opened = [
         PublishedPort(each.protocol, ANYWHERE[each.version], 0, each.address, each.port)
@@ -174,6 +212,15 @@ def targets(
         if catalog[ways[each.version].network_id].trusted_interfaces
     ]
     return tuple(dict.fromkeys((*found, *opened)))
+
+
+def reached_at(endpoints: Iterable[Endpoint]) -> dict[int, str]:
+    """By IP version, the address at which the host reaches a container for its ports."""
+    return {
+        version: way.address(version)
+        for version, way in ways_out(_by_host(endpoints)).by_version()
+        if way is not None
+    }
 
 
 def alone(ports: Iterable[PublishedPort]) -> tuple[PublishedPort, ...]:

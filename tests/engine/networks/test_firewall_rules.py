@@ -223,6 +223,7 @@ table ip6 pycompose-0badcafe {
 	}
 	chain output {
 		type nat hook output priority -100; policy accept;
+		ip6 daddr ::1 accept
 		fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_at
 		fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport . numgen random mod 60 map @shared_at
 		fib daddr type local dnat ip6 to meta l4proto . th dport map @published

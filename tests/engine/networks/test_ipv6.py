@@ -89,8 +89,13 @@ async def test_network_may_do_without_ipv4(machine: Machine) -> None:
     web = await machine.container("web", front, ports=(PortRequest(80, host_port=8080),))
     other = await machine.container("other", front)
     assert web.endpoints[0].ipv4_address == ""
-    assert [(port.host_ip, port.host_port) for port in web.ports] == [("::", 8080)]
+    bound = [(port.host_ip, port.host_port) for port in web.ports]
+    assert bound == [("0.0.0.0", 8080), ("::", 8080)]
     with listener(web), Listener(outside, 81, "::"):
+        # Over from IPv4 the engine carries.
+        bridge = front.host_address(6)
+        assert await asyncio.to_thread(visit, "127.0.0.1", 8080) == bridge
+        assert await asyncio.to_thread(outside.run, lambda: visit("10.9.0.1", 8080)) == bridge
         assert answering(other.namespace, web.address6, 80)
         assert answering(outside, HERE, 8080)
         assert web.namespace.run(lambda: visit(NEIGHBOUR, 81)) == "2001:db8::1"
@@ -131,13 +136,64 @@ async def test_port_of_one_address_is_only_there(machine: Machine) -> None:
         assert answering(client, HERE, 8080)
         assert is_silent("2001:db8:1::1", 8080)
         assert is_silent("10.9.0.1", 8080)
-    plain = await machine.network("plain")
-    place = machine.networks.allocate(plain, EndpointRequest("p" * 64, "p"))
-    with pytest.raises(InvalidRequest, match="the container has no IPv6 address"):
-        machine.networks.reserve_ports(
-            "p" * 64, (PortRequest(80, host_ip=HERE, host_port=80),), [place]
-        )
-    await machine.networks.leave("p" * 64)
+
+
+@pytest.mark.parametrize("enable_ipv6", [False, True])
+async def test_port_of_loopback_is_carried_there_and_only_from_there(
+    machine: Machine, enable_ipv6: bool
+) -> None:
+    client = machine.neighbour()
+    front = await machine.network("front", enable_ipv6=enable_ipv6)
+    ports = (PortRequest(80, host_ip="::1", host_port=8080), PortRequest(81, host_port=8081))
+    web = await machine.container("web", front, ports=ports)
+    bridge = front.host_address(6) if enable_ipv6 else f"::ffff:{front.host_address(4)}"
+    with listener(web), listener(web, 81):
+        for port in (8080, 8081):
+            assert await asyncio.to_thread(visit, "::1", port) == bridge
+        assert silent(client, HERE, 8080)
+        assert is_silent("127.0.0.1", 8080)
+        seen = await asyncio.to_thread(client.run, lambda: visit(HERE, 8081))
+        assert seen == ("2001:db8::2" if enable_ipv6 else bridge)
+        assert client.run(lambda: visit("10.9.0.1", 8081)) == "::ffff:10.9.0.2"
+        machine.crash()
+        await machine.restart()
+        assert await asyncio.to_thread(visit, "::1", 8080) == bridge
+        # What is open stays so while others come; an end on one side is told to the other.
+        reader, writer = await asyncio.open_connection("::1", 8080)
+        assert await asyncio.to_thread(visit, "::1", 8081) == bridge
+        assert (await reader.read()).decode() == bridge
+        writer.close()
+        await machine.networks.leave(web.id)
+        assert is_silent("::1", 8080)
+
+
+async def test_udp_of_loopback_is_carried(machine: Machine) -> None:
+    front = await machine.network("front")
+    wish = PortRequest(53, "udp", host_ip="::1", host_port=5353)
+    web = await machine.container("web", front, ports=(wish,))
+
+    def receiver() -> socket.socket:
+        handle = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        handle.bind(("0.0.0.0", 53))
+        handle.setblocking(False)
+        return handle
+
+    loop = asyncio.get_running_loop()
+    with (
+        web.namespace.run(receiver) as server,
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as one,
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as two,
+    ):
+        for asking in (one, two):
+            asking.setblocking(False)
+            asking.connect(("::1", 5353))
+        async with asyncio.timeout(5):
+            for asking, word in ((one, b"one"), (two, b"two"), (one, b"again")):
+                await loop.sock_sendall(asking, word)
+                question, peer = await loop.sock_recvfrom(server, 100)
+                assert (question, peer[0]) == (word, front.host_address(4))
+                await loop.sock_sendto(server, question.upper(), peer)
+                assert await loop.sock_recv(asking, 100) == word.upper()
 
 
 async def test_udp_port_is_published_and_moves(machine: Machine) -> None:
