@@ -15,14 +15,15 @@ import zstandard
 from isal import isal_zlib
 
 from engine.errors import InvalidRequest
+from engine.images.zstd_frame import MAGIC, Frame
 
 CHUNK = 1 << 17
-# A zstd block of 4 bytes may stand for 128 KiB, and its decoder can't be told to stop early.
-_ZSTD_SLICE = 1 << 10
 _GZIP = 31  # wbits: a window of 32 KiB, with the head and the checksum of gzip
 _LEVEL = 3  # of 3
-_XZ_MEMORY = 256 << 20
-_ZSTD_WINDOW = 128 << 20
+# What decoders may need, of which two work at once. xz -9 needs 65 MB, zstd 32 at level 20; levels
+# 21 and 22 and --long need more, which is refused.
+_XZ_MEMORY = 80 << 20
+_ZSTD_WINDOW = 32 << 20
 
 
 class Source(Protocol):
@@ -97,29 +98,33 @@ class _Bounded:
 class _Zstd:
     def __init__(self) -> None:
         self._state = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
-        self._waiting = b""
+        self._frame = Frame()
+        self._next: bytes | None = None
 
     @property
     def finished(self) -> bool:
-        return self._state.eof
+        return self._frame.ended and self._next is None
 
     @property
     def rest(self) -> bytes:
-        return self._state.unused_data + self._waiting
+        return self._frame.rest
 
     @property
     def needs_input(self) -> bool:
-        return not self._waiting
+        return self._next is None
 
     def decode(self, chunk: bytes) -> bytes:
-        waiting = self._waiting + chunk
-        self._waiting = waiting[_ZSTD_SLICE:]
-        return self._state.decompress(waiting[:_ZSTD_SLICE])
+        self._frame.put(chunk)
+        piece = self._next if self._next is not None else self._frame.take()
+        if piece is None:
+            return b""
+        self._next = self._frame.take()
+        return self._state.decompress(piece) if piece else b""
 
 
 _MAGIC: tuple[tuple[bytes, str, Callable[[], _Decoder]], ...] = (
     (b"\x1f\x8b", "gzip", _Gzip),
-    (b"\x28\xb5\x2f\xfd", "zstd", _Zstd),
+    (MAGIC, "zstd", _Zstd),
     (b"\xfd7zXZ\x00", "xz", lambda: _Bounded(lzma.LZMADecompressor(memlimit=_XZ_MEMORY))),
     (b"BZh", "bzip2", lambda: _Bounded(bz2.BZ2Decompressor())),
 )
@@ -198,7 +203,10 @@ class Decompressed:
         try:
             return decoder.decode(chunk)
         except _ERRORS as error:
-            raise InvalidRequest(f"cannot read the {self.kind} stream: {error}") from None
+            hint = ""
+            if "too much memory" in str(error) or "Memory usage" in str(error):
+                hint = ": compress it at a lower level, and without --long"
+            raise InvalidRequest(f"cannot read the {self.kind} stream: {error}{hint}") from None
 
     def _count(self, size: int) -> None:
         self._given += size
