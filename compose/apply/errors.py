@@ -50,9 +50,9 @@ HINTS = (
     ("address already in use", "publish another port, or stop who has it"),
     ("pull access denied", "correct the image's name, or log in to its registry"),
     ("no basic auth credentials",
-     "log in to its registry: docker login writes what is needed to ~/.docker/config.json"),
+     "log in to its registry: pyengine login"),
     ("unauthorized: ",
-     "log in to its registry: docker login writes what is needed to ~/.docker/config.json"),
+     "log in to its registry: pyengine login"),
     ("dial tcp", "check the name of the registry, and the engine's way to the network"),
     ("no space left on device", "make room where the engine keeps its data, then run this again"),
 )  # fmt: skip

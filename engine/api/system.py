@@ -28,8 +28,8 @@ async def auth(request: Request, engine: Engine) -> web.Response:
         identity_token=fields.text("identitytoken"),
     )
     with request.until_gone():
-        await engine.images.log_in(fields.text("serveraddress"), credentials)
-    return reply(200, {"IdentityToken": "", "Status": "Login Succeeded"})
+        token = await engine.images.log_in(fields.text("serveraddress"), credentials)
+    return reply(200, {"IdentityToken": token, "Status": "Login Succeeded"})
 
 
 async def disk_usage(request: Request, engine: Engine) -> web.Response:

@@ -456,9 +456,10 @@ class Images:
         self._sweep_due = True
         await self._change(lambda catalog: catalog.with_blob(layer))
 
-    async def log_in(self, address: str, credentials: Credentials) -> None:
-        """Raises EngineError where the registry at `address` doesn't take these credentials."""
-        await self._transfer.log_in(address, credentials)
+    async def log_in(self, address: str, credentials: Credentials) -> str:
+        """A token to keep instead of the password, if there is one. Raises EngineError where the
+        registry at `address` doesn't take these credentials."""
+        return await self._transfer.log_in(address, credentials)
 
     async def search(self, term: str, credentials: Credentials, *, limit: int) -> Sequence[Found]:
         """Repositories of a registry: Docker Hub's, or `HOST/term`."""

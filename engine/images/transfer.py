@@ -94,8 +94,8 @@ class Transfer:
     async def close(self) -> None:
         await self._client.close()
 
-    async def log_in(self, address: str, credentials: Credentials) -> None:
-        await self._client.log_in(address, credentials)
+    async def log_in(self, address: str, credentials: Credentials) -> str:
+        return await self._client.log_in(address, credentials)
 
     async def tags(self, reference: Reference, credentials: Credentials) -> tuple[str, ...]:
         return await self._ask(reference, credentials, lambda repository: repository.tags())

@@ -19,6 +19,7 @@ from engine.registry.refusals import no_credentials, token_refusal
 from engine.registry.transport import Answer, Transport
 
 LARGEST_TOKEN = 1 << 20
+CLIENT = "pycompose"
 
 
 class Authorizer:
@@ -30,13 +31,18 @@ class Authorizer:
         credentials: Credentials,
         reference: Reference | None,
         scopes: Sequence[str] = (),
+        *,
+        wants_identity: bool = False,
     ) -> None:
         """`reference`: what is to be pulled; None: something else is wanted, which a refusal
-        doesn't name. `scopes` are those of a token; none: it is only asked who one is."""
+        doesn't name. `scopes` are those of a token; none: it is only asked who one is.
+        `wants_identity`: a token server that gives tokens for keeps is asked for one."""
         self._transport = transport
         self._credentials = credentials
         self._reference = reference
         self._scopes = tuple(scopes)
+        self._wants_identity = wants_identity
+        self.identity_token = ""
         self._renewing = asyncio.Lock()
         self.header = ""
 
@@ -64,9 +70,11 @@ class Authorizer:
         realm = challenge.parameters.get("realm", "")
         service = challenge.parameters.get("service")
         query = {"service": service} if service else {}
+        # distribution, "token authentication": a refresh token comes with the answer.
+        kept = {"offline_token": "true", "client_id": CLIENT} if self._wants_identity else {}
         try:
             address = URL(realm).with_user(None)
-            url = str(address.update_query(query).extend_query({"scope": self._scopes}))
+            url = str(address.update_query({**query, **kept}).extend_query({"scope": self._scopes}))
         except ValueError:
             raise Failure(f"{origin} names an invalid token server {realm[:200]!r}") from None
         self._transport.allow(url, coming_from=origin)
@@ -74,7 +82,7 @@ class Authorizer:
             form = {
                 "grant_type": "refresh_token",
                 "refresh_token": self._credentials.identity_token,
-                "client_id": "pycompose",
+                "client_id": CLIENT,
                 **query,
                 **({"scope": " ".join(self._scopes)} if self._scopes else {}),
             }
@@ -88,17 +96,20 @@ class Authorizer:
         body = await answer.read(LARGEST_TOKEN)
         if answer.status != 200:
             raise token_refusal(answer.status, answer.reason, body, self._reference)
-        return _parse_token(body)
+        token, self.identity_token = _parse_tokens(body)
+        return token
 
 
-def _parse_token(body: bytes) -> str:
+def _parse_tokens(body: bytes) -> tuple[str, str]:
+    """The token, and one for keeps, if it came."""
     try:
         document = parse_object(body, "answer of the token server", limit=LARGEST_TOKEN)
         token = text_field(document, "token") or text_field(document, "access_token")
+        identity = text_field(document, "refresh_token")
     except InvalidRequest as error:
         raise Failure(str(error)) from None
     if not token.isprintable() or not token.isascii():
         raise Failure("the token server gave an invalid token")
     if not token:
         raise Failure("authorization server did not include a token in the response")
-    return token
+    return token, identity

@@ -106,15 +106,18 @@ class RegistryClient:
         connection = Connection(self._transport, endpoint, credentials, scopes=(CATALOG_SCOPE,))
         return await search(connection, domain, wanted, limit)
 
-    async def log_in(self, address: str, credentials: Credentials) -> None:
-        """Raises EngineError where the registry doesn't take these credentials."""
+    async def log_in(self, address: str, credentials: Credentials) -> str:
+        """A token to keep instead of the password, where the registry gives one. Raises EngineError
+        where it doesn't take these credentials."""
         *_, endpoint = endpoints(domain_of(address), self.registries)
-        async with Connection(self._transport, endpoint, credentials).get("") as answer:
+        connection = Connection(self._transport, endpoint, credentials, wants_identity=True)
+        async with connection.get("") as answer:
             if answer.status != 200:
                 raise Failure(
                     f"login attempt to {answer.origin}/v2/ failed with status: "
                     f"{answer.status} {answer.reason}"
                 )
+        return connection.identity_token
 
 
 class Repository:

@@ -38,12 +38,15 @@ class Connection:
         reference: Reference | None = None,
         *,
         scopes: Sequence[str] = (),
+        wants_identity: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self._transport = transport
         # A mirror is told nothing of the user.
         known = ANONYMOUS if endpoint.is_mirror else credentials
-        self._authorizer = Authorizer(transport, known, reference, scopes)
+        self._authorizer = Authorizer(
+            transport, known, reference, scopes, wants_identity=wants_identity
+        )
         self._found = ""
         self._finding = asyncio.Lock()
 
@@ -103,6 +106,11 @@ class Connection:
 
     async def address(self, path: str, api: str = "v2") -> str:
         return f"{await self._base()}/{api}/{path}"
+
+    @property
+    def identity_token(self) -> str:
+        """What the token server gave instead of a password, if it was asked and did."""
+        return self._authorizer.identity_token
 
     def location(self, answer: Answer) -> str:
         return self._transport.location(answer)

@@ -19,6 +19,7 @@ from tests.scenarios.project import Project, project
 
 pytestmark = pytest.mark.kernel
 
+PYENGINE = (sys.executable, "-m", "engine.cli.main")
 REGISTRY = "127.0.0.1:5000"
 SHOP = f"""\
 services:
@@ -233,3 +234,17 @@ def test_a_push_tells_what_happens_line_by_line(shop: Project) -> None:
         "errorDetail": {"message": said}, "error": said
     }  # fmt: skip
     shop.daemon.call("DELETE", f"/images/{REGISTRY}/library/copy:2?force=1")
+
+
+def test_who_logs_in_may_pull_until_he_logs_out(shop: Project) -> None:
+    assert shop("pull", "closed", check=False).returncode == 1
+    command = (*PYENGINE, "login", REGISTRY, "--username", USER, "--password-stdin")
+    done = shop.host.run(*command, env=shop.environment, cwd=shop.folder, input=f"{PASSWORD}\n")
+    assert done.stdout == "Login Succeeded\n"
+    assert "is kept unencrypted in " in done.stderr
+    shop("pull", "closed")
+    done = shop.host.run(*PYENGINE, "logout", REGISTRY, env=shop.environment)
+    assert done.stdout == f"Removing login credentials for {REGISTRY}\n"
+    shop.daemon.call("DELETE", f"/images/{REGISTRY}/private/shell:1?force=1")
+    assert shop("pull", "closed", check=False).returncode == 1
+    assert PASSWORD not in shop.daemon.log

@@ -8,6 +8,7 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ pytestmark = [
         shutil.which("docker-registry") is None, reason="there is no docker-registry here"
     ),
 ]
+PYENGINE = (sys.executable, "-m", "engine.cli.main")
 PLAIN = "127.0.0.1:5000"
 ADDRESS = "10.88.0.1"  # not loopback, of which no certificate would be asked
 SECURE = f"{ADDRESS}:5443"
@@ -248,6 +250,12 @@ def test_a_registry_with_tls_and_passwords(place: Host, engine: Daemon) -> None:
                            "401 Unauthorized"})  # fmt: skip
     right = engine.call("POST", "/auth", {**ANN, "serveraddress": SECURE})
     assert right == (200, {"IdentityToken": "", "Status": "Login Succeeded"})
+    command = (*PYENGINE, "login", SECURE, "--username", USER, "--password-stdin")
+    environment = {"DOCKER_HOST": engine.address, "DOCKER_CONFIG": str(place.folder / "login")}
+    done = place.run(*command, env=environment, check=False, input="wrong\n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "401 Unauthorized" in done.stderr
+    assert place.run(*command, env=environment, input=PASSWORD).stdout == "Login Succeeded\n"
     assert PASSWORD not in engine.log
 
 

@@ -42,6 +42,7 @@ class Registry:
     auth: str = ""  # "basic", "bearer"
     realm: str = ""  # of the tokens, if it isn't here
     token: str = "tok"
+    refresh_token: str = ""
     private: str = ""  # the only repositories that want to know who asks begin so
     strangers: bool = True  # who has no name gets a token
     elsewhere: str = ""  # where blobs redirect to
@@ -155,7 +156,9 @@ class Registry:
         if sent not in ("", BASIC) or (form and form["refresh_token"] != ["identity"]):
             return _error(401, "UNAUTHORIZED", "incorrect username or password", {})
         named = bool(sent or form)
-        return web.json_response({"token": self.token if named or self.strangers else "poor"})
+        token = self.token if named or self.strangers else "poor"
+        kept = {"refresh_token": self.refresh_token} if "offline_token" in request.query else {}
+        return web.json_response({"token": token, **kept})
 
     async def _manifest(self, request: web.Request) -> web.Response:
         if refused := self._refused(request):

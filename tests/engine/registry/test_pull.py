@@ -392,6 +392,19 @@ async def test_a_login_is_checked_at_the_registry(
         await images.log_in(registry.host, Credentials(USER, "wrong"))
 
 
+async def test_a_login_brings_a_token_to_keep_where_there_is_one(
+    images: Images, registry: Registry
+) -> None:
+    registry.auth, registry.refresh_token = "bearer", "identity"
+    assert await images.log_in(registry.host, ANN) == "identity"
+    (asked,) = registry.asked("/token")
+    assert asked.query["offline_token"] == "true"
+    registry.add_image("box:1", [BASE])
+    await pull(images, f"{registry.host}/box:1", Credentials(identity_token="identity"))
+    registry.auth = "basic"
+    assert await images.log_in(registry.host, ANN) == ""
+
+
 async def test_a_token_that_is_at_its_end_is_renewed(images: Images, registry: Registry) -> None:
     registry.auth = "bearer"
     registry.add_image("box:1", [BASE, TOP])
