@@ -322,7 +322,8 @@ def _mount_once(wanted: FileSystem, path: str) -> None:
 def _check_name(name: str) -> None:
     if len(name) == 1:
         raise InvalidRequest(
-            "volume name is too short, names should be at least two alphanumeric characters"
+            f"create {name}: volume name is too short, names should be at least two alphanumeric"
+            " characters"
         )
     if not is_valid_name(name):
         raise InvalidRequest(

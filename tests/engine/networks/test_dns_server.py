@@ -13,7 +13,7 @@ from dnslib import QTYPE, RCODE, RR, A, DNSRecord
 from engine.networks.dns_server import HostResolvers
 from engine.networks.model import DnsOptions, Endpoint
 from engine.networks.names import Directory
-from tests.engine.networks.conftest import Container, Machine
+from tests.engine.networks.conftest import Container, Machine, add_default_route
 
 pytestmark = pytest.mark.kernel
 
@@ -245,3 +245,68 @@ def test_links_give_a_name_to_one_container_only() -> None:
     assert directory.name_of([plain], "10.0.0.2") == "db-1.net"
     directory.remove(place)
     assert directory.endpoints([plain], "db-1") == ()
+
+
+async def test_many_replicas_are_told_in_changing_order_and_whole_by_tcp(machine: Machine) -> None:
+    front = await machine.network("front")
+    asking = await machine.container("asking", front)
+    for number in range(100):
+        names = (f"web-{number}", "web", *(("few",) if number < 4 else ()))
+        machine.networks._directory.add(
+            Endpoint(
+                f"e{number}",
+                front.id,
+                front.name,
+                f"c{number}",
+                f"web-{number}",
+                ipv4_address=f"172.18.9.{number}",
+                dns_names=names,
+            )
+        )
+    cut = await ask(asking, "web")
+    assert cut.header.tc == 1
+    assert len(answers(await ask(asking, "web", tcp=True))) == 100
+    replies = [await ask(asking, "few") for _ in range(20)]
+    assert {len(answers(reply)) for reply in replies} == {4}
+    # By lot: that all of them say the same happens once in 24 to the 19th.
+    assert len({tuple(str(each.rdata) for each in reply.rr) for reply in replies}) > 1
+    # A type that nobody asked us to keep is no reason to ask others.
+    async with resolver(machine, says("192.0.2.7")) as own:
+        reply = await ask(asking, "few", "MX")
+        assert (code(reply), answers(reply), own.asked) == ("NOERROR", set(), [])
+
+
+async def test_next_resolver_is_asked_when_one_is_down(machine: Machine) -> None:
+    front = await machine.network("front")
+    asking = await machine.container("asking", front)
+    async with resolver(machine, says("192.0.2.7")) as own:
+        conf = machine.root / "resolv.conf"
+        conf.write_text("nameserver 127.0.0.9\nnameserver 127.0.0.1\n")
+        assert answers(await ask(asking, "example.test")) == {"192.0.2.7"}
+        assert own.asked == ["example.test."]
+
+
+async def test_name_service_is_for_its_container_only(machine: Machine) -> None:
+    """Neither the host's other containers nor its neighbours find an open resolver."""
+    client = machine.neighbour()
+    client.run(lambda: add_default_route("10.9.0.1"))
+    front = await machine.network("front")
+    one = await machine.container("one", front)
+    two = await machine.container("two", front)
+    query = DNSRecord.question("two").pack()
+
+    def asked(address: str, port: int) -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+            handle.settimeout(0.2)
+            try:
+                handle.connect((address, port))
+                handle.send(query)
+                return bool(handle.recv(512))
+            except OSError:
+                return False
+
+    port = one.dns[0].getsockname()[1]
+    assert await asyncio.to_thread(one.namespace.run, lambda: asked("127.0.0.11", port))
+    for where in (two.namespace, client):
+        for target in ((one.address, 53), (one.address, port), ("10.9.0.1", 53)):
+            assert not await asyncio.to_thread(where.run, lambda target=target: asked(*target))
