@@ -69,4 +69,4 @@ async def watching(
 
 
 def options(services: Sequence[str]) -> UpOptions:
-    return UpOptions(plan=PlanOptions(services=frozenset(services)))
+    return UpOptions(PlanOptions(services=frozenset(services)), command="watch")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from signal import Signals
 from typing import TypeAlias
 
 from compose.dataclass import dataclass
@@ -48,6 +49,25 @@ def check_places(project: Project) -> list[Problem]:
     ]
 
 
+def _check_own_extension(service: Service, project: Project) -> Iterator[Problem]:
+    place: Place = ("services", service.name, "x-pycompose")
+    own = service.extensions.get("x-pycompose")
+    if own is None:
+        return
+    if not isinstance(own, dict):
+        yield project.problem("x-pycompose has to be a mapping", *place)
+        return
+    for key in own:
+        if key != "reload":
+            hint = "reload is what can be said here"
+            yield project.problem(f'unknown key "{key}"', *place, key, hint=hint)
+    wish = own.get("reload", "restart")
+    known = {"restart", "signal", *(each.name for each in Signals)}
+    if not isinstance(wish, str) or wish not in known:
+        hint = "restart, signal (which is SIGHUP), or a signal's name"
+        yield project.problem(f"cannot reload by {wish!r}", *place, "reload", hint=hint)
+
+
 def _check_windows_paths(project: Project) -> Iterator[Problem]:
     for service in project.services.values():
         for index, mount in enumerate(service.volumes):
@@ -76,6 +96,7 @@ def _check_service(service: Service, known: Known) -> Iterator[Problem]:
                 *place,
                 hint='add "image:", as in image: rootfs:/ or image: nginx, or "build:"',
             )
+    yield from _check_own_extension(service, project)
     yield from _check_networks(service, project)
     yield from _check_references(service, known)
     yield from _check_files(service, project)

@@ -19,8 +19,13 @@ from watchdog.observers import Observer
 from watchdog.observers.api import ObservedWatch
 
 from compose.model.project import Project
+from compose.watch.rules import watched_paths
 
-QUIET = 0.1  # seconds without a change that end a batch: an editor's save is several events
+# Seconds without a change that end a batch. An editor's save is several events within
+# milliseconds, and whoever saved it looks at the result; a checkout of another branch is thousands
+# with pauses among them, and is to be one.
+QUIET, QUIET_IN_STORM = 0.02, 0.2
+STORM = 20  # paths
 CHANGES = frozenset({EVENT_TYPE_CREATED, EVENT_TYPE_DELETED, EVENT_TYPE_MODIFIED, EVENT_TYPE_MOVED})
 
 
@@ -53,8 +58,10 @@ class Changes:
         """The next changes that belong together."""
         paths = {await self._queue.get()}
         while True:
+            while not self._queue.empty():
+                paths.add(self._queue.get_nowait())
             try:
-                async with asyncio.timeout(QUIET):
+                async with asyncio.timeout(QUIET if len(paths) < STORM else QUIET_IN_STORM):
                     paths.add(await self._queue.get())
             except TimeoutError:
                 return paths
@@ -100,9 +107,9 @@ def watched_folders(project: Project) -> Mapping[str, bool]:
     """
     folders: dict[str, bool] = {str(path.parent): False for path in project.watched_files}
     for service in project.services.values():
-        for rule in service.watch or ():
-            if os.path.isdir(rule.path):
-                folders[rule.path] = True
+        for path in watched_paths(service):
+            if os.path.isdir(path):
+                folders[path] = True
             else:
-                folders.setdefault(os.path.dirname(rule.path), False)
+                folders.setdefault(os.path.dirname(path), False)
     return folders

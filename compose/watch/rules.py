@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from compose import patterns
 from compose.dataclass import dataclass
+from compose.model.build import is_remote
 from compose.model.project import Project
 from compose.model.service import Service, WatchAction, WatchRule
 
@@ -38,6 +39,8 @@ class ServiceWork:
     restart: bool = False
     rebuild: bool = False  # instead of all else: the new containers have the files
     exec: tuple[WatchRule, ...] = ()  # rules whose command is to be run
+    signal: str = ""  # to be sent to them
+    causes: tuple[str, ...] = ()  # the paths that ask for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,39 +53,124 @@ class Work:
         return not self.reload and not self.services
 
 
-def decide(project: Project, changed: Iterable[str]) -> Work:
+Ignored = Mapping[str, Sequence[patterns.Pattern]]  # service -> what isn't in its build context
+
+
+def decide(project: Project, changed: Iterable[str], ignored: Ignored | None = None) -> Work:
     """`changed`: absolute paths."""
     paths = sorted(set(changed))
     files = {str(path) for path in project.watched_files}
-    services = (_service_work(service, paths) for service in project.services.values())
+    services = (
+        _service_work(service, paths, (ignored or {}).get(service.name, ()))
+        for service in project.services.values()
+    )
     return Work(
         reload=any(path in files for path in paths),
         services=tuple(work for work in services if work is not None),
     )
 
 
-def _service_work(service: Service, paths: list[str]) -> ServiceWork | None:
+def watched_paths(service: Service) -> Iterator[str]:
+    """Files and folders whose changes may be the service's business, whatever is in them."""
+    yield from (rule.path for rule in service.watch or ())
+    if (context := own_context(service)) is not None:
+        yield context
+        yield dockerfile(service)
+    if reload_of(service):
+        yield from (mount.source for mount in service.volumes if mount.type == "bind")
+
+
+def own_context(service: Service) -> str | None:
+    """The folder that its image is built from, where no rule says what its changes ask for."""
+    build = service.build
+    if build is None or service.watch or is_remote(build.context):
+        return None
+    return build.context
+
+
+def dockerfile(service: Service) -> str:
+    build = service.build
+    assert build is not None
+    return os.path.join(build.context, build.dockerfile or "Dockerfile")
+
+
+def reload_of(service: Service) -> str:
+    """`x-pycompose: {reload: ...}`: what a change of a bind-mounted source asks for, where no rule
+    says it: "restart", or the name of a signal. "" for nothing."""
+    own = service.extensions.get("x-pycompose")
+    wish = own.get("reload") if isinstance(own, dict) and not service.watch else None
+    return {"signal": "SIGHUP"}.get(wish, wish) if isinstance(wish, str) else ""
+
+
+def _service_work(
+    service: Service, paths: list[str], ignore: Sequence[patterns.Pattern]
+) -> ServiceWork | None:
+    if service.watch:
+        return _work_by_rules(service, paths)
+    if built_from := [path for path in paths if _is_built_from(path, service, ignore)]:
+        return ServiceWork(service.name, rebuild=True, causes=tuple(built_from))
+    wish = reload_of(service)
+    mounted = [path for path in paths if is_bind_mounted(service, path) and not is_by_product(path)]
+    if wish and mounted:
+        signal = "" if wish == "restart" else wish
+        return ServiceWork(service.name, (), not signal, signal=signal, causes=tuple(mounted))
+    return None
+
+
+def _is_built_from(path: str, service: Service, ignore: Sequence[patterns.Pattern]) -> bool:
+    context = own_context(service)
+    if context is None:
+        return False
+    if path == dockerfile(service):
+        return True
+    relative = os.path.relpath(path, context)
+    is_inside = relative != os.pardir and not relative.startswith(os.pardir + os.sep)
+    return is_inside and not (is_by_product(path) or patterns.matches(ignore, relative))
+
+
+def is_by_product(path: str) -> bool:
+    """What editors and version control leave."""
+    return patterns.matches(ALWAYS_IGNORED, path.lstrip("/"))
+
+
+def _work_by_rules(service: Service, paths: list[str]) -> ServiceWork | None:
     sync: dict[SyncPath, None] = {}
     commands: list[WatchRule] = []
     restart = rebuild = False
-    touched = False
+    causes: dict[str, None] = {}
     for rule in service.watch or ():
         for path in paths:
             if not applies(rule, path):
                 continue
-            touched = True
+            causes[path] = None
             if rule.action in _SYNCING and not is_bind_mounted(service, path):
                 sync[sync_path(rule, path)] = None
             rebuild |= rule.action is WatchAction.REBUILD
             restart |= rule.action in (WatchAction.RESTART, WatchAction.SYNC_RESTART)
             if rule.action is WatchAction.SYNC_EXEC and rule not in commands:
                 commands.append(rule)
-    if not touched:
+    if not causes:
         return None
-    return ServiceWork(service.name, tuple(sync), restart, rebuild, tuple(commands))
+    return ServiceWork(
+        service.name, tuple(sync), restart, rebuild, tuple(commands), causes=tuple(causes)
+    )
 
 
 _SYNCING = (WatchAction.SYNC, WatchAction.SYNC_RESTART, WatchAction.SYNC_EXEC)
+
+
+def initial_paths(service: Service) -> Iterator[SyncPath]:
+    """Files that are to be there before the first change, of the rules that say so."""
+    for rule in service.watch or ():
+        if not (rule.initial_sync and rule.action in _SYNCING):
+            continue
+        if not os.path.isdir(rule.path):
+            yield sync_path(rule, rule.path)
+        for folder, _, names in os.walk(rule.path):
+            for name in names:
+                path = os.path.join(folder, name)
+                if applies(rule, path) and not is_bind_mounted(service, path):
+                    yield sync_path(rule, path)
 
 
 def applies(rule: WatchRule, path: str) -> bool:

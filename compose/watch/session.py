@@ -6,15 +6,20 @@ make a project are told, and the stack stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import replace
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import field, replace
+from pathlib import Path
 
 from compose import converge
 from compose.apply.hooks import run_hook
 from compose.apply.listener import Listener
+from compose.client.build_context import read_context
 from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
+from compose.client.errors import ClientError
 from compose.converge import UpOptions
 from compose.dataclass import dataclass
 from compose.errors import ComposeError
@@ -22,8 +27,10 @@ from compose.model.project import Project
 from compose.plan.names import ONE_OFF, PROJECT, SERVICE
 from compose.plan.options import PlanOptions
 from compose.watch.observer import Changes, observe, watched_folders
-from compose.watch.rules import ServiceWork, decide
+from compose.watch.rules import Ignored, ServiceWork, decide, initial_paths, own_context
 from compose.watch.sync import sync
+
+SHOWN = 3  # paths of a batch that are named
 
 
 @dataclass(slots=True)
@@ -37,17 +44,30 @@ class Session:
     progress: Callable[[], AbstractContextManager[Listener]]
     options: UpOptions
 
+    ignored: Ignored = field(default_factory=dict)
+
     async def run(self) -> None:
         """Until cancelled."""
         async with observe(watched_folders(self.project)) as changes:
+            self.ignored = ignored_in_contexts(self.project)
+            await self._sync_first()
             self.say(f"watching {len(self.project.watched_files)} files of {self.project.name}")
             while True:
                 await self._work(changes, await changes.batch())
 
+    async def _sync_first(self) -> None:
+        for service in self.project.services.values():
+            paths = tuple(initial_paths(service))
+            for container in await self._containers(service.name) if paths else ():
+                await sync(self.engine, container.id, paths)
+            if paths:
+                self.say(f"{service.name}: {len(paths)} files synced")
+
     async def _work(self, changes: Changes, paths: set[str]) -> None:
-        work = decide(self.project, paths)
+        work = decide(self.project, paths, self.ignored)
         try:
             if work.reload:
+                self.say(f"{self._shown(p for p in self._project_files() if p in paths)} changed")
                 await self._reload(changes)
             for service in work.services:
                 await self._serve(service)
@@ -60,21 +80,32 @@ class Session:
         with self.progress() as listener:
             outcome = await converge.up(self.engine, project, self.options, listener)
         self.project = project
+        self.ignored = ignored_in_contexts(project)
         changes.watch(watched_folders(project))
         count = len(outcome.plan.changes)
         done = f"{count} change{'s' * (count != 1)} applied" if count else "nothing to change"
         self.say(f"{project.name} is up to date: {done}")
 
     async def _serve(self, work: ServiceWork) -> None:
-        containers = await self._containers(work.service)
         if work.rebuild:
+            self.say(f"{work.service}: {self._shown(work.causes)} changed")
             await self._rebuild(work.service)
             return
-        for container in containers:
-            if work.sync:
-                await sync(self.engine, container.id, work.sync)
+        containers = await self._containers(work.service)
         if work.sync:
-            self.say(f"{work.service}: {', '.join(path.target for path in work.sync)} synced")
+            async with asyncio.TaskGroup() as group:
+                for container in containers:
+                    group.create_task(sync(self.engine, container.id, work.sync))
+            targets = [path.target for path in work.sync]
+            shown, more = targets[:SHOWN], len(targets) - SHOWN
+            others = f" and {more} more" if more > 0 else ""
+            self.say(f"{work.service}: {', '.join(shown)}{others} synced")
+        elif work.restart or work.signal:
+            self.say(f"{work.service}: {self._shown(work.causes)} changed")
+        if work.signal:
+            for container in containers:
+                await self.engine.containers.kill(container.id, signal=work.signal)
+            self.say(f"{work.service}: sent {work.signal}")
         if work.restart:
             await converge.restart(
                 self.engine, self.project.name, self.project, services=[work.service]
@@ -94,6 +125,26 @@ class Session:
             await converge.up(self.engine, self.project, self.options, listener)
         self.say(f"{service}: rebuilt")
 
+    def _project_files(self) -> list[str]:
+        return [str(path) for path in self.project.watched_files]
+
+    def _shown(self, paths: Iterable[str]) -> str:
+        """As they are called from the project's folder; of many the first."""
+        names = [os.path.relpath(path, self.project.working_dir) for path in paths]
+        more = len(names) - SHOWN
+        return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
     async def _containers(self, service: str) -> Sequence[ContainerSummary]:
         labels = [f"{PROJECT}={self.project.name}", f"{SERVICE}={service}", f"{ONE_OFF}=False"]
         return await self.engine.containers.list(all=False, filters={"label": labels})
+
+
+def ignored_in_contexts(project: Project) -> Ignored:
+    """What the .dockerignore of each context that is watched leaves out."""
+    found = {}
+    for name, service in project.services.items():
+        if (context := own_context(service)) is not None and (build := service.build) is not None:
+            with suppress(ClientError):  # nothing is there yet: the build will say so
+                read = read_context(Path(context), build.dockerfile, build.dockerfile_inline)
+                found[name] = read.ignore
+    return found

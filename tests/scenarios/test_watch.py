@@ -25,7 +25,8 @@ services:
     configs: [motd]
     develop:
       watch:
-      - {action: sync, path: ./pages, target: /srv/pages, ignore: ["*.tmp"]}
+      - {action: sync, path: ./pages, target: /srv/pages, ignore: ["*.tmp"],
+         initial_sync: true}
       - {action: sync+restart, path: ./conf, target: /srv/conf}
       - action: sync+exec
         path: ./code
@@ -35,6 +36,16 @@ services:
     image: rootfs:/
     command: sleep infinity
     stop_signal: SIGKILL
+  built:
+    build: ./app
+    command: sleep infinity
+    stop_signal: SIGKILL
+  mounted:
+    image: rootfs:/
+    command: sh -c 'trap "echo again >> /seen" USR1; echo ready; while :; do sleep 0.1; done'
+    stop_signal: SIGKILL
+    volumes: ["./src:/src"]
+    x-pycompose: {reload: SIGUSR1}
 configs:
   motd: {file: ./motd}
 """
@@ -44,8 +55,12 @@ configs:
 def site() -> Iterator[Project]:
     with host() as place:
         made = project(place, SITE, "site")
-        for folder in ("pages", "conf", "code"):
+        for folder in ("pages", "conf", "code", "app", "src"):
             (made.folder / folder).mkdir()
+        made.write("there from the start", "pages/first")
+        made.write("FROM rootfs:/\nCOPY said /said\n", "app/Dockerfile")
+        made.write("notes\n", "app/.dockerignore")
+        made.write("one\n", "app/said")
         made.write("COLOUR=red\n", "web.env")
         made.write("welcome\n", "motd")
         yield made
@@ -66,12 +81,14 @@ def inside(site: Project, *command: str) -> str:
 
 
 def test_watch_brings_the_project_up_first(site: Project, watching: object) -> None:
-    assert own(site).keys() == {"web-1", "other-1"}
+    assert own(site).keys() == {"web-1", "other-1", "built-1", "mounted-1"}
+    assert inside(site, "cat", "/srv/pages/first") == "there from the start"
 
 
 def test_changed_files_are_synced(site: Project, watching: subprocess.Popen[str]) -> None:
     before = own(site)
     (site.folder / "pages" / "deep").mkdir()
+    await_line(watching.stdout, "web: .*deep synced")
     (site.folder / "pages" / "draft.tmp").write_text("not this")
     (site.folder / "pages" / "index.html").write_text("<h1>one</h1>")
     await_line(watching.stdout, "web: .*index.html.* synced")
@@ -98,6 +115,37 @@ def test_sync_and_exec(site: Project, watching: subprocess.Popen[str]) -> None:
     assert "v2" in inside(site, "cat", "/srv/seen")
 
 
+def test_a_changed_context_is_built_anew(site: Project, watching: subprocess.Popen[str]) -> None:
+    before = own(site)
+    (site.folder / "app" / "notes").write_text("not part of it")
+    (site.folder / "app" / "said").write_text("two\n")
+    await_line(watching.stdout, "built: app/said changed")
+    await_line(watching.stdout, "built: rebuilt")
+    assert site("exec", "-T", "built", "cat", "/said").stdout == "two\n"
+    after = own(site)
+    assert after["built-1"] != before["built-1"]
+    assert after["web-1"] == before["web-1"]
+
+
+def test_a_bind_mounted_source_sends_a_signal(
+    site: Project, watching: subprocess.Popen[str]
+) -> None:
+    (site.folder / "src" / "app.py").write_text("print()\n")
+    await_line(watching.stdout, "mounted: sent SIGUSR1")
+    seen = site("exec", "-T", "mounted", "sh", "-c", "until test -e /seen; do sleep 0.05; done")
+    assert seen.returncode == 0
+
+
+def test_a_storm_is_one_round(site: Project, watching: subprocess.Popen[str]) -> None:
+    for number in range(300):
+        (site.folder / "pages" / f"page{number}").write_text(str(number))
+    rounds = 0
+    while "page299" not in inside(site, "ls", "/srv/pages"):
+        await_line(watching.stdout, "web: .* synced")
+        rounds += 1
+    assert rounds <= 10  # one, unless the writing is slow, and the first file comes by itself
+
+
 @pytest.mark.parametrize(
     ("name", "text"), [("web.env", "COLOUR=blue\n"), ("motd", "good morning\n")]
 )
@@ -118,8 +166,8 @@ def test_a_broken_edit_is_told_and_changes_nothing(
     site: Project, watching: subprocess.Popen[str]
 ) -> None:
     before = own(site)
-    site.replace("image: rootfs:/\n    command: sleep infinity\n    stop_signal: SIGKILL\nconfigs",
-                 "image: [rootfs:/]\n    command: sleep infinity\nconfigs")  # fmt: skip
+    site.replace("image: rootfs:/\n    command: sleep infinity\n    stop_signal: SIGKILL\n  built",
+                 "image: [rootfs:/]\n    command: sleep infinity\n  built")  # fmt: skip
     told = await_line(watching.stdout, "stays as it is")
     assert re.search(r"compose\.yaml:\d+:\d+: services\.other\.image", told), told
     assert own(site) == before

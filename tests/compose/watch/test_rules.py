@@ -46,14 +46,14 @@ def test_ignored_and_editor_files_are_left_alone() -> None:
 def test_include_narrows_what_counts() -> None:
     rule = WatchRule(path="/p/src", action=WatchAction.RESTART, include=("**/*.py",))
     assert decide(project(rule), ["/p/src/a.txt"]).is_empty
-    assert decide(project(rule), ["/p/src/x/a.py"]).services == (ServiceWork("web", restart=True),)
+    assert decide(project(rule), ["/p/src/x/a.py"]).services == (ServiceWork("web", restart=True, causes=("/p/src/x/a.py",)),)
 
 
 def test_what_a_bind_mount_shows_already_is_not_synced_again() -> None:
     rule = WatchRule(path="/p/src", action=WatchAction.SYNC_RESTART, target="/app")
     mount = Mount(type="bind", source="/p/src", target="/app")
     assert decide(project(rule, volumes=(mount,)), ["/p/src/a.py"]).services == (
-        ServiceWork("web", restart=True),
+        ServiceWork("web", restart=True, causes=("/p/src/a.py",)),
     )
 
 
