@@ -46,7 +46,9 @@ def test_ignored_and_editor_files_are_left_alone() -> None:
 def test_include_narrows_what_counts() -> None:
     rule = WatchRule(path="/p/src", action=WatchAction.RESTART, include=("**/*.py",))
     assert decide(project(rule), ["/p/src/a.txt"]).is_empty
-    assert decide(project(rule), ["/p/src/x/a.py"]).services == (ServiceWork("web", restart=True, causes=("/p/src/x/a.py",)),)
+    assert decide(project(rule), ["/p/src/x/a.py"]).services == (
+        ServiceWork("web", restart=True, causes=("/p/src/x/a.py",)),
+    )
 
 
 def test_what_a_bind_mount_shows_already_is_not_synced_again() -> None:
