@@ -2,6 +2,7 @@
 work in turns; medians and minima, and their ratios. Absolute figures depend on the machine;
 ratios hold, those of minima and of CPU time also while something else runs.
 `python -m tests.benchmarks images [ROUNDS]`: only what is about images of some size.
+`python -m tests.benchmarks builds [ROUNDS]`: only builds.
 `python -m tests.benchmarks scale [PART]...`: how it is with hundreds of containers.
 """
 
@@ -12,7 +13,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable
 
-from tests.benchmarks import images, measures, scale
+from tests.benchmarks import builds, images, measures, scale
 from tests.benchmarks.engines import Engine, docker, ours
 
 # What the design asks for: how many times as fast as Docker.
@@ -21,22 +22,26 @@ GOALS = {
     "publish 50 ports": 50,
     "pull, 200 MB": 1 / 0.8,
     "compose up, 10 services": 3, "compose up again": 1 / 3, "compose down": 3,
+    "build again, 4 stages": 1 / 0.3, "build, 4 stages": 1 / 0.8,
 }  # fmt: skip
 
 
 def main() -> int:
     if sys.argv[1:2] == ["scale"]:
         return scale.main(sys.argv[2:])
-    alone = sys.argv[1:2] == ["images"]
-    asked = sys.argv[2:] if alone else sys.argv[1:]
+    part = sys.argv[1] if sys.argv[1:2] in (["images"], ["builds"]) else ""
+    asked = sys.argv[2:] if part else sys.argv[1:]
     rounds = int(asked[0]) if asked else 7
     figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with ours() as own, docker() as peer:
         engines = [own] if peer is None else [own, peer]
         if peer is None:
             print("no dockerd here: only our own figures\n")
-        images.rounds(engines, figures, max(2, rounds // 2))
-        if alone:
+        if part != "builds":
+            images.rounds(engines, figures, max(2, rounds // 2))
+        if part != "images":
+            build_rounds(engines, figures, max(2, rounds // 2))
+        if part:
             report(figures)
             return 0
         for name, work in works().items():
@@ -94,6 +99,20 @@ def compose_rounds(
                 ("compose down", ("down",)),
             ):
                 figures[name][engine.name].append(measures.compose(engine, folder, *arguments))
+
+
+def build_rounds(
+    engines: list[Engine], figures: dict[str, dict[str, list[float]]], rounds: int
+) -> None:
+    able = [engine for engine in engines if engine.compose]
+    for engine in able:
+        builds.prepare(engine)
+    for _ in range(rounds):
+        for engine in able:
+            figures["build again, 4 stages"][engine.name].append(builds.again(engine))
+            figures["build, 4 stages"][engine.name].append(builds.cold(engine))
+    for engine in able:
+        figures["build, 300 MB: peak (MB)"][engine.name].append(builds.peak_memory(engine))
 
 
 def client_rounds(
