@@ -5,11 +5,14 @@ memory our daemon takes meanwhile.
 
 from __future__ import annotations
 
+import io
 import re
+import tarfile
 from pathlib import Path
 
 from tests.benchmarks.engines import IMAGE, Engine
-from tests.benchmarks.measures import compose
+from tests.benchmarks.measures import compose, timed
+from tests.host import UnixConnection
 
 FILES = 400  # of the context, each of 8 KB
 DOCKERFILE = f"""\
@@ -57,6 +60,29 @@ def again(engine: Engine) -> float:
 
 def cold(engine: Engine) -> float:
     return compose(engine, engine.host.folder / "build", "build", "--no-cache")
+
+
+def by_the_call(engine: Engine) -> float:
+    """Nothing changed, without a client: Docker's classic builder on both sides, which gets the
+    files each time."""
+    folder = engine.host.folder / "build"
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        tar.add(folder, ".")
+    content = buffer.getvalue()
+    _post(engine, content)
+    return timed(lambda: _post(engine, content))
+
+
+def _post(engine: Engine, content: bytes) -> None:
+    connection = UnixConnection(engine.socket, 60)
+    try:
+        path = "/build?t=by-call&networkmode=none&rm=1"
+        connection.request("POST", path, content, {"Content-Type": "application/x-tar"})
+        said = connection.getresponse().read()
+        assert b"Successfully tagged" in said, said[-500:]
+    finally:
+        connection.close()
 
 
 def peak_memory(engine: Engine) -> float:
