@@ -39,5 +39,7 @@ def notes():
 @app.post("/")
 def add():
     with connect() as connection:
-        connection.execute("INSERT INTO notes (text) VALUES (%s)", (request.get_data(as_text=True),))
+        connection.execute(
+            "INSERT INTO notes (text) VALUES (%s)", (request.get_data(as_text=True),)
+        )
     return "noted\n", 201
