@@ -326,19 +326,21 @@ async def load(request: Request, engine: Engine) -> web.StreamResponse:
     """What goes wrong once the archive is read is told inside the stream, as in Docker."""
     if request.version >= (1, 48) and request.query.text("platform"):
         raise Unsupported("cannot choose a platform of an archive: all that is in it is loaded")
+    is_quiet = request.query.flag("quiet")
     stream = Stream(request, JSON)
-    try:
-        loaded = await engine.images.load(request.chunks())
-    except EngineError as error:
-        async with stream:
+    steps = engine.images.loading(request.chunks())
+    async with stream, contextlib.aclosing(steps):
+        try:
+            async for step in steps:
+                if isinstance(step, Loaded):
+                    tell(engine, "load", step.image.id, step.image.name)
+                    for line in loaded_lines(step):
+                        await stream.message({"stream": line})
+                elif not is_quiet:
+                    await stream.message(progress_json(step))
+        except EngineError as error:
             await stream.message(error_message(str(error)))
-        stream.response.force_close()  # the rest of the archive was not read
-        return stream.response
-    async with stream:
-        for line in loaded_lines(loaded):
-            await stream.message({"stream": line})
-    for one in loaded:
-        tell(engine, "load", one.image.id, one.image.name)
+            stream.response.force_close()  # the rest of the archive was not read
     return stream.response
 
 
@@ -346,13 +348,10 @@ def error_message(text: str) -> Document:
     return {"errorDetail": {"message": text}, "error": text}
 
 
-def loaded_lines(loaded: Sequence[Loaded]) -> list[str]:
-    lines = []
-    for one in loaded:
-        lines += [f"Loaded image: {name}\n" for name in one.tags]
-        if not one.tags:
-            lines.append(f"Loaded image ID: {one.image.id}\n")
-    return lines
+def loaded_lines(loaded: Loaded) -> list[str]:
+    if not loaded.tags:
+        return [f"Loaded image ID: {loaded.image.id}\n"]
+    return [f"Loaded image: {name}\n" for name in loaded.tags]
 
 
 async def save_one(request: Request, engine: Engine) -> web.StreamResponse:

@@ -17,8 +17,11 @@ from engine.images.catalog import ImageRecord, LayerRecord
 from engine.images.compression import Source, compress, decompressed
 from engine.images.diff_layer import has_changes, pack_changes
 from engine.images.layers import Layers, Staged, remove_directory
+from engine.images.model import Progress
 from engine.images.pack import Sink
-from engine.oci.digest import Digest, digest_of
+from engine.images.reports import Tell
+from engine.images.watched import Throttle, Watched
+from engine.oci.digest import Digest, digest_of, hex_part
 from engine.oci.image_config import ImageDocument, image_document_json, parse_image_document
 from engine.oci.manifest import OCI_LAYER, OCI_LAYER_GZIP, Descriptor
 from engine.oci.platform import Platform
@@ -46,20 +49,21 @@ class Intake:
         self._temporary = temporary
         self._platform = platform
 
-    def load(self, archive: Source, known: Mapping[Digest, LayerRecord]) -> tuple[Incoming, ...]:
-        """All images of an archive, or none."""
+    def load(
+        self, archive: Source, known: Mapping[Digest, LayerRecord], tell: Tell
+    ) -> tuple[Incoming, ...]:
+        """All images of an archive, or none. `tell` hears how far each layer is."""
         with self.scratch("load") as folder:
             images = read_archive(spool_archive(archive, folder), self._platform)
             with self._staging() as staged:
-                incoming = tuple(self._archived(image, known, staged) for image in images)
+                incoming = tuple(self._archived(image, known, staged, tell) for image in images)
                 self._layers.adopt(tuple(staged.values()))
+            # A layer that is here already keeps the blob that it came with.
+            named = {layer.blob for each in incoming for layer in each.layers}
             for image in images:
-                parts = (
-                    image.config,
-                    *image.layers,
-                    *((image.manifest,) if image.manifest else ()),
-                )
-                for written in parts:
+                documents = (image.config, *((image.manifest,) if image.manifest else ()))
+                layers = [written for written in image.layers if written.digest in named]
+                for written in (*documents, *layers):
                     if not self._blobs.has(written.digest):
                         self._blobs.adopt(written)
             self._blobs.sync()
@@ -194,6 +198,7 @@ class Intake:
         image: ArchivedImage,
         known: Mapping[Digest, LayerRecord],
         staged: dict[Digest, Staged],
+        tell: Tell,
     ) -> Incoming:
         if image.config.size > _MAX_CONFIG:
             raise InvalidRequest(f"invalid archive: a configuration of {image.config.size} bytes")
@@ -206,7 +211,7 @@ class Intake:
         records: list[LayerRecord] = []
         below: list[Path] = []
         for diff_id, blob in zip(document.diff_ids, image.layers, strict=True):
-            records.append(self._layer(diff_id, blob, known, staged, below))
+            records.append(self._layer(diff_id, blob, known, staged, below, tell))
             waiting = staged.get(diff_id)
             below.insert(0, waiting.path if waiting else self._layers.path(diff_id))
         manifest = image.manifest.digest if image.manifest else ""
@@ -220,12 +225,20 @@ class Intake:
         known: Mapping[Digest, LayerRecord],
         staged: dict[Digest, Staged],
         below: Sequence[Path],
+        tell: Tell,
     ) -> LayerRecord:
         if diff_id in known and self._layers.has(diff_id):
             return known[diff_id]
         if diff_id not in staged:
+            short = hex_part(diff_id)[:12]
+
+            def progress(position: int) -> None:
+                tell(Progress("Loading layer", short, position, blob.size, is_of_layer=True))
+
             with open(blob.path, "rb", buffering=0) as stream:
-                staged[diff_id] = self._layers.unpack(stream, expected=diff_id, below=below)
+                content = Watched(stream, Throttle(progress))
+                staged[diff_id] = self._layers.unpack(content, expected=diff_id, below=below)
+            progress(blob.size)
         return _layer_record(staged[diff_id], blob, _media_type(staged[diff_id]))
 
     @contextlib.contextmanager

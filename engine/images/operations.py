@@ -52,6 +52,7 @@ from engine.images.model import (
 from engine.images.pack import Sink
 from engine.images.push import COMPRESSING, Push
 from engine.images.removal import RemovalPlan, plan_removal, refuse_used
+from engine.images.reports import Reports, Tell
 from engine.images.rootfs import HOST_ALIASES, HOST_NAME, Directories
 from engine.images.transfer import UNPACKING, Distributed, PullRequest, Transfer
 from engine.oci.digest import Digest, chain_id, is_digest
@@ -430,22 +431,17 @@ class Images:
     async def _push_one(
         self, name: Reference, credentials: Credentials
     ) -> AsyncGenerator[Progress | Pushed, None]:
-        steps: asyncio.Queue[Progress | None] = asyncio.Queue()
         catalog = self._catalog
         image_id = catalog.names[str(name)]
-        pushing = asyncio.create_task(
-            self._push.push(
-                name, credentials, catalog, tell=steps.put_nowait, keep=self._keep_compressed
+        reports = Reports(
+            lambda tell: self._push.push(
+                name, credentials, catalog, tell=tell, keep=self._keep_compressed
             )
         )
-        pushing.add_done_callback(lambda _: steps.put_nowait(None))
-        try:
-            while (step := await steps.get()) is not None:
+        async with contextlib.aclosing(reports.steps()) as steps:
+            async for step in steps:
                 yield step
-            pushed = await pushing
-        finally:
-            pushing.cancel()
-            await asyncio.wait((pushing,))
+        pushed = reports.result
         digested = str(replace(name, tag="", digest=pushed.digest))
         await self._change(lambda catalog: catalog.with_pushed(digested, image_id, pushed.digest))
         yield Progress(f"{pushed.tag}: digest: {pushed.digest} size: {pushed.size}")
@@ -472,31 +468,43 @@ class Images:
         return await self._transfer.look_up(reference, credentials)
 
     async def _pull_one(self, request: PullRequest) -> AsyncGenerator[Progress, None]:
-        steps: asyncio.Queue[Progress | None] = asyncio.Queue()
         catalog = self._catalog
-        pulling = asyncio.create_task(self._transfer.pull(request, catalog, steps.put_nowait))
-        pulling.add_done_callback(lambda _: steps.put_nowait(None))
-        try:
-            while (step := await steps.get()) is not None:
+        reports = Reports(lambda tell: self._transfer.pull(request, catalog, tell))
+        async with contextlib.aclosing(reports.steps()) as steps:
+            async for step in steps:
                 yield step
-            pulled = await pulling
-        finally:
-            pulling.cancel()
-            await asyncio.wait((pulling,))
-        await self._enter((pulled.incoming,))
-        yield Progress(f"Digest: {pulled.digest}")
+        await self._enter((reports.result.incoming,))
+        yield Progress(f"Digest: {reports.result.digest}")
 
     async def load(self, archive: AsyncIterator[bytes]) -> tuple[Loaded, ...]:
         """A `docker save` archive or an OCI layout in a tar, plain or compressed."""
+        async with contextlib.aclosing(self.loading(archive)) as steps:
+            return tuple([step async for step in steps if isinstance(step, Loaded)])
+
+    async def loading(
+        self, archive: AsyncIterator[bytes]
+    ) -> AsyncGenerator[Progress | Loaded, None]:
+        """The same, with what happens as it happens, and what came at the end."""
+        async with self._taking_in():
+            reports = Reports(lambda tell: self._load(archive, tell))
+            async with contextlib.aclosing(reports.steps()) as steps:
+                async for step in steps:
+                    yield step
+            incoming = reports.result
+            await self._enter(incoming)
+            for each in incoming:
+                names = tuple(name.familiar for name in each.names)
+                yield Loaded(self._image(each.record.id), names)
+
+    async def _load(self, archive: AsyncIterator[bytes], tell: Tell) -> tuple[Incoming, ...]:
         known = self._catalog.layers
         feed = Feed(archive)
-        async with self._taking_in():
-            incoming = await run_fed(self._threads, feed, lambda: self._intake.load(feed, known))
-            await self._enter(incoming)
-        return tuple(
-            Loaded(self._image(each.record.id), tuple(name.familiar for name in each.names))
-            for each in incoming
-        )
+        loop = asyncio.get_running_loop()
+
+        def tell_loop(step: Progress) -> None:
+            loop.call_soon_threadsafe(tell, step)
+
+        return await run_fed(self._threads, feed, lambda: self._intake.load(feed, known, tell_loop))
 
     async def import_(
         self,
@@ -673,6 +681,8 @@ class Images:
             raise Failure(f"cannot record the images: {error}") from error
         finally:
             if writing.exception() is None:
+                if self._catalog.blobs() - catalog.blobs():
+                    self._sweep_due = True
                 left = self._catalog.layers.items()
                 self._lingering |= {key: layer for key, layer in left if key not in catalog.layers}
                 self._catalog = catalog

@@ -17,7 +17,8 @@ from engine.images.catalog import Catalog, ImageRecord, LayerRecord
 from engine.images.feed import run_fed
 from engine.images.intake import Intake
 from engine.images.model import Progress, Pushed
-from engine.images.transfer import Tell, Throttle, Watched
+from engine.images.reports import Tell
+from engine.images.watched import Throttle, Watched
 from engine.oci.digest import Digest, digest_of, hex_part
 from engine.oci.manifest import (
     OCI_CONFIG,

@@ -7,7 +7,6 @@ it is done; nothing counts until the catalog names the image, which is not done 
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -17,11 +16,12 @@ from typing import Any, TypeVar
 from engine.errors import EngineError, Failure, InvalidRequest, NotFound
 from engine.images.blobs import Written
 from engine.images.catalog import Catalog, ImageRecord, LayerRecord
-from engine.images.compression import Source
 from engine.images.feed import Feed, finish, run_fed
 from engine.images.intake import Incoming, Intake
 from engine.images.model import Progress
+from engine.images.reports import Tell
 from engine.images.shared import Shared
+from engine.images.watched import Throttle, Watched
 from engine.oci.digest import Digest, chain_id, hex_part
 from engine.oci.image_config import ImageDocument, parse_image_document
 from engine.oci.manifest import Descriptor, Index, Manifest
@@ -33,12 +33,10 @@ from engine.registry.search import Found
 from engine.registry.transport import Interrupted
 
 log = logging.getLogger(__name__)
-Tell = Callable[[Progress], None]
 Result = TypeVar("Result")
 
 UNPACKING = 2  # at once; more would only take turns
 MAX_NESTING = 4
-REPORT_EVERY = 0.1  # seconds, a layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,41 +280,6 @@ class _Arrival:
     repository: Repository
     stack: tuple[_Part, ...]  # bottom first, each layer once
     known: Mapping[Digest, LayerRecord]
-
-
-class Throttle:
-    """Calls at most ten times a second."""
-
-    def __init__(self, call: Callable[[int], object]) -> None:
-        self._call = call
-        self._due = 0.0
-
-    def at(self, position: int) -> None:
-        now = time.monotonic()
-        if now >= self._due:
-            self._due = now + REPORT_EVERY
-            self._call(position)
-
-
-class Watched:
-    """A file that tells how far it was read, and that can be made to fail."""
-
-    def __init__(self, source: Source, throttle: Throttle) -> None:
-        self._source = source
-        self._throttle = throttle
-        self._position = 0
-        self._is_aborted = False
-
-    def read(self, size: int, /) -> bytes:
-        if self._is_aborted:
-            raise Failure("the transfer was cancelled")
-        chunk = self._source.read(size)
-        self._position += len(chunk)
-        self._throttle.at(self._position)
-        return chunk
-
-    def abort(self) -> None:
-        self._is_aborted = True
 
 
 async def choose(repository: Repository, top: Received, request: PullRequest) -> Received:

@@ -19,7 +19,7 @@ import pytest
 import zstandard
 
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound, Unsupported
-from engine.images.model import ImageUser, Removal
+from engine.images.model import ImageUser, Loaded, Progress, Removal
 from engine.images.operations import Images
 from tests.engine.images.archives import (
     chunks,
@@ -574,3 +574,33 @@ async def test_who_builds_on_an_image_keeps_its_layers_when_it_is_removed(
     again = await Images.open(tmp_path / "data/images")
     assert again.resolve(made.id).id == made.id
     await again.close()
+
+
+async def test_what_comes_again_in_another_form_leaves_no_bytes(
+    images: Images, tmp_path: Path
+) -> None:
+    """The same layer, packed and plain; the same image, with and without a manifest."""
+    root = tmp_path / "data/images"
+    packed = docker_archive([gzip.compress(BASE)], diff_ids=[digest(BASE)])
+    await images.load(chunks(packed))
+    before = stored(root)
+    await images.load(chunks(docker_archive([BASE])))
+    assert stored(root) == before
+    members = members_of(await saved(images, "box:1"))
+    layout = tar([entry(name, data) for name, data in members if name != "manifest.json"])
+    await images.load(chunks(layout))
+    catalog = json.loads((root / "catalog.json").read_text())
+    named = [image[key] for image in catalog["images"] for key in ("id", "manifest")]
+    named += [layer["blob"] for layer in catalog["layers"]]
+    assert sorted(f"sha256:{name}" for name in os.listdir(root / "blobs/sha256")) == sorted(named)
+
+
+async def test_a_load_tells_how_far_each_layer_is(images: Images) -> None:
+    steps = [step async for step in images.loading(chunks(docker_archive([BASE, TOP])))]
+    told = [step for step in steps if isinstance(step, Progress)]
+    assert {step.id for step in told} == {digest(layer)[7:19] for layer in (BASE, TOP)}
+    assert {step.status for step in told} == {"Loading layer"}
+    assert told[-1].current == told[-1].total == len(TOP)
+    (loaded,) = steps[len(told) :]
+    assert isinstance(loaded, Loaded)
+    assert loaded.tags == ("box:1",)
