@@ -114,10 +114,13 @@ def test_ps_says_what_docker_compose_says(shop: Project) -> None:
     assert web["ExitCode"] == 0
     assert web["Publishers"] == [
         {"URL": "127.0.0.1", "TargetPort": 80, "PublishedPort": 8000, "Protocol": "tcp"},
-        {
-            "URL": "0.0.0.0", "TargetPort": 90, "Protocol": "udp",
-            "PublishedPort": web["Publishers"][1]["PublishedPort"],  # type: ignore[index]
-        },
+        *(
+            {
+                "URL": address, "TargetPort": 90, "Protocol": "udp",
+                "PublishedPort": web["Publishers"][1]["PublishedPort"],  # type: ignore[index]
+            }
+            for address in ("0.0.0.0", "::")
+        ),
     ]  # fmt: skip
     assert shop("ps", "--services").stdout.split() == ["db", "web"]
     ids = shop("ps", "--quiet").stdout.split()
