@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 # In the order in which they can be removed.
 OWN_FOLDERS = (
     *("images/blobs/sha256", "images/blobs", "images/layers", "images/empty", "images/tmp"),
-    *("builder/tmp", "builder/caches", "builder"),
+    *("builder/tmp", "builder/caches", "builder/contexts", "builder"),
     *("images", "networks", "volumes", "containers", "revisions", ""),
 )
 RECORD = "engine.json"  # in the exec root, for `pyengine status` and `stop`
