@@ -13,6 +13,9 @@
 Statuses are assigned in `engine/api/status.py` and nowhere else.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 
 class EngineError(Exception):
     """Base of all refusals; `str(error)` is the text that clients get as `message`."""
@@ -40,3 +43,12 @@ class Unavailable(EngineError): ...
 
 
 class Failure(EngineError): ...
+
+
+@contextlib.contextmanager
+def about(what: str) -> Iterator[None]:
+    """An error inside says what it is about, ahead of what it is, as Docker's do."""
+    try:
+        yield
+    except EngineError as error:
+        raise type(error)(f"{what}: {error}") from error

@@ -24,7 +24,10 @@ from engine.oci.platform import best_match, parse_platform, platform_of
 
 async def create(request: Request, engine: Engine) -> web.Response:
     asked = read_create(
-        await request.document(), name=request.query.text("name"), version=request.version
+        await request.document(),
+        name=request.query.text("name"),
+        platform=request.query.text("platform"),
+        version=request.version,
     )
     wanted = request.query.text("platform") if request.version >= (1, 41) else ""
     if wanted:

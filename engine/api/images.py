@@ -19,6 +19,7 @@ from engine.api.selection import parse_until, wanted_for_prune
 from engine.api.shown import Document
 from engine.api.streams import JSON, TAR, Stream, send_all
 from engine.api.wire import read_config
+from engine.builder.changes import edit_of
 from engine.containers.commit import CommitRequest
 from engine.containers.model import Status
 from engine.errors import EngineError, InvalidRequest, NotFound, Unsupported
@@ -312,7 +313,7 @@ async def _import(request: Request, engine: Engine) -> web.StreamResponse:
         request.chunks(),
         query.text("repo"),
         query.text("tag"),
-        changes=query.texts("changes"),
+        edit=edit_of(query.texts("changes")),
         message=query.text("message"),
     )
     tell(engine, "import", image.id, image.name)
@@ -390,13 +391,14 @@ async def push(request: Request, engine: Engine) -> web.StreamResponse:
 
 async def commit(request: Request, engine: Engine) -> web.Response:
     query = request.query
+    document = await request.document()
     asked = CommitRequest(
         repository=query.text("repo"),
         tag=query.text("tag"),
         author=query.text("author"),
         comment=query.text("comment"),
-        changes=query.texts("changes"),
-        config=read_config(Fields(await request.document())),
+        edit=edit_of(query.texts("changes")),
+        config=read_config(Fields(document)) if document else None,
         pause=query.flag("pause", default=True),
     )
     image = await engine.containers.commit(query.text("container"), asked)

@@ -33,7 +33,9 @@ from engine.networks.model import AddressPool, NetworkSpec
 _LARGEST_MODE = 0o7777
 
 
-def read_create(document: Mapping[str, object], *, name: str, version: Version) -> CreateRequest:
+def read_create(
+    document: Mapping[str, object], *, name: str, platform: str = "", version: Version
+) -> CreateRequest:
     body = Fields(document)
     if not document:
         raise InvalidRequest("invalid JSON: got EOF while reading request body")
@@ -49,6 +51,7 @@ def read_create(document: Mapping[str, object], *, name: str, version: Version) 
             for network in endpoints.names()
         },
         name=name.removeprefix("/"),
+        platform=platform,
     )
     return as_understood(asked, version)
 
@@ -91,6 +94,11 @@ def _healthcheck(check: Fields) -> HealthCheck:
         start_interval=check.integer("StartInterval"),
         retries=check.integer("Retries"),
     )
+
+
+def _unless_default(swappiness: int | None) -> int | None:
+    """The docker command writes -1 for what was not asked for."""
+    return None if swappiness == -1 else swappiness
 
 
 def read_host_config(host: Fields) -> HostConfig:
@@ -142,7 +150,7 @@ def read_host_config(host: Fields) -> HostConfig:
         memory=host.integer("Memory"),
         memory_swap=host.integer("MemorySwap"),
         memory_reservation=host.integer("MemoryReservation"),
-        memory_swappiness=host.optional_integer("MemorySwappiness"),
+        memory_swappiness=_unless_default(host.optional_integer("MemorySwappiness")),
         kernel_memory_tcp=host.integer("KernelMemoryTCP"),
         oom_kill_disable=host.optional_flag("OomKillDisable"),
         nano_cpus=host.integer("NanoCpus"),

@@ -171,14 +171,14 @@ def _check_memory(host: HostConfig) -> None:
 def _check_cpu(host: HostConfig, cpus: int) -> None:
     if host.nano_cpus and (host.cpu_period or host.cpu_quota):
         option = "Period" if host.cpu_period else "Quota"
-        raise InvalidRequest(f"Conflicting options: Nano CPUs and CPU {option} cannot both be set.")
+        raise InvalidRequest(f"Conflicting options: Nano CPUs and CPU {option} cannot both be set")
     if host.nano_cpus < 0 or host.nano_cpus > cpus * 1_000_000_000:
         raise InvalidRequest(
-            f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+            f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         )
     if 0 < host.nano_cpus < 10_000_000:
         raise InvalidRequest(
-            f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+            f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         )
     if host.cpu_shares < 0:
         raise InvalidRequest(f"invalid CPU shares ({host.cpu_shares}): value must not be negative")
@@ -464,6 +464,8 @@ def parse_signal(text: str) -> int:
     name = text.upper().removeprefix("SIG")
     if name.isdecimal() and len(name) < 4 and 0 < int(name) <= 64:
         return int(name)
+    if name.isdecimal() and int(name):
+        raise InvalidRequest(f"the linux daemon does not support signal {name}")
     for base, start in (("RTMIN", 34), ("RTMAX", 64)):
         offset = name.removeprefix(base)
         if offset != name and re.fullmatch(r"([+-]\d{1,2})?", offset):
@@ -477,7 +479,7 @@ def parse_signal(text: str) -> int:
 
 
 def check_exec(config: ExecConfig) -> None:
-    if not config.cmd or not config.cmd[0]:
+    if not config.cmd:
         raise InvalidRequest("No exec command specified")
     for text in (*config.cmd, *config.env, config.user, config.working_dir):
         if "\0" in text:

@@ -12,30 +12,30 @@ from dataclasses import dataclass, replace
 from engine.containers import lifecycle
 from engine.containers.changes import changes_of, without_mount_points
 from engine.containers.container import Container
-from engine.containers.create import merged_config
+from engine.containers.create import image_check, merged_config
 from engine.containers.lifecycle import Change as Transition
 from engine.containers.model import Change, ContainerConfig, Record, Status
 from engine.containers.parts import Parts
 from engine.errors import Conflict
-from engine.images.changes import apply_changes
 from engine.images.diff_layer import MOUNT_POINTS, pack_changes
 from engine.images.feed import Outlet
 from engine.images.model import Image
 from engine.images.pack import Sink, pack_tree
 from engine.kernel.overlay import on_overlay
-from engine.oci.image_config import Healthcheck, HistoryEntry, ImageConfig
+from engine.oci.image_config import Edit, Healthcheck, HistoryEntry, ImageConfig, unchanged
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class CommitRequest:
-    config: ContainerConfig  # what isn't given here is the container's
+    # What isn't given here is the container's; None: nothing is.
+    config: ContainerConfig | None = None
     repository: str = ""
     tag: str = ""
     author: str = ""
     comment: str = ""
-    changes: Sequence[str] = ()  # Dockerfile instructions
+    edit: Edit = unchanged  # of the configuration; what Dockerfile instructions do to it
     pause: bool = True
 
 
@@ -108,9 +108,10 @@ async def _store(
 
 def committed_config(record: Record, request: CommitRequest) -> ImageConfig:
     """Raises InvalidRequest for a change that is none."""
-    wanted = apply_changes(_image_config(request.config), request.changes)
+    asked = request.config or record.config
+    wanted = request.edit(_image_config(asked))
     below = _image_config(record.config)
-    merged = merged_config(_with(request.config, wanted), below)
+    merged = merged_config(_with(asked, wanted), below)
     return replace(_image_config(merged), on_build=wanted.on_build or below.on_build)
 
 
@@ -153,6 +154,7 @@ def _with(config: ContainerConfig, changed: ImageConfig) -> ContainerConfig:
         volumes=changed.volumes,
         labels=changed.labels,
         stop_signal=changed.stop_signal,
+        healthcheck=image_check(changed),
         shell=changed.shell or None,
     )
 

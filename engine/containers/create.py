@@ -30,6 +30,7 @@ from engine.errors import Forbidden, InvalidRequest, NotFound, Unsupported
 from engine.ids import new_id
 from engine.images.model import Image
 from engine.oci.image_config import ImageConfig
+from engine.oci.platform import best_match, parse_platform, platform_of
 from engine.settings import ContainerDefaults
 from engine.volumes.model import ANONYMOUS_LABEL
 
@@ -50,12 +51,13 @@ async def create_container(
     request = replace(request, host=fitting)
     warnings += lacking
     image = parts.images.resolve(request.config.image)
+    _check_platform(image, request.platform)
     host = with_defaults(request.host, parts.machine, unified=parts.hierarchy.is_v2)
     container_id = parts.spawner.take_id() or new_id()
     config = merged_config(request.config, image.config)
     config = replace(config, hostname=_hostname(parts, request, container_id))
     command = (*(config.entrypoint or ()), *(config.cmd or ()))
-    if not command or not command[0]:
+    if not command:
         raise InvalidRequest("no command specified")
     if host.network_mode in legacy_links.MODES:
         for link in host.links:
@@ -183,6 +185,18 @@ def check(parts: Parts, request: CreateRequest) -> tuple[str, ...]:
     return tuple(warnings)
 
 
+def _check_platform(image: Image, text: str) -> None:
+    if not text:
+        return
+    wanted = parse_platform(text)
+    found = platform_of(image.os, image.architecture, image.variant)
+    if best_match(wanted, [found]) is None:
+        raise NotFound(
+            f"image with reference {image.name} was found but its platform ({found}) does not "
+            f"match the specified platform ({text})"
+        )
+
+
 # --- image and request ------------------------------------------------------------------------
 
 
@@ -206,7 +220,7 @@ def merged_config(wanted: ContainerConfig, base: ImageConfig) -> ContainerConfig
         volumes=_union(base.volumes, wanted.volumes),
         labels={**base.labels, **wanted.labels},
         stop_signal=wanted.stop_signal or base.stop_signal,
-        healthcheck=health.merged_check(wanted.healthcheck, _image_check(base)),
+        healthcheck=health.merged_check(wanted.healthcheck, image_check(base)),
         shell=wanted.shell or base.shell or None,
     )
 
@@ -221,7 +235,7 @@ def _union(base: Sequence[Item], wanted: Sequence[Item]) -> tuple[Item, ...]:
     return tuple(dict.fromkeys((*base, *wanted)))
 
 
-def _image_check(config: ImageConfig) -> HealthCheck | None:
+def image_check(config: ImageConfig) -> HealthCheck | None:
     check = config.healthcheck
     if check is None:
         return None
@@ -297,7 +311,12 @@ def _mounts(parts: Parts, request: CreateRequest, image: Image) -> tuple[MountPo
     inherited: list[MountPoint] = []
     for reference in request.host.volumes_from:
         name, _, mode = reference.partition(":")
-        inherited += mounts.inherit(parts.find(name).record.mounts, mode)
+        try:
+            other = parts.find(name).record
+        except NotFound as error:
+            # Clients take a create's "not found" for the image's, and pull it.
+            raise InvalidRequest(str(error)) from error
+        inherited += mounts.inherit(other.mounts, mode)
     points = mounts.wanted_mounts(
         request.config,
         request.host,

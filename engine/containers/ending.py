@@ -103,15 +103,13 @@ async def _kill_and_wait(
         ) from None
 
 
-async def kill(parts: Parts, container: Container, reference: str, number: int) -> None:
+async def kill(parts: Parts, container: Container, number: int) -> None:
     is_final = number == checks.parse_signal("KILL")
     if is_final and await _give_up(parts, container):
         return
     shim = container.shim
     if shim is None or not container.record.state.status.is_up:
-        raise Conflict(
-            f"cannot kill container: {reference}: container {container.id} is not running"
-        )
+        raise Conflict(f"container {container.id} is not running")
     stop_signal = container.record.config.stop_signal or "TERM"
     if is_final or number == checks.parse_signal(stop_signal):
         _mark_stopped(parts, container)

@@ -46,7 +46,9 @@ def demand_running(container: Container) -> None:
         case Status.RUNNING:
             return
         case Status.PAUSED:
-            raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
+            raise Conflict(
+                f"Container {container.record.name} is paused, unpause the container before exec"
+            )
         case Status.RESTARTING:
             raise Conflict(
                 f"Container {container.id} is restarting, wait until the container is running"

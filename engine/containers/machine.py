@@ -77,7 +77,7 @@ def _asked(device: Device) -> Iterator[HostDevice]:
     except OSError as error:
         raise InvalidRequest(
             f"error gathering device information while adding custom device "
-            f'"{device.path_on_host}": {error.strerror}'
+            f'"{device.path_on_host}": {(error.strerror or "").lower()}'
         ) from error
     if stat.S_ISDIR(status.st_mode):
         for inner in sorted(os.listdir(device.path_on_host)):

@@ -309,6 +309,7 @@ class CreateRequest:
     host: HostConfig = HostConfig()
     endpoints: Mapping[str, EndpointSettings] = field(default_factory=dict)
     name: str = ""  # "" = make one up
+    platform: str = ""  # that the image has to be for, as in "linux/arm64"; "" = any
 
 
 @dataclass(frozen=True, slots=True)

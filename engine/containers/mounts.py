@@ -204,7 +204,7 @@ def mount_point(request: MountRequest) -> MountPoint:
                 f"cannot mount type {request.type!r}: use bind, volume, image or tmpfs"
             )
         case _:
-            raise InvalidRequest(f'mount type unknown: "{request.type}"')
+            raise refuse("mount type unknown")
 
 
 def _checked_subpath(request: MountRequest, what: str) -> str:

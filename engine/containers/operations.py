@@ -58,7 +58,7 @@ from engine.containers.stats import Stats
 from engine.containers.store import Store
 from engine.containers.streams import parse_detach_keys
 from engine.containers.usage import Usage
-from engine.errors import Conflict, Failure, InvalidRequest, NotFound
+from engine.errors import Conflict, Failure, InvalidRequest, NotFound, about
 from engine.events import EventLog
 from engine.images.model import Image
 from engine.images.operations import Images
@@ -238,19 +238,20 @@ class Containers:
     async def stop(self, reference: str, *, timeout: int | None = None, signal: str = "") -> bool:
         """`timeout` in seconds, -1 = for ever, None = the container's own. False if it was down."""
         container = self._find(reference)
-        number = checks.parse_signal(signal or container.record.config.stop_signal or "TERM")
+        number = _stop_signal(container, signal, f"cannot stop container: {reference}")
         return await self._parts.tasks.finish(ending.stop(self._parts, container, timeout, number))
 
     async def kill(self, reference: str, *, signal: str = "KILL") -> None:
-        container = self._find(reference)
-        number = checks.parse_signal(signal or "KILL")
-        await self._parts.tasks.finish(ending.kill(self._parts, container, reference, number))
+        with about(f"cannot kill container: {reference}"):
+            number = checks.parse_signal(signal or "KILL")
+            container = self._find(reference)
+            await self._parts.tasks.finish(ending.kill(self._parts, container, number))
 
     async def restart(
         self, reference: str, *, timeout: int | None = None, signal: str = ""
     ) -> None:
         container = self._find(reference)
-        number = checks.parse_signal(signal or container.record.config.stop_signal or "TERM")
+        number = _stop_signal(container, signal, f"cannot restart container: {reference}")
         await self._parts.tasks.finish(self._restart(container, timeout, number))
 
     async def _restart(self, container: Container, timeout: int | None, number: int) -> None:
@@ -303,7 +304,9 @@ class Containers:
         container = self._find(reference)
         if not name:
             raise InvalidRequest("Neither old nor new names may be empty")
-        await self._parts.tasks.finish(self._rename(container, checked_name(name)))
+        with about("Error when allocating new name"):
+            checked = checked_name(f"/{name.removeprefix('/')}")
+        await self._parts.tasks.finish(self._rename(container, checked))
 
     async def _rename(self, container: Container, name: str) -> None:
         names = self._known.names
@@ -311,7 +314,8 @@ class Containers:
             before = container.record
             if name == before.name:
                 raise InvalidRequest("Renaming a container with the same name as its current name")
-            self._known.demand_free(name)
+            with about("Error when allocating new name"):
+                self._known.demand_free(name)
             names[name] = before.id
             renamed = replace(before, name=name)
             try:
@@ -396,7 +400,7 @@ class Containers:
 
     def exec_create(self, reference: str, config: ExecConfig) -> ExecInstance:
         container = self._find(reference)
-        parse_detach_keys(config.detach_keys)
+        parse_detach_keys(config.detach_keys, called="escape")
         return execs.create(self._parts, container, config).instance()
 
     async def exec_start(
@@ -507,3 +511,8 @@ class Containers:
                 return
             raise
         await self._parts.tasks.finish(connections.disconnect(self._parts, container, found.id))
+
+
+def _stop_signal(container: Container, wanted: str, what: str) -> int:
+    with about(what):
+        return checks.parse_signal(wanted or container.record.config.stop_signal or "TERM")

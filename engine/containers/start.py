@@ -21,7 +21,7 @@ from engine.containers.machine import host_devices, with_block_devices
 from engine.containers.model import Attachment, HostConfig, MountPoint, Record
 from engine.containers.parts import Parts
 from engine.containers.propagation import check_propagation, parse_mounts
-from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound
+from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound, about
 from engine.networks import endpoint_options
 from engine.networks.model import (
     SHARED_PORTS,
@@ -37,6 +37,7 @@ from engine.oci.rootfs import Rootfs
 from engine.runtime import seccomp, seccomp_default, seccomp_profile
 from engine.runtime.id_maps import IdMaps
 from engine.runtime.launch import LaunchRequest, LogTarget, Lost, Shim, StartFailed
+from engine.runtime.payload import NO_USER
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ def network_place(parts: Parts, record: Record) -> NetworkPlace:
         return NetworkPlace("")
     if not mode.startswith("container:"):
         return NetworkPlace(None)
-    with _about("joining network namespace of container"):
+    with about("joining network namespace of container"):
         other = _running(parts, mode.removeprefix("container:"), "network")
     if other.id == record.id:
         raise InvalidRequest("cannot join own network namespace")
@@ -193,7 +194,7 @@ def _running(parts: Parts, reference: str, what: str) -> Record:
 
 
 def _allocate(parts: Parts, record: Record, *, is_own: bool) -> Record:
-    with _about("failed to set up container networking"):
+    with about("failed to set up container networking"):
         attachments = tuple(attach(parts, record, wanted) for wanted in record.attachments)
     if not is_own:
         return replace(record, attachments=attachments, ports=())
@@ -202,21 +203,12 @@ def _allocate(parts: Parts, record: Record, *, is_own: bool) -> Record:
     ports: tuple[PortBinding, ...] = ()
     if wanted_ports and any(endpoint.ifname for endpoint in endpoints):
         where = f"on endpoint {record.name} ({endpoints[0].endpoint_id})"
-        with _about(
+        with about(
             "failed to set up container networking: driver failed programming external"
             f" connectivity {where}"
         ):
             ports = parts.networks.reserve_ports(record.id, wanted_ports, endpoints)
     return replace(record, attachments=attachments, ports=ports)
-
-
-@contextlib.contextmanager
-def _about(what: str) -> Iterator[None]:
-    """An error says which part of the start it is about, as Docker's do."""
-    try:
-        yield
-    except EngineError as error:
-        raise type(error)(f"{what}: {error}") from error
 
 
 def attach(parts: Parts, record: Record, wanted: Attachment) -> Attachment:
@@ -494,8 +486,9 @@ def start_error(error: Exception) -> tuple[int, EngineError]:
     match error:
         case StartFailed():
             # The CLI makes 126 and 127 out of the text; Docker's status for both is 400.
-            kind = InvalidRequest if error.exit_code in (126, 127) else Failure
-            return error.exit_code, kind(str(error))
+            kind = InvalidRequest if error.exit_code in (126, 127, NO_USER) else Failure
+            code = NOT_STARTED if error.exit_code == NO_USER else error.exit_code
+            return code, kind(str(error))
         case EngineError():
             return NOT_STARTED, error
         case OSError():

@@ -13,7 +13,7 @@ _CHUNK = 64 * 1024
 _CONTROL = {"@": 0, "[": 27, "\\": 28, "]": 29, "^": 30, "_": 31}
 
 
-def parse_detach_keys(text: str) -> bytes:
+def parse_detach_keys(text: str, *, called: str = "detach") -> bytes:
     """The bytes of "ctrl-p,ctrl-q" or "a,ctrl-\\"."""
     keys = bytearray()
     for name in (text or DEFAULT_DETACH_KEYS).split(","):
@@ -23,7 +23,7 @@ def parse_detach_keys(text: str) -> bytes:
             letter = match[1].lower()
             keys.append(_CONTROL.get(letter, ord(letter) - 96))
         else:
-            raise InvalidRequest(f"Invalid detach keys ({text}) provided")
+            raise InvalidRequest(f"Invalid {called} keys ({text}) provided")
     return bytes(keys)
 
 

@@ -10,7 +10,7 @@ from engine.containers.machine import with_block_devices
 from engine.containers.model import HostConfig, Record, ResourceUpdate, Status
 from engine.containers.parts import Parts
 from engine.containers.spec import resources
-from engine.errors import Conflict, EngineError, Failure, InvalidRequest
+from engine.errors import Conflict, EngineError, Failure, InvalidRequest, about
 
 # What a container was made from, by whoever made it; and which of its limits were changed since
 # by somebody else: for tools that have to know whether it still is as declared.
@@ -30,12 +30,14 @@ async def update(
         record = container.record
         if container.is_being_removed or record.state.status is Status.DEAD:
             raise Conflict('Container is marked for removal and cannot be "update".')
-        try:
-            after, warnings = _updated(parts, record.host, change)
+        with about(f"Cannot update container {record.id}"):
+            after, warnings = limits.fitted(
+                limits.updated(record.host, change), unified=parts.hierarchy.is_v2
+            )
+        _check(parts, record.host, after, change)
+        with about(f"Cannot update container {record.id}"):
             if record.state.status.is_up:
                 await asyncio.to_thread(_limit, parts, container, after)
-        except EngineError as error:
-            raise type(error)(f"Cannot update container {record.id}: {error}") from error
         config = replace(record.config, labels=_relabelled(record, after, labels))
         container.record = replace(record, host=after, config=config)
         await asyncio.to_thread(parts.store.commit, container.record)
@@ -57,17 +59,13 @@ def _relabelled(record: Record, after: HostConfig, labels: Mapping[str, str]) ->
     return found
 
 
-def _updated(
-    parts: Parts, host: HostConfig, change: ResourceUpdate
-) -> tuple[HostConfig, tuple[str, ...]]:
-    after, warnings = limits.fitted(limits.updated(host, change), unified=parts.hierarchy.is_v2)
+def _check(parts: Parts, host: HostConfig, after: HostConfig, change: ResourceUpdate) -> None:
     checks.check_resources(after, cpus=parts.machine.cpus)
     if change.restart_policy is not None and host.auto_remove:
         raise InvalidRequest(
             "Restart policy cannot be updated because AutoRemove is enabled for the container"
         )
     checks.check_restart_policy(after.restart_policy, auto_remove=after.auto_remove)
-    return after, warnings
 
 
 def _limit(parts: Parts, container: Container, host: HostConfig) -> None:

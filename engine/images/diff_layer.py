@@ -17,13 +17,15 @@ from engine.images.tar_writer import END, member_head
 from engine.images.unpack import OPAQUE, OPAQUE_MARK, WHITEOUT
 from engine.kernel.libc import KernelError
 from engine.kernel.mount import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from engine.oci.rootfs import MARK
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _REDIRECT = "trusted.overlay.redirect"
-# What the runtime mounts in every container, whatever it is told (see containers/spec.py).
+# What the runtime mounts in every container, whatever it is told (see containers/spec.py), and
+# the file that it marks them with.
 MOUNT_POINTS = (
     *("/proc", "/sys", "/sys/fs/cgroup", "/dev", "/dev/pts", "/dev/mqueue", "/dev/shm"),
-    *("/dev/console", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"),
+    *("/dev/console", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", MARK),
 )
 
 

@@ -29,7 +29,6 @@ from typing import TypeVar
 from engine.errors import Failure, InvalidRequest, NotFound, Unsupported
 from engine.images.blobs import Blobs
 from engine.images.catalog import Catalog, LayerRecord, catalog_json, parse_catalog
-from engine.images.changes import apply_changes
 from engine.images.export import ExportedImage, export_images
 from engine.images.feed import Feed, finish, run_fed
 from engine.images.intake import Incoming, Intake
@@ -57,10 +56,12 @@ from engine.images.rootfs import HOST_ALIASES, HOST_NAME, Directories
 from engine.images.transfer import UNPACKING, Distributed, PullRequest, Transfer
 from engine.oci.digest import Digest, chain_id, is_digest
 from engine.oci.image_config import (
+    Edit,
     HistoryEntry,
     ImageConfig,
     ImageDocument,
     parse_image_document,
+    unchanged,
 )
 from engine.oci.platform import Platform, best_match, platform_of
 from engine.oci.reference import Reference, parse_reference, parse_tag
@@ -512,7 +513,7 @@ class Images:
         repository: str = "",
         tag: str = "",
         *,
-        changes: Sequence[str] = (),
+        edit: Edit = unchanged,
         message: str = "",
         platform: Platform | None = None,
     ) -> Image:
@@ -521,7 +522,7 @@ class Images:
         now = _now()
         document = ImageDocument(
             platform=platform or self._platform,
-            config=apply_changes(ImageConfig(), changes),
+            config=edit(ImageConfig()),
             diff_ids=(),
             history=(HistoryEntry(created=now, comment=message or "Imported from -"),),
             created=now,

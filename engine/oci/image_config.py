@@ -6,7 +6,7 @@ for an image that is made here.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from engine.errors import InvalidRequest
@@ -54,6 +54,13 @@ class ImageConfig:
     shell: tuple[str, ...] = ()
     on_build: tuple[str, ...] = ()
     args_escaped: bool = False
+
+
+Edit = Callable[[ImageConfig], ImageConfig]
+
+
+def unchanged(config: ImageConfig) -> ImageConfig:
+    return config
 
 
 @dataclass(frozen=True, slots=True)

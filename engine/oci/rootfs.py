@@ -5,6 +5,9 @@ Imported by the spawner, so only the standard library.
 
 from dataclasses import dataclass
 
+# An empty file in its top layer, by which programs know that they run in a container; Docker's.
+MARK = "/.dockerenv"
+
 
 @dataclass(frozen=True, slots=True)
 class Rootfs:

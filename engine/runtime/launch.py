@@ -17,6 +17,7 @@ from engine.kernel import privileges
 from engine.oci.rootfs import Rootfs
 from engine.runtime import channel, init, interpreter, orders, remains, sequence, shim
 from engine.runtime.id_maps import IdMaps
+from engine.runtime.payload import NO_USER
 from engine.runtime.remains import ExitStatus, exit_status, read_exit
 from engine.runtime.spares import Spare, Spares, clear
 from engine.runtime.steps import Step
@@ -43,7 +44,7 @@ _NOT_STARTED = 128
 
 class StartFailed(Failure):
     """A container or exec whose process can't be started. `exit_code` is what clients report:
-    127 not found, 126 not executable, 128 the rest."""
+    127 not found, 126 not executable, 128 the rest; NO_USER is the engine's own."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -158,7 +159,7 @@ class Spawner:
             shims_part = self._shims_part(request)
             walked = self._steps(request)
         except sequence.SpecError as error:
-            raise StartFailed(_start_text(str(error)), _NOT_STARTED) from error
+            raise StartFailed(_start_text(str(error), _NOT_STARTED), _NOT_STARTED) from error
         try:
             spare = await self._spares.take(shims_part)
             if spare is not None:
@@ -393,7 +394,7 @@ class Shim:
             await self._call("go")
         except StartFailed as error:
             self._close()
-            raise StartFailed(_start_text(str(error)), error.exit_code) from None
+            raise StartFailed(_start_text(str(error), error.exit_code), error.exit_code) from None
         self.started = True
 
     async def kill(self, number: int) -> None:
@@ -436,7 +437,7 @@ class Shim:
                 in_user_namespace=self.ids is not None,
             )
         except sequence.SpecError as error:
-            raise StartFailed(_exec_text(str(error)), _NOT_STARTED) from error
+            raise StartFailed(_exec_text(str(error), _NOT_STARTED), _NOT_STARTED) from error
         shims_part = {
             "key": key,
             "terminal": bool(request.process.get("terminal")),
@@ -454,7 +455,9 @@ class Shim:
         except BaseException as error:
             self._execs.pop(key, None)
             if isinstance(error, StartFailed):
-                raise StartFailed(_exec_text(str(error)), error.exit_code) from None
+                raise StartFailed(
+                    _exec_text(str(error), error.exit_code), error.exit_code
+                ) from None
             raise
         finally:
             os.close(document)
@@ -495,7 +498,7 @@ class Shim:
         if body["event"] == "failed":
             code = cast(int, body["code"])
             self._released = True
-            raise StartFailed(_start_text(cast(str, body["error"])), code)
+            raise StartFailed(_start_text(cast(str, body["error"]), code), code)
         self.container_id = cast(str, body["container_id"])
         self.pid, self.shim_pid = cast(int, body["pid"]), cast(int, body["shim"])
         if body["ids"] is not None:
@@ -645,11 +648,15 @@ def _sockets(descriptors: tuple[int, ...]) -> NetworkSockets:
     return NetworkSockets(descriptors[0], descriptors[1], descriptors[2], udp, tcp)
 
 
-def _start_text(reason: str) -> str:
+def _start_text(reason: str, code: int) -> str:
+    if code == NO_USER:
+        return reason
     return f"failed to create task for container: unable to start container process: {reason}"
 
 
-def _exec_text(reason: str) -> str:
+def _exec_text(reason: str, code: int) -> str:
+    if code == NO_USER:
+        return reason
     return f"OCI runtime exec failed: exec failed: unable to start container process: {reason}"
 
 

@@ -1,5 +1,6 @@
 """Steps that fill /dev: nodes, links, and the terminal with its console."""
 
+import contextlib
 import errno
 import os
 import stat
@@ -41,6 +42,26 @@ class MakeDevice(Step):
                     return
                 raise
             os.chown(name, self.uid, self.gid, dir_fd=at, follow_symlinks=False)
+        finally:
+            os.close(at)
+
+
+@dataclass(frozen=True, slots=True)
+class MakeFile(Step):
+    """An empty one, unless there is something of that name."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"make file {self.path}"
+
+    def run(self, place: Place) -> None:
+        folder, _, name = self.path.rpartition("/")
+        at = _open_folder(place.root, folder or "/")
+        try:
+            with contextlib.suppress(FileExistsError):
+                flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+                os.close(os.open(name, flags, 0o755, dir_fd=at))
         finally:
             os.close(at)
 

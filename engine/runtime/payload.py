@@ -14,6 +14,8 @@ from engine.kernel.libc import KernelError
 from engine.runtime import channel, users
 from engine.runtime.steps import Place, Refused, Step, give_streams
 
+# Tells the daemon: it words this otherwise, as Docker, which looks users up itself.
+NO_USER = 125
 _LONGEST_FILE = 8 << 20  # bytes of passwd or group (CVE-2024-9676)
 
 
@@ -31,7 +33,7 @@ class FindUser(Step):
                 self.user, self.groups, _read_account_file("passwd"), _read_account_file("group")
             )
         except users.UnknownUser as error:
-            raise Refused(str(error)) from None
+            raise Refused(str(error), NO_USER) from None
 
 
 def _read_account_file(name: str) -> str:
@@ -73,7 +75,7 @@ class GiveStreams(Step):
 
 @dataclass(frozen=True, slots=True)
 class MakeDirectory(Step):
-    """The working directory of an image need not be in a layer."""
+    """The working directory of a container need not be in a layer."""
 
     path: str
 
@@ -225,7 +227,7 @@ def find_program(name: str, search_path: str) -> str:
         if not os.access(name, os.X_OK, effective_ids=True):
             raise Refused(f'exec: "{name}": permission denied', 126)
         return name
-    for folder in search_path.split(":"):
+    for folder in search_path.split(":") if name else ():
         # An empty part means the working directory, which Go and we leave out.
         candidate = f"{folder}/{name}"
         if folder and _is_program(candidate):

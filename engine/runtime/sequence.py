@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.kernel import mount, namespaces
-from engine.oci.rootfs import Rootfs
+from engine.oci.rootfs import MARK, Rootfs
 from engine.runtime import capabilities, devices, hiding, mounts, nodes, payload, steps
 from engine.runtime.id_maps import IdMaps
 from engine.runtime.steps import Step
@@ -163,6 +163,7 @@ def container_sequence(
         mounts.MakePrivate(),
         mounts.MountRoot(rootfs.lowers, rootfs.upper, rootfs.work, hook),
         *attach,
+        nodes.MakeFile(MARK),
         *(_devices(linux, ids) if own_dev else ()),
         *terminal,
         *guard,
@@ -181,7 +182,12 @@ def container_sequence(
         world.append(steps.EnterUser(new_mounts=True))
     world += [steps.JoinKeyring(f"_ses.{container_id}"), steps.AwaitGo()]
     last = payload_sequence(
-        process, user=user, groups=groups, seccomp=seccomp, last_capability=last_capability
+        process,
+        user=user,
+        groups=groups,
+        seccomp=seccomp,
+        last_capability=last_capability,
+        makes_directory=True,
     )
     return (*world, *last)
 
@@ -216,10 +222,11 @@ def payload_sequence(
     groups: tuple[str, ...],
     seccomp: bytes,
     last_capability: int,
+    makes_directory: bool = False,
 ) -> tuple[Step, ...]:
     _only(process, "process", _KNOWN_PROCESS)
     arguments = _texts(process, "args")
-    if not arguments or not arguments[0]:
+    if not arguments:
         raise SpecError("process.args is empty: there is no command to run")
     directory = _text(process, "cwd") or "/"
     if not directory.startswith("/"):
@@ -235,7 +242,7 @@ def payload_sequence(
         steps.Forget(),
         payload.FindUser(user, groups),
         payload.GiveStreams(),
-        payload.MakeDirectory(directory),
+        *([payload.MakeDirectory(directory)] if makes_directory else ()),
         *(() if forbids else filters),
         payload.LimitBoundingSet(bounding, last_capability),
         payload.BecomeUser(effective, permitted, inheritable, ambient, last_capability, directory),

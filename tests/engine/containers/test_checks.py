@@ -27,7 +27,7 @@ REFUSED: list[tuple[ContainerConfig | HostConfig, str]] = [
     (HostConfig(memory=1 << 30, memory_reservation=1 << 31), "memory reservation limit"),
     (HostConfig(memory_swappiness=101), "valid memory swappiness range is 0-100"),
     (HostConfig(nano_cpus=5_000_000_000), "as there are only 4 CPUs available"),
-    (HostConfig(nano_cpus=1), "Range of CPUs"),
+    (HostConfig(nano_cpus=1), "range of CPUs"),
     (HostConfig(nano_cpus=10**9, cpu_quota=5000), "Nano CPUs and CPU Quota cannot both be set"),
     (HostConfig(cpu_period=999), "CPU cfs period"),
     (HostConfig(cpu_quota=999), "CPU cfs quota"),

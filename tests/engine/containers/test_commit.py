@@ -7,6 +7,7 @@ import tarfile
 
 import pytest
 
+from engine.builder.changes import edit_of
 from engine.containers.commit import CommitRequest, committed_config
 from engine.containers.model import (
     ContainerConfig,
@@ -30,7 +31,7 @@ async def layered(engine: Engine, *command: str, name: str = "") -> str:
     """A container at rest, of an image of one layer."""
     links = [symlink(name, f"usr/{name}") for name in ("bin", "lib", "lib64")]
     files = [*links, folder("etc"), entry("etc/kept", b"kept"), entry("etc/gone", b"gone")]
-    image = await engine.images.import_(chunks(tar(files)), "small", changes=("ENV A=1 B=2",))
+    image = await engine.images.import_(chunks(tar(files)), "small", edit=edit_of(["ENV A=1 B=2"]))
     config = ContainerConfig(image=image.id, cmd=command or ("/none",), env=("B=3",))
     return (await engine.containers.create(CreateRequest(config, PROGRAMS, name=name))).id
 
@@ -49,7 +50,12 @@ async def test_a_commit_adds_a_layer_and_the_next_container_has_it(engine: Engin
     first = await layered(engine)
     await engine.containers.write_archive(first, "/etc", chunks(tar([entry("new", b"new")])))
     request = CommitRequest(
-        ContainerConfig(), "made", "2", author="me", comment="why", changes=("CMD cat /etc/new",)
+        ContainerConfig(),
+        "made",
+        "2",
+        author="me",
+        comment="why",
+        edit=edit_of(["CMD cat /etc/new"]),
     )
     image = await engine.containers.commit(first, request)
     assert image.tags == ("made:2",)
@@ -88,7 +94,7 @@ async def test_a_running_container_stands_still_while_it_is_committed(engine: En
     assert changed == {("/etc", 0), ("/etc/new", 1), ("/etc/gone", 2), ("/usr", 1)}
     assert (await exported(engine, identifier))["etc/new"] == b"new\n"
     with engine.events.subscribe() as events:
-        request = CommitRequest(ContainerConfig(), changes=("CMD cat /etc/new; ls /etc",))
+        request = CommitRequest(ContainerConfig(), edit=edit_of(["CMD cat /etc/new; ls /etc"]))
         image = await engine.containers.commit(identifier, request)
         actions = [(await anext(aiter(events))).action for _ in range(3)]
     assert actions == ["pause", "unpause", "commit"]
@@ -124,7 +130,7 @@ async def test_refusals_of_a_commit_make_nothing(engine: Engine) -> None:
     before = engine.images.list()
     for request in (
         CommitRequest(ContainerConfig(), "Upper:Case"),
-        CommitRequest(ContainerConfig(), changes=("RUN true",)),
+        CommitRequest(edit=edit_of(["ENV A=${"])),
     ):
         with pytest.raises(InvalidRequest):
             await engine.containers.commit(identifier, request)
@@ -156,7 +162,7 @@ def test_what_the_request_leaves_open_is_the_container_s() -> None:
     own = ContainerConfig(entrypoint=("own",), cmd=("old",), user="u")
     record = Record("id", "name", 0, own, HostConfig(), "sha256:0", "own", ("old",))
     asked = ContainerConfig(cmd=("new",), healthcheck=HealthCheck(("NONE",)))
-    config = committed_config(record, CommitRequest(asked, changes=("ONBUILD RUN x",)))
+    config = committed_config(record, CommitRequest(asked, edit=edit_of(["ONBUILD RUN x"])))
     assert (config.entrypoint, config.cmd, config.user) == (("own",), ("new",), "u")
     assert config.on_build == ("RUN x",)
     assert config.healthcheck is not None

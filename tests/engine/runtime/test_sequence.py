@@ -49,6 +49,7 @@ def test_steps_come_in_the_order_that_works() -> None:
         "mount the root file system of 2 layers",
         "mount proc at /proc",
         "bind /data",
+        "make file /.dockerenv",
         "set sysctl net.ipv4.ip_unprivileged_port_start",
         "make /proc/sys read-only",
         "mask /proc/kcore",
