@@ -66,23 +66,24 @@ def probe_of(config: ContainerConfig) -> Probe | None:
     )
 
 
-def next_delay(probe: Probe, health: HealthState, *, started_at: int, now: int) -> float:
+def next_delay(probe: Probe, health: HealthState, *, age: int) -> float:
     """Seconds until the next probe: `start_interval` applies in the start period, until the
-    first success."""
-    in_start_period = now - started_at < probe.start_period
+    first success. `age`: nanoseconds that the container has run."""
+    in_start_period = age < probe.start_period
     if in_start_period and health.status == "starting":
         return probe.start_interval / SECOND
     return probe.interval / SECOND
 
 
 def after_probe(
-    health: HealthState, probe: Probe, result: HealthResult, *, started_at: int
+    health: HealthState, probe: Probe, result: HealthResult, *, age: int
 ) -> HealthState:
-    """A success is healthy at once, also in the start period; failures in it don't count."""
+    """A success is healthy at once, also in the start period; failures in it don't count.
+    `age`: nanoseconds that the container had run when the probe began."""
     log = (*health.log, result)[-KEPT_RESULTS:]
     if result.exit_code == 0:
         return HealthState("healthy", 0, log)
-    in_start_period = result.start - started_at < probe.start_period
+    in_start_period = age < probe.start_period
     if health.status == "starting" and in_start_period:
         return replace(health, log=log)
     streak = health.failing_streak + 1
@@ -103,17 +104,17 @@ def timed_out(timeout: float) -> str:
 async def watch_health(
     probe: Probe,
     *,
-    started_at: int,
+    age: Callable[[], int],
     health: HealthState,
     run: Callable[[tuple[str, ...], float], Awaitable[tuple[int, str]]],
     report: Callable[[HealthState], None],
 ) -> None:
-    """Probes until cancelled. `run` gives exit code and output of one probe, within a timeout in
-    seconds; `report` is told each new state."""
+    """Probes until cancelled. `age` in nanoseconds, by a clock that nobody sets; `run` gives exit
+    code and output of one probe, within a timeout in seconds; `report` is told each new state."""
     while True:
-        await asyncio.sleep(next_delay(probe, health, started_at=started_at, now=time.time_ns()))
-        begun = time.time_ns()
+        await asyncio.sleep(next_delay(probe, health, age=age()))
+        begun, begun_at_age = time.time_ns(), age()
         exit_code, output = await run(probe.command, probe.timeout / SECOND)
         result = HealthResult(begun, time.time_ns(), exit_code, output)
-        health = after_probe(health, probe, result, started_at=started_at)
+        health = after_probe(health, probe, result, age=begun_at_age)
         report(health)

@@ -80,7 +80,9 @@ def refusal(record: Record, change: Change) -> str:
             return f"container {record.id} is not running"
 
 
-def started(state: State, *, pid: int, at: int, health: HealthState | None) -> State:
+def started(
+    state: State, *, pid: int, at: int, clock: int = 0, health: HealthState | None
+) -> State:
     return replace(
         state,
         status=TABLE[state.status, Change.START],
@@ -89,6 +91,7 @@ def started(state: State, *, pid: int, at: int, health: HealthState | None) -> S
         error="",
         oom_killed=False,
         started_at=at,
+        started_clock=clock,
         finished_at=0,
         health=health,
         stopped_by_user=False,

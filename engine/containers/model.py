@@ -273,6 +273,7 @@ class State:
     error: str = ""
     oom_killed: bool = False
     started_at: int = 0  # nanoseconds since the epoch, 0 = never
+    started_clock: int = 0  # of the machine's uptime, for durations: it goes on when time is set
     finished_at: int = 0
     health: HealthState | None = None
     stopped_by_user: bool = False  # `unless-stopped` and `always` respect it across restarts

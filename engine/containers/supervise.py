@@ -17,6 +17,7 @@ from engine.containers.parts import Parts
 from engine.containers.remove import remove_container
 from engine.errors import EngineError, NotFound
 from engine.networks.model import Standing
+from engine.runtime.clock import uptime
 from engine.runtime.launch import Shim
 from engine.runtime.remains import ExitStatus
 
@@ -45,7 +46,7 @@ async def start_container(parts: Parts, container: Container) -> None:
         exit_code, refusal = start.start_error(error)
         _record_failure(parts, container, exit_code, str(refusal))
         raise refusal from error
-    _began(parts, container, shim, at=time.time_ns())
+    _began(parts, container, shim)
     handover.open_later(parts, container, shim)
     record = container.record
     parts.save(record)
@@ -77,13 +78,19 @@ async def _sync_soon(parts: Parts, container_id: str) -> None:
     await asyncio.to_thread(parts.store.sync_state, container_id)
 
 
-def _began(parts: Parts, container: Container, shim: Shim, *, at: int) -> None:
+def _began(parts: Parts, container: Container, shim: Shim) -> None:
     record = container.record
     probe = health.probe_of(record.config)
     first = HealthState("starting") if probe is not None else None
-    state = lifecycle.started(record.state, pid=shim.pid, at=at, health=first)
+    state = _started(record.state, shim, first)
     container.record = replace(record, state=state)
     attend(parts, container, shim)
+
+
+def _started(state: State, shim: Shim, first: HealthState | None) -> State:
+    return lifecycle.started(
+        state, pid=shim.pid, at=shim.started_at, clock=shim.started_clock, health=first
+    )
 
 
 def attend(parts: Parts, container: Container, shim: Shim) -> None:
@@ -152,7 +159,7 @@ async def settle_exit(parts: Parts, container: Container, status: ExitStatus) ->
             container.backoff,
             exit_code=status.code,
             stopped_by_user=state.stopped_by_user,
-            ran_for=(status.finished_at - state.started_at) / 1e9,
+            ran_for=status.ran_for / 1e9,
         )
     ended = lifecycle.exited(
         state,
@@ -166,7 +173,7 @@ async def settle_exit(parts: Parts, container: Container, status: ExitStatus) ->
     is_saved = await save_durably(parts, container)
     if status.oom_killed:
         parts.publish(record, "oom")
-    ran_for = max(0, status.finished_at - state.started_at) // 1_000_000_000
+    ran_for = status.ran_for // 1_000_000_000
     parts.publish(record, "die", exitCode=str(status.code), execDuration=str(ran_for))
     for network_id in networks:
         network_event(parts, record, "disconnect", network_id)
@@ -277,7 +284,7 @@ def watch_health(parts: Parts, container: Container) -> None:
 
     loop = health.watch_health(
         probe,
-        started_at=state.started_at,
+        age=lambda: uptime() - state.started_clock,
         health=state.health,
         run=run,
         report=report,
@@ -362,7 +369,7 @@ async def _take_over(parts: Parts, container: Container, shim: Shim) -> None:
         first = HealthState("starting") if health.probe_of(record.config) is not None else None
         if state.status is Status.RESTARTING:
             state = lifecycle.changed(state, Change.GIVE_UP)
-        state = lifecycle.started(state, pid=shim.pid, at=time.time_ns(), health=first)
+        state = _started(state, shim, first)
     container.record = replace(record, state=replace(state, pid=shim.pid), boot_id=parts.boot_id)
     parts.volumes.still_mounted_for(record.id, start.volume_names(record))
     if start.has_own_network(record.host):
@@ -395,7 +402,7 @@ async def _catch_up(parts: Parts, container: Container, status: ExitStatus) -> N
     """It ended while no daemon was there; the restart policy goes on from here."""
     record = container.record
     if not record.state.status.is_up:
-        if record.state.finished_at >= status.finished_at:
+        if record.state.finished_at == status.finished_at:
             start.clear_exec_dir(parts.exec_dir(container.id))
             return
         # It was started, and the daemon died before the record of it.

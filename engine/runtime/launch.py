@@ -16,6 +16,7 @@ from engine.errors import Failure
 from engine.kernel import privileges
 from engine.oci.rootfs import Rootfs
 from engine.runtime import channel, init, interpreter, orders, remains, sequence, shim
+from engine.runtime.clock import uptime
 from engine.runtime.id_maps import IdMaps
 from engine.runtime.payload import NO_USER
 from engine.runtime.remains import ExitStatus, exit_status, read_exit
@@ -344,6 +345,8 @@ class Shim:
         self.shim_pid = 0
         self.ids: IdMaps | None = None  # of its user namespace, if it has one
         self.started = False  # whether `go` was answered, by this or an earlier daemon
+        self.started_at = 0  # nanoseconds since 1970
+        self.started_clock = 0  # of uptime()
         self.sockets: NetworkSockets | None = None
         self.exited: asyncio.Future[ExitStatus] = loop.create_future()
         self.ran_out_of_memory = asyncio.Event()
@@ -391,11 +394,16 @@ class Shim:
     async def go(self) -> None:
         """The network is ready: execute the payload. Raises StartFailed; then nothing stays."""
         try:
-            await self._call("go")
+            reply = await self._call("go")
         except StartFailed as error:
             self._close()
             raise StartFailed(_start_text(str(error), error.exit_code), error.exit_code) from None
+        self._began(reply.body)
+
+    def _began(self, body: Mapping[str, object]) -> None:
         self.started = True
+        self.started_at = cast(int, body["started_at"])
+        self.started_clock = cast(int, body["started_clock"])
 
     async def kill(self, number: int) -> None:
         """A signal to the container's first process."""
@@ -505,6 +513,8 @@ class Shim:
             ids = cast("Mapping[str, list[object]]", body["ids"])
             self.ids = IdMaps.parse(ids["uidMappings"], ids["gidMappings"])
         self.started, self._went = bool(body["started"]), bool(body["went"])
+        if self.started:
+            self._began(body)
         if message.descriptors:
             self.sockets = _sockets(message.descriptors)
         if body["exit"] is not None:
@@ -602,7 +612,8 @@ class Shim:
             log.error("the shim of container %s was killed", self.container_id)
             with contextlib.suppress(OSError, Failure):
                 remains.kill(self._exec_dir)
-            recorded = ExitStatus(_KILLED, signal.SIGKILL, False, time.time_ns())
+            ran_for = uptime() - self.started_clock if self.started else 0
+            recorded = ExitStatus(_KILLED, signal.SIGKILL, False, time.time_ns(), ran_for)
         self.exited.set_result(recorded)
 
     def _close(self) -> None:

@@ -57,7 +57,7 @@ class MakeFile(Step):
 
     def run(self, place: Place) -> None:
         folder, _, name = self.path.rpartition("/")
-        at = _open_folder(place.root, folder or "/")
+        at = _open_folder(place, folder or "/")
         try:
             with contextlib.suppress(FileExistsError):
                 flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC

@@ -24,6 +24,7 @@ class ExitStatus:
     signal: int | None
     oom_killed: bool
     finished_at: int  # nanoseconds since 1970
+    ran_for: int = 0  # nanoseconds, 0 = unknown
 
 
 def read_exit(exec_dir: str) -> ExitStatus | None:
@@ -75,4 +76,5 @@ def exit_status(body: Mapping[str, object]) -> ExitStatus:
         signal=cast("int | None", body["signal"]),
         oom_killed=bool(body["oom_killed"]),
         finished_at=cast(int, body["finished_at"]),
+        ran_for=cast(int, body.get("ran_for", 0)),
     )

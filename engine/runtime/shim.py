@@ -23,6 +23,7 @@ from engine.kernel.namespaces import CLONE_NEWNET, CLONE_NEWUSER
 from engine.runtime import channel, daemons, init, refuge, user_namespace, visiting
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
 from engine.runtime.channel import Message
+from engine.runtime.clock import uptime
 from engine.runtime.daemons import Daemon, Daemons
 from engine.runtime.execs import Execs, Reply
 from engine.runtime.id_maps import IdMaps
@@ -67,6 +68,8 @@ class Shim:
         self.starting: Starting | None = None
         self.is_spare = False
         self.started = False
+        self.started_at = 0  # nanoseconds since 1970
+        self.started_clock = 0  # of uptime()
         self.go_reply: Reply | None = None
         self.went = False
         self.status: tuple[int, int | None] | None = None
@@ -227,6 +230,8 @@ class Shim:
             "shim": os.getpid(),
             "went": self.went,
             "started": self.started,
+            "started_at": self.started_at,
+            "started_clock": self.started_clock,
             "own_network": self.network >= 0,
             "ids": self.ids,
             "dns": bool(self.dns),
@@ -390,7 +395,8 @@ class Shim:
         self.go_reply = None
         if starting.failure is None:
             self.started = True
-            reply({}, ())
+            self.started_at, self.started_clock = time.time_ns(), uptime()
+            reply({"started_at": self.started_at, "started_clock": self.started_clock}, ())
             self.daemons.broadcast({"event": "started"})
             if self.status is not None:
                 self._after_exit()
@@ -426,6 +432,7 @@ class Shim:
             "signal": number,
             "oom_killed": code == 137 and self.cgroup.oom_kills() > 0,
             "finished_at": time.time_ns(),
+            "ran_for": uptime() - self.started_clock if self.started else 0,
         }
 
     def _after_exit(self) -> None:

@@ -20,31 +20,30 @@ def result(after: int, code: int) -> HealthResult:
 def test_failures_in_the_start_period_do_not_count() -> None:
     health = HealthState("starting")
     for after in (1, 3, 5, 7):
-        health = after_probe(health, PROBE, result(after, 1), started_at=BEGUN)
+        health = after_probe(health, PROBE, result(after, 1), age=after * SECOND)
     assert (health.status, health.failing_streak) == ("starting", 0)
     for after in (11, 41):
-        health = after_probe(health, PROBE, result(after, 1), started_at=BEGUN)
+        health = after_probe(health, PROBE, result(after, 1), age=after * SECOND)
     assert (health.status, health.failing_streak) == ("starting", 2)
-    health = after_probe(health, PROBE, result(71, 1), started_at=BEGUN)
+    health = after_probe(health, PROBE, result(71, 1), age=71 * SECOND)
     assert (health.status, health.failing_streak) == ("unhealthy", 3)
     assert len(health.log) == 5
 
 
 def test_a_success_in_the_start_period_ends_it() -> None:
-    health = after_probe(HealthState("starting"), PROBE, result(1, 0), started_at=BEGUN)
+    health = after_probe(HealthState("starting"), PROBE, result(1, 0), age=1 * SECOND)
     assert health.status == "healthy"
-    health = after_probe(health, PROBE, result(2, 1), started_at=BEGUN)
+    health = after_probe(health, PROBE, result(2, 1), age=2 * SECOND)
     assert (health.status, health.failing_streak) == ("healthy", 1)
-    health = after_probe(health, PROBE, result(3, 0), started_at=BEGUN)
+    health = after_probe(health, PROBE, result(3, 0), age=3 * SECOND)
     assert health.failing_streak == 0
 
 
 def test_start_interval_applies_until_healthy() -> None:
-    soon = BEGUN + SECOND
     starting, healthy = HealthState("starting"), HealthState("healthy")
-    assert next_delay(PROBE, starting, started_at=BEGUN, now=soon) == 2
-    assert next_delay(PROBE, healthy, started_at=BEGUN, now=soon) == 30
-    assert next_delay(PROBE, starting, started_at=BEGUN, now=BEGUN + 11 * SECOND) == 30
+    assert next_delay(PROBE, starting, age=SECOND) == 2
+    assert next_delay(PROBE, healthy, age=SECOND) == 30
+    assert next_delay(PROBE, starting, age=11 * SECOND) == 30
 
 
 def test_what_the_request_leaves_open_is_the_image_s() -> None:

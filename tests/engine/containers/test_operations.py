@@ -705,16 +705,15 @@ async def test_containers_outlive_the_daemon(engine: Engine) -> None:
 
 
 async def test_exit_without_a_daemon_is_learned_with_its_code_and_time(engine: Engine) -> None:
+    pipe = engine.folder / "pipe/go"
+    pipe.parent.mkdir()
+    os.mkfifo(pipe)
     identifier = await engine.run(
         "sh",
         "-c",
         "read line </tmp/go; echo last; exit 9",
-        host=HostConfig(binds=(f"{engine.folder}/pipe:/tmp",)),
+        host=HostConfig(binds=(f"{pipe.parent}:/tmp",)),
     )
-    pipe = engine.folder / "pipe/go"
-    await engine.containers.kill(identifier)
-    os.mkfifo(pipe)
-    await engine.containers.start(identifier)
     shim = engine.containers._known.containers[identifier].shim
     assert shim is not None
     await engine.stop()
