@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import socket
 import struct
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.host import Daemon
 
 
 @dataclass
@@ -112,3 +117,16 @@ def frames(data: bytes) -> list[tuple[int, bytes]]:
 
 def output(data: bytes, kind: int = 1) -> bytes:
     return b"".join(payload for stream, payload in frames(data) if stream == kind)
+
+
+def open_streams(engine: Daemon) -> int:
+    """Stream sockets of the daemon (nsenter has become it): clients, and what it carries for
+    them. Of other descriptors there come more at any time, for what it keeps ready."""
+    process = Path(f"/proc/{engine.process.pid}")
+    rows = [line.split() for line in (process / "net/unix").read_text().splitlines()[1:]]
+    streams = {f"socket:[{row[6]}]" for row in rows if row[4] == "0001"}  # SOCK_STREAM
+    found = 0
+    for descriptor in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found += os.readlink(descriptor) in streams
+    return found

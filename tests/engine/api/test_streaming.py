@@ -14,8 +14,8 @@ from urllib.parse import quote
 import pytest
 
 from tests.engine.api.conftest import Make
-from tests.engine.api.dialogue import Dialogue, frames, output
-from tests.engine.api.test_upgrade import open_files, settles, start
+from tests.engine.api.dialogue import Dialogue, frames, open_streams, output
+from tests.engine.api.test_upgrade import settles, start
 from tests.host import Daemon
 
 pytestmark = pytest.mark.kernel
@@ -104,7 +104,7 @@ def test_vanished_readers_leave_nothing(talk: Talk, engine: Daemon, make: Make) 
     name = make("sleep", "100")
     start(engine, name)
     engine.call("GET", "/_ping")
-    before = open_files(engine)
+    before = open_streams(engine)
     for _ in range(5):
         for method, path in (
             ("GET", f"/containers/{name}/logs?stdout=1&follow=1"),
@@ -116,7 +116,7 @@ def test_vanished_readers_leave_nothing(talk: Talk, engine: Daemon, make: Make) 
             client.request(method, path)
             assert client.head().status == 200
             client.close()
-    assert settles(lambda: open_files(engine) <= before), (before, open_files(engine))
+    assert settles(lambda: open_streams(engine) <= before), (before, open_streams(engine))
     status, info = engine.call("GET", "/info")
     assert status == 200
     assert isinstance(info, dict)

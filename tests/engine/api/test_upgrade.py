@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 
 import pytest
 
 from tests.engine.api.conftest import Make
-from tests.engine.api.dialogue import Dialogue, frames, output
+from tests.engine.api.dialogue import Dialogue, frames, open_streams, output
 from tests.host import Daemon
 
 pytestmark = pytest.mark.kernel
@@ -32,11 +31,6 @@ def attach(
 
 def start(engine: Daemon, name: str) -> None:
     assert engine.call("POST", f"/containers/{name}/start") == (204, None)
-
-
-def open_files(engine: Daemon) -> int:
-    """Descriptors of the daemon; nsenter has become it."""
-    return len(os.listdir(f"/proc/{engine.process.pid}/fd"))
 
 
 def settles(holds: Callable[[], bool]) -> bool:
@@ -166,14 +160,14 @@ def test_a_vanished_client_leaves_nothing(
     name = make("sleep", "100")
     start(engine, name)
     engine.call("GET", "/_ping")
-    before = open_files(engine)
+    before = open_streams(engine)
     clients = [attach(talk, name, "stream=1&stdout=1") for _ in range(10)]
     clients += [attach(talk, name) for _ in range(10)]
     for client in clients:
         if farewell != "close":
             client.half_close()
         client.close()
-    assert settles(lambda: open_files(engine) <= before), (before, open_files(engine))
+    assert settles(lambda: open_streams(engine) <= before), (before, open_streams(engine))
 
 
 def test_an_attach_that_fails_is_ordinary_http(talk: Talk) -> None:
