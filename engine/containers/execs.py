@@ -203,7 +203,7 @@ async def probe(
             await _collect(process, output)
             status = await asyncio.shield(process.exited)
     except TimeoutError:
-        return -1, health.timed_out(timeout)
+        return -1, health.timed_out(timeout, bytes(output))
     finally:
         # Also when the container ends or the daemon does: a probe must not stay behind.
         _kill(process)

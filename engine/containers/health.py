@@ -93,12 +93,23 @@ def after_probe(
 
 def kept_output(output: bytes) -> str:
     if len(output) > LARGEST_OUTPUT:
-        return output[: LARGEST_OUTPUT - 3].decode("utf-8", "ignore") + "..."
+        return output[:LARGEST_OUTPUT].decode("utf-8", "ignore") + "..."
     return output.decode("utf-8", "replace")
 
 
-def timed_out(timeout: float) -> str:
-    return f"Health check exceeded timeout ({timeout:g}s)"
+def timed_out(timeout: float, output: bytes) -> str:
+    said = f": {kept_output(output)}" if output else ""
+    return f"Health check exceeded timeout ({_duration(timeout)}){said}"
+
+
+def _duration(seconds: float) -> str:
+    """As Go writes it: 300ms, 1.5s, 1m30s, 1h0m0s."""
+    if seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    text = f"{minutes}m" if minutes or hours else ""
+    return (f"{hours}h" if hours else "") + f"{text}{rest:g}s"
 
 
 async def watch_health(

@@ -113,7 +113,7 @@ def exited(
         pid=0,
         exit_code=exit_code,
         error=error,
-        oom_killed=oom_killed,
+        oom_killed=oom_killed or state.oom_killed,
         finished_at=at,
     )
 

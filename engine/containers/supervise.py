@@ -96,8 +96,19 @@ def _started(state: State, shim: Shim, first: HealthState | None) -> State:
 def attend(parts: Parts, container: Container, shim: Shim) -> None:
     """From now on its exit is seen and its health is probed."""
     container.shim = shim
+    shim.when_out_of_memory = lambda: _ran_out_of_memory(parts, container, shim)
     parts.tasks.watch(_await_exit(parts, container, shim), f"supervising {container.id}")
     watch_health(parts, container)
+
+
+def _ran_out_of_memory(parts: Parts, container: Container, shim: Shim) -> None:
+    """The kernel killed one of its processes; the container may well go on."""
+    if container.shim is not shim:
+        return
+    record = container.record
+    container.record = replace(record, state=replace(record.state, oom_killed=True))
+    parts.save(container.record)
+    parts.publish(record, "oom")
 
 
 def _record_failure(parts: Parts, container: Container, exit_code: int, message: str) -> None:
@@ -171,7 +182,7 @@ async def settle_exit(parts: Parts, container: Container, status: ExitStatus) ->
     networks = [attachment.network_id for attachment in record.attachments]
     container.record = replace(_disconnected(record), state=ended)
     is_saved = await save_durably(parts, container)
-    if status.oom_killed:
+    if status.oom_killed and not state.oom_killed:
         parts.publish(record, "oom")
     ran_for = status.ran_for // 1_000_000_000
     parts.publish(record, "die", exitCode=str(status.code), execDuration=str(ran_for))

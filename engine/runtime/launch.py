@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -349,7 +349,7 @@ class Shim:
         self.started_clock = 0  # of uptime()
         self.sockets: NetworkSockets | None = None
         self.exited: asyncio.Future[ExitStatus] = loop.create_future()
-        self.ran_out_of_memory = asyncio.Event()
+        self.when_out_of_memory: Callable[[], None] = lambda: None
         self._exec_dir = exec_dir
         self._connection = connection
         self._greeting: asyncio.Future[channel.Message] = loop.create_future()
@@ -592,7 +592,7 @@ class Shim:
                 if not self._start_event.done():
                     self._start_event.set_result(None)
             case "oom":
-                self.ran_out_of_memory.set()
+                self.when_out_of_memory()
             case _:
                 if not self._greeting.done():
                     self._greeting.set_result(message)

@@ -430,7 +430,7 @@ class Shim:
         return {
             "code": code,
             "signal": number,
-            "oom_killed": code == 137 and self.cgroup.oom_kills() > 0,
+            "oom_killed": self.cgroup.oom_kills() > 0,  # whichever process it was
             "finished_at": time.time_ns(),
             "ran_for": uptime() - self.started_clock if self.started else 0,
         }

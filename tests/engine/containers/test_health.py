@@ -5,6 +5,7 @@ from engine.containers.health import (
     merged_check,
     next_delay,
     probe_of,
+    timed_out,
 )
 from engine.containers.model import ContainerConfig, HealthCheck, HealthResult, HealthState
 
@@ -65,4 +66,11 @@ def test_defaults_and_the_image_s_shell() -> None:
 
 def test_output_is_bounded() -> None:
     assert kept_output(b"\xffok") == "\N{REPLACEMENT CHARACTER}ok"
-    assert len(kept_output(b"x" * 10_000)) == 4096
+    assert kept_output(b"x" * 10_000) == "x" * 4096 + "..."
+
+
+def test_a_timeout_says_what_was_heard_until_then() -> None:
+    assert timed_out(0.3, b"") == "Health check exceeded timeout (300ms)"
+    assert timed_out(90, b"part\n") == "Health check exceeded timeout (1m30s): part\n"
+    assert timed_out(3600, b"") == "Health check exceeded timeout (1h0m0s)"
+    assert timed_out(1.5, b"") == "Health check exceeded timeout (1.5s)"

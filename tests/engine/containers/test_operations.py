@@ -355,6 +355,23 @@ async def test_more_memory_than_allowed_is_seen(engine: Engine) -> None:
     assert state.exit_code == 137
 
 
+async def test_a_child_that_runs_out_of_memory_is_seen_while_the_container_goes_on(
+    engine: Engine,
+) -> None:
+    host = HostConfig(memory=32 << 20, memory_swap=32 << 20)
+    with engine.events.subscribe() as told:
+        script = "python3 -c 'x = bytearray(200 << 20)'; read line"
+        identifier = await engine.run("sh", "-c", script, host=host, open_stdin=True)
+        await event(told, "oom")
+    state = engine.get(identifier).state
+    assert state.oom_killed
+    assert state.status is Status.RUNNING
+    await engine.containers.stop(identifier, timeout=0)
+    assert engine.get(identifier).state.oom_killed
+    await engine.containers.start(identifier)
+    assert not engine.get(identifier).state.oom_killed
+
+
 async def test_update_changes_limits_of_the_running(engine: Engine) -> None:
     identifier = await engine.run("sleep", "1000", host=HostConfig(memory=64 << 20))
     await engine.containers.update(
@@ -671,7 +688,7 @@ async def test_probe_that_takes_too_long_is_killed(engine: Engine) -> None:
     health = engine.get(identifier).state.health
     assert health is not None
     assert health.log[0].exit_code == -1
-    assert health.log[0].output == "Health check exceeded timeout (0.05s)"
+    assert health.log[0].output == "Health check exceeded timeout (50ms)"
 
 
 # --- a new daemon -----------------------------------------------------------------------------
