@@ -40,6 +40,8 @@ SOCKET = "shim.sock"
 RECORD = "shim.json"
 EXIT = "exit.json"
 LOG = "shim.log"
+_LOOKS = 20
+_LOOK_AGAIN = 0.05  # seconds
 
 # What may go wrong in a start without being a mistake of ours.
 _EXPECTED = (OSError, CannotStart, EngineError)
@@ -81,6 +83,7 @@ class Shim:
         self.netlink: tuple[int, ...] = ()
         self.dns: tuple[int, ...] = ()
         self.oom = -1
+        self.oom_kills = 0  # that were told
         self.stdio = Stdio(
             self.poller, log=None, close_input_after_client=False, when_drained=self.on_drained
         )
@@ -459,8 +462,17 @@ class Shim:
     def on_oom(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self.oom, 4096)
-        if self.cgroup_made and self.cgroup.oom_kills() > 0:
+        self._look_for_kills(_LOOKS)
+
+    def _look_for_kills(self, looks: int) -> None:
+        """cgroup v1 tells of a want of memory before the kernel chose whom to kill for it, and it
+        need not kill anybody."""
+        kills = self.cgroup.oom_kills() if self.cgroup_made else 0
+        if kills > self.oom_kills:
+            self.oom_kills = kills
             self.daemons.broadcast({"event": "oom"})
+        elif looks:
+            self.poller.at("oom", _LOOK_AGAIN, lambda: self._look_for_kills(looks - 1))
 
     # --- ending ---------------------------------------------------------------------------
 

@@ -358,7 +358,7 @@ async def test_more_memory_than_allowed_is_seen(engine: Engine) -> None:
 async def test_a_child_that_runs_out_of_memory_is_seen_while_the_container_goes_on(
     engine: Engine,
 ) -> None:
-    host = HostConfig(memory=32 << 20, memory_swap=32 << 20)
+    host = HostConfig(memory=64 << 20, memory_swap=64 << 20)
     with engine.events.subscribe() as told:
         script = "python3 -c 'x = bytearray(200 << 20)'; read line"
         identifier = await engine.run("sh", "-c", script, host=host, open_stdin=True)
