@@ -9,9 +9,9 @@ import typer
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, project_containers
 from compose.cli.render import Format, check_format, json_lines, stamp, table
-from compose.cli.template import is_template, templated
 from compose.client.containers import ContainerSummary, PublishedPort
 from compose.client.human import ago, shorten
+from compose.client.tables import is_template, show
 from compose.errors import UsageError
 from compose.plan.names import PROJECT, SERVICE
 
@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
         elif names:
             text = "\n".join(dict.fromkeys(row.labels.get(SERVICE, "") for row in rows))
         elif is_template(format):
-            text = templated(format, [_document(row) for row in rows])
+            text = show([_document(row) for row in rows], format)
         elif format == "json":
             text = json_lines(_document(row) for row in rows)
         else:

@@ -14,7 +14,7 @@ Format = Annotated[str, typer.Option("--format", help="table or json.", metavar=
 
 
 def check_format(format: str, *, templates: bool = False) -> None:
-    """`templates`: also lines such as '{{.Name}}', see `template.py`."""
+    """`templates`: also lines such as '{{.Name}}', see compose/client/template.py."""
     if format in ("table", "json") or (templates and "{{" in format):
         return
     known = "table, json, and no template such as '{{.Name}}'" if templates else "table, json"

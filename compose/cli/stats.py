@@ -12,10 +12,10 @@ from compose.cli.change import Services
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, project_containers
 from compose.cli.render import Format, check_format, json_lines, table
-from compose.cli.template import is_template, templated
 from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
 from compose.client.errors import NotFound
+from compose.client.tables import is_template, show
 from compose.client.usage import NOTHING, Usage, usage
 
 HEADERS = ("CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "BLOCK I/O",
@@ -115,7 +115,7 @@ def _text(
         for row in rows
     ]
     if is_template(format):
-        return templated(format, documents)
+        return show(documents, format)
     if format == "json":
         return json_lines(documents)
     cells = ((identity(row), row.name, *found[row.id].cells().values()) for row in rows)

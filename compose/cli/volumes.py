@@ -9,7 +9,7 @@ from compose.cli.change import Services
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, project_containers
 from compose.cli.render import Format, check_format, json_lines, table
-from compose.cli.template import is_template, templated
+from compose.client.tables import is_template, show
 from compose.client.volumes import VolumeDetails
 from compose.plan.names import PROJECT
 
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
         if quiet:
             text = "\n".join(volume.name for volume in found)
         elif is_template(format):
-            text = templated(format, [_document(volume) for volume in found])
+            text = show([_document(volume) for volume in found], format)
         elif format == "json":
             text = json_lines(_document(volume) for volume in found)
         else:

@@ -11,6 +11,8 @@ import typer
 from compose.client import fields
 from compose.client.engine import Engine
 from compose.client.human import human_size
+from compose.client.tables import Row, show
+from compose.client.template import to_json
 from compose.client.times import parse_time
 from compose.errors import UsageError
 from engine.cli import words
@@ -18,8 +20,6 @@ from engine.cli.containers import ps
 from engine.cli.images import ls
 from engine.cli.options import Format
 from engine.cli.session import on_engine
-from engine.cli.tables import Row, show
-from engine.cli.template import to_json
 
 Document = Mapping[str, object]
 TITLES = {"TotalCount": "TOTAL"}
@@ -114,7 +114,7 @@ def details(found: Document, now: float) -> list[str]:
     caches = fields.children(found, "BuildCache")
     return [
         "Images space usage:",
-        show(shown, "", titles=ls.TITLES | {"Containers": "CONTAINERS"}, columns=(
+        show(shown, "", titles=ls.TITLES, columns=(
             *ls.COLUMNS, "SharedSize", "UniqueSize", "Containers")),
         "Containers space usage:",
         show(containers, "", titles=ps.TITLES, columns=(
@@ -123,7 +123,7 @@ def details(found: Document, now: float) -> list[str]:
         show(volumes, "", titles={"Name": "VOLUME NAME"}, columns=("Name", "Links", "Size")),
         f"Build cache usage: {human_size(_sum(caches, 'Size'))}",
         show([_cache(cache, now) for cache in caches], "", titles={
-            "ID": "CACHE ID", "Type": "CACHE TYPE", "Created": "CREATED", "LastUsed": "LAST USED"},
+            "ID": "CACHE ID", "Type": "CACHE TYPE"},
             columns=("ID", "Type", "Size", "Created", "LastUsed", "Usage", "Shared")),
     ]  # fmt: skip
 

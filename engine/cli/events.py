@@ -11,9 +11,9 @@ import typer
 from compose.client import fields
 from compose.client.engine import Engine
 from compose.client.moments import api_time
+from compose.client.template import parse_template, to_json
 from engine.cli.options import Filter, filters
 from engine.cli.session import on_engine
-from engine.cli.template import parse_template, to_json
 
 
 def events(

@@ -12,9 +12,9 @@ import typer
 from compose.client import fields
 from compose.client.engine import Engine
 from compose.client.errors import ApiError, NotFound
+from compose.client.template import parse_template, to_json
 from engine.cli.options import Containers, Images, Networks, Volumes
 from engine.cli.session import on_engine
-from engine.cli.template import parse_template, to_json
 
 # In the order in which a bare name is looked for.
 PATHS = {

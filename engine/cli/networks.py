@@ -11,15 +11,17 @@ import typer
 from compose.client import fields
 from compose.client.engine import Engine
 from compose.client.errors import NotFound
+from compose.client.tables import Row, print_rows
 from compose.client.times import parse_time
 from engine.cli import words
 from engine.cli.options import Container, Filter, Format, Network, Networks, NoTrunc, Quiet, filters
 from engine.cli.parts import key_values
 from engine.cli.session import each, on_engine
 from engine.cli.subnets import pools
-from engine.cli.tables import Row, print_rows
 
-TITLES = {"ID": "NETWORK ID", "CreatedAt": "CREATED AT"}
+TITLES = {
+    "ID": "NETWORK ID",
+}
 COLUMNS = ("ID", "Name", "Driver", "Scope")
 
 

@@ -11,8 +11,8 @@ from compose.client import fields
 from compose.client.engine import Engine
 from compose.client.errors import ClientError
 from compose.client.human import human_size
+from compose.client.template import parse_template, to_json
 from engine.cli.session import on_engine
-from engine.cli.template import parse_template, to_json
 from engine.settings import VERSION
 
 Format = Annotated[

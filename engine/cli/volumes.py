@@ -11,13 +11,13 @@ import typer
 from compose.client import fields
 from compose.client.engine import Engine
 from compose.client.errors import NotFound
+from compose.client.tables import Row, print_rows
 from engine.cli import words
 from engine.cli.options import Filter, Format, Volumes, filters
 from engine.cli.parts import key_values
 from engine.cli.session import each, on_engine
-from engine.cli.tables import Row, print_rows
 
-TITLES = {"Name": "VOLUME NAME", "Status": "STATUS"}
+TITLES = {"Name": "VOLUME NAME"}
 COLUMNS = ("Driver", "Name")
 
 

@@ -11,18 +11,12 @@ import typer
 from compose.client import fields
 from compose.client.engine import Engine
 from compose.client.human import human_size, shorten
+from compose.client.tables import Row, print_rows
 from engine.cli import words
 from engine.cli.options import Filter, Format, NoTrunc, Quiet, filters
 from engine.cli.session import on_engine
-from engine.cli.tables import Row, print_rows
 
-TITLES = {
-    "ID": "CONTAINER ID",
-    "Names": "NAMES",
-    "RunningFor": "CREATED",
-    "CreatedAt": "CREATED AT",
-    "LocalVolumes": "LOCAL VOLUMES",
-}
+TITLES = {"ID": "CONTAINER ID", "RunningFor": "CREATED"}
 COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 
 

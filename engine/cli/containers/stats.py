@@ -13,12 +13,12 @@ import typer
 from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
 from compose.client.errors import NotFound
+from compose.client.tables import Row, show
 from compose.client.usage import NOTHING, Usage, usage
 from engine.cli import words
 from engine.cli.complete import container_names
 from engine.cli.options import Format, NoTrunc
 from engine.cli.session import on_engine
-from engine.cli.tables import Row, show
 
 TITLES = {
     "ID": "CONTAINER ID",

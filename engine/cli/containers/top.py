@@ -8,9 +8,9 @@ import typer
 
 from compose.client.containers import ProcessTable
 from compose.client.engine import Engine
+from compose.client.tables import aligned
 from engine.cli.options import Container
 from engine.cli.session import on_engine
-from engine.cli.tables import aligned
 
 
 def top(

@@ -11,14 +11,13 @@ import typer
 from compose.client import fields
 from compose.client.engine import Engine
 from compose.client.human import human_size, shorten
+from compose.client.tables import Row, print_rows
 from engine.cli import words
 from engine.cli.images.transfer import platform_json
 from engine.cli.options import Format, Image, NoTrunc, Platform, Quiet
 from engine.cli.session import on_engine
-from engine.cli.tables import Row, print_rows
 
-TITLES = {"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT",
-          "CreatedBy": "CREATED BY"}  # fmt: skip
+TITLES = {"ID": "IMAGE", "CreatedSince": "CREATED"}
 
 
 def history(

@@ -12,19 +12,13 @@ from compose.client import fields
 from compose.client.containers import encode_filters
 from compose.client.engine import Engine
 from compose.client.human import human_size
+from compose.client.tables import Row, print_rows
 from engine.cli import words
 from engine.cli.complete import image_names
 from engine.cli.options import Filter, Format, NoTrunc, Quiet, pairs
 from engine.cli.session import on_engine
-from engine.cli.tables import Row, print_rows
 
-TITLES = {
-    "ID": "IMAGE ID",
-    "CreatedSince": "CREATED",
-    "CreatedAt": "CREATED AT",
-    "UniqueSize": "UNIQUE SIZE",
-    "SharedSize": "SHARED SIZE",
-}
+TITLES = {"ID": "IMAGE ID", "CreatedSince": "CREATED"}
 COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
 NONE = "<none>"
 

@@ -10,9 +10,9 @@ from compose.client import fields
 from compose.client.credentials import CredentialStore
 from compose.client.engine import Engine
 from compose.client.human import shorten
+from compose.client.tables import Row, print_rows
 from engine.cli.options import Filter, Format, NoTrunc, filters
 from engine.cli.session import on_engine, session
-from engine.cli.tables import Row, print_rows
 
 TITLES = {"StarCount": "STARS", "IsOfficial": "OFFICIAL", "IsAutomated": "AUTOMATED"}
 COLUMNS = ("Name", "Description", "StarCount", "IsOfficial")

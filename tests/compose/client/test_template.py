@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from compose.client.tables import aligned, show
+from compose.client.template import parse_template
 from compose.errors import UsageError
-from engine.cli.tables import aligned, show
-from engine.cli.template import parse_template
 
 WEB = {
     "State": {"Running": True, "Code": 0},
@@ -77,8 +77,8 @@ def test_tables_have_dockers_widths() -> None:
 
 
 ROWS = [
-    {"ID": "1", "Name": "one", "Label": lambda name: f"<{name}>"},
-    {"ID": "2", "Name": "two", "Label": lambda name: f"<{name}>"},
+    {"ID": "1", "Name": "one", "ExitCode": 0, "Label": lambda name: f"<{name}>"},
+    {"ID": "2", "Name": "two", "ExitCode": 3, "Label": lambda name: f"<{name}>"},
 ]
 
 
@@ -88,8 +88,9 @@ ROWS = [
         ("", "", "THE ID    NAME\n1         one\n2         two"),
         ("table", "ID", "1\n2"),
         (r'table {{.Name}}\t{{.Label "a.b"}}', "", "NAME      b\none       <a.b>\ntwo       <a.b>"),
-        ("json", "", '{"ID":"1","Name":"one"}\n{"ID":"2","Name":"two"}'),
+        ("json", "", '{"ExitCode":0,"ID":"1","Name":"one"}\n{"ExitCode":3,"ID":"2","Name":"two"}'),
         ("{{.ID}}", "ID", "1\n2"),
+        ("table {{.Name}} {{.ExitCode}}", "", "NAME EXIT CODE\none 0\ntwo 3"),
     ],
 )
 def test_formats(format: str, quiet: str, text: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
-from engine.cli.template import Template, fields_of, parse_template, to_json
+from compose.client.template import Template, fields_of, parse_template, to_json
 
 Row = Mapping[str, object]
 # A cell is at least ten wide, and three blanks follow it: Docker's tables, column for column.
@@ -29,13 +31,14 @@ def show(
     rows: Iterable[Row],
     format: str,
     *,
-    titles: Mapping[str, str],
-    columns: Sequence[str],
+    titles: Mapping[str, str] = MappingProxyType({}),
+    columns: Sequence[str] = (),
     quiet: str = "",
 ) -> str:
-    """Lines for `rows`, without the last line's end. `titles`: field -> its column's title.
-    `columns`: the fields of the table if the format names none. `quiet`: the field that is shown
-    instead of a table. Raises UsageError for a template that doesn't fit."""
+    """Lines for `rows`, without the last line's end. `titles`: field -> its column's title, where
+    that isn't the field's name in capitals. `columns`: the fields of the table if the format names
+    none. `quiet`: the field that is shown instead of a table. Raises UsageError for a template that
+    doesn't fit."""
     if format == "json":
         return "\n".join(json_line(row) for row in rows)
     word, _, written = format.partition(" ")
@@ -47,9 +50,18 @@ def show(
     text = written or r"\t".join(f"{{{{.{name}}}}}" for name in columns)
     template = _parse(text.strip())
     # A title for each field, also for such as `.Label "role"`, which is a call.
-    named = {name: titles.get(name, name.upper()) for name in fields_of(template)}
+    named = {name: titles.get(name, _title(name)) for name in fields_of(template)}
     heading = {**named, "Label": lambda name: str(name).rpartition(".")[2]}
     return aligned([template.render(row) for row in (heading, *rows)])
+
+
+def is_template(format: str) -> bool:
+    return "{{" in format
+
+
+def _title(field: str) -> str:
+    """ExitCode -> EXIT CODE"""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", field).upper()
 
 
 def json_line(row: Row) -> str:

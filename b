@@ -1,6 +1,0 @@
---dry-run
---no-prune
---no-up
---prune
---quiet
-services
