@@ -17,6 +17,7 @@ import uuid
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
+from engine import VERSION
 from engine.api.app import Server
 from engine.api.parts import Engine
 from engine.builder.build import Builder
@@ -31,7 +32,7 @@ from engine.records import remove_torn, write_record
 from engine.registry.client import RegistryClient
 from engine.revisions import Revisions
 from engine.runtime.launch import Spawner
-from engine.settings import VERSION, Settings, UnixAddress
+from engine.settings import Settings, UnixAddress
 from engine.volumes.operations import Volumes
 
 log = logging.getLogger(__name__)

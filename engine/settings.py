@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-VERSION = "0.1.0"
 CERTIFICATES = (Path("/etc/pycompose/certs.d"), Path("/etc/docker/certs.d"))
 NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from engine.settings import VERSION
+from engine import VERSION
 
 API_VERSION = "1.51"
 OLDEST_API_VERSION = "1.24"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from engine import VERSION
 from engine.api.answer import API_VERSION, COMMON_HEADERS, OLDEST_API_VERSION, reply
 from engine.api.parts import Engine
 from engine.api.registries import registries_json
@@ -19,7 +20,6 @@ from engine.api.request import Request
 from engine.api.shown import Document
 from engine.containers.log_options import DRIVERS
 from engine.containers.model import Record, Status
-from engine.settings import VERSION
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
 

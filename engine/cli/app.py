@@ -19,11 +19,11 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.exceptions import Abort, TyperException
 
 from compose.errors import ComposeError
+from engine import VERSION
 from engine.cli.commands import GROUPS, SECTIONS, Entries, Entry, find, names
 from engine.cli.dialect import spelled
 from engine.cli.session import Session, choice_of
 from engine.errors import EngineError
-from engine.settings import VERSION
 
 if TYPE_CHECKING:
     from typer._click import Command as AnyCommand

@@ -2,7 +2,7 @@
 
 import sys
 
-from engine.settings import VERSION
+from engine import VERSION
 
 
 def run() -> None:

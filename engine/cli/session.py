@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -51,6 +50,7 @@ def session(ctx: typer.Context) -> Session:
 
 def on_engine(ctx: typer.Context, work: Callable[[Engine], Awaitable[T]]) -> T:
     """What `work` gives back. Raises ClientError."""
+    import asyncio
 
     async def connected() -> T:
         return await work(await session(ctx).engine())
@@ -65,6 +65,8 @@ def each(
 ) -> int:
     """`act` on all at once; prints what it gives back, or the name, in the order of the names.
     What fails is told, and doesn't keep the others. Returns the exit code."""
+    import asyncio
+
     from compose.client.errors import ClientError
 
     async def work(engine: Engine) -> int:

@@ -12,8 +12,8 @@ from compose.client.engine import Engine
 from compose.client.errors import ClientError
 from compose.client.human import human_size
 from compose.client.template import parse_template, to_json
+from engine import VERSION
 from engine.cli.session import on_engine
-from engine.settings import VERSION
 
 Format = Annotated[
     str,

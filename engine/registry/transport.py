@@ -22,10 +22,11 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 from yarl import URL
 
+from engine import VERSION
 from engine.errors import Failure
 from engine.registry.certificates import Certificates
 from engine.registry.endpoints import may_be_plain
-from engine.settings import VERSION, Registries
+from engine.settings import Registries
 
 MAX_REDIRECTS = 10
 CHUNK = 1 << 17

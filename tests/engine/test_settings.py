@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from engine import VERSION
 from engine.errors import InvalidRequest
 from engine.options import make_settings, parse_address
-from engine.settings import VERSION, Settings, TcpAddress, Tls, UnixAddress, default_places
+from engine.settings import Settings, TcpAddress, Tls, UnixAddress, default_places
 from tests.host import ROOT
 
 

@@ -167,11 +167,7 @@ def test_the_whole_engine(pyengine: Pyengine) -> None:
     assert re.search(r"Z volume create unused \(driver=local\)\n", events.stdout)
 
 
-def test_what_is_no_command_is_told_with_what_comes_close(pyengine: Pyengine) -> None:
-    wrong = pyengine("network", "creat", code=2).stderr
-    assert wrong == (
-        "pyengine: there is no command 'creat': did you mean create?\n"
-        "  hint: pyengine network --help\n"
-    )
+def test_templates_that_do_not_fit_are_told(pyengine: Pyengine) -> None:
     assert "there is no function" in pyengine("ps", "--format", "{{nosuch .ID}}", code=1).stderr
+    assert "there is no .Nmae" in pyengine("network", "ls", "--format", "{{.Nmae}}", code=1).stderr
     assert pyengine("inspect", "nosuch", code=1).stdout == "[]\n"
