@@ -48,7 +48,7 @@ def test_what_run_cannot_do_ends_with_125(pyengine: Pyengine) -> None:
 
 
 def test_a_containers_life(pyengine: Pyengine, here: Path) -> None:
-    options = ("--name", "one", "-p", "18080:80", "-l", "role=test", "-e", "A=1")
+    options = ("--name", "one", "-p", "127.0.0.1:18080:80", "-l", "role=test", "-e", "A=1")
     identity = pyengine("run", "-d", *options, IMAGE, *SLEEP).stdout.strip()
     pyengine("create", "--name", "two", "--cidfile", "id", IMAGE, "sh", "-c", "echo two; exit 3")
     assert re.fullmatch("[0-9a-f]{64}", (here / "id").read_text())
@@ -56,7 +56,7 @@ def test_a_containers_life(pyengine: Pyengine, here: Path) -> None:
     header, row = pyengine("ps").stdout.splitlines()
     assert header.split("   ")[0] == "CONTAINER ID"
     assert row.split()[:3] == [identity[:12], IMAGE, '"sleep']
-    assert row.endswith("0.0.0.0:18080->80/tcp   one")
+    assert row.endswith("127.0.0.1:18080->80/tcp   one")
     shown = pyengine("ps", "-a", "--filter", "label=role", "--format", "{{.Names}} {{.State}}")
     assert shown.stdout == "one running\n"
     table = pyengine("ps", "-a", "--format", r'table {{.Names}}\t{{.Label "role"}}').stdout
@@ -68,7 +68,7 @@ def test_a_containers_life(pyengine: Pyengine, here: Path) -> None:
     assert done.stdout == "12\n"
     assert pyengine("exec", "-i", "one", "cat", input="in").stdout == "in"
     assert pyengine("exec", "one", "nosuch", code=127)
-    assert pyengine("port", "one", "80").stdout == "0.0.0.0:18080\n"
+    assert pyengine("port", "one", "80").stdout == "127.0.0.1:18080\n"
     assert pyengine("top", "one").stdout.splitlines()[1].endswith("sleep 1000")
     assert pyengine("rename", "one", "uno").stdout == ""
     assert pyengine("pause", "uno").stdout == "uno\n"
