@@ -139,6 +139,10 @@ def parse_build(request: Request) -> BuildRequest:
     for key in ("squash", "session", "outputs"):
         if query.text(key) and query.text(key) not in ("0", "false", "[]", "null"):
             raise Unsupported(f"cannot build with {key}: this engine's builder has no such thing")
+    if query.text("isolation") not in ("", "default"):
+        raise InvalidRequest(f'unsupported isolation: "{query.text("isolation")}"')
+    if query.text("securityopt") not in ("", "[]", "null"):
+        raise InvalidRequest("security options are not supported on linux")
     remote = query.text("remote")
     kind = request.header("Content-Type").partition(";")[0].strip().lower()
     if kind in _FORMS:
@@ -182,7 +186,7 @@ def _list(query: Query, key: str) -> tuple[str, ...]:
 def build_tag(text: str) -> Reference:
     reference = parse_reference(text)
     if reference.digest:
-        raise InvalidRequest("refusing to create a tag with a digest reference")
+        raise InvalidRequest("build tag cannot contain a digest")
     return reference.with_default_tag()
 
 
@@ -204,7 +208,6 @@ def host_of(query: Query) -> HostConfig:
         cpuset_cpus=query.text("cpusetcpus"),
         cpuset_mems=query.text("cpusetmems"),
         cgroup_parent=query.text("cgroupparent"),
-        isolation=query.text("isolation"),
         ulimits=_ulimits(query),
     )
 

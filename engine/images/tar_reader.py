@@ -109,7 +109,10 @@ class TarReader:
         while self._left:
             self.read(1 << 16)
         if self._padding:
-            self._exactly(self._padding)
+            # After the last member it may be missing, as in what `docker build -f -` sends.
+            first = self._source.read(self._padding)
+            if first:
+                self._exactly(self._padding - len(first))
             self._padding = 0
 
     def _next(self) -> Member | None:

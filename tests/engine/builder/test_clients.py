@@ -47,6 +47,9 @@ def test_the_docker_command_builds(builds: Builds, builder_host: Host, project: 
     assert builds.config("by-cli")["Labels"] == {"l": "1"}
     quiet = build("-q", "-t", "by-cli", "--build-arg", "A=given", "--label", "l=1")
     assert quiet.stdout.strip() == builds.image("by-cli")["Id"]
+    piped = build("-t", "piped", "-f", "-", input="FROM busybox:test\nCOPY a /b\n")
+    assert piped.returncode == 0, piped.stderr
+    assert builds.run("piped", "cat", "/b") == "file\n"
     (project / "Bad").write_text("FROM busybox:test\nRUN exit 5\n")
     failed = build("-f", str(project / "Bad"))
     assert failed.returncode == 5

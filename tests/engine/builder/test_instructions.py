@@ -413,6 +413,11 @@ def test_only_the_classic_call_is_answered(builds: Builds) -> None:
     for query, reason in (
         ({"version": "2"}, "BuildKit"),
         ({"squash": "1"}, "squash"),
+        ({"isolation": "hyperv"}, 'unsupported isolation: "hyperv"'),
+        ({"securityopt": '["seccomp=unconfined"]'}, "security options are not supported"),
+        ({"t": f"a@sha256:{'0' * 64}"}, "build tag cannot contain a digest"),
+        ({"contexts": '{"a": "oci-layout:///x"}'}, "as the context 'a'"),
+        ({"buildargs": '{"BUILDKIT_SYNTAX": "some/frontend"}'}, "cannot read the syntax"),
         ({"remote": "client-session"}, "only http and https"),
         ({"platform": "linux/riscv64"}, ""),
     ):

@@ -68,6 +68,9 @@ def test_a_killed_engine_leaves_no_build(own_host: Host) -> None:
     builds = Builds(daemon)
     assert builds.containers() == []
     assert builds.leftovers() == []
+    images = daemon.data_root / "images"
+    assert list((images / "tmp").iterdir()) == []
+    assert len(list((images / "layers").iterdir())) == 1  # of busybox alone
 
 
 def test_the_cache_survives_the_engine_and_goes_when_asked(own_host: Host) -> None:

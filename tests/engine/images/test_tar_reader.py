@@ -88,6 +88,14 @@ def test_an_archive_may_end_without_its_mark() -> None:
     assert members(b"") == []
 
 
+def test_the_last_file_may_end_without_its_padding() -> None:
+    """As in what `docker build -f -` sends."""
+    content = block(size=b"3") + b"abc"
+    assert [data for _, data in members(content)] == [b"abc"]
+    with pytest.raises(InvalidRequest):
+        members(content + b"\0")
+
+
 def test_content_that_is_not_read_is_skipped() -> None:
     reader = TarReader(io.BytesIO(tar([entry("a", b"x" * 5000), entry("b", b"y")])))
     assert [member.name for member in reader] == ["a", "b"]
