@@ -8,6 +8,7 @@ from engine.containers import start, supervise
 from engine.containers.container import Container
 from engine.containers.known import Known
 from engine.containers.parts import Parts
+from engine.containers.startup import Startup
 from engine.errors import EngineError
 from engine.runtime.launch import Shim
 
@@ -30,8 +31,7 @@ async def restore(parts: Parts, known: Known) -> None:
                 group.create_task(_end_stray(path))
     await parts.networks.settle()
     await parts.volumes.settle()
-    for container in known.all():
-        supervise.resume(parts, container)
+    Startup(parts).begin(known.all())
 
 
 async def _adopt(parts: Parts, container: Container) -> None:

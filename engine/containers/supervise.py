@@ -427,21 +427,22 @@ async def _catch_up(parts: Parts, container: Container, status: ExitStatus) -> N
         container.is_being_restarted = False
 
 
-def resume(parts: Parts, container: Container) -> None:
-    """After all have been adopted: those whose policy says so start, --rm is caught up."""
+def comes_back(parts: Parts, container: Container) -> bool:
+    """After all have been adopted: whether its policy says so. --rm is caught up."""
     record = container.record
     state = record.state
     if state.status.is_up or container.is_being_removed:
-        return
+        return False
     if restart.starts_with_daemon(
         record.host.restart_policy, state, restart_count=record.restart_count
     ):
-        parts.tasks.start(_start_with_daemon(parts, container), f"starting {record.id}")
-    elif record.host.auto_remove and state.status is Status.EXITED:
+        return True
+    if record.host.auto_remove and state.status is Status.EXITED:
         begin_removal(parts, container)
+    return False
 
 
-async def _start_with_daemon(parts: Parts, container: Container) -> None:
+async def start_with_daemon(parts: Parts, container: Container) -> None:
     async with container.lock:
         if container.record.state.status.is_up or container.is_being_removed:
             return

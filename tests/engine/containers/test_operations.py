@@ -786,7 +786,41 @@ async def test_after_a_reboot_what_ran_has_ended_and_policies_hold(engine: Engin
     again = HostConfig(restart_policy=RestartPolicy("always"))
     back = await engine.run("sleep", "1000", host=again)
     down = await engine.run("sleep", "1000")
-    records = [engine.get(one) for one in (back, down)]
+    await reboot(engine, back, down)
+    state = engine.get(down).state
+    assert (state.status, state.exit_code) == (Status.EXITED, 255)
+    with engine.events.subscribe(since=1) as told:
+        await event(told, "start")
+    assert engine.get(back).state.status is Status.RUNNING
+
+
+async def test_after_a_reboot_what_is_needed_starts_first(engine: Engine) -> None:
+    again = HostConfig(restart_policy=RestartPolicy("always"))
+    check = HealthCheck(("CMD", "test", "-e", "/tmp/up"), interval=10**8, start_period=10**10)
+    of = {"com.docker.compose.project": "shop"}
+    needs = {**of, "com.docker.compose.depends_on": "db:service_healthy:false,job::,no:x"}
+    ran = [
+        await engine.run("sh", "-c", "exec sleep 1000", host=again, labels=needs),
+        await engine.run(
+            "sh", "-c", "rm -f /tmp/up; sleep 0.3; touch /tmp/up; exec sleep 1000", host=again,
+            labels={**of, "com.docker.compose.service": "db"}, healthcheck=check,
+        ),
+    ]  # fmt: skip
+    await reboot(engine, *ran)
+    web, db = (engine.get(each).id for each in ran)
+    seen: list[tuple[str, str]] = []
+    with engine.events.subscribe(since=1) as told:
+        async for found in told:
+            if found.action in ("start", "health_status: healthy"):
+                seen.append((found.id, found.action))
+            if seen[-1:] == [(web, "start")]:
+                break
+    assert seen == [(db, "start"), (db, "health_status: healthy"), (web, "start")]
+
+
+async def reboot(engine: Engine, *ran: str) -> None:
+    """As if the machine had: processes, cgroups and /run are gone."""
+    records = [engine.get(one) for one in ran]
     shims = [engine.containers._known.containers[record.id].shim for record in records]
     await engine.stop()
     for record, shim in zip(records, shims, strict=True):
@@ -798,11 +832,6 @@ async def test_after_a_reboot_what_ran_has_ended_and_policies_hold(engine: Engin
         # /run is empty after a boot.
         shutil.rmtree(engine.folder / "exec/containers" / record.id)
     await engine.open()
-    state = engine.get(down).state
-    assert (state.status, state.exit_code) == (Status.EXITED, 255)
-    with engine.events.subscribe(since=1) as told:
-        await event(told, "start")
-    assert engine.get(back).state.status is Status.RUNNING
 
 
 async def test_what_a_crash_left_of_create_and_remove_is_cleared(engine: Engine) -> None:
