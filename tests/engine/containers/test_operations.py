@@ -796,7 +796,7 @@ async def test_after_a_reboot_what_ran_has_ended_and_policies_hold(engine: Engin
 
 async def test_after_a_reboot_what_is_needed_starts_first(engine: Engine) -> None:
     again = HostConfig(restart_policy=RestartPolicy("always"))
-    check = HealthCheck(("CMD", "test", "-e", "/tmp/up"), interval=10**8, start_period=10**10)
+    check = HealthCheck(("CMD", "test", "-e", "/tmp/up"), interval=10**8, start_interval=10**8)
     of = {"com.docker.compose.project": "shop"}
     needs = {**of, "com.docker.compose.depends_on": "db:service_healthy:false,job::,no:x"}
     ran = [
