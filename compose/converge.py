@@ -26,7 +26,7 @@ from compose.client.locate import built_in_places
 from compose.dataclass import dataclass
 from compose.errors import ApplyError, ComposeError, Rehearsed, UsageError, first_of
 from compose.model.project import Project
-from compose.model.service import Dependency
+from compose.model.service import Condition, Dependency
 from compose.observe import observe, observed_container
 from compose.plan import life, names
 from compose.plan.actions import AwaitCondition, BuildImage, Existing, PullImage
@@ -390,12 +390,14 @@ async def make_run(
     alone = replace(project, services={service.name: service})
     with changing(engine, project.name, "run"):
         wanted = PlanOptions(
-            ignore_orphans=not options.remove_orphans,
+            ignore_orphans=options.ignore_orphans,
             remove_orphans=options.remove_orphans,
             build=options.build,
             pull=options.pull,
         )
-        await _up(engine, around, UpOptions(wanted, command=""), listener)
+        outcome = await _up(engine, around, UpOptions(wanted, command=""), listener)
+        for note in outcome.plan.notes:
+            listener(Note(str(note)))
         if engine.rehearses:
             raise Rehearsed(f"run a container of {service.name}")
         async with watch_containers(engine, project.name) as watch:
@@ -411,9 +413,19 @@ async def make_run(
             from compose.apply.perform import Performer
 
             performer = Performer(engine, watch, listener)
-            for dependency in service.depends_on.values():
-                if dependency.service in needed:
-                    await performer.perform(_condition(observed, dependency))
+            try:
+                for dependency in service.depends_on.values():
+                    # What need only be started has been, and may have ended since.
+                    if (
+                        dependency.service in needed
+                        and dependency.condition is not Condition.STARTED
+                    ):
+                        await performer.perform(_condition(observed, dependency))
+            except BaseExceptionGroup as group:
+                failed, others = group.split(WaitFailed)
+                if failed is None or others is not None:
+                    raise
+                raise first_of(failed) from None
             from compose.plan.run import make_one_off
 
             action = make_one_off(project, observed, options, os.urandom(6).hex())

@@ -53,14 +53,19 @@ def number(container: ContainerSummary) -> int:
 
 
 async def one_container(
-    engine: Engine, project: str, service: str, index: int = 0
+    engine: Engine, project: str, service: str, index: int = 0, *, oneoff: bool = True
 ) -> ContainerSummary:
-    """The running container of a service: of that number, else the lowest.
+    """The running container of a service: of that number, else the lowest. `oneoff`: at last one
+    of `run`.
 
     Raises UsageError where none runs."""
-    running = await project_containers(engine, project, [service], all=False)
-    for container in running:
+    running = await project_containers(engine, project, [service], all=False, oneoff=oneoff)
+    # Those of `run` have no number, and are meant only where there is nothing else.
+    for container in sorted(running, key=lambda row: row.labels.get(ONE_OFF) == "True"):
         if index in (0, number(container)):
             return container
-    which = f"container {index} of service {service!r}" if index else f"service {service!r}"
-    raise UsageError(f"{which} is not running\n  hint: start it with: pycompose up -d {service}")
+    which = f" container #{index}" if index else ""
+    raise UsageError(
+        f'service "{service}" is not running{which}'
+        f"\n  hint: start it with: pycompose up -d {service}"
+    )

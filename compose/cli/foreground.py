@@ -17,12 +17,12 @@ from compose.cli.context import Context
 from compose.cli.find import number, project_containers
 from compose.cli.follow import Follower, Selection, display_name
 from compose.cli.lines import Prefixer
-from compose.cli.logs import write
 from compose.cli.menu import HINT, keys
 from compose.cli.progress import line_by_line, plain_line
 from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
 from compose.client.events import Event
+from compose.client.streams import Source
 from compose.dataclass import dataclass
 from compose.errors import ComposeError
 from compose.model.project import Project
@@ -89,17 +89,22 @@ class Foreground:
     rule: EndRule
     timeout: int | None
     menu: bool = False  # whether keys are heeded
+    targets: frozenset[str] = frozenset()  # their end is the end of it; empty: all must end
     watch: Callable[[], Coroutine[Any, Any, object]] | None = None  # what w begins
     first_exit: asyncio.Future[tuple[str, int]] = field(init=False)
+    targets_ended: asyncio.Future[None] = field(init=False)
     codes: dict[str, int] = field(default_factory=dict)  # service -> last exit code
+    _alive: set[str] = field(default_factory=set)  # containers of the targets
 
     async def run(self, events: AsyncIterator[Event], started_at: float, plan: Plan) -> int:
         """The exit code. `events` were subscribed before anything was started, at `started_at`;
         `plan` is what has been done since."""
         self.first_exit = asyncio.get_running_loop().create_future()
+        self.targets_ended = asyncio.get_running_loop().create_future()
         listed_at = time.time_ns()
         rows = await project_containers(self.engine, self.project.name, sorted(self.services))
         names = [display_name(row.name, self.project.name) for row in rows]
+        self._alive = {row.name for row in rows if row.labels.get(SERVICE) in self.targets}
         selection = Selection(
             services=self.services, since=f"{started_at:.6f}", timestamps=self.style.timestamps
         )
@@ -129,6 +134,10 @@ class Foreground:
 
     def _exited(self, service: str, name: str, code: int) -> None:
         self.codes[service] = code
+        if name in self._alive:
+            self._alive.discard(name)
+            if not self._alive and not self.targets_ended.done():
+                self.targets_ended.set_result(None)
         counts = code != 0 if self.rule.any_failure else self.rule.is_set
         if counts and not self.first_exit.done():
             self.first_exit.set_result((service, code))
@@ -139,7 +148,9 @@ class Foreground:
         interrupt = asyncio.create_task(taken.arrived.get())
         menu = asyncio.create_task(self._heed(typed))
         try:
-            waited: set[asyncio.Future[Any]] = {following, interrupt, menu, self.first_exit}
+            waited: set[asyncio.Future[Any]] = {
+                following, interrupt, menu, self.first_exit, self.targets_ended
+            }  # fmt: skip
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             if menu.done():
                 menu.result()
@@ -153,7 +164,8 @@ class Foreground:
             if interrupt.done():
                 await self._stop_or_kill(taken)
                 return INTERRUPTED
-            await following
+            if not self.targets_ended.done():
+                await following
             return 0
         finally:
             interrupt.cancel()
@@ -205,6 +217,11 @@ class Foreground:
             )
         except ComposeError as error:
             self.context.say(str(error))
+
+
+def write(text: str, source: Source) -> None:
+    """To the stream that it was written to."""
+    print(text, file=sys.stderr if source is Source.STDERR else sys.stdout, flush=True)
 
 
 def was_started(plan: Plan, row: ContainerSummary) -> bool:

@@ -7,11 +7,12 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import Abort, TyperException
 
 from compose import VERSION
@@ -264,8 +265,56 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def without_values(command: "Command", arguments: list[str], *, to_the_end: bool) -> list[str]:
+    """Flags may be written as `--menu=false` and `--build=true`, as Docker Compose takes them.
+    `to_the_end`: also after words that are no options; else those are another program's."""
+    flags = {
+        text: (parameter.secondary_opts, text)
+        for parameter in command.params
+        if getattr(parameter, "is_flag", False)
+        for text in parameter.opts
+    }
+    valued = {
+        text
+        for parameter in command.params
+        if parameter.param_type_name == "option" and not getattr(parameter, "is_flag", False)
+        for text in parameter.opts
+    }
+    found: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        is_word = not argument.startswith("-")
+        if argument == "--" or (is_word and not to_the_end):
+            return [*found, argument, *rest]
+        if argument in valued:
+            found += [argument, *islice(rest, 1)]
+            continue
+        name, equals, value = argument.partition("=")
+        if not equals or name not in flags or value.lower() not in _TRUTHS:
+            found.append(argument)
+            continue
+        opposite, own = flags[name]
+        found += [own] if _TRUTHS[value.lower()] else [*opposite[:1]]
+    return found
+
+
+_TRUTHS = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
+
+
+class OneCommand(TyperCommand):
+    def parse_args(self, ctx: "Parsed", args: list[str]) -> list[str]:
+        return super().parse_args(
+            ctx, without_values(self, args, to_the_end=ctx.allow_interspersed_args)
+        )
+
+
 class Commands(TyperGroup):
     """Imports only the module of the command that was asked for, and none for --help."""
+
+    def parse_args(self, ctx: "Parsed", args: list[str]) -> list[str]:
+        return super().parse_args(
+            ctx, without_values(self, args, to_the_end=ctx.allow_interspersed_args)
+        )
 
     def list_commands(self, ctx: "Parsed") -> list[str]:
         return list(COMMANDS)
@@ -279,6 +328,8 @@ class Commands(TyperGroup):
             ctx.fail(f"there is no command {cmd_name!r}{meant}")
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         importlib.import_module(f"compose.cli.{cmd_name}").register(app)
+        for each in app.registered_commands:
+            each.cls = OneCommand
         command = typer.main.get_command(app)
         command.help = COMMANDS.get(cmd_name) or HIDDEN[cmd_name]
         if all("--dry-run" not in parameter.opts for parameter in command.params):

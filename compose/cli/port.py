@@ -31,7 +31,7 @@ async def _published(
     name, project = find_project(context)
     check_services(project, [service])
     engine = await context.engine()
-    container = await one_container(engine, name, service, index)
+    container = await one_container(engine, name, service, index, oneoff=False)
     for published in container.ports:
         if published.public and (published.private, published.protocol) == (private, protocol):
             address = f"[{published.ip}]" if ":" in published.ip else published.ip

@@ -143,7 +143,9 @@ def register(app: typer.Typer) -> None:
             cap_drop=tuple(cap_drop or ()),
             remove_orphans=remove_orphans,
             tty=is_tty,
-            stdin=interactive and not detach,
+            ignore_orphans=context.is_on("COMPOSE_IGNORE_ORPHANS"),
+            stdin=interactive,
+            attached=not detach,
             remove=rm,
             directory=str(context.directory),
         )

@@ -214,7 +214,10 @@ def register(app: typer.Typer) -> None:
             rule = EndRule(abort_on_container_exit, abort_on_container_failure, exit_code_from)
             looks = style(context, no_colour=no_colour, no_prefix=no_prefix, timestamps=timestamps)
             keys = wanted_menu(context, menu)
-            return await in_foreground(context, engine, project, wanted, shown, looks, rule, keys)
+            targets = frozenset(services or ()) if attach_dependencies else frozenset()
+            return await in_foreground(
+                context, engine, project, wanted, shown, looks, rule, keys, targets
+            )
 
         if commit is None:
             return asyncio.run(work(project))
@@ -279,6 +282,7 @@ async def in_foreground(
     looks: "Style",
     rule: "EndRule",
     menu: bool,
+    targets: frozenset[str],
 ) -> int:
     from compose.cli.foreground import Foreground, subscribed
     from compose.cli.watch import watching
@@ -288,7 +292,7 @@ async def in_foreground(
     async with subscribed(engine, project.name) as events:
         plan = await converged(context, engine, project, options)
         view = Foreground(
-            context, engine, project, shown, looks, rule, timeout, menu,
+            context, engine, project, shown, looks, rule, timeout, menu, targets,
             lambda: watching(context, engine, project, sorted(options.plan.services)),
         )  # fmt: skip
         return await view.run(events, started_at, plan)

@@ -46,6 +46,7 @@ def check_places(project: Project) -> list[Problem]:
         *_check_host_ports(project),
         *_check_addresses(project),
         *_check_windows_paths(project),
+        *_check_start_intervals(project),
     ]
 
 
@@ -66,6 +67,20 @@ def _check_own_extension(service: Service, project: Project) -> Iterator[Problem
     if not isinstance(wish, str) or wish not in known:
         hint = "restart, signal (which is SIGHUP), or a signal's name"
         yield project.problem(f"cannot reload by {wish!r}", *place, "reload", hint=hint)
+
+
+def _check_start_intervals(project: Project) -> Iterator[Problem]:
+    for service in project.services.values():
+        check = service.healthcheck
+        if check is not None and check.start_interval and not check.start_period:
+            yield project.problem(
+                "start_interval says how often to ask during the start_period, and there is none",
+                "services",
+                service.name,
+                "healthcheck",
+                "start_interval",
+                hint='add "start_period: 30s", or leave start_interval out',
+            )
 
 
 def _check_windows_paths(project: Project) -> Iterator[Problem]:

@@ -43,8 +43,10 @@ class RunOptions:
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
     remove_orphans: bool = False
+    ignore_orphans: bool = False
     tty: bool = False
-    stdin: bool = False
+    stdin: bool = False  # it has one
+    attached: bool = True  # and it is ours
     remove: bool = False
     directory: str = "/"  # what relative paths of `volumes` start from
 
@@ -105,11 +107,12 @@ def make_one_off(
             contents_folder=observed.contents_folder,
         ),
     )
+    is_ours = options.stdin and options.attached
     labels = {**_labels(action), names.ONE_OFF: "True", names.SLUG: slug}
     for label in (names.NUMBER, names.SERVICE_RECORD):
         labels.pop(label, None)
-    body = {**action.body, "Labels": labels, "StdinOnce": options.stdin}
-    body |= {"AttachStdin": options.stdin}
+    body = {**action.body, "Labels": labels, "StdinOnce": is_ours}
+    body |= {"AttachStdin": is_ours}
     host = body["HostConfig"]
     assert isinstance(host, dict)
     body["HostConfig"] = {**host, "AutoRemove": options.remove}

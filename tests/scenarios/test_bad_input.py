@@ -248,7 +248,7 @@ def test_exit_codes_of_run_and_exec_are_those_of_the_command(bench: Bench) -> No
 def test_a_service_that_is_not_running(bench: Bench) -> None:
     text = "services:\n  web:\n    image: rootfs:/\n"
     said = bench.refused(text, "exec", "web", "true")
-    assert "service 'web' is not running" in said
+    assert 'service "web" is not running' in said
     assert "hint: start it with: pycompose up -d web" in said
     said = bench.refused(text, "logs", "wbe")
     assert "no such service: wbe" in said

@@ -760,3 +760,38 @@ def test_the_keys_of_up(fresh: Project) -> None:
         process.wait()
         os.close(terminal)
     assert state(fresh, "a-1")["Running"]
+
+
+def test_up_ends_with_what_was_named(fresh: Project) -> None:
+    fresh.write(
+        "services:\n"
+        "  job: {image: 'rootfs:/', command: sh -c 'echo out; echo err >&2', depends_on: [base]}\n"
+        "  base: {image: 'rootfs:/', command: sleep infinity, stop_signal: SIGKILL}\n"
+    )
+    done = fresh("up", "--attach-dependencies", "job", "--menu=false")
+    assert "out" in done.stdout
+    assert "err" not in done.stdout
+    assert "| err" in done.stderr  # each stream stays itself
+    assert state(fresh, "base-1")["Running"]
+
+
+def test_a_dependency_that_has_ended_does_not_stop_a_run(fresh: Project) -> None:
+    fresh.write(
+        "services:\n"
+        "  a: {image: 'rootfs:/', command: 'true', depends_on: [base]}\n"
+        "  base: {image: 'rootfs:/', command: 'true'}\n"
+    )
+    fresh("run", "--rm", "-T", "a")
+    fresh.replace("depends_on: [base]", "depends_on: {base: {condition: service_healthy}}")
+    failed = fresh("run", "--rm", "-T", "a", check=False)
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+
+
+def test_exec_finds_a_container_of_run(fresh: Project) -> None:
+    fresh.write("services: {a: {image: 'rootfs:/', stop_signal: SIGKILL}}\n")
+    # Its standard input stays open, though nobody is there.
+    fresh("run", "-d", "a", "cat")
+    assert fresh("exec", "-T", "a", "echo", "here").stdout == "here\n"
+    failed = fresh("exec", "--index", "1", "-T", "a", "true", check=False)
+    assert 'service "a" is not running container #1' in failed.stderr

@@ -114,3 +114,13 @@ def test_a_build_is_shown_as_a_bake_file(tmp_path: Path) -> None:
     target = {"context": str(tmp_path), "dockerfile": "Dockerfile", "args": {"X": "1"},
               "tags": ["shop-a"], "output": ["type=docker"]}  # fmt: skip
     assert json.loads(text) == {"group": {"default": {"targets": ["a"]}}, "target": {"a": target}}
+
+
+def test_flags_may_have_values(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {a: {image: x}}")
+    assert ours(["config", "--quiet=true"], {}, tmp_path)[:2] == (0, "")
+    assert (
+        ours(["--all-resources=false", "config", "--services", "--quiet=false"], {}, tmp_path)[1]
+        == "a\n"
+    )
+    assert ours(["config", "--quiet=maybe"], {}, tmp_path)[0] == 2
