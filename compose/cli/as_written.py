@@ -98,16 +98,21 @@ def _at(tree: Map, place: Place) -> object:
 
 
 def _put(document: object, place: Place, value: object) -> None:
-    for step in place[:-1]:
-        if isinstance(document, list):
-            document = dict(enumerate(document))
-        if not isinstance(document, dict) or step not in document:
-            return  # off, or not selected
-        document = document[step]
-    last = place[-1]
-    known = range(len(document)) if isinstance(document, list) else document
-    if isinstance(document, list | dict) and isinstance(known, range | dict) and last in known:
+    """Nothing happens where the document doesn't have that place: off, or not selected."""
+    *above, last = place
+    for step in above:
+        document = _entry(document, step)
+    if _entry(document, last) is not None:
+        assert isinstance(document, dict | list)
         document[last] = value  # type: ignore[index]
+
+
+def _entry(document: object, step: str | int) -> object:
+    if isinstance(document, dict):
+        return document.get(step)
+    if isinstance(document, list) and isinstance(step, int) and step < len(document):
+        return document[step]
+    return None
 
 
 # ---- variables ----

@@ -74,6 +74,11 @@ COMMANDS = {
     "version": "Print pycompose's version.",
 }
 
+# Of Docker Compose's, and what to do instead.
+ABSENT = {
+    "publish": "to hand a project on, hand on its files; pycompose lock pins its images",
+    "bridge": "pycompose config --format json gives other tools all that they need",
+}
 HIDDEN = {"complete": "Print what the last word may become."}
 
 HELP = """Run the stack of containers that this folder's compose.yaml declares.
@@ -323,6 +328,8 @@ class Commands(TyperGroup):
         if cmd_name not in COMMANDS and cmd_name not in HIDDEN:
             import difflib
 
+            if cmd_name in ABSENT:
+                ctx.fail(f"{cmd_name} isn't here: {ABSENT[cmd_name]}")
             close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
             meant = f": did you mean {close[0]}?" if close else ""
             ctx.fail(f"there is no command {cmd_name!r}{meant}")

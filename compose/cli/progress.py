@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import field
@@ -212,15 +213,29 @@ def json_line(row: Row) -> str:
 def progress(context: Context, *, quiet: bool = False) -> Iterator[Listener]:
     """A listener that shows what is reported, as the options and the kind of output ask for."""
     kind = "quiet" if quiet else chosen(context)
+    board = Board()
     if kind == "quiet":
         yield notes_only
-    elif kind == "tty":
-        with live_table() as listener:
+        return
+    output = sys.stdout if context.is_on("COMPOSE_STATUS_STDOUT") else sys.stderr
+    if kind == "tty":
+        with live_table(board) as listener:
             yield _without_steps(context, listener)
     else:
-        output = sys.stdout if context.is_on("COMPOSE_STATUS_STDOUT") else sys.stderr
-        listener = line_by_line(json_line if kind == "json" else plain_line, output)
+        listener = line_by_line(json_line if kind == "json" else plain_line, output, board)
         yield _without_steps(context, listener)
+    if kind != "json" and (said := summary(board)):
+        print(said, file=output, flush=True)
+
+
+def summary(board: Board) -> str:
+    """What was done, in a line; "" where the rows themselves say as much."""
+    rows = [row for row in board.rows.values() if row.state in MARKS]
+    if len(rows) < 3:
+        return ""
+    words = Counter(row.done if row.state == "done" else row.state for row in rows)
+    took = max(row.ended for row in rows) - min(row.began or row.ended for row in rows)
+    return f"{', '.join(f'{count} {word}' for word, count in words.items())} in {took:.1f} s"
 
 
 def _without_steps(context: Context, listener: Listener) -> Listener:
@@ -249,9 +264,11 @@ def notes_only(report: Report, /) -> None:
         silent(report)
 
 
-def line_by_line(write: Callable[[Row], str], output: TextIO | None = None) -> Listener:
+def line_by_line(
+    write: Callable[[Row], str], output: TextIO | None = None, board: Board | None = None
+) -> Listener:
     """On standard error, if no other output is given."""
-    board = Board()
+    board = board or Board()
 
     def listen(report: Report, /) -> None:
         notes_only(report)
@@ -262,9 +279,8 @@ def line_by_line(write: Callable[[Row], str], output: TextIO | None = None) -> L
 
 
 @contextmanager
-def live_table() -> Iterator[Listener]:
+def live_table(board: Board) -> Iterator[Listener]:
     """Rich is imported when there is something to show: a no-op `up` doesn't pay for it."""
-    board = Board()
     live: Live | None = None
 
     def listen(report: Report, /) -> None:

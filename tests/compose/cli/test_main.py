@@ -124,3 +124,9 @@ def test_flags_may_have_values(tmp_path: Path) -> None:
         == "a\n"
     )
     assert ours(["config", "--quiet=maybe"], {}, tmp_path)[0] == 2
+
+
+def test_commands_that_are_not_here_say_what_is(tmp_path: Path) -> None:
+    code, _, said = ours(["publish", "me/app"], {}, tmp_path)
+    assert code == 2
+    assert "publish isn't here: to hand a project on" in said

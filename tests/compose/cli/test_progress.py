@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from compose.apply.listener import Pulling
-from compose.cli.progress import Board, Row
+from compose.cli.progress import Board, Row, summary
 from compose.client.images import Progress
 
 
@@ -34,3 +34,14 @@ def test_a_pull_is_told_by_its_layers() -> None:
         "2 of 2 layers",
     ]
     assert board.rows[0].detail == ""
+
+
+def test_the_end_says_what_was_done() -> None:
+    board = Board()
+    ends = [("created", "done"), ("started", "done"), ("started", "done"), ("started", "failed")]
+    for number, (done, state) in enumerate(ends):
+        row = Row(f"r{number}", "doing", done, "", set(), state, began=1.0 + number, ended=2.5)
+        board.rows[number] = row
+    assert summary(board) == "1 created, 2 started, 1 failed in 1.5 s"
+    board.rows = dict(list(board.rows.items())[:2])
+    assert summary(board) == ""
