@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+
+from compose.client.human import shorten
 
 GAP = "   "
 Format = Annotated[str, typer.Option("--format", help="table or json.", metavar="FORMAT")]
@@ -21,14 +25,32 @@ def check_format(format: str, *, templates: bool = False) -> None:
     raise typer.BadParameter(f"--format: {format!r} is none of {known}")
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns aligned to the left, three spaces apart, no line ends in blanks."""
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, fit: bool = True) -> str:
+    """Columns aligned to the left, three spaces apart, no line ends in blanks. On a terminal the
+    widest columns are shortened until a line fits, unless `fit` says not to."""
     lines = [tuple(headers), *(tuple(row) for row in rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(headers))]
+    if fit and sys.stdout.isatty():
+        widths = fitted(widths, shutil.get_terminal_size().columns)
     return "\n".join(
-        GAP.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        GAP.join(
+            shorten(cell, width).ljust(width) for cell, width in zip(line, widths, strict=True)
+        ).rstrip()
         for line in lines
     )
+
+
+NARROWEST = 8  # no column is made narrower
+
+
+def fitted(widths: Sequence[int], room: int) -> list[int]:
+    """The widths for lines of `room` letters; the widest give way first."""
+    found = [*widths]
+    excess = sum(found) + len(GAP) * (len(found) - 1) - room
+    while excess > 0 and (widest := max(found)) > NARROWEST:
+        found[found.index(widest)] -= 1
+        excess -= 1
+    return found
 
 
 def json_lines(documents: Iterable[Mapping[str, object]]) -> str:

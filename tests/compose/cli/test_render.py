@@ -1,9 +1,24 @@
 from __future__ import annotations
 
-from compose.cli.render import table
+import pytest
+
+from compose.cli.render import fitted, table
 
 
 def test_columns_are_aligned_and_lines_end_without_blanks() -> None:
     assert table(("NAME", "STATUS"), [("web", "Up"), ("database", "")]) == (
         "NAME       STATUS\nweb        Up\ndatabase"
     )
+
+
+@pytest.mark.parametrize(
+    ("widths", "room", "expected"),
+    [
+        ([10, 20], 33, [10, 20]),
+        ([10, 20], 30, [10, 17]),
+        ([20, 20, 5], 40, [14, 15, 5]),
+        ([9, 9], 3, [8, 8]),
+    ],
+)
+def test_the_widest_columns_give_way(widths: list[int], room: int, expected: list[int]) -> None:
+    assert fitted(widths, room) == expected
