@@ -40,14 +40,10 @@ class Publishing:
     ) -> tuple[PortBinding, ...]:
         """All of `wanted` or none; held until `leave`. What a port without an address is bound to
         depends on the networks by which the container of `endpoints` is reached."""
-        by_host = _by_host(endpoints)
-        if endpoints and not by_host:
+        if endpoints and not any(each.host_ifname for each in endpoints):
             return ()  # macvlan: nothing goes by way of this host; Docker too ignores the ports
-        networks = {
-            version: catalog[way.network_id]
-            for version, way in ways_out(by_host).by_version()
-            if way is not None
-        }
+        ways = _ways_in(endpoints)
+        networks = {version: catalog[way.network_id] for version, way in ways.items()}
         wishes = decide(wanted, networks)
         return (*self._held.reserve(container_id, wishes.on_host), *wishes.at_home)
 
@@ -75,7 +71,9 @@ class Publishing:
         """It has joined, or what it has joined has changed."""
         self._bindings[container_id] = tuple(ports)
         self._published[container_id] = published
-        self._reached[container_id] = reached_at(endpoints)
+        self._reached[container_id] = {
+            version: way.address(version) for version, way in _ways_in(endpoints).items()
+        }
         self._carrier.carry(container_id, [*self._to_carry(container_id)])
 
     def _to_carry(self, container_id: str) -> Iterator[tuple[PortBinding, socket.socket]]:
@@ -185,26 +183,21 @@ def targets(
 ) -> tuple[PublishedPort, ...]:
     """Where the published ports lead: the container's address in the network of its gateway. For
     interfaces that this network trusts, they are open at that address too."""
-    ways = {
-        version: way
-        for version, way in ways_out(_by_host(endpoints)).by_version()
-        if way is not None
-    }
-    addresses = reached_at(endpoints)
+    ways = _ways_in(endpoints)
     found = tuple(
         PublishedPort(
             each.protocol,
             each.host_ip,
             each.host_port,
-            addresses[version_of(each.host_ip)],
+            ways[version_of(each.host_ip)].address(version_of(each.host_ip)),
             each.container_port,
             each.shared,
         )
         for each in ports
         # Nothing is led from ::1 elsewhere.
-        if version_of(each.host_ip) in addresses and each.host_ip != LOOPBACK6
+        if version_of(each.host_ip) in ways and each.host_ip != LOOPBACK6
     )
-    if ports and not addresses:
+    if ports and not ways:
         log.warning("container %s: internal networks publish no ports", container_id)
     opened = [
         PublishedPort(each.protocol, ANYWHERE[each.version], 0, each.address, each.port)
@@ -214,19 +207,14 @@ def targets(
     return tuple(dict.fromkeys((*found, *opened)))
 
 
-def reached_at(endpoints: Iterable[Endpoint]) -> dict[int, str]:
-    """By IP version, the address at which the host reaches a container for its ports."""
-    return {
-        version: way.address(version)
-        for version, way in ways_out(_by_host(endpoints)).by_version()
-        if way is not None
-    }
+def _ways_in(endpoints: Iterable[Endpoint]) -> dict[int, Endpoint]:
+    """By IP version, where the host reaches a container for its ports; macvlan and ipvlan links
+    are on no network of the host's."""
+    by_host = [each for each in endpoints if each.host_ifname]
+    found = ways_out(by_host).by_version()
+    return {version: way for version, way in found if way is not None}
 
 
 def alone(ports: Iterable[PublishedPort]) -> tuple[PublishedPort, ...]:
     """Those with one owner."""
     return tuple(port for port in ports if not port.shared)
-
-
-def _by_host(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
-    return [each for each in endpoints if each.host_ifname]
