@@ -216,10 +216,7 @@ async def restart(request: Request, engine: Engine) -> web.Response:
 
 
 async def kill(request: Request, engine: Engine) -> web.Response:
-    try:
-        await engine.containers.kill(request["id"], signal=request.query.text("signal") or "KILL")
-    except InvalidRequest as error:
-        raise InvalidRequest(f"cannot kill container: {request['id']}: {error}") from error
+    await engine.containers.kill(request["id"], signal=request.query.text("signal") or "KILL")
     return empty(204)
 
 

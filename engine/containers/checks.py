@@ -43,6 +43,8 @@ def check_request(request: CreateRequest, *, cpus: int) -> None:
     check_restart_policy(host.restart_policy, auto_remove=host.auto_remove)
     _check_network(request)
     _check_modes(host)
+    if host.uts_mode == "host" and request.config.hostname:
+        raise InvalidRequest("conflicting options: hostname and the UTS mode")
     _check_sysctls(host)
     _check_ulimits(host)
     _check_dns(host)

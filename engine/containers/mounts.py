@@ -165,6 +165,8 @@ def mount_point(request: MountRequest) -> MountPoint:
                 raise Unsupported(f"cannot use volume driver {request.volume_driver!r}")
             if request.source:
                 checked_volume_name(request.source)
+            elif request.read_only:
+                raise refuse("must not set ReadOnly mode when using anonymous volumes")
             return MountPoint(
                 "volume",
                 target,

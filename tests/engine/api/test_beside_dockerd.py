@@ -54,6 +54,8 @@ docker run --rm --cpuset-cpus 99 IMAGE true
 docker run --rm --device /dev/nosuch IMAGE true
 docker run --rm --oom-score-adj 5000 IMAGE true
 docker run --rm --ipc container:nosuch IMAGE true
+docker run --rm --uts host -h x IMAGE true
+docker run --rm --mount type=volume,dst=/x,readonly IMAGE true
 docker run --rm --volumes-from nosuch IMAGE true
 docker run --rm --mount type=bind,src=/nosuch2,dst=/x IMAGE true
 docker run -d --name dup IMAGE {LOOP}
