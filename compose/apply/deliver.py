@@ -32,7 +32,9 @@ def write_content(file: FileCopy) -> None:
 
     path = Path(file.path)
     if path.exists():
-        return  # its name is made of its content
+        if file.in_place:
+            _write_in_place(path, file)
+        return  # else its name is made of its content
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent)
@@ -42,6 +44,18 @@ def write_content(file: FileCopy) -> None:
                 os.fchown(descriptor, file.uid, file.gid)
             os.fchmod(descriptor, file.mode)
         os.rename(temporary, path)
+    except OSError as error:
+        raise ApplyError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _write_in_place(path: Path, file: FileCopy) -> None:
+    """Into the very file, which containers have bound: who reads it meanwhile may see a part."""
+    try:
+        with open(path, "r+b") as written:
+            written.write(file.content)
+            written.truncate()
+            os.fchown(written.fileno(), file.uid, file.gid)
+            os.fchmod(written.fileno(), file.mode)
     except OSError as error:
         raise ApplyError(f"cannot write {path}: {error.strerror}") from error
 

@@ -50,6 +50,7 @@ from compose.plan.actions import (
     StopContainer,
     UnpauseContainer,
     UpdateContainer,
+    WriteFiles,
 )
 
 # Since 1.44 a container may be created on several networks at once.
@@ -104,6 +105,9 @@ class Performer:
             case RemoveImage():
                 with contextlib.suppress(NotFound):
                     await engine.images.remove(action.reference)
+            case WriteFiles():
+                for file in action.files:
+                    write_content(file)
             case RemoveContents():
                 remove_contents(Path(action.folder))
             case Checkpoint():

@@ -10,6 +10,7 @@ from compose.errors import Problem
 from compose.load.defaults import shared_namespaces
 from compose.load.nearest import nearest
 from compose.load.short import is_windows_path
+from compose.model import own
 from compose.model.deploy import Resource
 from compose.model.mount import FileReference, MountType
 from compose.model.port import Port
@@ -51,18 +52,19 @@ def check_places(project: Project) -> list[Problem]:
 
 
 def _check_own_extension(service: Service, project: Project) -> Iterator[Problem]:
-    place: Place = ("services", service.name, "x-pycompose")
-    own = service.extensions.get("x-pycompose")
-    if own is None:
+    place: Place = ("services", service.name, own.KEY)
+    if not isinstance(service.extensions.get(own.KEY, {}), dict):
+        yield project.problem(f"{own.KEY} has to be a mapping", *place)
         return
-    if not isinstance(own, dict):
-        yield project.problem("x-pycompose has to be a mapping", *place)
-        return
-    for key in own:
-        if key != "reload":
-            hint = "reload is what can be said here"
+    wishes = own.own_wishes(service)
+    for key in wishes:
+        if key not in ("reload", "files"):
+            hint = "reload and files are what can be said here"
             yield project.problem(f'unknown key "{key}"', *place, key, hint=hint)
-    wish = own.get("reload", "restart")
+    if (files := wishes.get("files", own.IN_PLACE)) != own.IN_PLACE:
+        hint = f"{own.IN_PLACE} is what can be said here"
+        yield project.problem(f"cannot bring files {files!r}", *place, "files", hint=hint)
+    wish = wishes.get("reload", "restart")
     known = {"restart", "signal", *(each.name for each in Signals)}
     if not isinstance(wish, str) or wish not in known:
         hint = "restart, signal (which is SIGHUP), or a signal's name"

@@ -36,6 +36,14 @@ class FileCopy:
     uid: int
     gid: int
     mode: int
+    in_place: bool = False  # whoever has it open, or bound, is to see the new content
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFiles:
+    """Files on this machine that containers have bound."""
+
+    files: tuple[FileCopy, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +244,7 @@ Action = (
     | RemoveVolume
     | RemoveImage
     | RemoveContents
+    | WriteFiles
     | CreateContainer
     | StartContainer
     | UnpauseContainer

@@ -12,6 +12,7 @@ from compose.dataclass import dataclass
 from compose.model.deploy import Deploy, DeviceRequest, Resource
 from compose.model.health import HealthCheck
 from compose.model.mount import BindOptions, FileReference, Mount, MountType
+from compose.model.own import writes_in_place
 from compose.model.project import Project
 from compose.model.resources import FileObject
 from compose.model.service import Attachment, BlkioConfig, Service
@@ -66,7 +67,7 @@ def make_creation(project: Project, service: Service, replica: Replica) -> Creat
         body=body,
         endpoints=endpoints,
         files=() if replica.contents_folder else make_files(project, service),
-        host_files=_host_files(project, service, replica.contents_folder),
+        host_files=host_files(project, service, replica.contents_folder),
         shares=shares,
         platform=service.platform,
     )
@@ -407,7 +408,7 @@ def _mounts(project: Project, service: Service, replica: Replica) -> Body:
         mounts += [
             {
                 "Type": "bind",
-                "Source": host_path(folder, project, file),
+                "Source": host_path(folder, project, service, file),
                 "Target": file.path,
                 "ReadOnly": True,
             }
@@ -501,6 +502,8 @@ def is_copied(reference: FileReference, source: FileObject, service: Service) ->
     """
     if not source.file or source.detached:
         return True
+    if writes_in_place(service) and source.content is not None and not service.read_only:
+        return True
     asks = bool(reference.uid or reference.gid or reference.mode is not None)
     return asks and source.content is not None and not service.read_only
 
@@ -513,14 +516,19 @@ def make_files(project: Project, service: Service) -> tuple[FileCopy, ...]:
             uid=int(reference.uid or 0),
             gid=int(reference.gid or 0),
             mode=DEFAULT_FILE_MODE if reference.mode is None else reference.mode,
+            in_place=writes_in_place(service),
         )
         for reference, source, target in _file_references(project, service)
         if is_copied(reference, source, service)
     )
 
 
-def host_path(folder: str, project: Project, file: FileCopy) -> str:
-    """Named after all that makes the file what it is, so that one of that name is never another."""
+def host_path(folder: str, project: Project, service: Service, file: FileCopy) -> str:
+    """Named after all that makes the file what it is, so that one of that name is never another;
+    one that is written in place, after where it belongs."""
+    if file.in_place:
+        name = hashlib.sha256(f"{service.name}:{file.path}".encode()).hexdigest()[:32]
+        return f"{contents_of(folder, project.name)}/{name}"
     key = f"{file.uid}:{file.gid}:{file.mode:o}:".encode() + file.content
     return f"{contents_of(folder, project.name)}/{hashlib.sha256(key).hexdigest()[:32]}"
 
@@ -529,11 +537,11 @@ def contents_of(folder: str, project: str) -> str:
     return f"{folder}/{project}"
 
 
-def _host_files(project: Project, service: Service, folder: str) -> tuple[FileCopy, ...]:
+def host_files(project: Project, service: Service, folder: str) -> tuple[FileCopy, ...]:
     if not folder:
         return ()
     return tuple(
-        replace(file, path=host_path(folder, project, file))
+        replace(file, path=host_path(folder, project, service, file))
         for file in make_files(project, service)
     )
 

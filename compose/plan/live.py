@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from compose.model.own import writes_in_place
+from compose.model.service import Service
 from compose.plan.diff import ABSENT, Difference, Place
 
 # Of a service -> fields of HostConfig that `POST /containers/{id}/update` takes.
@@ -32,10 +34,24 @@ IN_DEPLOY: Mapping[Place, tuple[str, ...]] = {
 }
 
 
-def is_live(differences: Iterable[Difference]) -> bool:
+def is_live(service: Service, differences: Iterable[Difference]) -> bool:
     """Whether all of them can be made without making the container anew."""
     found = tuple(differences)
-    return bool(found) and all(_network(each) or _fields(each) for each in found)
+    writes = writes_in_place(service)
+    return bool(found) and all(
+        _network(each) or _fields(each) or (writes and _content(each)) for each in found
+    )
+
+
+def has_new_contents(differences: Iterable[Difference]) -> bool:
+    return any(_content(each) for each in differences)
+
+
+def _content(difference: Difference) -> bool:
+    """Of a config or a secret that stays: its digest."""
+    place = difference.place
+    stays = ABSENT not in (difference.old, difference.new)
+    return len(place) == 2 and place[0] in ("configs", "secrets") and stays
 
 
 def networks(differences: Iterable[Difference]) -> tuple[list[str], list[str]]:

@@ -13,6 +13,7 @@ from compose.dataclass import dataclass
 from compose.errors import ProjectError
 from compose.graph import dependency_order
 from compose.model.mount import MountType
+from compose.model.own import reload_of
 from compose.model.project import Project
 from compose.model.service import Condition, Dependency, Service
 from compose.plan import live, names
@@ -26,6 +27,7 @@ from compose.plan.actions import (
     CreateVolume,
     DisconnectNetwork,
     Existing,
+    KillContainer,
     Planned,
     PullImage,
     RemoveContainer,
@@ -35,6 +37,7 @@ from compose.plan.actions import (
     StopContainer,
     UnpauseContainer,
     UpdateContainer,
+    WriteFiles,
 )
 from compose.plan.builds import base_services, build_action, build_cause
 from compose.plan.container import Replica, make_creation, make_endpoint
@@ -376,13 +379,24 @@ class Planner:
                         change, after=[CHECKPOINT, *done],
                     )
                 )  # fmt: skip
+        if live.has_new_contents(kept.differences):
+            write = WriteFiles(creation.host_files)
+            done.append(
+                self.builder.step(f"write files of {subject}", write, change, after=[CHECKPOINT])
+            )
         host_config, labels = creation.body["HostConfig"], creation.body["Labels"]
         assert isinstance(host_config, dict)
         assert isinstance(labels, dict)
         kept_labels = {key: labels[key] for key in (names.SERVICE_RECORD, names.CONFIG_HASH)}
         body = {**live.update_body(kept.differences, host_config), "Labels": kept_labels}
         update = UpdateContainer(ref, body)
-        return [self.builder.step(f"update {subject}", update, change, after=[CHECKPOINT, *done])]
+        done = [self.builder.step(f"update {subject}", update, change, after=[CHECKPOINT, *done])]
+        wish = reload_of(service)
+        is_told = live.has_new_contents(kept.differences) and kept.container.state == "running"
+        if is_told and wish not in ("", "restart"):
+            tell = KillContainer(ref, wish)
+            done = [self.builder.step(f"tell {subject}", tell, change, after=done)]
+        return done
 
     def _reconnect(self, name: str, container: ObservedContainer, change: int | None) -> list[str]:
         """Put a kept container back onto networks that are made anew."""

@@ -91,9 +91,13 @@ class Plan:
         stopped = {
             step.change
             for step in self.steps
-            if isinstance(step.action, (StopContainer, KillContainer))
+            if isinstance(step.action, StopContainer)
+            or (isinstance(step.action, KillContainer) and self._verb(step) is Verb.KILL)
         }
         return tuple(self.changes[index].subject for index in sorted(stopped - {None}))  # type: ignore[type-var, index]
+
+    def _verb(self, step: Step) -> Verb | None:
+        return None if step.change is None else self.changes[step.change].verb
 
     def waits_for(self) -> dict[int, tuple[str, ...]]:
         """Change -> what it comes after, as words: subjects of changes, `db healthy`."""

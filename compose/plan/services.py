@@ -111,7 +111,7 @@ def decide_service(
     decisions += [Remove(container, scaled) for container in surplus]
     for container in staying:
         cause, differences = causes[container.number]
-        if cause and observed.is_ours and is_live(differences):
+        if cause and observed.is_ours and is_live(service, differences):
             kept = _keep(project, service, container, options, completes=completes)
             decisions.append(replace(kept, cause=cause, differences=differences))
         elif cause:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from compose import patterns
 from compose.dataclass import dataclass
 from compose.model.build import is_remote
+from compose.model.own import reload_of
 from compose.model.project import Project
 from compose.model.service import Service, WatchAction, WatchRule
 
@@ -76,7 +77,7 @@ def watched_paths(service: Service) -> Iterator[str]:
     if (context := own_context(service)) is not None:
         yield context
         yield dockerfile(service)
-    if reload_of(service):
+    if reload_of(service) and not service.watch:
         yield from (mount.source for mount in service.volumes if mount.type == "bind")
 
 
@@ -92,14 +93,6 @@ def dockerfile(service: Service) -> str:
     build = service.build
     assert build is not None
     return os.path.join(build.context, build.dockerfile or "Dockerfile")
-
-
-def reload_of(service: Service) -> str:
-    """`x-pycompose: {reload: ...}`: what a change of a bind-mounted source asks for, where no rule
-    says it: "restart", or the name of a signal. "" for nothing."""
-    own = service.extensions.get("x-pycompose")
-    wish = own.get("reload") if isinstance(own, dict) and not service.watch else None
-    return {"signal": "SIGHUP"}.get(wish, wish) if isinstance(wish, str) else ""
 
 
 def _service_work(

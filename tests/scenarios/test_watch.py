@@ -42,12 +42,14 @@ services:
     stop_signal: SIGKILL
   mounted:
     image: rootfs:/
-    command: sh -c 'trap "echo again >> /seen" USR1; echo ready; while :; do sleep 0.1; done'
+    command: sh -c 'trap "cat /live >> /seen" USR1; echo ready; while :; do sleep 0.1; done'
     stop_signal: SIGKILL
     volumes: ["./src:/src"]
-    x-pycompose: {reload: SIGUSR1}
+    configs: [live]
+    x-pycompose: {reload: SIGUSR1, files: in-place}
 configs:
   motd: {file: ./motd}
+  live: {file: ./live}
 """
 
 
@@ -63,6 +65,7 @@ def site() -> Iterator[Project]:
         made.write("one\n", "app/said")
         made.write("COLOUR=red\n", "web.env")
         made.write("welcome\n", "motd")
+        made.write("first\n", "live")
         yield made
 
 
@@ -134,6 +137,18 @@ def test_a_bind_mounted_source_sends_a_signal(
     await_line(watching.stdout, "mounted: sent SIGUSR1")
     seen = site("exec", "-T", "mounted", "sh", "-c", "until test -e /seen; do sleep 0.05; done")
     assert seen.returncode == 0
+
+
+def test_a_config_changes_in_place_where_that_is_asked_for(
+    site: Project, watching: subprocess.Popen[str]
+) -> None:
+    before = own(site)
+    site.write("second\n", "live")
+    await_line(watching.stdout, "is up to date")
+    assert own(site) == before
+    assert site("exec", "-T", "mounted", "cat", "/live").stdout == "second\n"
+    site("exec", "-T", "mounted", "sh", "-c", "until grep -q second /seen; do sleep 0.05; done")
+    assert site("plan").stdout == ""
 
 
 def test_a_storm_is_one_round(site: Project, watching: subprocess.Popen[str]) -> None:
