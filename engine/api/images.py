@@ -12,6 +12,7 @@ from datetime import datetime
 from aiohttp import web
 
 from engine.api.answer import empty, reply
+from engine.api.bars import progress_bar
 from engine.api.fields import Fields
 from engine.api.parts import Engine
 from engine.api.request import Request, Version, parse_json
@@ -292,6 +293,8 @@ def progress_json(step: Step) -> Document:
     if step.is_of_layer:
         detail = {"current": step.current, "total": step.total} if step.total else {}
         document["progressDetail"] = detail
+        if detail:
+            document["progress"] = progress_bar(step.current, step.total)
     return document
 
 
@@ -352,7 +355,16 @@ def error_message(text: str) -> Document:
 def loaded_lines(loaded: Loaded) -> list[str]:
     if not loaded.tags:
         return [f"Loaded image ID: {loaded.image.id}\n"]
-    return [f"Loaded image: {name}\n" for name in loaded.tags]
+    before = dict(loaded.replaced)
+    lines = []
+    for name in loaded.tags:
+        if name in before:
+            lines.append(
+                f"The image {name} already exists, renaming the old one with ID {before[name]} "
+                "to empty string\n"
+            )
+        lines.append(f"Loaded image: {name}\n")
+    return lines
 
 
 async def save_one(request: Request, engine: Engine) -> web.StreamResponse:

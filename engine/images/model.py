@@ -97,6 +97,7 @@ class Loaded:
 
     image: Image
     tags: tuple[str, ...]
+    replaced: tuple[tuple[str, Digest], ...] = ()  # tags, and the images that had them before
 
 
 @dataclass(frozen=True, slots=True)

@@ -492,10 +492,16 @@ class Images:
                 async for step in steps:
                     yield step
             incoming = reports.result
+            before = self._catalog.names
             await self._enter(incoming)
             for each in incoming:
                 names = tuple(name.familiar for name in each.names)
-                yield Loaded(self._image(each.record.id), names)
+                replaced = tuple(
+                    (name.familiar, before[str(name)])
+                    for name in each.names
+                    if before.get(str(name), each.record.id) != each.record.id
+                )
+                yield Loaded(self._image(each.record.id), names, replaced)
 
     async def _load(self, archive: AsyncIterator[bytes], tell: Tell) -> tuple[Incoming, ...]:
         known = self._catalog.layers

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from engine.api.images import loaded_lines
 from engine.builder.changes import edit_of
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound, Unsupported
 from engine.images.model import ImageUser, Loaded, Progress, Removal
@@ -592,6 +593,18 @@ async def test_what_comes_again_in_another_form_leaves_no_bytes(
     named = [image[key] for image in catalog["images"] for key in ("id", "manifest")]
     named += [layer["blob"] for layer in catalog["layers"]]
     assert sorted(f"sha256:{name}" for name in os.listdir(root / "blobs/sha256")) == sorted(named)
+
+
+async def test_a_load_tells_whose_name_it_takes(images: Images) -> None:
+    (first,) = await images.load(chunks(docker_archive([BASE], ["box:1", "box:2"])))
+    (second,) = await images.load(chunks(docker_archive([TOP], ["box:1"])))
+    assert first.replaced == ()
+    assert second.replaced == (("box:1", first.image.id),)
+    assert loaded_lines(second) == [
+        f"The image box:1 already exists, renaming the old one with ID {first.image.id} to empty "
+        "string\n",
+        "Loaded image: box:1\n",
+    ]
 
 
 async def test_a_load_tells_how_far_each_layer_is(images: Images) -> None:
