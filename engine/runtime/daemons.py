@@ -54,6 +54,12 @@ class Daemons:
         self._watch(daemon)
         return daemon
 
+    def only(self) -> socket.socket | None:
+        """The connection of the one that is there, if it is alone and was told everything."""
+        if len(self._connected) != 1 or self._connected[0].queue:
+            return None
+        return self._connected[0].connection
+
     def tell(
         self, daemon: Daemon, body: Mapping[str, object], descriptors: tuple[int, ...] = ()
     ) -> None:

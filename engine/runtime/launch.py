@@ -205,7 +205,7 @@ class Spawner:
         resources = cast("dict[str, object]", shims_part["resources"])
         left = {key: value for key, value in resources.items() if key != "devices"}
         document = orders.write({**shims_part, "resources": left}, walked)
-        handle = Shim(spare.connection, request.container_id, request.exec_dir)
+        handle = Shim(spare.connection, request.container_id, request.exec_dir, self._spares)
         try:
             await handle._send({"id": 0, "call": "launch"}, (document,))
             await handle._launched()
@@ -225,7 +225,7 @@ class Spawner:
             raise
         finally:
             theirs.close()
-        handle = Shim(ours, request.container_id, request.exec_dir)
+        handle = Shim(ours, request.container_id, request.exec_dir, self._spares)
         try:
             await handle._launched()
         except BaseException:
@@ -338,7 +338,14 @@ class Spawner:
 class Shim:
     """The daemon's handle on one container's shim."""
 
-    def __init__(self, connection: socket.socket, container_id: str, exec_dir: str) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        container_id: str,
+        exec_dir: str,
+        spares: Spares | None = None,
+    ) -> None:
+        """`spares`: what the process becomes one of when its container is no more."""
         loop = asyncio.get_running_loop()
         self.container_id = container_id
         self.pid = 0
@@ -352,6 +359,7 @@ class Shim:
         self.when_out_of_memory: Callable[[], None] = lambda: None
         self._exec_dir = exec_dir
         self._connection = connection
+        self._spares = spares
         self._greeting: asyncio.Future[channel.Message] = loop.create_future()
         self._replies: dict[int, asyncio.Future[channel.Message]] = {}
         self._execs: dict[str, ExecProcess] = {}
@@ -485,11 +493,24 @@ class Shim:
             await remains.clear(self._exec_dir)
             return
         self._released = True
-        try:
-            await self._call("release", record=record)
-        except Lost:
-            await remains.clear(self._exec_dir)
+        with self._renewing(record) as orders:
+            try:
+                message = await self._call("release", record=record, renew=orders)
+            except Lost:
+                await remains.clear(self._exec_dir)
+            else:
+                if orders is not None and message.body.get("renewed") and not self._closed:
+                    assert self._spares is not None
+                    self._close(keep=True)
+                    self._spares.welcome(orders, self._connection)
         self._close()
+
+    def _renewing(
+        self, record: bool
+    ) -> "contextlib.AbstractContextManager[Mapping[str, object] | None]":
+        if record or self._spares is None:
+            return contextlib.nullcontext()
+        return self._spares.renewing()
 
     def disconnect(self) -> None:
         """Let go of the shim; it and the container go on. For a daemon that stops."""
@@ -616,12 +637,14 @@ class Shim:
             recorded = ExitStatus(_KILLED, signal.SIGKILL, False, time.time_ns(), ran_for)
         self.exited.set_result(recorded)
 
-    def _close(self) -> None:
+    def _close(self, *, keep: bool = False) -> None:
+        """`keep`: the connection is somebody else's from here on."""
         if self._closed:
             return
         self._closed = True
         asyncio.get_running_loop().remove_reader(self._connection.fileno())
-        self._connection.close()
+        if not keep:
+            self._connection.close()
         gone = Lost("the container's shim is gone")
         unanswered: list[asyncio.Future[channel.Message] | asyncio.Future[None]] = [
             self._greeting,

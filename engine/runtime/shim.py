@@ -8,6 +8,7 @@ full, it is written to `exit.json`. Then, if no daemon is connected, the shim cl
 """
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -20,7 +21,7 @@ from typing import NoReturn, cast
 from engine.errors import EngineError
 from engine.kernel import privileges, process, procfs
 from engine.kernel.namespaces import CLONE_NEWNET, CLONE_NEWUSER
-from engine.runtime import channel, daemons, init, refuge, user_namespace, visiting
+from engine.runtime import channel, daemons, init, reaper, refuge, user_namespace, visiting
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
 from engine.runtime.channel import Message
 from engine.runtime.clock import uptime
@@ -42,6 +43,9 @@ EXIT = "exit.json"
 LOG = "shim.log"
 _LOOKS = 20
 _LOOK_AGAIN = 0.05  # seconds
+
+# It doesn't grow with them; should it ever, not for ever.
+_MOST_LIVES = 100
 
 # What may go wrong in a start without being a mistake of ours.
 _EXPECTED = (OSError, CannotStart, EngineError)
@@ -78,6 +82,8 @@ class Shim:
         self.exit: dict[str, object] | None = None
         self.recorded = False  # exit.json is there
         self.released = False
+        self.may_renew = True  # this process may serve one more container
+        self.renewal: Mapping[str, object] | None = None  # the spare that it is to become
         self.mounts = -1
         self.network = -1
         self.netlink: tuple[int, ...] = ()
@@ -90,13 +96,14 @@ class Shim:
 
     # --- beginning ------------------------------------------------------------------------
 
-    def prepare(self, orders: Mapping[str, object]) -> None:
+    def prepare(self, orders: Mapping[str, object], *, is_new: bool = True) -> None:
         """All that can be done before it is known what is to run: for a spare."""
         self.is_spare = True
         with contextlib.suppress(FileExistsError):
             os.mkdir(self.exec_path, 0o700)
         self._be_born(orders, warm_up=rehearse_world)
-        rehearse()
+        if is_new:  # else its pages are its own since long
+            rehearse()
 
     def launch(self, orders: Mapping[str, object], document: int) -> None:
         if self.pid == 0:
@@ -358,11 +365,21 @@ class Shim:
     def call_release(self, message: Message, reply: Reply) -> None:
         if self.exit is None:
             raise CannotStart("the container still runs")
-        if message.body["record"]:
+        if message.body.get("record"):
             self._record_exit()
         self.released = True
-        self.clean()
-        reply({}, ())
+        renewal = cast("Mapping[str, object] | None", message.body.get("renew"))
+        if renewal is not None and self._can_renew():
+            self.clean(stays=True)
+            reply({"renewed": True}, ())
+            self.renewal = renewal
+        else:
+            self.clean()
+            reply({}, ())
+
+    def _can_renew(self) -> bool:
+        is_idle = not self.stdio.has_clients and self.daemons.only() is not None
+        return self.may_renew and self.started and self.ids is None and is_idle
 
     # --- the container's life -------------------------------------------------------------
 
@@ -485,8 +502,9 @@ class Shim:
             os.close(self.network)
             self.network = -1
 
-    def clean(self) -> None:
-        """Everything of the container that a kernel keeps goes: stray processes, mounts, cgroup."""
+    def clean(self, *, stays: bool = False) -> None:
+        """Everything of the container that a kernel keeps goes: stray processes, mounts, cgroup.
+        `stays`: this process goes on."""
         self._close_network()
         if self.oom >= 0:
             self.poller.forget(self.oom)
@@ -511,7 +529,8 @@ class Shim:
             # For a start it is the daemon's.
             with contextlib.suppress(OSError):
                 os.rmdir(self.exec_path)
-        refuge.leave(self.cgroup.hierarchy, together=self.is_spare)
+        if not stays:
+            refuge.leave(self.cgroup.hierarchy, together=self.is_spare)
 
     def undo_before(self, tell: Callable[[], None]) -> NoReturn:
         """End a start that failed: first clean up, then say so."""
@@ -537,9 +556,12 @@ class Shim:
             os.write(own_log, text.encode())
             os.close(own_log)
 
-    def serve(self) -> NoReturn:
+    def serve(self) -> Mapping[str, object]:
+        """Returns when this process is to become another spare, by these orders."""
         while True:
             self.poller.turn()
+            if self.renewal is not None:
+                return self.renewal
             if self.exit is not None and not self.stdio.has_clients:
                 if self.released:
                     os._exit(0)
@@ -589,15 +611,44 @@ def write_document(
 
 def main(connection: socket.socket, document: int, hierarchy: Hierarchy) -> NoReturn:
     """In the fork of the spawner: be the shim of the container that `document` asks for, or of
-    one that may come."""
+    one that may come; and then of others. A new process would fault in all its pages again."""
     shim = _begin(connection, document, hierarchy)
     os.close(document)
+    lives = 1
+    while True:
+        shim.may_renew = lives < _MOST_LIVES
+        orders = _served(shim)
+        connection = _left_over(shim)
+        del shim
+        gc.collect()  # a descriptor is closed by its object now, or would be when it is another's
+        process.close_all_but(connection.fileno(), reaper.DESCRIPTOR)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        shim = _renewed(connection, orders, hierarchy)
+        lives += 1
+
+
+def _served(shim: Shim) -> Mapping[str, object]:
     try:
-        shim.serve()
+        return shim.serve()
     except BaseException:  # noqa: BLE001 - its log is all that can be had
         shim.complain(traceback.format_exc())
-    finally:
         os._exit(1)
+
+
+def _left_over(shim: Shim) -> socket.socket:
+    connection = shim.daemons.only()
+    if connection is None:
+        os._exit(0)
+    return connection
+
+
+def _renewed(connection: socket.socket, orders: Mapping[str, object], hierarchy: Hierarchy) -> Shim:
+    procfs.set_command_line(f"pycompose-shim {orders['container_id']}")
+    shim = Shim(connection, orders, hierarchy)
+    shim.undertake(lambda: shim.prepare(orders, is_new=False))
+    return shim
 
 
 def _begin(connection: socket.socket, document: int, hierarchy: Hierarchy) -> Shim:

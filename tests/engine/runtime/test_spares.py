@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.runtime.launch import Shim
 from engine.runtime.spares import MOST
 from tests.engine.runtime.laboratory import Laboratory, ended
 from tests.engine.runtime.test_launch import leftovers, nothing_left
@@ -174,3 +175,68 @@ async def test_spares_of_another_kind_make_way(lab: Laboratory) -> None:
         await nothing_left(identifier)
     (other,) = await waiting(lab, 1)
     assert other not in before
+
+
+async def lived(lab: Laboratory, *command: str) -> tuple[str, int]:
+    """Of a container that was: its id, and the shim that served it."""
+    request = lab.request(*command, container_id=await spare(lab))
+    shim = await lab.launch(request)
+    pid = shim.shim_pid
+    await shim.go()
+    await released(lab, shim)
+    return request.container_id, pid
+
+
+async def released(lab: Laboratory, shim: Shim) -> None:
+    """While one spare more is wanted."""
+    await shim.exited
+    lab.spawner._spares._wanted = lab.spawner._spares._coming() + 1
+    await shim.release()
+
+
+async def renewed(lab: Laboratory, shim: int) -> str:
+    """The id of the spare that this shim is by now."""
+    async with asyncio.timeout(10):
+        while True:
+            for path in Path(lab.folder, "exec").glob("*/shim.json"):
+                is_ready = "poll" in Path(f"/proc/{shim}/wchan").read_text()
+                if record(lab, path.parent.name)["shim"] == shim and is_ready:
+                    return path.parent.name
+            await asyncio.sleep(0.01)
+
+
+async def test_shim_of_a_container_that_is_gone_becomes_a_spare(lab: Laboratory) -> None:
+    first, shim = await lived(lab, "sh", "-c", "sleep 100 & echo one")
+    await nothing_left(first)
+    second = await renewed(lab, shim)
+    command = Path(f"/proc/{shim}/cmdline").read_bytes()
+    assert command.startswith(b"pycompose-shim " + second.encode())
+    while lab.spawner.take_id() != second:
+        pass
+    request = lab.request("ls", "/proc/self/fd", container_id=second)
+    assert (await lab.run_request(request)).stdout == b"0\n1\n2\n3\n"
+    assert '"log":"3\\n"' in Path(request.log.path).read_text()
+
+
+async def test_no_descriptor_of_one_life_is_there_in_the_next(lab: Laboratory) -> None:
+    _, shim = await lived(lab, "true")
+    counts = []
+    for _ in range(4):
+        identifier = await renewed(lab, shim)
+        counts.append(len(os.listdir(f"/proc/{shim}/fd")))
+        while lab.spawner.take_id() != identifier:
+            pass
+        request = lab.request("sh", "-c", "echo x; sleep 100 &", container_id=identifier)
+        served = await lab.launch(request)
+        assert served.shim_pid == shim
+        await served.go()
+        await released(lab, served)
+    assert len(set(counts)) == 1, counts
+
+
+async def test_renewed_spares_go_with_the_spawner(lab: Laboratory) -> None:
+    _, shim = await lived(lab, "true")
+    identifier = await renewed(lab, shim)
+    await lab.spawner._spares.close()
+    await ended(shim)
+    await nothing_left(identifier)
