@@ -30,6 +30,7 @@ LARGEST_HEAD = 64 << 10
 LARGEST_BODY = 1 << 20
 # Bytes that may wait for a handler or a process before the client is told to wait.
 HIGH_WATER = 64 << 10
+PIECE = 256 << 10  # read at once from a stream that was taken over
 # Seconds between looks at whether a client has read the head; half a second in all.
 HEAD_PAUSES = (*(0.0002 * 2**turn for turn in range(8)), *(0.05 for _ in range(9)))
 LINGER = 5.0  # seconds in which a client may still send after the last byte it was sent
@@ -245,7 +246,7 @@ class RawStream:
     def __init__(self, connection: Connection, transport: asyncio.Transport) -> None:
         self._connection = connection
         self._transport = transport
-        self._reader = asyncio.StreamReader(limit=HIGH_WATER)
+        self._reader = asyncio.StreamReader(limit=PIECE)
         self._reader.set_transport(transport)
         self.lost = asyncio.get_running_loop().create_future()
 
@@ -277,7 +278,7 @@ class RawStream:
 
     async def read(self) -> bytes:
         """What the client sent; b"" when it stopped sending, or is gone (see `lost`)."""
-        return await self._reader.read(HIGH_WATER)
+        return await self._reader.read(PIECE)
 
     async def write(self, data: bytes) -> None:
         """Returns when the client takes more. Raises ConnectionError when it is gone."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from engine.errors import InvalidRequest
 
 DEFAULT_DETACH_KEYS = "ctrl-p,ctrl-q"
-_CHUNK = 64 * 1024
+_CHUNK = 256 * 1024
 _CONTROL = {"@": 0, "[": 27, "\\": 28, "]": 29, "^": 30, "_": 31}
 
 

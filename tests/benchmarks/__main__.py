@@ -1,8 +1,8 @@
 """`python -m tests.benchmarks [ROUNDS]`: ours beside a real dockerd and Docker Compose, the same
 work in turns; medians and minima, and their ratios. Absolute figures depend on the machine;
 ratios hold, those of minima and of CPU time also while something else runs.
-`python -m tests.benchmarks images [ROUNDS]`: only what is about images of some size.
-`python -m tests.benchmarks builds [ROUNDS]`: only builds.
+`python -m tests.benchmarks images|builds|api [ROUNDS]`: only what is about images of some size, only
+builds, only the list of a hundred containers and streams.
 `python -m tests.benchmarks scale [PART]...`: how it is with hundreds of containers.
 """
 
@@ -13,7 +13,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable
 
-from tests.benchmarks import builds, images, measures, scale
+from tests.benchmarks import api, builds, images, measures, scale
 from tests.benchmarks.engines import Engine, docker, ours
 
 # What the design asks for: how many times as fast as Docker.
@@ -21,6 +21,7 @@ GOALS = {
     "create + start": 20, "10 lives at once": 10, "CPU of a life": 15, "exec": 8,
     "publish 50 ports": 50,
     "pull, 200 MB": 1 / 0.8,
+    "list of 100 containers": 1, "hijacked, out (MB/s)": 1, "hijacked, in (MB/s)": 1,
     "compose up, 10 services": 3, "compose up again": 1 / 3, "compose down": 3,
     "build again, 4 stages": 1 / 0.3, "build again, the call": 1 / 0.3, "build, 4 stages": 1 / 0.8,
 }  # fmt: skip
@@ -29,7 +30,7 @@ GOALS = {
 def main() -> int:
     if sys.argv[1:2] == ["scale"]:
         return scale.main(sys.argv[2:])
-    part = sys.argv[1] if sys.argv[1:2] in (["images"], ["builds"]) else ""
+    part = sys.argv[1] if sys.argv[1:2] and sys.argv[1] in PARTS else ""
     asked = sys.argv[2:] if part else sys.argv[1:]
     rounds = int(asked[0]) if asked else 7
     figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -37,10 +38,9 @@ def main() -> int:
         engines = [own] if peer is None else [own, peer]
         if peer is None:
             print("no dockerd here: only our own figures\n")
-        if part != "builds":
-            images.rounds(engines, figures, max(2, rounds // 2))
-        if part != "images":
-            build_rounds(engines, figures, max(2, rounds // 2))
+        for name, measure in PARTS.items():
+            if part in ("", name):
+                measure(engines, figures, max(2, rounds // 2))
         if part:
             report(figures)
             return 0
@@ -132,6 +132,9 @@ def client_rounds(
             figures["compose config, 2,000 lines"][engine.name].append(taken)
     for _ in range(max(2, rounds // 2)):
         figures["plan of 10,000 (CPU)"][engines[0].name].append(measures.large_plan())
+
+
+PARTS = {"images": images.rounds, "builds": build_rounds, "api": api.rounds}
 
 
 def report(figures: dict[str, dict[str, list[float]]]) -> None:
