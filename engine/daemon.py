@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import resource
 import signal
 import stat
 import time
@@ -60,6 +61,7 @@ async def run(settings: Settings, *, ready: int | None) -> None:
             claim_folders(settings, folders)
             async with AsyncExitStack() as parts:
                 server = await build(settings, parts)
+                raise_open_files()
                 await server.listen(settings.hosts)
                 parts.push_async_callback(server.close)
                 write_record(settings.exec_root / RECORD, describe(settings))
@@ -71,6 +73,12 @@ async def run(settings: Settings, *, ready: int | None) -> None:
     finally:
         if ready is not None:
             os.close(ready)
+
+
+def raise_open_files() -> None:
+    """As many connections as may be. After the spawner: containers keep the limit that we got."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def build(settings: Settings, parts: AsyncExitStack) -> Server:

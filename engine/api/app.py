@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 _VERSIONED = re.compile(r"/v([0-9]{1,3})(?:\.([0-9]{1,4}))?(?=/)")
 _PARAMETER = re.compile(r"\{([a-z]+)(:\.\*)?\}")
-BACKLOG = 512
+BACKLOG = 4096  # the kernel takes less where somaxconn is less
 LARGEST_LINE = 32 << 10  # of the request line, and of one header field
 # Seconds for requests to end in when the daemon stops; aiohttp waits twice. What they began is
 # brought to its end, or not, by the containers themselves.

@@ -119,7 +119,7 @@ async def info(request: Request, engine: Engine) -> web.Response:
         ],
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["bridge", "host", "macvlan", "null"],
+            "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
             "Authorization": None,
             "Log": [driver for driver in DRIVERS if driver != "none"],
         },
