@@ -1,8 +1,8 @@
 """`python -m tests.benchmarks [ROUNDS]`: ours beside a real dockerd and Docker Compose, the same
 work in turns; medians and minima, and their ratios. Absolute figures depend on the machine;
 ratios hold, those of minima and of CPU time also while something else runs.
-`python -m tests.benchmarks images|builds|api [ROUNDS]`: only what is about images of some size, only
-builds, only the list of a hundred containers and streams.
+`python -m tests.benchmarks images|builds|api [ROUNDS]`: only what is about images of some size,
+only builds, only the list of a hundred containers and streams.
 `python -m tests.benchmarks scale [PART]...`: how it is with hundreds of containers.
 """
 

@@ -93,7 +93,8 @@ def hijacked(
         connection.connect(engine.socket)
         connection.sendall(
             f"POST /exec/{made['Id']}/start HTTP/1.1\r\nHost: x\r\n"
-            "Content-Type: application/json\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 2\r\n\r\n{}".encode()
+            "Content-Type: application/json\r\nContent-Length: 2\r\n"
+            "Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n{}".encode()
         )
         head = b""
         while b"\r\n\r\n" not in head:
