@@ -51,6 +51,7 @@ class Container:
     run_ended: asyncio.Event = field(default_factory=asyncio.Event)  # of the current run
     backoff: Backoff = field(default_factory=Backoff)
     is_being_restarted: bool = False  # by hand: auto-remove has to wait
+    is_marked_for_removal: bool = False  # by force: it must not be started any more
     is_ended_for_removal: bool = False  # how it ends matters to nobody
     is_being_removed: bool = False
     is_gone: bool = False  # removed: what waited for the lock has nothing left to change

@@ -225,6 +225,8 @@ class Containers:
 
     async def _start(self, container: Container) -> bool:
         async with container.held():
+            if container.is_marked_for_removal:  # a restart was between its stop and its start
+                raise Conflict("container is marked for removal and cannot be started")
             if container.record.state.status is Status.RUNNING:
                 return False
             if container.restart_task is not None:
@@ -291,14 +293,18 @@ class Containers:
     async def _remove(self, container: Container, *, force: bool, volumes: bool) -> None:
         if container.is_being_removed:
             raise Conflict(f"removal of container {container.record.name} is already in progress")
-        if force:
-            await ending.end_for_removal(self._parts, container)
-        async with container.lock:
-            if not container.is_gone:
-                await remove_container(self._parts, container, volumes=volumes)
-            elif not force:
-                raise NotFound(f"No such container: {container.id}")
-            # With force: --rm was faster, and what was asked for is done.
+        container.is_marked_for_removal = force
+        try:
+            if force:
+                await ending.end_for_removal(self._parts, container)
+            async with container.lock:
+                if not container.is_gone:
+                    await remove_container(self._parts, container, volumes=volumes)
+                elif not force:
+                    raise NotFound(f"No such container: {container.id}")
+                # With force: --rm was faster, and what was asked for is done.
+        finally:
+            container.is_marked_for_removal = False
 
     async def rename(self, reference: str, name: str) -> None:
         container = self._find(reference)

@@ -343,6 +343,17 @@ async def test_restart_by_hand_runs_it_anew(engine: Engine) -> None:
     assert second.started_at > first.started_at
 
 
+async def test_a_removal_by_force_ends_a_restart_that_has_begun(engine: Engine) -> None:
+    with engine.events.subscribe() as told:
+        identifier = await engine.run("sh", "-c", "trap '' TERM; while :; do sleep 1; done")
+        restart = asyncio.create_task(engine.containers.restart(identifier, timeout=100))
+        await event(told, "kill")
+        await engine.containers.remove(identifier, force=True)
+        with pytest.raises((Conflict, NotFound)):
+            await restart
+    assert engine.containers.list() == ()
+
+
 async def test_more_memory_than_allowed_is_seen(engine: Engine) -> None:
     host = HostConfig(memory=32 << 20)
     with engine.events.subscribe() as told:
