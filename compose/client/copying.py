@@ -61,16 +61,18 @@ async def copy_out(
     )
     if follow and (link := (await containers.stat_path(container, path)).link_target):
         path = link
-    async with containers.get_archive(container, path) as blocks:
-        if target == "-":
+    if target == "-":
+        async with containers.get_archive(container, path) as blocks:
             return await _drain(blocks, sys.stdout.buffer)
-        found = await containers.stat_path(container, path)
-        folder, name = outside(directory / target, target, source, found)
-        with tempfile.TemporaryFile() as spool:
+    # Before the archive: while dockerd sends one it answers no other question about the container.
+    found = await containers.stat_path(container, path)
+    folder, name = outside(directory / target, target, source, found)
+    with tempfile.TemporaryFile() as spool:
+        async with containers.get_archive(container, path) as blocks:
             size = await _drain(blocks, spool)
-            spool.seek(0)
-            await asyncio.to_thread(unpack, spool, folder, name, owners=archive)
-            return size
+        spool.seek(0)
+        await asyncio.to_thread(unpack, spool, folder, name, owners=archive)
+    return size
 
 
 async def _drain(blocks: AsyncIterator[bytes], stream: IO[bytes]) -> int:

@@ -123,6 +123,9 @@ def _make_room(folder: int, leaf: str, shown: str) -> None:
         return
     if stat.S_ISDIR(found.st_mode):
         raise UsageError(f"cannot overwrite {shown}: it is a folder here, not one there")
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
+        # As root it would be gone for the whole machine: cp web:/file /dev/null
+        raise UsageError(f"cannot overwrite {shown}: it is a device, a pipe or a socket")
     os.unlink(leaf, dir_fd=folder)
 
 

@@ -14,8 +14,8 @@ from compose.client.errors import NotFound
 from compose.client.tables import Row, print_rows
 from compose.client.times import parse_time
 from engine.cli import words
+from engine.cli.containers.readers import key_values
 from engine.cli.options import Container, Filter, Format, Network, Networks, NoTrunc, Quiet, filters
-from engine.cli.parts import key_values
 from engine.cli.session import each, on_engine
 from engine.cli.subnets import pools
 
@@ -102,6 +102,7 @@ def create(
         str, typer.Option("--config-from", help="Configured as this one.", metavar="NETWORK")
     ] = "",
 ) -> None:
+    kept_free = key_values("--aux-address", aux_address or ())
     body: dict[str, object] = {
         "Name": name,
         "Driver": driver,
@@ -112,12 +113,12 @@ def create(
         "ConfigOnly": config_only,
         "EnableIPv4": ipv4,
         "EnableIPv6": ipv6,
-        "Options": key_values(opt),
-        "Labels": key_values(label),
+        "Options": key_values("--opt", opt or ()),
+        "Labels": key_values("--label", label or ()),
         "IPAM": {
             "Driver": ipam_driver,
-            "Options": key_values(ipam_opt),
-            "Config": pools(subnet or (), ip_range or (), gateway or (), key_values(aux_address)),
+            "Options": key_values("--ipam-opt", ipam_opt or ()),
+            "Config": pools(subnet or (), ip_range or (), gateway or (), kept_free),
         },
     }
     if config_from:
@@ -177,7 +178,7 @@ def connect(
     endpoint = {
         "Aliases": alias or [],
         "Links": link or [],
-        "DriverOpts": key_values(driver_opt),
+        "DriverOpts": key_values("--driver-opt", driver_opt or ()),
         "GwPriority": gw_priority,
         "IPAMConfig": {name: value for name, value in addresses.items() if value},
     }

@@ -107,7 +107,7 @@ def version(ctx: typer.Context, format: Format = "") -> int:
         if server is not None:
             platform = fields.text(fields.child(server, "Platform"), "Name", "")
             facts = ("Version", "ApiVersion", "MinAPIVersion", "Os", "Arch", "KernelVersion")
-            print("", f"Server: {platform}", *_facts(server, facts), sep="\n")
+            print("", f"Server: {platform or 'engine'}", *_facts(server, facts), sep="\n")
     if trouble is not None:
         raise trouble
     return 0

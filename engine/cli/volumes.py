@@ -13,8 +13,8 @@ from compose.client.engine import Engine
 from compose.client.errors import NotFound
 from compose.client.tables import Row, print_rows
 from engine.cli import words
+from engine.cli.containers.readers import key_values
 from engine.cli.options import Filter, Format, Volumes, filters
-from engine.cli.parts import key_values
 from engine.cli.session import each, on_engine
 
 TITLES = {"Name": "VOLUME NAME"}
@@ -68,8 +68,8 @@ def create(
     body = {
         "Name": name,
         "Driver": driver,
-        "DriverOpts": key_values(opt),
-        "Labels": key_values(label),
+        "DriverOpts": key_values("--opt", opt or ()),
+        "Labels": key_values("--label", label or ()),
     }
 
     async def work(engine: Engine) -> str:

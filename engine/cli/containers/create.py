@@ -63,7 +63,7 @@ async def make_container(engine: Engine, flags: CreateFlags, body: Body, at: Ses
     try:
         identity = await _create(engine, flags, body)
     except NotFound as error:
-        if flags.pull != "missing" or "image" not in error.message.lower():
+        if flags.pull != "missing" or not error.message.startswith("No such image"):
             raise
         print(f"Unable to find image {image!r} locally", file=sys.stderr)
         await _pull(engine, image, flags, at)

@@ -79,6 +79,13 @@ def test_devices_and_pipes_are_refused(folder: Path) -> None:
     assert os.listdir(folder) == []
 
 
+def test_what_is_no_file_here_is_not_replaced(folder: Path) -> None:
+    os.mkfifo(folder / "top")  # as /dev/null might be
+    with pytest.raises(UsageError, match="cannot overwrite top: it is a device, a pipe"):
+        unpack(tar((member("any"), b"x")), folder, "top", owners=False)
+    assert (folder / "top").is_fifo()
+
+
 def test_there_and_back_again(folder: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "sub").mkdir(parents=True)

@@ -55,7 +55,11 @@ def terminal(shared_host: Host, daemon: Daemon, here: Path) -> Iterator[Callable
     opened: list[Terminal] = []
 
     def open_terminal(*arguments: str) -> Terminal:
-        environment = {"DOCKER_HOST": daemon.address, "TERM": "xterm"}
+        environment = {
+            "DOCKER_HOST": daemon.address,
+            "DOCKER_CONFIG": str(here / "docker"),
+            "TERM": "xterm",
+        }
         command = shared_host.command([PYENGINE, *arguments], cwd=here)
         opened.append(Terminal(command, shared_host.environment(environment)))
         return opened[-1]

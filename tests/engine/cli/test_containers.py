@@ -145,6 +145,16 @@ def test_exec_on_a_terminal(pyengine: Pyengine, terminal: Callable[..., Terminal
     assert one.end() == 6
 
 
+def test_stats_are_drawn_again_until_interrupted(
+    pyengine: Pyengine, terminal: Callable[..., Terminal]
+) -> None:
+    pyengine("run", "-d", "--name", "shell", IMAGE, *SLEEP)
+    one = terminal("stats", "shell")
+    one.read_until(r"(?s)CPU %.*shell .*\x1b\[H.*shell .*\x1b\[J")
+    one.process.send_signal(signal.SIGINT)
+    assert one.end() == 130
+
+
 def test_completion_knows_commands_options_and_names(
     pyengine: Pyengine, shared_host: Host, daemon: Daemon
 ) -> None:
@@ -161,6 +171,11 @@ def test_completion_knows_commands_options_and_names(
             env={"DOCKER_HOST": daemon.address},
         )  # fmt: skip
         assert done.stdout.split() == expected.split()
+    done = shared_host.run(
+        "bash", "-c", script + asked.format("pyengine stop ze", 2, PYENGINE),
+        env={"DOCKER_HOST": "unix:///nonexistent"},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 def test_without_a_name_stop_is_about_the_engine(pyengine: Pyengine, here: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.engine.cli.conftest import Pyengine
 from tests.engine.registry.server import PASSWORD, USER
+from tests.terminal import Terminal
 
 pytestmark = pytest.mark.kernel
 
@@ -99,6 +101,18 @@ def test_login_push_pull_logout(pyengine: Pyengine, here: Path, registry: str) -
     pyengine("rmi", "-f", name)
     assert pyengine("logout", registry).stdout == f"Removing login credentials for {registry}\n"
     assert "Not logged in" in pyengine("logout", registry).stdout
+
+
+def test_login_asks(terminal: Callable[..., Terminal], here: Path, registry: str) -> None:
+    one = terminal("login", registry)
+    one.read_until("Username: ")
+    one.type(f"{USER}\n")
+    one.read_until("Password: ")
+    one.type(f"{PASSWORD}\n")
+    assert one.end() == 0
+    assert one.text.endswith("Login Succeeded\r\n")
+    assert PASSWORD not in one.text
+    assert (here / "docker/config.json").exists()
 
 
 def test_credentials_go_to_the_helper_that_the_configuration_names(
