@@ -26,6 +26,7 @@ MOST_CONNECTIONS = 1024  # of all containers together: each takes two descriptor
 MOST_CLIENTS = 512  # of one UDP port; the one that was silent for longest goes
 SILENCE = 90.0  # seconds until a UDP client is forgotten: Docker's
 BACKLOG = 128
+PAUSE = 1.0  # seconds until another try to take a connection, after one that failed
 CHUNK = 1 << 16  # bytes
 
 
@@ -84,7 +85,10 @@ class Carrier:
                 client, _ = own.accept()
             except OSError as error:
                 if error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
+                    # Out of descriptors, say: those who wait are still there a little later.
                     log.warning("port %d takes no connection: %s", binding.host_port, error)
+                    loop.remove_reader(own)
+                    loop.call_later(PAUSE, take)
                 return
             target = self._choose(binding)
             if target is None or self._connections >= MOST_CONNECTIONS:
@@ -95,7 +99,11 @@ class Carrier:
             carried.tasks.add(task)
             task.add_done_callback(carried.tasks.discard)
 
-        loop.add_reader(own, accept)
+        def take() -> None:
+            if own.fileno() >= 0:  # it is still carried
+                loop.add_reader(own, accept)
+
+        take()
         carried.stops.callback(loop.remove_reader, own)
 
     async def _converse(self, client: socket.socket, target: Target) -> None:
