@@ -22,6 +22,7 @@ Target = tuple[str, int]
 Peer = tuple[str | int, ...]  # as recvfrom(2) tells it
 Choose = Callable[[PortBinding], Target | None]  # where a new client is led now
 
+CARRIED = ("tcp", "udp")
 MOST_CONNECTIONS = 1024  # of all containers together: each takes two descriptors
 MOST_CLIENTS = 512  # of one UDP port; the one that was silent for longest goes
 SILENCE = 90.0  # seconds until a UDP client is forgotten: Docker's

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from engine.networks.carrier import CARRIED
 from engine.networks.firewall_rules import WILDCARD, WILDCARD6
 from engine.networks.model import (
     OPTION_HOST_BINDING,
@@ -32,6 +33,8 @@ def decide(wanted: Sequence[PortRequest], networks: Mapping[int, Network]) -> Wi
     for each in wanted:
         check(each)
         hosts = _hosts(each, default)
+        if each.protocol not in CARRIED:
+            hosts = [host for host in hosts if version_of(host) in (tuple(networks) or (4,))]
         at_home += [
             PortBinding(each.container_port, each.protocol, host, 0)
             for host in hosts

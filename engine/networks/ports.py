@@ -12,7 +12,11 @@ from engine.networks.firewall_rules import WILDCARD, WILDCARD6
 from engine.networks.model import PortBinding, PortRequest, version_of
 
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-SOCKET_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+SOCKET_TYPES = {
+    "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
+    "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
+    "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
+}
 
 
 class HostPorts:
@@ -191,7 +195,7 @@ def check(request: PortRequest) -> None:
     if request.protocol not in SOCKET_TYPES:
         raise Unsupported(
             f"cannot publish port {request.container_port}/{request.protocol}:"
-            " this engine publishes tcp and udp"
+            " this engine publishes tcp, udp and sctp"
         )
     end = request.host_port_end or request.host_port
     for port in (request.container_port, request.host_port or 1, end or 1):
@@ -212,13 +216,16 @@ def bind(protocol: str, host_ip: str, port: int) -> socket.socket:
 
 
 def _bound(family: int, protocol: str, address: str, port: int) -> socket.socket:
-    kind = SOCKET_TYPES[protocol]
-    handle = socket.socket(family, kind | socket.SOCK_CLOEXEC)
+    kind, number = SOCKET_TYPES[protocol]
+    handle = socket.socket(family, kind | socket.SOCK_CLOEXEC, number)
     try:
         if family == socket.AF_INET6:
             handle.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind == socket.SOCK_DGRAM:
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            handle.bind((address, port))
+            return handle
+        if number == socket.IPPROTO_SCTP:
             handle.bind((address, port))
             return handle
         # Connections of a server that just ended (TIME_WAIT) are in nobody's way, but only a

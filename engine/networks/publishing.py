@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 
 from engine.errors import Failure
-from engine.networks.carrier import Carrier
+from engine.networks.carrier import CARRIED, Carrier
 from engine.networks.catalog import Catalog
 from engine.networks.endpoint import ways_out
 from engine.networks.firewall_rules import WILDCARD, WILDCARD6, PublishedPort, Spot
@@ -80,7 +80,8 @@ class Publishing:
         reached = self._reached[container_id]
         for binding, handle in self._held.sockets(container_id):
             led = version_of(binding.host_ip) in reached
-            if reached and (not led or binding.host_ip in (WILDCARD6, LOOPBACK6)):
+            by_hand = not led or binding.host_ip in (WILDCARD6, LOOPBACK6)
+            if reached and by_hand and binding.protocol in CARRIED:
                 yield binding, handle
 
     def _choose(self, binding: PortBinding) -> tuple[str, int] | None:

@@ -712,3 +712,33 @@ class Teller(Listener):
 
     def greeting(self, peer: str) -> str:
         return self.name
+
+
+async def test_sctp_port_is_published(machine: Machine) -> None:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP).close()
+    except OSError as error:
+        pytest.skip(f"no SCTP here: {error}")
+    client = machine.neighbour()
+    front = await machine.network("front")
+    web = await machine.container("web", front, ports=(PortRequest(80, "sctp", host_port=8080),))
+
+    def listen() -> socket.socket:
+        handle = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
+        handle.bind((web.address, 80))
+        handle.listen()
+        return handle
+
+    def visit_it() -> bytes:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP) as handle:
+            handle.settimeout(10)
+            handle.connect(("10.9.0.1", 8080))
+            return handle.recv(100)
+
+    with web.namespace.run(listen) as server:
+        server.settimeout(10)
+        visiting = asyncio.create_task(asyncio.to_thread(client.run, visit_it))
+        connection, peer = await asyncio.to_thread(server.accept)
+        with connection:
+            connection.send(peer[0].encode())
+            assert await visiting == b"10.9.0.2"

@@ -39,6 +39,11 @@ def test_routed_version_is_open_at_home_only() -> None:
     assert found.at_home == (PortBinding(80, "tcp", "::", 0),)
 
 
+def test_what_nobody_carries_is_where_the_kernel_leads_it() -> None:
+    wish = PortRequest(80, "sctp", host_port=8080)
+    assert decide([wish], {4: network()}).on_host == ((wish, ("0.0.0.0",)),)
+
+
 @pytest.mark.parametrize(
     ("host_ip", "kind", "words"),
     [

@@ -100,7 +100,7 @@ def test_connections_that_are_just_closing_are_in_nobodys_way(ports: HostPorts) 
         (PortRequest(80, host_port=70000), InvalidRequest, "cannot publish port 70000"),
         (PortRequest(0), InvalidRequest, "cannot publish port 0"),
         (PortRequest(80, host_port=9, host_port_end=8), InvalidRequest, "range"),
-        (PortRequest(80, "sctp"), Unsupported, "80/sctp"),
+        (PortRequest(80, "dccp"), Unsupported, "80/dccp"),
         (PortRequest(80, host_ip="localhost"), InvalidRequest, "invalid host address"),
         (PortRequest(80, host_ip="192.0.2.9"), Failure, "cannot assign requested address"),
     ],
