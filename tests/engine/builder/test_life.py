@@ -101,6 +101,25 @@ def test_the_cache_survives_the_engine_and_goes_when_asked(own_host: Host) -> No
     assert len(layers) == 1  # of busybox alone
 
 
+def test_a_base_that_is_removed_meanwhile_lasts_until_the_end(builds: Builds) -> None:
+    builds.ok("FROM busybox:test\nRUN echo below > /below\n", t="leaving")
+    text = "FROM leaving\nRUN echo begun; until test -e /go; do :; done\nRUN cat /below > /copy\n"
+    connection = begin(builds.daemon, text)
+    containers = builds.containers()
+    assert isinstance(containers, list)
+    name = containers[0]["Id"]
+    builds.daemon.call("DELETE", "/images/leaving?force=1")
+    builds.daemon.call("POST", "/build/prune?all=1")
+    status, made = builds.daemon.call("POST", f"/containers/{name}/exec", {"Cmd": ["touch", "/go"]})
+    assert status == 201
+    assert isinstance(made, dict)
+    builds.daemon.call("POST", f"/exec/{made['Id']}/start", {"Detach": True})
+    said = connection.answer.read()  # type: ignore[attr-defined]
+    connection.close()
+    assert b"Successfully tagged slow:latest" in said
+    assert builds.run("slow", "cat", "/copy") == "below\n"
+
+
 def test_stages_that_need_nothing_of_each_other_run_at_once(builds: Builds) -> None:
     """Each waits for what the other does: one after the other they would never end."""
     meet = (
