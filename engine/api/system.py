@@ -81,7 +81,9 @@ async def disk_usage(request: Request, engine: Engine) -> web.Response:
             for volume in engine.volumes.list()
         ]
     if not asked or "build-cache" in asked:
-        document["BuildCache"] = [holding_json(one) for one in await engine.builder.holdings()]
+        document["BuildCache"] = [
+            holding_json(one) for one in await engine.builder.cache.holdings()
+        ]
     return reply(200, document)
 
 

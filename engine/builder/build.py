@@ -1,11 +1,8 @@
 """Builder: a Dockerfile and a context become an image. One instance a daemon."""
 
 import asyncio
-import contextlib
 import logging
-import os
 import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,14 +14,6 @@ from engine.builder.args import OWN_ARGS, check_build_args, epoch_of
 from engine.builder.context import apply_ignore, read_dockerfile, unpack_context
 from engine.builder.dockerfile import TRUE, Instruction, parse_dockerfile
 from engine.builder.expand import PREDEFINED
-from engine.builder.holdings import (
-    CONTEXT,
-    MOUNT,
-    STEP,
-    Holding,
-    PruneRequest,
-    chosen,
-)
 from engine.builder.kept import KeptContexts
 from engine.builder.model import BuildRequest
 from engine.builder.output import Output, StageOutput, Tell
@@ -32,9 +21,10 @@ from engine.builder.run_step import STEP_LABEL
 from engine.builder.sources import fetch, kept_ids
 from engine.builder.stage import StageBuild
 from engine.builder.stages import Stage, make_plan
-from engine.builder.state import State, known_args, seconds, stamp
+from engine.builder.state import State, known_args, stamp
 from engine.builder.syntax import check_syntax
 from engine.builder.trees import Digests, Tree
+from engine.builder.upkeep import Upkeep
 from engine.builder.workshop import Caches, Workshop
 from engine.containers.operations import Containers
 from engine.errors import EngineError, Failure, InvalidRequest
@@ -52,9 +42,6 @@ class Builder:
     def __init__(
         self, root: Path, images: Images, containers: Containers, events: EventLog, limit: int
     ) -> None:
-        self._limit = limit
-        self._collecting: asyncio.Task[None] | None = None
-        self._sizes = _Sizes()
         self._temporary = root / "tmp"
         self._caches = Caches(root / "caches")
         self._images = images
@@ -64,6 +51,9 @@ class Builder:
         self._threads = ThreadPoolExecutor(THREADS, "builder")
         self._digests = Digests()
         self.kept = KeptContexts(root / "contexts", self._temporary, self._threads)
+        self.cache = Upkeep(
+            images, self._caches, self.kept, self._temporary, events, limit, self._in_use
+        )
 
     @classmethod
     async def open(
@@ -94,9 +84,7 @@ class Builder:
         self.kept.clear_after_boot()
 
     async def close(self) -> None:
-        if self._collecting is not None:
-            self._collecting.cancel()
-            await asyncio.wait((self._collecting,))
+        await self.cache.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def build(
@@ -120,7 +108,7 @@ class Builder:
             self._images.mark_used(in_use)
             if folder.exists():
                 await asyncio.to_thread(remove_directory, folder)
-            self._collect_soon()
+            self.cache.collect_soon()
 
     async def _build(
         self,
@@ -236,99 +224,6 @@ class Builder:
 
     def _is_directory(self, state: State) -> bool:
         return bool(self._images.resolve(state.image_id).rootfs_path)
-
-    # ---- what the cache holds
-
-    async def holdings(self) -> tuple[Holding, ...]:
-        in_use = set[str]().union(*self._in_use)
-        steps = [
-            Holding(
-                id=step.image.id.removeprefix("sha256:"),
-                kind=STEP,
-                description=step.image.document.history[-1].created_by,
-                size=step.size,
-                created=seconds(step.image.created),
-                used=step.used,
-                in_use=step.image.id in in_use,
-                is_shared=step.is_base,
-                depth=len(step.image.document.diff_ids),
-            )
-            for step in self._images.steps()
-        ]
-        folders = await asyncio.to_thread(self._folders)
-        return (*steps, *folders)
-
-    def _folders(self) -> list[Holding]:
-        found = []
-        for root, kind, what, in_use in (
-            (self._caches.root, MOUNT, "cache mount", self._caches.in_use),
-            (self.kept.root, CONTEXT, "build context", self.kept.in_use),
-        ):
-            for path in sorted(root.glob("[0-9a-f]*")):
-                with contextlib.suppress(FileNotFoundError):  # it is being removed
-                    used = path.stat().st_mtime
-                    size = self._sizes.of(path, used)
-                    is_used = in_use[path.name] > 0
-                    found.append(Holding(path.name, kind, what, size, used, used, is_used))
-        return found
-
-    async def prune(self, request: PruneRequest) -> tuple[tuple[Holding, ...], int]:
-        """What went, and the bytes that are free now."""
-        gone = chosen(await self.holdings(), request, time.time())
-        reclaimed = await self._remove(gone)
-        self._events.publish("builder", "prune", "", {"reclaimed": str(reclaimed)})
-        return gone, reclaimed
-
-    async def _remove(self, gone: Sequence[Holding]) -> int:
-        reclaimed = await self._images.remove_steps(
-            [f"sha256:{each.id}" for each in gone if each.kind == STEP]
-        )
-        for each in gone:
-            if each.kind == STEP:
-                continue
-            owner = self._caches if each.kind == MOUNT else self.kept
-            if owner.in_use[each.id] <= 0 and (owner.root / each.id).exists():
-                trash = self._trash()
-                (owner.root / each.id).rename(trash)
-                await asyncio.to_thread(remove_directory, trash)
-                reclaimed += each.size
-        return reclaimed
-
-    def _trash(self) -> Path:
-        self._temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return self._temporary / f"trash-{secrets.token_hex(8)}"
-
-    def _collect_soon(self) -> None:
-        """Keeps the cache below its limit, one look at a time, and out of a build's way."""
-        if self._limit and (self._collecting is None or self._collecting.done()):
-            self._collecting = asyncio.create_task(self._collect())
-
-    async def _collect(self) -> None:
-        try:
-            gone = chosen(await self.holdings(), PruneRequest(keep=self._limit), time.time())
-            if gone:
-                reclaimed = await self._remove(gone)
-                log.info("the build cache was too large: %d bytes went", reclaimed)
-        except (EngineError, OSError) as error:
-            log.warning("cannot make the build cache smaller: %s", error)
-
-
-class _Sizes:
-    """Bytes below folders, counted again once they were used again."""
-
-    def __init__(self) -> None:
-        self._known: dict[Path, tuple[float, int]] = {}
-
-    def of(self, folder: Path, used: float) -> int:
-        known = self._known.get(folder)
-        if known is None or known[0] != used:
-            size = sum(
-                os.lstat(os.path.join(path, name)).st_size
-                for path, _, files in os.walk(folder)
-                for name in files
-            )
-            known = self._known[folder] = (used, size)
-        return known[1]
 
 
 def _prepared(context: Path, wanted: str) -> tuple[str, bytes]:
