@@ -9,19 +9,18 @@ from pathlib import Path
 from engine.builder import cache
 from engine.builder.config import (
     CONFIG_KEYWORDS,
-    DEFAULT_SHELL,
     changed_config,
-    command_words,
     env_names,
     with_default_path,
 )
 from engine.builder.copy import Attributes, clamp_times, make_folders
 from engine.builder.copy_step import CopyStep, Prepared, account
 from engine.builder.dockerfile import Instruction, copy_words, parse_line, refusal
-from engine.builder.expand import PREDEFINED, expand_word
+from engine.builder.expand import expand_word
 from engine.builder.mounts import step_mounts
 from engine.builder.output import StageOutput
-from engine.builder.run_step import SCRIPT, RunStep, mount_key, run
+from engine.builder.run_request import check_allowed, run_flags, run_variables, run_words
+from engine.builder.run_step import RunStep, mount_key, run
 from engine.builder.stages import Stage, arguments
 from engine.builder.state import (
     State,
@@ -44,8 +43,6 @@ from engine.oci.digest import Digest
 from engine.oci.image_config import ImageDocument
 from engine.oci.platform import parse_platform
 from engine.oci.reference import parse_reference
-
-_NETWORKS = {"default": "", "none": "none", "host": "host"}
 
 
 class StageBuild:
@@ -318,22 +315,8 @@ class StageBuild:
     # ---- RUN
 
     async def _run(self, one: Instruction) -> None:
-        network, is_privileged = "", False
-        for flag in one.flags:
-            match flag.name:
-                case "mount":
-                    continue
-                case "network" if flag.value in _NETWORKS:
-                    network = _NETWORKS[flag.value]
-                case "network":
-                    raise refusal(one.line, f"invalid network mode {flag.value!r}")
-                case "security" if flag.value in ("sandbox", "insecure"):
-                    is_privileged = flag.value == "insecure"
-                case "security":
-                    raise refusal(one.line, f"security {flag.value!r} is not valid")
-                case _:
-                    raise refusal(one.line, f"unknown flag: {flag.name}")
-        self._check_allowed(network, is_privileged)
+        flags = run_flags(one)
+        check_allowed(flags, self._workshop.request)
         state = self._state
         check_runs_here(state.document.platform)
         names = self._names()
@@ -342,25 +325,18 @@ class StageBuild:
             (mount, await self._tree(mount.origin) if mount.origin else self._workshop.main)
             for mount in mounts
         ]
-        words, script = _run_words(one, state.config.shell)
-        args = {name: value for name, value in (state.args or {}).items()}
-        env = env_names(state.config)
-        passed = {name: value for name, value in args.items() if name not in env}
-        for name, given in self._workshop.request.build_args.items():
-            if name in PREDEFINED and given is not None and name not in env:
-                passed.setdefault(name, given)
-                self._workshop.consumed.add(name)
-        counted = {
-            name: value for name, value in passed.items() if name not in PREDEFINED or name in args
-        }
+        words, script = run_words(one, state.config.shell)
+        build_args = self._workshop.request.build_args
+        variables = run_variables(state.args or {}, env_names(state.config), build_args)
+        self._workshop.consumed |= variables.consumed
         keys = [await mount_key(self._workshop, mount, tree) for mount, tree in with_trees]
         key = cache.run_key(
             self._key(),
             (*words, script),
-            counted,
-            network or self._host_network(),
+            variables.counted,
+            flags.network or self._host_network(),
             keys,
-            is_privileged=is_privileged,
+            is_privileged=flags.is_privileged,
         )
         if await self._known_step(key):
             return
@@ -370,34 +346,20 @@ class StageBuild:
             lowers=self._lowers(),
             words=words,
             shown=shown,
-            env=(*state.config.env, *(f"{name}={value}" for name, value in passed.items())),
+            env=(
+                *state.config.env,
+                *(f"{name}={value}" for name, value in variables.passed.items()),
+            ),
             user=state.config.user,
             working_dir=state.config.working_dir,
-            network=network,
+            network=flags.network,
             place=self._place(one),
             script=script,
             mounts=tuple(with_trees),
-            is_privileged=is_privileged,
+            is_privileged=flags.is_privileged,
         )
-        declared = " ".join(f"{name}={value}" for name, value in sorted(counted.items()))
-        prefix = f"|{len(counted)} {declared} " if counted else ""
         async with run(self._workshop, step, self._output) as upper:
-            await self._add(key, prefix + shown, upper)
-
-    def _check_allowed(self, network: str, is_privileged: bool) -> None:
-        """What reaches the machine is for who asked for the build to allow, not the Dockerfile."""
-        request = self._workshop.request
-        if network == "host" and request.host.network_mode != "host":
-            self._need("network.host", "network: host")
-        if is_privileged:
-            self._need("security.insecure", "privileged: true")
-
-    def _need(self, entitlement: str, hint: str) -> None:
-        if entitlement not in self._workshop.request.entitlements:
-            raise Forbidden(
-                f"{entitlement} is not allowed: whoever builds has to allow it, "
-                f"in Compose by {hint!r} or 'entitlements: [{entitlement}]' under build"
-            )
+            await self._add(key, variables.prefix + shown, upper)
 
     def _host_network(self) -> str:
         mode = self._workshop.request.host.network_mode
@@ -481,20 +443,3 @@ def _in_folder(folder: Path, job: Callable[[int], None]) -> None:
         job(root)
     finally:
         os.close(root)
-
-
-def _run_words(one: Instruction, shell: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """The command, and a script that it is to find at SCRIPT."""
-    if not one.heredocs:
-        return command_words(one, shell), ""
-    shell = tuple(shell) or DEFAULT_SHELL
-    only = one.arguments.split()
-    if len(only) == 1 and len(one.heredocs) == 1:
-        content = one.heredocs[0].content
-        if content.startswith("#!"):
-            return (SCRIPT,), content
-        return (*shell, content), ""
-    text = one.arguments
-    for heredoc in one.heredocs:
-        text += f"\n{heredoc.content}{heredoc.name}"
-    return (*shell, text), ""
