@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -30,6 +31,7 @@ from engine.containers.model import (
     WaitResult,
 )
 from engine.containers.spec import cgroup_path
+from engine.containers.store import Store
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound
 from engine.networks.model import NetworkSpec
 from engine.runtime.cgroup_tree import Cgroup, detect
@@ -730,6 +732,29 @@ async def test_containers_outlive_the_daemon(engine: Engine) -> None:
     await writer.wait_closed()
     await engine.containers.stop("on", timeout=0)
     assert engine.get("on").state.exit_code == 137
+
+
+async def test_a_step_of_the_clock_ends_no_start_period(engine: Engine) -> None:
+    """isolation 86. What a clock that was set forward makes of the record, made in the record."""
+    hour = 3600 * 10**9
+    check = HealthCheck(
+        ("CMD", "false"), interval=10**7, start_period=hour, start_interval=10**7, retries=1
+    )
+    identifier = await engine.run("sleep", "1000", healthcheck=check)
+    await engine.stop()
+    record = engine.get(identifier)
+    earlier = replace(record.state, started_at=record.state.started_at - 2 * hour)
+    Store(engine.folder / "data/containers").save_state(
+        replace(record, state=earlier), durable=False
+    )
+    await engine.open()
+    begun = time.time_ns()
+    async with asyncio.timeout(10):
+        while not (health := engine.get(identifier).state.health) or not any(
+            result.start > begun for result in health.log
+        ):
+            await asyncio.sleep(0.01)
+    assert (health.status, health.failing_streak) == ("starting", 0)
 
 
 async def test_exit_without_a_daemon_is_learned_with_its_code_and_time(engine: Engine) -> None:
