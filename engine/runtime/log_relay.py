@@ -5,6 +5,7 @@ lines, as with Docker's `mode=non-blocking`.
 """
 
 import os
+import select
 import socket
 import struct
 import time
@@ -20,6 +21,7 @@ from engine.runtime.poller import WRITABLE, Poller
 _HEAD = struct.Struct("=B?qI")
 # Seconds that the end of a container waits for its log to be written: Docker's.
 _PATIENCE = 10.0
+_PAUSE = 0.1  # seconds
 
 
 class LogRelay:
@@ -35,16 +37,20 @@ class LogRelay:
         self._size = 0
         self._sent = 0  # of the first that waits
         self.lost = 0
-        self._connection, self._pidfd = self._start()
+        self._connection: socket.socket | None = None
+        self._pidfd = -1
+        self._start()
 
-    def _start(self) -> tuple[socket.socket, int]:
+    def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         child = process.clone3()
         if child.pid == 0:
             _write_apart(theirs, self._open_writer)
         theirs.close()
         ours.setblocking(False)
-        return ours, child.pidfd
+        self._connection, self._pidfd = ours, child.pidfd
+        self._sent = 0
+        return ours
 
     def write(self, stream: int, chunk: bytes) -> None:
         self._add(self._lines.feed(stream, chunk))
@@ -52,20 +58,21 @@ class LogRelay:
     def finish(self) -> None:
         """The process is dead: now there is time to wait."""
         self._add(self._lines.finish())
-        self._poller.forget(self._connection.fileno())
-        self._connection.settimeout(_PATIENCE)
+        self._poller.cancel(self)
+        connection = self._connection or self._start()
+        self._poller.forget(connection.fileno())
+        connection.settimeout(_PATIENCE)
         try:
             while self._waiting:
-                self._connection.sendall(self._waiting[0][0][self._sent :])
+                connection.sendall(self._waiting[0][0][self._sent :])
                 self._next()
         except OSError:
             self.lost += len(self._waiting)
             self._waiting.clear()
-            # What it took it still writes, whenever the disk lets it.
-            self._connection.close()
-            return
-        self._connection.close()
-        os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+        connection.close()
+        # What it took and can't write in this time it writes whenever the disk lets it.
+        select.select([self._pidfd], [], [], _PATIENCE)
+        process.reap(self._pidfd)
         os.close(self._pidfd)
 
     def _add(self, lines: Iterable[tuple[int, bytes, bool]]) -> None:
@@ -87,29 +94,36 @@ class LogRelay:
         self._sent = 0
 
     def _flush(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
         try:
             while self._waiting:
                 rest = memoryview(self._waiting[0][0])[self._sent :]
-                sent = self._connection.send(rest, socket.MSG_NOSIGNAL)
+                sent = connection.send(rest, socket.MSG_NOSIGNAL)
                 self._sent += sent
                 if sent == len(rest):
                     self._next()
         except BlockingIOError:
-            self._poller.watch(self._connection.fileno(), WRITABLE, lambda _: self._flush())
+            self._poller.watch(connection.fileno(), WRITABLE, lambda _: self._flush())
             return
         except OSError:
-            self._replace()
+            self._replace(connection)
             return
-        self._poller.forget(self._connection.fileno())
+        self._poller.forget(connection.fileno())
 
-    def _replace(self) -> None:
-        """It was killed: another one goes on, without what the first had taken."""
-        self._poller.forget(self._connection.fileno())
-        self._connection.close()
+    def _replace(self, connection: socket.socket) -> None:
+        """It was killed, or could not open the log: another one goes on soon, without what the
+        first had taken."""
+        self._poller.forget(connection.fileno())
+        connection.close()
+        self._connection = None
         os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         os.close(self._pidfd)
-        self._connection, self._pidfd = self._start()
-        self._sent = 0
+        self._poller.at(self, _PAUSE, self._go_on)
+
+    def _go_on(self) -> None:
+        self._start()
         self._flush()
 
 
