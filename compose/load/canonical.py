@@ -242,7 +242,7 @@ def _mount(node: Node, place: Place, problems: Problems) -> Node:
         if mount.propagation:
             options.entries["propagation"] = _text(node, mount.propagation)
         entry.entries["bind"] = options
-    else:
+    elif mount.source:
         entry.entries["volume"] = _map(node, nocopy=True) if mount.nocopy else _map(node)
     return entry
 
@@ -295,6 +295,13 @@ def _include(node: Node, place: Place, problems: Problems) -> Node:
     if isinstance(node, Scalar):
         return _map(node, path=_list(node, [node.holding(node.value)]))
     return _apply(node, place, _INCLUDE, problems) if isinstance(node, Map) else node
+
+
+def _once(node: Node, place: Place, problems: Problems) -> Node:
+    """A list of texts, each of which counts once."""
+    if not isinstance(node, Sequence):
+        return node
+    return node.holding([*{_as_text(item): item for item in node.items}.values()])
 
 
 def _hosts(node: Node, place: Place, problems: Problems) -> Node:
@@ -359,6 +366,7 @@ _BUILD: dict[str, Rule] = {
     "extra_hosts": _hosts,
     "secrets": _each(_reference),
     "no_cache_filter": _as_list,
+    "tags": _once,
 }
 _SERVICE: dict[str, Rule] = {
     "annotations": _pairs,

@@ -153,7 +153,7 @@ class _Reader:
         quote = self._text[start : start + 1] if start < end else ""
         if quote not in ("'", '"'):
             raw = self._text[start:end]
-            comment = re.search(r"(?:^|\s)#", raw)
+            comment = re.search(r"(?:^| )#", raw)
             self._fill(name, (raw[: comment.start()] if comment else raw).rstrip())
             self._skip_to(end + 1)
             return

@@ -27,6 +27,8 @@ CASES = {
             dns: [1.1.1.1, 1.1.1.1]
         volumes: {v1: {}}
         """,
+    "anonymous volumes": "services: {a: {image: x, volumes: [/a, {type: volume, target: /b}]}}",
+    "tags that are said twice": "services: {a: {build: {context: ., tags: [x, y, x]}}}",
     "devices without a count": """
         services:
           a: {image: x, gpus: [{driver: nvidia}]}
