@@ -9,6 +9,14 @@ from compose.model.resources import ConfigFile, Ipam, IpamPool, Model, Network, 
 
 def bind_network(key: str, fields: Fields, project_name: str) -> Network:
     ipam = fields.inner("ipam")
+    extra = [name for name in fields.names() if name not in ("external", "name")]
+    if fields.flag("external") and extra and not extra[0].startswith("x-"):
+        fields.problems.warn(
+            fields.node.keys[extra[0]],
+            (*fields.place, extra[0]),
+            f"an external network is as it is: {extra[0]} changes nothing",
+            'remove it, or remove "external"',
+        )
     return Network(
         key=key,
         name=_resource_name(key, fields, project_name),

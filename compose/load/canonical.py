@@ -178,6 +178,12 @@ def _to_null_map(node: Node, place: Place, problems: Problems) -> Node:
     return Map(node.source, node.line, node.column, entries, keys)
 
 
+def _attachments(node: Node, place: Place, problems: Problems) -> Node:
+    named = _to_null_map(node, place, problems)
+    once = _each(_inside({"aliases": _once, "link_local_ips": _once}))
+    return once(named, place, problems)
+
+
 def _dependencies(node: Node, place: Place, problems: Problems) -> Node:
     if not isinstance(node, Sequence):
         return node
@@ -398,7 +404,7 @@ _SERVICE: dict[str, Rule] = {
     "label_file": _as_list,
     "labels": _pairs,
     "models": _to_null_map,
-    "networks": _to_null_map,
+    "networks": _attachments,
     "ports": _ports,
     "post_start": _each(_HOOK),
     "pre_start": _each(_HOOK),

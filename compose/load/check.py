@@ -440,9 +440,6 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _check_resources(project: Project) -> Iterator[Problem]:
-    for network in project.networks.values():
-        if network.external and (network.driver or network.ipam.config or network.labels):
-            yield _external_extra(project, "networks", network.key)
     for volume in project.volumes.values():
         if volume.external and (volume.driver or volume.driver_opts or volume.labels):
             yield _external_extra(project, "volumes", volume.key)

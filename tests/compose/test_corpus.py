@@ -29,6 +29,10 @@ CASES = {
         """,
     "anonymous volumes": "services: {a: {image: x, volumes: [/a, {type: volume, target: /b}]}}",
     "tags that are said twice": "services: {a: {build: {context: ., tags: [x, y, x]}}}",
+    "an external network with a driver": """
+        services: {a: {image: x, networks: {n: {aliases: [b, b]}}}}
+        networks: {n: {external: true, driver: bridge}}
+        """,
     "devices without a count": """
         services:
           a: {image: x, gpus: [{driver: nvidia}]}
