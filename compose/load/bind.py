@@ -5,6 +5,7 @@ is told here: sizes, times, ports out of range, attributes that are missing.
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 
 from compose.load.bind_build import bind_build, bind_hosts, bind_ulimits
@@ -398,6 +399,15 @@ def _watch(fields: Fields) -> tuple[WatchRule, ...]:
     return tuple(_watch_rule(rule) for rule in fields.each("watch"))
 
 
+def _attachments(fields: Fields, key: str) -> dict[str, Attachment]:
+    written = fields.node.entries[key]
+    entries = written.entries if isinstance(written, Map) else {}
+    return {
+        name: replace(_attachment(each), is_mapping=isinstance(entries.get(name), Map))
+        for name, each in fields.named(key)
+    }
+
+
 def _dependencies(fields: Fields, key: str) -> dict[str, Dependency]:
     return {name: _dependency(name, each) for name, each in fields.named(key)}
 
@@ -455,7 +465,7 @@ _ATTRIBUTES: dict[str, _Read] = {
     "memswap_limit": Fields.size,
     "models": _named(_model_binding),
     "network_mode": _text,
-    "networks": _named(_attachment),
+    "networks": _attachments,
     "oom_kill_disable": _flag,
     "oom_score_adj": _whole,
     "pid": _text,

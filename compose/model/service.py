@@ -105,22 +105,20 @@ class Attachment:
     link_local_ips: tuple[str, ...] = ()
     mac_address: str = ""
     priority: int = 0
+    is_mapping: bool = False  # written as one, be it empty: null and {} are shown as they are
 
     def to_document(self) -> Document | None:
-        return (
-            filled(
-                aliases=list(self.aliases),
-                driver_opts=mapping(self.driver_opts),
-                gw_priority=self.gw_priority,
-                interface_name=self.interface_name,
-                ipv4_address=self.ipv4_address,
-                ipv6_address=self.ipv6_address,
-                link_local_ips=list(self.link_local_ips),
-                mac_address=self.mac_address,
-                priority=self.priority,
-            )
-            or None
-        )
+        return filled(
+            aliases=list(self.aliases),
+            driver_opts=mapping(self.driver_opts),
+            gw_priority=self.gw_priority,
+            interface_name=self.interface_name,
+            ipv4_address=self.ipv4_address,
+            ipv6_address=self.ipv6_address,
+            link_local_ips=list(self.link_local_ips),
+            mac_address=self.mac_address,
+            priority=self.priority,
+        ) or ({} if self.is_mapping else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,32 +68,6 @@ _UNSUPPORTED = {
 }
 
 
-# What no engine is told, and what to do instead.
-_UNSUPPORTED = {
-    "provider": "run that program yourself, and give the others what it says as environment",
-    "models": "serve the model yourself, and give its address as environment",
-    "use_api_socket": "mount the engine's socket: volumes: [/run/pycompose/engine.sock:"
-    "/var/run/docker.sock]",
-    "credential_spec": "it is for Windows",
-    "cpu_count": "it is for Windows: use cpus",
-    "cpu_percent": "it is for Windows: use cpus",
-    "isolation": "it is for Windows: leave it out",
-}
-
-
-# What no engine is told, and what to do instead.
-_UNSUPPORTED = {
-    "provider": "run that program yourself, and give the others what it says as environment",
-    "models": "serve the model yourself, and give its address as environment",
-    "use_api_socket": "mount the engine's socket: volumes: [/run/pycompose/engine.sock:"
-    "/var/run/docker.sock]",
-    "credential_spec": "it is for Windows",
-    "cpu_count": "it is for Windows: use cpus",
-    "cpu_percent": "it is for Windows: use cpus",
-    "isolation": "it is for Windows: leave it out",
-}
-
-
 def _unsupported(project: Project, service: Service) -> list[Problem]:
     place = ("services", service.name)
     problems = [

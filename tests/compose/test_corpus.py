@@ -33,6 +33,10 @@ CASES = {
         services: {a: {image: x, networks: {n: {aliases: [b, b]}}}}
         networks: {n: {external: true, driver: bridge}}
         """,
+    "networks without attributes": """
+        services: {a: {image: x, networks: {n: {}, m: }}, b: {image: x, networks: [n]}}
+        networks: {n: {}, m: {}}
+        """,
     "devices without a count": """
         services:
           a: {image: x, gpus: [{driver: nvidia}]}
