@@ -181,11 +181,16 @@ async def history(request: Request, engine: Engine) -> web.Response:
 
 
 async def tag(request: Request, engine: Engine) -> web.Response:
-    image = await engine.images.tag(
-        request["name"], request.query.text("repo"), request.query.text("tag")
-    )
-    tell(engine, "tag", image.id, image.name)
+    repository, tag = request.query.text("repo"), request.query.text("tag")
+    image = await engine.images.tag(request["name"], repository, tag)
+    tell(engine, "tag", image.id, new_name(repository, tag))
     return empty(201)
+
+
+def new_name(repository: str, tag: str) -> str:
+    """Pure: what an image was just called, as people say it."""
+    reference = parse_reference(repository)
+    return (replace(reference, tag=tag) if tag else reference.with_default_tag()).familiar
 
 
 async def remove(request: Request, engine: Engine) -> web.Response:
@@ -203,8 +208,10 @@ async def remove(request: Request, engine: Engine) -> web.Response:
 
 def told_removed(engine: Engine, removed: Sequence[Removed]) -> list[Document]:
     for one in removed:
-        action = "untag" if one.what is Removal.UNTAGGED else "delete"
-        tell(engine, action, one.image_id, one.image_id)
+        if one.what is Removal.UNTAGGED:
+            tell(engine, "untag", one.image_id, one.image_id)
+        elif one.name == one.image_id:  # and not one of its layers
+            tell(engine, "delete", one.image_id, one.image_id)
     return [{one.what.value: one.name} for one in removed]
 
 
@@ -414,6 +421,9 @@ async def commit(request: Request, engine: Engine) -> web.Response:
         pause=query.flag("pause", default=True),
     )
     image = await engine.containers.commit(query.text("container"), asked)
+    tell(engine, "create", image.id, image.id)
+    if asked.repository:
+        tell(engine, "tag", image.id, new_name(asked.repository, asked.tag))
     return reply(201, {"Id": image.id})
 
 

@@ -445,7 +445,10 @@ class Containers:
     # --- looking inside -------------------------------------------------------------------
 
     async def top(self, reference: str, ps_arguments: str = "-ef") -> Processes:
-        return await looking_inside.top(self._parts, self._find(reference), ps_arguments)
+        container = self._find(reference)
+        found = await looking_inside.top(self._parts, container, ps_arguments)
+        self._parts.publish(container.record, "top")
+        return found
 
     async def stats(self, reference: str, *, stream: bool, one_shot: bool) -> AsyncIterator[Stats]:
         """One a second; a single one without `stream`, and then at once with `one_shot`. Ends

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -52,3 +54,27 @@ def test_volumes_and_images_tell_how_many_containers_use_them(engine: Daemon, ma
         engine.call("DELETE", f"/containers/{container}")
     for volume in ("idle", "counted"):
         assert engine.call("DELETE", f"/volumes/{volume}")[0] == 204
+
+
+def test_events_tell_of_images_by_what_was_done_to_them(engine: Daemon, make: Make) -> None:
+    name = make("true")
+    status, made = engine.call("POST", f"/commit?container={name}&repo=committed&tag=2")
+    assert status == 201
+    assert isinstance(made, dict)
+    assert engine.call("POST", f"/images/{made['Id']}/tag?repo=again")[0] == 201
+    assert engine.call("DELETE", "/images/again")[0] == 200
+    assert engine.call("DELETE", "/images/committed:2")[0] == 200
+    status, lines = engine.call(
+        "GET", f"/events?since=1&until={time.time():.6f}&filters={{%22type%22:[%22image%22]}}"
+    )
+    assert status == 200
+    events = [json.loads(line) for line in str(lines).splitlines()]
+    told = [
+        (event["Action"], event["Actor"]["Attributes"]["name"])
+        for event in events
+        if event["Actor"]["ID"] == made["Id"]
+    ]
+    assert told == [
+        ("create", made["Id"]), ("tag", "committed:2"), ("tag", "again:latest"),
+        ("untag", made["Id"]), ("untag", made["Id"]), ("delete", made["Id"]),
+    ]  # fmt: skip
