@@ -16,6 +16,7 @@ from engine.containers.model import (
     ExecConfig,
     HealthCheck,
     HostConfig,
+    Record,
     RestartPolicy,
 )
 from engine.errors import InvalidRequest, Unsupported
@@ -284,8 +285,9 @@ def wished_addresses(settings: EndpointSettings) -> dict[int, str]:
     return {4: settings.ipv4_address, 6: settings.ipv6_address}
 
 
-def check_connect(mode: str, network: Network) -> None:
-    """Whether a container of this network mode may join a further network."""
+def check_connect(record: Record, network: Network) -> None:
+    """Whether the container may join this network too."""
+    mode = record.host.network_mode
     if mode == "host" or mode.startswith("container:"):
         raise InvalidRequest(
             "container sharing network namespace with another container or host cannot be "
@@ -296,7 +298,7 @@ def check_connect(mode: str, network: Network) -> None:
             "cannot connect container to host network - container must be created in host network "
             "mode"
         )
-    if network.name == "none":
+    if network.name == "none" or any(each.network == "none" for each in record.attachments):
         raise InvalidRequest(
             "container cannot be connected to multiple networks with one of the networks in "
             "private (none) mode"

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from engine.containers import checks, create, start, supervise
 from engine.containers.container import Container
-from engine.containers.model import Attachment, EndpointSettings, Record
+from engine.containers.model import Attachment, EndpointSettings
 from engine.containers.parts import Parts
 from engine.errors import Failure, InvalidRequest
 from engine.ids import short_id
@@ -18,7 +18,7 @@ async def connect(
     parts.networks.check_wishes(network_id, checks.wished_addresses(settings))
     async with container.held():
         record = container.record
-        checks.check_connect(record.host.network_mode, network)
+        checks.check_connect(record, network)
         if any(_is_in(attachment, network.id, network.name) for attachment in record.attachments):
             raise create.already_connected(record.name, network.name)
         added = Attachment(network.name, settings, network.id)
@@ -26,7 +26,7 @@ async def connect(
             added = start.attach(parts, record, added)
             assert added.endpoint is not None
             # Ahead of the kernel: after a crash from here on, adoption joins it.
-            parts.save(replace(record, attachments=_with(record, added)))
+            parts.save(replace(record, attachments=(*record.attachments, added)))
             try:
                 sockets = await container.shim.network_sockets()
                 await parts.networks.connect(record.id, added.endpoint, sockets)
@@ -34,7 +34,7 @@ async def connect(
                 parts.save(record)
                 await _take_back(parts, container, network.id)
                 raise
-        container.record = replace(record, attachments=_with(record, added))
+        container.record = replace(record, attachments=(*record.attachments, added))
         await _store_networks(parts, container)
     supervise.network_event(parts, container.record, "connect", network.id)
 
@@ -59,7 +59,8 @@ async def disconnect(parts: Parts, container: Container, network_id: str) -> Non
         record = container.record
         if record.host.network_mode == "host":
             raise InvalidRequest(
-                "container cannot be disconnected from host network or connected to host network"
+                "cannot disconnect container from host network - container was created in host"
+                " network mode"
             )
         kept = tuple(one for one in record.attachments if not _is_in(one, network.id, network.name))
         if len(kept) == len(record.attachments):
@@ -70,11 +71,6 @@ async def disconnect(parts: Parts, container: Container, network_id: str) -> Non
         container.record = replace(record, attachments=kept)
         await _store_networks(parts, container)
     supervise.network_event(parts, container.record, "disconnect", network.id)
-
-
-def _with(record: Record, added: Attachment) -> tuple[Attachment, ...]:
-    # "none" stands for no network at all.
-    return (*(one for one in record.attachments if one.network != "none"), added)
 
 
 def _is_in(attachment: Attachment, network_id: str, name: str) -> bool:

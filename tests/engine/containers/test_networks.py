@@ -182,3 +182,19 @@ async def test_port_moves_between_containers_without_a_refused_connection(engine
     await asking
     assert set(heard) <= {b"old", b"new"}
     assert heard[-3:] == [b"new"] * 3
+
+
+async def test_container_without_networks_leaves_none_before_it_joins_one(engine: Engine) -> None:
+    await engine.networks.create(NetworkSpec("front"))
+    identifier = await engine.run("sleep", "1000", host=HostConfig(network_mode="none"))
+    for network in ("host", "none", "front"):
+        with pytest.raises(InvalidRequest, match=r"cannot connect|cannot be connected"):
+            await engine.containers.connect(network, identifier, EndpointSettings())
+    await engine.containers.disconnect("none", identifier)
+    await engine.containers.connect("front", identifier, EndpointSettings())
+    (attachment,) = engine.get(identifier).attachments
+    assert attachment.network == "front"
+    assert attachment.endpoint is not None
+    alone = await engine.run("sleep", "1000", host=HostConfig(network_mode="host"))
+    with pytest.raises(InvalidRequest, match="created in host network mode"):
+        await engine.containers.disconnect("host", alone)
