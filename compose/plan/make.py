@@ -277,7 +277,8 @@ class Planner:
                     self._free_ports(each.container, _stop_key(each.container))
         for name, decision in self.decided.items():
             self.starts[name] = []
-            if not self.options.no_start:
+            # What restarts with what it needs is down at once, whatever comes of it.
+            if not self.options.no_start and name not in self.restarting:
                 self._plan_batches(name, make_batches(decision))
             for each in decision.decisions:
                 match each:
@@ -361,8 +362,12 @@ class Planner:
         creation = self._creation(decision, kept.container.number, kept.container.name, None)
         come, some_go = live.networks(kept.differences)
         done: list[str] = []
+        # A network that is made anew takes all off itself, and those that stay back.
+        rebuilt = {d.network.name for d in self.networks.values() if d.cause and d.exists}
         for key in come:
             network = self.project.networks[key].name
+            if network in rebuilt:
+                continue
             endpoint = creation.endpoints[network]
             done.append(
                 self.builder.step(
@@ -370,7 +375,7 @@ class Planner:
                     after=[CHECKPOINT, f"create network {key}"],
                 )
             )  # fmt: skip
-        staying = {self.project.networks[key].name for key in service.networks}
+        staying = {self.project.networks[key].name for key in service.networks} | rebuilt
         for network in kept.container.networks:
             if some_go and network not in staying:
                 done.append(

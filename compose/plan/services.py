@@ -15,7 +15,7 @@ from compose.model.project import Project
 from compose.model.service import Condition, Service
 from compose.plan import names
 from compose.plan.container import shared_services
-from compose.plan.diff import Difference, Place, summary
+from compose.plan.diff import ABSENT, Difference, Place, summary
 from compose.plan.images import image_of
 from compose.plan.live import is_live
 from compose.plan.observed import Observed, ObservedContainer
@@ -157,7 +157,7 @@ def divergence(
         return cause, found
     if container.edited:
         return f"changed by hand: {container.edited}", ()
-    return _detached(project, service, container, observed), ()
+    return _detached(project, service, container, observed)
 
 
 def _changed(service: Service, container: ObservedContainer, record: Document) -> Divergence:
@@ -180,19 +180,20 @@ def _changed(service: Service, container: ObservedContainer, record: Document) -
 
 def _detached(
     project: Project, service: Service, container: ObservedContainer, observed: Observed
-) -> str:
+) -> Divergence:
     if container.is_running and not service.network_mode:
         for key in service.networks:
             network = observed.networks.get(project.networks[key].name)
-            if network is not None and network.id not in container.networks.values():
-                return f"not connected to network {key}"
+            if network is None or network.id not in container.networks.values():
+                come = Difference(("networks", key), ABSENT, {})
+                return f"not connected to network {key}", (come,)
     mounted = {mount.target: mount.name for mount in container.mounts}
     for mount in service.volumes:
         if mount.type is MountType.VOLUME and mount.source in project.volumes:
             name = project.volumes[mount.source].name
             if mounted.get(mount.target, name) != name:
-                return f"volume {name} isn't mounted"
-    return ""
+                return f"volume {name} isn't mounted", ()
+    return "", ()
 
 
 def _one_a_number(

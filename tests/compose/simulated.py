@@ -26,6 +26,7 @@ from compose.plan.actions import (
     StartContainer,
     StopContainer,
     UnpauseContainer,
+    UpdateContainer,
 )
 from compose.plan.observed import (
     Observed,
@@ -124,6 +125,15 @@ class Simulated:
             case StopContainer():
                 container = self.find(action.container)
                 self.put(replace(container, state="exited", exit_code=137, health=""))
+            case UpdateContainer():
+                labels = text_labels(action.body)
+                self.put(
+                    replace(
+                        self.find(action.container), edited="",
+                        record=labels[names.SERVICE_RECORD],
+                        config_hash=labels[names.CONFIG_HASH],
+                    )
+                )  # fmt: skip
             case RenameContainer():
                 taken = {container.name for container in self.observed.containers}
                 assert action.name not in taken, f"{action.name} is taken"

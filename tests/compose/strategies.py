@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from compose.model.deploy import Deploy, UpdateConfig
 from compose.model.port import Port
 from compose.model.project import Project
 from compose.model.service import Attachment, Condition, Dependency, Service
@@ -15,6 +16,12 @@ from tests.compose.projects import check, make_project, make_service
 
 NAMES = ("api", "cache", "db", "web", "worker")
 NETWORKS = ("back", "front")
+UPDATES = (
+    None,
+    UpdateConfig(parallelism=2),
+    UpdateConfig(order="start-first"),
+    UpdateConfig(order="start-first", failure_action="rollback"),
+)
 
 
 @st.composite
@@ -39,6 +46,9 @@ def services(draw: st.DrawFn, name: str, earlier: tuple[str, ...], port: int) ->
         networks={key: Attachment() for key in networks},
         healthcheck=check("true"),
         scale=replicas,
+        mem_limit=draw(st.sampled_from([0, 32 << 20, 64 << 20])),
+        restart=draw(st.sampled_from(["", "always"])),
+        deploy=Deploy(update_config=draw(st.sampled_from(UPDATES))),
         ports=ports,
     )
 
@@ -63,7 +73,12 @@ def projects(draw: st.DrawFn) -> Project:
 @st.composite
 def disturbed(draw: st.DrawFn) -> Callable[[Observed], Observed]:
     """Something happened to the containers since: some died, some were paused or removed."""
-    fates = draw(st.lists(st.sampled_from(["stay", "stay", "die", "pause", "vanish"]), max_size=15))
+    fates = draw(
+        st.lists(
+            st.sampled_from(["stay", "stay", "die", "pause", "vanish", "edit", "rename"]),
+            max_size=15,
+        )
+    )
 
     def disturb(observed: Observed) -> Observed:
         containers = []
@@ -73,6 +88,10 @@ def disturbed(draw: st.DrawFn) -> Callable[[Observed], Observed]:
                 container = replace(container, state="exited", exit_code=1, health="")
             elif fate == "pause":
                 container = replace(container, state="paused")
+            elif fate == "edit":
+                container = replace(container, edited="memory")
+            elif fate == "rename":
+                container = replace(container, name=f"called-{index}")
             if fate != "vanish":
                 containers.append(container)
         return replace(observed, containers=tuple(containers))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from compose.model.project import Project
 from compose.plan.make import make_plan
@@ -21,11 +23,12 @@ FAST = settings(max_examples=60, deadline=None)
 
 
 @FAST
-@given(projects(), projects(), disturbed())
+@given(projects(), projects(), disturbed(), st.booleans())
 def test_an_applied_plan_gives_the_wanted_state_and_leaves_nothing_to_plan(
-    old: Project, new: Project, disturb: Callable[[Observed], Observed]
+    old: Project, new: Project, disturb: Callable[[Observed], Observed], is_ours: bool
 ) -> None:
-    before = disturb(Simulated(nothing()).apply(make_plan(old, nothing(), EVERYTHING)))
+    empty = replace(nothing(), is_ours=is_ours)
+    before = disturb(Simulated(empty).apply(make_plan(old, empty, EVERYTHING)))
     simulated = Simulated(before)
     plan = make_plan(new, before, EVERYTHING)
     after = simulated.apply(plan)
@@ -33,6 +36,13 @@ def test_an_applied_plan_gives_the_wanted_state_and_leaves_nothing_to_plan(
     assert counts == Counter({s.name: s.replicas for s in new.services.values()})
     assert all(container.state in ("running", "exited") for container in after.containers)
     assert make_plan(new, after, EVERYTHING) == Plan("demo")
+    # Each is what is declared: its record, its networks, its name.
+    for container in after.containers:
+        service = new.services[container.service]
+        wanted = {new.networks[key].name for key in service.networks}
+        assert set(container.networks) == wanted
+        assert container.name == f"demo-{container.service}-{container.number}"
+        assert not container.edited
 
 
 @FAST

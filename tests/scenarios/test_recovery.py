@@ -1,0 +1,169 @@
+"""Ten ways to break a stack, and the one command that brings it back each time."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.host import Host, host
+from tests.scenarios.project import Project, project
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
+
+STACK = """\
+services:
+  web:
+    image: rootfs:/
+    command: sleep infinity
+    stop_signal: SIGKILL
+    networks: [front]
+    ports: ["127.0.0.1:8077:80"]
+    volumes: ["data:/data"]
+    mem_limit: 64m
+    healthcheck: {test: "true", interval: 200ms}
+networks: {front: {}}
+volumes: {data: {}}
+"""
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Host]:
+    with host() as opened:
+        opened.daemon()
+        yield opened
+
+
+@pytest.fixture
+def stack(place: Host, request: pytest.FixtureRequest) -> Iterator[Project]:
+    name = re.sub(r"\W", "", request.node.name.removeprefix("test_"))[:40].rstrip("_")
+    made = project(place, STACK, name, place.daemons[-1])
+    made("up", "--detach", "--wait")
+    made("exec", "-T", "web", "sh", "-c", "echo precious > /data/kept")
+    yield made
+    made.write(STACK)
+    made("down", "--volumes", check=False)
+
+
+def runs_as_declared(stack: Project) -> bool:
+    """And nothing in the volume was lost."""
+    kept = stack("exec", "-T", "web", "cat", "/data/kept").stdout
+    return kept == "precious\n" and stack("drift").returncode == 0
+
+
+def fails(stack: Project, *command: str) -> str:
+    done = stack(*command, check=False)
+    assert done.returncode != 0
+    return done.stderr
+
+
+def test_a_bad_image(stack: Project) -> None:
+    stack.replace("image: rootfs:/", "image: rootfs:/no/such/folder")
+    assert re.search(r"compose.yaml:3:\d+: .*no such directory", fails(stack, "up", "--detach"))
+    assert runs_as_declared(stack)  # nothing was touched
+    stack("rollback", "1")
+    assert runs_as_declared(stack)
+
+
+def test_a_failing_health_check(stack: Project) -> None:
+    stack.replace(
+        'test: "true", interval: 200ms', "test: echo sick; false, interval: 200ms, retries: 1"
+    )
+    stack.replace("test: echo sick; false", 'test: "echo sick; false"')
+    told = fails(stack, "up", "--detach", "--wait", "--atomic")
+    assert "sick" in told
+    assert "returned to revision 1" in told
+    assert runs_as_declared(stack)
+
+
+def test_a_deleted_network(stack: Project) -> None:
+    name = stack.folder.name
+    stack.daemon.call("POST", f"/networks/{name}_front/disconnect",
+                      {"Container": f"{name}-web-1", "Force": True})  # fmt: skip
+    assert stack.daemon.call("DELETE", f"/networks/{name}_front")[0] == 204
+    stack("up", "--detach", "--wait")
+    assert runs_as_declared(stack)
+
+
+def test_an_edited_container(stack: Project) -> None:
+    path = f"/containers/{stack.folder.name}-web-1"
+    assert stack.daemon.call("POST", f"{path}/update", {"Memory": 32 << 20})[0] == 200
+    assert stack.daemon.call("POST", f"{path}/rename?name=other")[0] == 204
+    stack("up", "--detach", "--wait")
+    assert runs_as_declared(stack)
+
+
+def test_bad_yaml(stack: Project) -> None:
+    stack.write(STACK.replace("  web:", "  web"))
+    assert "compose.yaml:" in fails(stack, "up", "--detach")
+    assert stack("--project-name", stack.folder.name, "rollback", "1", check=False).returncode != 0
+    stack.write(STACK)
+    stack("up", "--detach")
+    assert runs_as_declared(stack)
+
+
+def test_a_removed_volume(stack: Project) -> None:
+    name = stack.folder.name
+    stack.daemon.call("DELETE", f"/containers/{name}-web-1?force=1")
+    assert stack.daemon.call("DELETE", f"/volumes/{name}_data")[0] == 204
+    stack("up", "--detach", "--wait")  # what was in it is gone; the stack isn't
+    assert stack("drift").returncode == 0
+
+
+def test_a_taken_port(stack: Project) -> None:
+    def listen() -> socket.socket:
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(("127.0.0.1", 8078))
+        made.listen()
+        return made
+
+    other = stack.host.call(listen)
+    try:
+        stack.replace("8077", "8078")
+        told = fails(stack, "up", "--detach")
+        assert re.search(r"compose.yaml:7:\d+: .*a process of this machine has it", told)
+        assert runs_as_declared(stack)
+    finally:
+        other.close()
+    stack("up", "--detach")
+    assert runs_as_declared(stack)
+
+
+def test_out_of_memory(stack: Project) -> None:
+    eater = 'sh -c "echo; exec tail /dev/zero"'
+    stack.replace("command: sleep infinity", f"command: {eater}")
+    told = fails(stack, "up", "--detach", "--wait", "--atomic")
+    assert "ran out of memory" in told
+    assert runs_as_declared(stack)
+
+
+def test_a_git_revert(stack: Project) -> None:
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org")
+        subprocess.run(["git", *who, *arguments], cwd=stack.folder, check=True, capture_output=True)
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "good")
+    stack.replace("mem_limit: 64m", "mem_limit: 96m\n    environment: {WRONG: 'yes'}")
+    git("commit", "-qam", "bad")
+    stack("up", "--detach")
+    git("revert", "--no-edit", "HEAD")
+    stack("up", "--detach", "--wait")
+    assert stack("diff", "1", "running").stdout == ""
+    assert runs_as_declared(stack)
+
+
+def test_a_killed_daemon(stack: Project) -> None:
+    """The last of these: the daemon that comes after it has the same folders."""
+    place = stack.host
+    stack.daemon.process.send_signal(signal.SIGKILL)
+    stack.daemon.process.wait()
+    stack.daemon = place.daemon()
+    stack("up", "--detach", "--wait")
+    assert runs_as_declared(stack)
