@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
-from dulwich.repo import Repo
+from dulwich.objects import Blob, Commit, Tree
+from dulwich.repo import BaseRepo, MemoryRepo, Repo
 from dulwich.server import DictBackend
 from dulwich.web import make_wsgi_chain
 
@@ -106,22 +109,30 @@ def repository(builder_host: Host, tmp_path_factory: pytest.TempPathFactory) -> 
         work.stage(["dir/run"])
         work.commit(message=b"two", committer=who, author=who)
 
-        class Quiet(WSGIRequestHandler):
-            def log_message(self, *arguments: object) -> None:
-                pass
+        with serving(builder_host, repo) as address:
+            yield address, first.decode()
 
-        served = make_wsgi_chain(DictBackend({"/r.git": repo}))
-        server = builder_host.call(
-            lambda: make_server("127.0.0.1", 0, served, handler_class=Quiet)  # type: ignore[arg-type]
-        )
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/r.git", first.decode()
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
+
+@contextlib.contextmanager
+def serving(host: Host, repo: BaseRepo) -> Iterator[str]:
+    """The address of a repository, inside of the host's network."""
+
+    class Quiet(WSGIRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    served = make_wsgi_chain(DictBackend({"/r.git": repo}))  # type: ignore[dict-item]
+    server = host.call(
+        lambda: make_server("127.0.0.1", 0, served, handler_class=Quiet)  # type: ignore[arg-type]
+    )
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/r.git"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.mark.kernel
@@ -154,6 +165,38 @@ COPY --from=named dir/run /named
         (f"{address}x.git", "cannot fetch"),
     ):
         assert reason in builds.build(f"FROM busybox:test\nADD {wrong} /x\n").error
+
+
+@pytest.mark.kernel
+def test_a_hostile_repository_touches_nothing_outside(builds: Builds, builder_host: Host) -> None:
+    """A tree may say one name twice: a link, and a folder that would be written through it."""
+    outside = builder_host.folder / "outside"
+    outside.mkdir()
+    with contextlib.closing(MemoryRepo.init_bare([], {})) as repo:
+        store = repo.object_store
+        blob, link = Blob.from_string(b"x"), Blob.from_string(os.fsencode(outside))
+        inner, top, dotted = Tree(), Tree(), Tree()
+        inner.add(b"escaped", 0o100644, blob.id)
+        inner_row = b"40000 out\0" + bytes.fromhex(inner.id.decode())
+        link_row = b"120000 out\0" + bytes.fromhex(link.id.decode())
+        top = Tree.from_string(link_row + inner_row)
+        dotted = Tree.from_string(b"40000 .git\0" + bytes.fromhex(inner.id.decode()))
+        for each in (blob, link, inner, top, dotted):
+            store.add_object(each)
+        for ref, tree in ((b"refs/heads/twice", top), (b"refs/heads/dotted", dotted)):
+            commit = Commit()
+            commit.tree = tree.id
+            commit.author = commit.committer = b"a <a@example.org>"
+            commit.author_time = commit.commit_time = 0
+            commit.author_timezone = commit.commit_timezone = 0
+            commit.message = b"hostile"
+            store.add_object(commit)
+            repo.refs[ref] = commit.id  # type: ignore[index]
+        with serving(builder_host, repo) as address:
+            builds.build(f"FROM busybox:test\nADD {address}#twice /x\n")
+            found = builds.build(f"FROM busybox:test\nADD {address}#dotted /x\n")
+    assert "invalid repository: it holds '.git'" in found.error
+    assert list(outside.iterdir()) == []
 
 
 def test_addresses_of_repositories() -> None:
