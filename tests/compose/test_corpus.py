@@ -5,6 +5,7 @@ PYCOMPOSE_CORPUS may name a folder of public projects; PEER_ROOT the place of Do
 
 import json
 import os
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -90,8 +91,6 @@ GOLDEN = Path(__file__).with_name("corpus_golden.json")
 
 
 def write(tmp_path: Path, text: str) -> Path:
-    import textwrap
-
     folder = tmp_path / "case"
     folder.mkdir()
     path = folder / "compose.yaml"

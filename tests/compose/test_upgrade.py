@@ -3,7 +3,6 @@
 import textwrap
 from pathlib import Path
 
-from compose.errors import ComposeError
 from compose.load.pipeline import LoadRequest, load_project
 from tests.compose.corpus import ours
 
@@ -83,6 +82,7 @@ def test_a_file_of_today_is_printed_as_config_prints_it(tmp_path: Path) -> None:
     assert said == ""
 
 
-def test_no_error_hides_as_another_kind(tmp_path: Path) -> None:
-    assert issubclass(ComposeError, Exception)
-    assert ours(["convert"], {}, tmp_path)[0] == 1
+def test_without_a_file_it_is_told(tmp_path: Path) -> None:
+    code, _, said = ours(["convert"], {}, tmp_path)
+    assert code == 1
+    assert "there is no Compose file" in said
