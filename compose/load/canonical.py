@@ -248,7 +248,7 @@ def _mount(node: Node, place: Place, problems: Problems) -> Node:
         if mount.propagation:
             options.entries["propagation"] = _text(node, mount.propagation)
         entry.entries["bind"] = options
-    elif mount.source:
+    else:
         entry.entries["volume"] = _map(node, nocopy=True) if mount.nocopy else _map(node)
     return entry
 

@@ -28,7 +28,7 @@ CASES = {
             dns: [1.1.1.1, 1.1.1.1]
         volumes: {v1: {}}
         """,
-    "anonymous volumes": "services: {a: {image: x, volumes: [/a, {type: volume, target: /b}]}}",
+    "anonymous volumes": "services: {a: {image: x, volumes: [/anon, {type: volume, target: /b}]}}",
     "tags that are said twice": "services: {a: {build: {context: ., tags: [x, y, x]}}}",
     "an external network with a driver": """
         services: {a: {image: x, networks: {n: {aliases: [b, b]}}}}
