@@ -472,6 +472,8 @@ class Shim:
         try:
             write_document(self.exec_dir, EXIT, self.exit, durable=True)
             self.recorded = True
+        except FileNotFoundError:
+            self.recorded = True  # its folder is gone: nobody will ask
         except OSError as error:
             # A full disk must not hide the end: it is kept here.
             self.complain(f"cannot write {EXIT}: {error}\n")

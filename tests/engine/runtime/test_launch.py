@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pickle
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -382,6 +383,16 @@ async def test_spawner_is_started_again(lab: Laboratory) -> None:
     await ended(lab.spawner.pid)
     assert (await lab.run("echo", "again")).stdout == b"again\n"
     assert is_running(running.pid)
+
+
+async def test_shim_whose_folder_is_gone_ends_with_its_container(lab: Laboratory) -> None:
+    request = lab.request("sleep", "100")
+    shim = await lab.start_request(request)
+    shutil.rmtree(request.exec_dir)  # as a removal does that a daemon doesn't live to finish
+    shim.disconnect()
+    os.kill(shim.pid, signal.SIGKILL)
+    await ended(shim.shim_pid)
+    await nothing_left(request.container_id)
 
 
 async def test_start_that_nobody_finishes_is_undone(lab: Laboratory) -> None:
