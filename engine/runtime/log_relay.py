@@ -36,7 +36,6 @@ class LogRelay:
         self._waiting: deque[tuple[bytes, int]] = deque()  # with the bytes of output in it
         self._size = 0
         self._sent = 0  # of the first that waits
-        self.lost = 0
         self._connection: socket.socket | None = None
         self._pidfd = -1
         self._start()
@@ -67,8 +66,7 @@ class LogRelay:
                 connection.sendall(self._waiting[0][0][self._sent :])
                 self._next()
         except OSError:
-            self.lost += len(self._waiting)
-            self._waiting.clear()
+            self._waiting.clear()  # lost
         connection.close()
         # What it took and can't write in this time it writes whenever the disk lets it.
         select.select([self._pidfd], [], [], _PATIENCE)
@@ -80,9 +78,7 @@ class LogRelay:
             room = self._limit - self._size
             if len(text) > room and self._waiting:
                 # What does not fit is lost from a line end on, so that no two lines become one.
-                kept = text[: text.rfind(b"\n", 0, max(room, 0)) + 1]
-                self.lost += text.count(b"\n") - kept.count(b"\n")
-                text = kept
+                text = text[: text.rfind(b"\n", 0, max(room, 0)) + 1]
             if text:
                 head = _HEAD.pack(stream, ended, time.time_ns(), len(text))
                 self._waiting.append((head + text, len(text)))
