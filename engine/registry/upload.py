@@ -19,7 +19,7 @@ from engine.oci.manifest import Descriptor
 from engine.oci.reference import Reference
 from engine.registry.connection import NO_BODY, NO_HEADERS, Connection
 from engine.registry.refusals import push_refusal
-from engine.registry.retries import next_pause
+from engine.registry.retries import PROGRESS, next_pause
 from engine.registry.transport import Answer, Body, Interrupted
 
 log = logging.getLogger(__name__)
@@ -63,13 +63,14 @@ class Destination:
         self, descriptor: Descriptor, path: Path, tell: Callable[[int], object]
     ) -> None:
         """The content of a file; `tell` hears how many bytes are sent. Raises EngineError."""
-        failures = 0
+        failures = position = mark = 0
         url = ""
-        position = 0
         while True:
             try:
                 if url:
                     url, position = await self._received(url)
+                    if position - mark >= PROGRESS:
+                        failures, mark = 0, position
                 if not url:
                     url, position = await self._begin(), 0
                 if descriptor.size > SMALL:
@@ -120,6 +121,7 @@ class Destination:
         headers = {**_OCTETS, **({"Content-Range": f"{position}-{size - 1}"} if position else {})}
         body = _content(path, position, size, tell)
         async with self._connection.send("PATCH", url, headers=headers, body=body) as answer:
+            self._still_known(answer)
             await self._check(answer, 202, 204)
             return self._connection.location(answer)
 
@@ -128,7 +130,13 @@ class Destination:
         url = f"{url}{joint}digest={descriptor.digest.replace(':', '%3A')}"
         headers: Mapping[str, str] = _OCTETS if body.size else NO_HEADERS
         async with self._connection.send("PUT", url, headers=headers, body=body) as answer:
+            self._still_known(answer)
             await self._check(answer, 201, 204)
+
+    def _still_known(self, answer: Answer) -> None:
+        """A registry that has forgotten an upload, or what came of it, is asked where to go on."""
+        if answer.status in (404, 416):
+            raise Interrupted(f"{answer.origin} does not know the upload: {answer.status}")
 
     async def _check(self, answer: Answer, *wanted: int) -> None:
         if answer.status in wanted:

@@ -49,6 +49,7 @@ class Registry:
     uploads_at: str = ""  # where their content is to be sent
     upload_cuts: list[int] = field(default_factory=list)  # the next uploads break after so much
     uploads: dict[str, bytearray] = field(default_factory=dict)
+    unknown_uploads: int = 0  # so many times their content is for an upload nobody knows
     forgets: bool = False  # what came of an upload that broke
     busy: list[str] = field(default_factory=list)  # Retry-After of the next manifests' 429
     retry_after: str = ""  # goes with `failures`
@@ -249,6 +250,10 @@ class Registry:
         name = request.match_info["id"]
         if request.method == "GET":
             return web.Response(status=404) if self.forgets else self._accepted(request, name, 204)
+        if self.unknown_uploads:
+            self.unknown_uploads -= 1
+            self.uploads[name].clear()
+            return _error(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry", {})
         content = self.uploads[name]
         cut = self.upload_cuts.pop(0) if self.upload_cuts and request.method == "PATCH" else None
         async for chunk in request.content.iter_any():

@@ -150,6 +150,27 @@ async def test_an_upload_that_broke_goes_on_where_it_stopped(
         await push(images, name)
 
 
+async def test_a_try_that_brought_something_on_does_not_count(
+    images: Images, registry: Registry
+) -> None:
+    name = f"{registry.host}/box:1"
+    await loaded(images, name, tar([entry("huge", os.urandom(6_000_000))]))
+    registry.upload_cuts = [1_200_000, 2_400_000, 3_600_000, 4_800_000]
+    await push(images, name)
+    assert registry.upload_cuts == []
+    assert "box:1" in registry.manifests
+
+
+async def test_an_upload_that_is_forgotten_meanwhile_begins_anew(
+    images: Images, registry: Registry
+) -> None:
+    name = f"{registry.host}/box:1"
+    await loaded(images, name, GREAT)
+    registry.unknown_uploads = 1
+    await push(images, name)
+    assert "box:1" in registry.manifests
+
+
 async def test_a_removal_meanwhile_takes_nothing_from_a_push(
     images: Images, registry: Registry, tmp_path: Path
 ) -> None:
