@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping
 from typing import TextIO
@@ -12,7 +13,8 @@ from compose.client.errors import ClientError
 from compose.client.human import human_size
 from compose.client.transport import Query
 
-BAR = 50  # columns
+BAR = 50  # columns, where the terminal has so many
+_BESIDE_BAR = 48  # what stands left and right of it, at most
 
 
 async def follow(
@@ -62,7 +64,12 @@ class Screen:
 
     def _step(self, status: str, layer: str, detail: Mapping[str, object]) -> None:
         text = f"{layer}: {status}" if layer else status
-        bar = progress_bar(fields.number(detail, "current", 0), fields.number(detail, "total", 0))
+        columns = shutil.get_terminal_size().columns
+        bar = progress_bar(
+            fields.number(detail, "current", 0),
+            fields.number(detail, "total", 0),
+            width=max(5, min(BAR, columns - _BESIDE_BAR)),
+        )
         if not self._live or not layer:
             if not bar:  # a log doesn't want to hear of each megabyte
                 self._stream.write(f"{text}\n")
@@ -73,15 +80,16 @@ class Screen:
             self._stream.write("\n")
         up = len(self._lines) - self._lines[layer]
         # To the layer's line, clear it, write, and back below the last one.
-        self._stream.write(f"\x1b[{up}A\r\x1b[2K{text}{bar and ' ' + bar}\x1b[{up}B\r")
+        line = f"{text} {bar}".rstrip()[: columns - 1]  # a longer one would take two
+        self._stream.write(f"\x1b[{up}A\r\x1b[2K{line}\x1b[{up}B\r")
 
 
-def progress_bar(current: int, total: int) -> str:
+def progress_bar(current: int, total: int, *, width: int) -> str:
     """`[====>    ]  3.1MB/10MB`; empty where nothing is known."""
     if current <= 0:
         return ""
     if total <= 0:
         return human_size(current)
-    done = min(BAR, current * BAR // total)
-    arrow = "=" * done + ">" * (done < BAR)
-    return f"[{arrow:<{BAR}}]  {human_size(current)}/{human_size(total)}"
+    done = min(width, current * width // total)
+    arrow = "=" * done + ">" * (done < width)
+    return f"[{arrow:<{width}}]  {human_size(current)}/{human_size(total)}"

@@ -31,6 +31,13 @@ def opened(directory: Path, path: str) -> Iterator[IO[bytes]]:
         yield file
 
 
+def write_text(directory: Path, path: str, text: str) -> None:
+    try:
+        (directory / path).write_text(text)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+
+
 async def read_blocks(file: IO[bytes]) -> AsyncIterator[bytes]:
     # In a thread: a pipe's other end may take its time.
     while block := await asyncio.to_thread(file.read, BLOCK):

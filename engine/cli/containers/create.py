@@ -18,6 +18,7 @@ from engine.cli.containers.creation import Body, Here, make_creation
 from engine.cli.containers.flags import CreateFlags, given, with_options
 from engine.cli.images.transfer import pull_image
 from engine.cli.session import Session, on_engine, session
+from engine.cli.streams import write_text
 
 Image = Annotated[str, typer.Argument(metavar="IMAGE", hidden=True, autocompletion=image_names)]
 Words = Annotated[list[str] | None, typer.Argument(metavar="[COMMAND...]", hidden=True)]
@@ -69,7 +70,7 @@ async def make_container(engine: Engine, flags: CreateFlags, body: Body, at: Ses
         await _pull(engine, image, flags, at)
         identity = await _create(engine, flags, body)
     if flags.cidfile:
-        (at.directory / flags.cidfile).write_text(identity)
+        write_text(at.directory, flags.cidfile, identity)
     return identity
 
 

@@ -23,6 +23,7 @@ from engine.cli.containers import readers
 from engine.cli.options import Platform
 from engine.cli.progress import objects
 from engine.cli.session import on_engine, session
+from engine.cli.streams import read_blocks, write_text
 
 # What a compressed tar starts with: gzip, bzip2, xz, zstd.
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
@@ -127,10 +128,12 @@ def build(
         "rm": "1" if rm else "0",
         "forcerm": force_rm,
     }
-    context = _context(source, file, at.directory)
     secrets = _secrets(secret or (), at.directory, at.environment)
+    context = _context(source, file, at.directory)
 
     async def work(engine: Engine) -> str:
+        if secrets and not engine.is_ours:
+            raise UsageError("this engine's classic build call knows no secrets")
         headers = {"X-Registry-Config": await CredentialStore(at.environment).all_header()}
         if secrets:
             headers[SECRETS_HEADER] = base64.urlsafe_b64encode(
@@ -143,7 +146,7 @@ def build(
 
     identity = on_engine(ctx, work)
     if iidfile:
-        (at.directory / iidfile).write_text(identity)
+        write_text(at.directory, iidfile, identity)
     if quiet:
         print(identity)
 
@@ -188,6 +191,8 @@ def _context(source: str, file: str, directory: Path) -> Source:
     if source.startswith(_REMOTE) or source.endswith(".git"):
         return Source({"remote": source, "dockerfile": file or None}, None)
     inline = sys.stdin.read() if file == "-" else ""
+    if file == "-" and not inline:
+        raise UsageError("there is no Dockerfile on standard input")
     dockerfile = str(directory / file) if file and file != "-" else ""
     context = read_context(directory / source, dockerfile, inline)
     return Source({"dockerfile": context.dockerfile}, context_tar(context))
@@ -214,8 +219,6 @@ def _from_input(file: str) -> Source:
 
 
 async def _rest(head: bytes) -> AsyncIterator[bytes]:
-    from engine.cli.streams import read_blocks
-
     yield head
     async for block in read_blocks(sys.stdin.buffer):
         yield block

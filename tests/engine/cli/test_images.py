@@ -69,6 +69,19 @@ def test_an_image_from_its_build_to_its_end(pyengine: Pyengine, here: Path) -> N
     assert pyengine("rmi", "-f", "made:1", "also", "nosuch").returncode == 0
 
 
+def test_a_build_is_given_secrets_and_a_dockerfile_on_standard_input(
+    pyengine: Pyengine, here: Path
+) -> None:
+    (here / "key").write_text("hidden")
+    step = "FROM rootfs:/\nRUN --mount=type=secret,id=k wc -c < /run/secrets/k\n"
+    options = ("-f", "-", "--secret", "id=k,src=key", "--no-cache")
+    assert "\n6\n" in pyengine("build", *options, ".", input=step).stdout
+    assert "write id=NAME" in pyengine("build", "-f", "-", "--secret", "x", ".", code=1).stderr
+    failed = pyengine("build", "-q", "-", input="FROM rootfs:/\nRUN echo why; exit 3\n", code=1)
+    assert "why\n" in failed.stderr
+    assert failed.stdout == ""
+
+
 def test_files_become_an_image_and_leave_a_container(pyengine: Pyengine, here: Path) -> None:
     (here / "file").write_text("content")
     with tarfile.open(here / "files.tar", "w") as tar:
