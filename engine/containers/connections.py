@@ -28,7 +28,7 @@ async def connect(
             # Ahead of the kernel: after a crash from here on, adoption joins it.
             parts.save(replace(record, attachments=(*record.attachments, added)))
             try:
-                sockets = await container.shim.network_sockets()
+                sockets = await container.shim.network_sockets(dns=network.serves_names)
                 await parts.networks.connect(record.id, added.endpoint, sockets)
             except BaseException:
                 parts.save(record)

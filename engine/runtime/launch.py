@@ -482,9 +482,10 @@ class Shim:
             handle.reader, handle.writer = await _open_stream(message.descriptors[0])
         return handle
 
-    async def network_sockets(self) -> NetworkSockets:
-        """New descriptors for the container's network namespace; the caller closes them."""
-        return _sockets((await self._call("sockets")).descriptors)
+    async def network_sockets(self, *, dns: bool = False) -> NetworkSockets:
+        """New descriptors for the container's network namespace; the caller closes them. `dns`:
+        those for DNS are made, if it was started without."""
+        return _sockets((await self._call("sockets", dns=dns)).descriptors)
 
     async def release(self, *, record: bool = False) -> None:
         """After the exit was recorded, or with `record` to have it recorded in the container's

@@ -353,6 +353,9 @@ class Shim:
     def call_sockets(self, message: Message, reply: Reply) -> None:
         if self.network < 0:
             raise CannotStart("the container has no network namespace of its own")
+        if message.body.get("dns") and not self.dns:
+            with visiting.in_network(self.network):
+                self.dns = visiting.dns_sockets()
         descriptors = self._sockets()
         reply({}, descriptors)
         _close_all(descriptors[1:3])

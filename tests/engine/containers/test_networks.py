@@ -8,6 +8,7 @@ from engine.containers.model import (
     ContainerConfig,
     CreateRequest,
     EndpointSettings,
+    ExecConfig,
     HealthCheck,
     HostConfig,
     PublishedPort,
@@ -22,7 +23,7 @@ from engine.networks.model import (
     AddressPool,
     NetworkSpec,
 )
-from tests.engine.containers.conftest import Engine, event
+from tests.engine.containers.conftest import Engine, event, unframed
 
 pytestmark = pytest.mark.kernel
 
@@ -195,6 +196,16 @@ async def test_container_without_networks_leaves_none_before_it_joins_one(engine
     (attachment,) = engine.get(identifier).attachments
     assert attachment.network == "front"
     assert attachment.endpoint is not None
+    # It was started without a name service.
+    web = await engine.run("sleep", "1000", name="web", host=HostConfig(network_mode="front"))
+    wish = ExecConfig(("getent", "hosts", "web"), attach_stdout=True)
+    made = engine.containers.exec_create(identifier, wish)
+    streams = await engine.containers.exec_start(made.id, detach=False, tty=False)
+    assert streams is not None
+    said = unframed([piece async for piece in streams])
+    (found,) = engine.get(web).attachments
+    assert found.endpoint is not None
+    assert said.split() == [found.endpoint.ipv4_address, "web"]
     alone = await engine.run("sleep", "1000", host=HostConfig(network_mode="host"))
     with pytest.raises(InvalidRequest, match="created in host network mode"):
         await engine.containers.disconnect("host", alone)
