@@ -110,7 +110,7 @@ def _moment(seconds: float) -> str:
 
 async def known_context(request: Request, engine: Engine) -> web.Response:
     """Whether a kept context is here: 204, or 404. Our own client's question."""
-    if not engine.builder.kept.has(request["id"]):
+    if not engine.builder.kept.ask(request["id"]):
         raise NotFound(f"no such build context: {request['id']}")
     return web.Response(status=204)
 

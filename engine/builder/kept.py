@@ -34,7 +34,8 @@ class KeptContexts:
     def clear_after_boot(self) -> None:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for each in self.ids():
-            if (self.root / each / "boot").read_text() != _BOOT.read_text():
+            mark = self.root / each / "boot"
+            if not mark.is_file() or mark.read_text() != _BOOT.read_text():
                 self.remove(each)
 
     def ids(self) -> list[str]:
@@ -42,6 +43,13 @@ class KeptContexts:
 
     def has(self, context_id: str) -> bool:
         return (self.root / _checked(context_id)).is_dir()
+
+    def ask(self, context_id: str) -> bool:
+        """The same, and it counts as used now: whoever asks is about to build with it."""
+        found = self.has(context_id)
+        if found:
+            os.utime(self.root / context_id)
+        return found
 
     def tree(self, context_id: str) -> Tree:
         """Raises NotFound."""
