@@ -19,7 +19,6 @@ from engine.containers.model import LogQuery, Record
 from engine.errors import EngineError, InvalidRequest, NotFound, Unsupported
 from engine.ids import short_id
 from engine.networks.model import PREDEFINED
-from engine.oci.platform import best_match, parse_platform, platform_of
 
 
 async def create(request: Request, engine: Engine) -> web.Response:
@@ -29,15 +28,6 @@ async def create(request: Request, engine: Engine) -> web.Response:
         platform=request.query.text("platform"),
         version=request.version,
     )
-    wanted = request.query.text("platform") if request.version >= (1, 41) else ""
-    if wanted:
-        image = engine.images.resolve(asked.config.image)
-        has = platform_of(image.os, image.architecture, image.variant)
-        if best_match(parse_platform(wanted), [has]) is None:
-            raise NotFound(
-                f"image with reference {asked.config.image} was found but its platform ({has}) "
-                f"does not match the specified platform ({wanted})"
-            )
     created = await engine.containers.create(asked)
     warnings = created.warnings
     if asked.config.mac_address and request.version >= (1, 44):

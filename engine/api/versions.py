@@ -32,6 +32,7 @@ def as_understood(asked: CreateRequest, version: Version) -> CreateRequest:
     return replace(
         asked,
         config=config,
+        platform=asked.platform if version >= (1, 41) else "",
         host=_host(asked.host, version),
         endpoints=_endpoints(asked.endpoints, version),
     )
