@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.exceptions import Abort, TyperException
 
-from compose.errors import ComposeError
+from compose.errors import ComposeError, UsageError
 from engine import VERSION
 from engine.cli.commands import GROUPS, SECTIONS, Entries, Entry, find, names
 from engine.cli.dialect import spelled
@@ -65,7 +65,7 @@ def main(argv: Sequence[str], environment: Mapping[str, str], directory: Path) -
         return 125 if path.endswith(" run") else 2
     except (ComposeError, EngineError) as error:
         say(str(error))
-        return 125 if find_command(argv) == "run" else 1
+        return 1
     except (KeyboardInterrupt, Abort):
         return 130
     except BrokenPipeError:
@@ -77,11 +77,6 @@ def main(argv: Sequence[str], environment: Mapping[str, str], directory: Path) -
 
 def say(message: str) -> None:
     print(f"pyengine: {message}", file=sys.stderr)
-
-
-def find_command(argv: Sequence[str]) -> str:
-    """The first word that is a command but no group."""
-    return next((word for word in argv if word not in GROUPS and find("", word)), "")
 
 
 def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
@@ -150,9 +145,8 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Parsed, args: list[str]) -> list[str]:
         options = [param for param in self.get_params(ctx) if isinstance(param, TyperOption)]
         switches = [option for option in options if option.is_flag]
-        return super().parse_args(
-            ctx,
-            spelled(
+        try:
+            args = spelled(
                 args,
                 switches={
                     name: next(iter(option.secondary_opts), "")
@@ -163,8 +157,10 @@ class Command(TyperCommand):
                     name for option in options if not option.is_flag for name in option.opts
                 ),
                 interspersed=ctx.allow_interspersed_args,
-            ),
-        )
+            )
+        except UsageError as error:
+            ctx.fail(str(error))
+        return super().parse_args(ctx, args)
 
 
 class Commands(TyperGroup):

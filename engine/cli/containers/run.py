@@ -9,21 +9,31 @@ import typer
 from compose.client.engine import Engine
 from compose.client.errors import ApiError, code_of_refusal
 from compose.client.terminal import stdin_is_terminal
-from compose.errors import UsageError
+from compose.errors import ComposeError, UsageError
 from engine.cli.containers.create import Image, Words, make_container, read_body
 from engine.cli.containers.creation import Body
 from engine.cli.containers.flags import RunFlags, given, with_options
 from engine.cli.containers.talk import Wishes, start_and_talk
 from engine.cli.session import on_engine, session
+from engine.errors import EngineError
 
 COULD_NOT_START = 125
 
 
 @with_options(RunFlags)
 def run(ctx: typer.Context, image: Image, command: Words = None, **options: object) -> int:
-    flags = given(RunFlags, options)
+    """Whatever goes wrong on the way has a code of its own: the others are the command's."""
+    try:
+        return _run(ctx, image, command or [], given(RunFlags, options))
+    except (ComposeError, EngineError) as error:
+        print(f"pyengine: {error}", file=sys.stderr)
+        message = error.message if isinstance(error, ApiError) else ""
+        return code_of_refusal(message) or COULD_NOT_START
+
+
+def _run(ctx: typer.Context, image: str, command: list[str], flags: RunFlags) -> int:
     at = session(ctx)
-    body = read_body(at, flags, image, command or [])
+    body = read_body(at, flags, image, command)
     if flags.detach and flags.attach:
         raise UsageError("cannot use --detach with --attach")
     if flags.detach:
@@ -34,11 +44,7 @@ def run(ctx: typer.Context, image: Image, command: Words = None, **options: obje
 
     async def work(engine: Engine) -> int:
         identity = await make_container(engine, flags, body, at)
-        try:
-            return await _start(engine, identity, flags, body)
-        except ApiError as error:
-            print(f"pyengine: {error}", file=sys.stderr)
-            return code_of_refusal(error.message) or COULD_NOT_START
+        return await _start(engine, identity, flags, body)
 
     return on_engine(ctx, work)
 
