@@ -186,11 +186,11 @@ def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
             str, typer.Option("--tlskey", help="The key of that certificate.", metavar="FILE")
         ] = "",
         parallel: Annotated[
-            int,
+            int | None,
             typer.Option(
                 "--parallel", help="How many changes at once; -1: no limit.", metavar="NUMBER"
             ),
-        ] = 0,
+        ] = None,
         progress: Annotated[
             str, typer.Option("--progress", help="auto, tty, plain, json or quiet.", metavar="KIND")
         ] = "",
@@ -235,7 +235,9 @@ def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
                             ("auto", "tty", "plain", "json", "quiet")),
             ansi=choice("--ansi", ansi or ("never" if no_ansi else "")
                         or environment.get("COMPOSE_ANSI", ""), ("auto", "always", "never")),
-            parallel=parallel or limit(environment.get("COMPOSE_PARALLEL_LIMIT", "")),
+            parallel=limit(environment.get("COMPOSE_PARALLEL_LIMIT", ""))
+            if parallel is None
+            else parallel,
             all_resources=all_resources,
             dry_run=dry_run,
             environment=environment,
