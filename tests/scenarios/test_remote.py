@@ -134,7 +134,11 @@ def test_streams_end_on_each_side_by_themselves(place: Host) -> None:
     (daemon,) = place.daemons
     (folder / "ssh").write_text(SSH.format(log=log, python=sys.executable, socket=daemon.socket))
     (folder / "ssh").chmod(0o755)
-    ssh = {"DOCKER_HOST": "ssh://me@far:222", "PATH": f"{folder}:/usr/bin:/bin"}
+    ssh = {
+        "DOCKER_HOST": "ssh://me@far:222",
+        "PATH": f"{folder}:/usr/bin:/bin",
+        "XDG_RUNTIME_DIR": str(place.folder),
+    }
     try:
         said = compose(place, "up", "-d", **secure(place))
         assert "web.1  started" in said, said
