@@ -65,7 +65,11 @@ async def copy_out(
         async with containers.get_archive(container, path) as blocks:
             return await _drain(blocks, sys.stdout.buffer)
     # Before the archive: while dockerd sends one it answers no other question about the container.
-    found = await containers.stat_path(container, path)
+    try:
+        found = await containers.stat_path(container, path)
+    except NotFound:
+        async with containers.get_archive(container, path):  # which says in words what is missing
+            raise
     folder, name = outside(directory / target, target, source, found)
     with tempfile.TemporaryFile() as spool:
         async with containers.get_archive(container, path) as blocks:

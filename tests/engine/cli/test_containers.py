@@ -102,6 +102,8 @@ def test_files(pyengine: Pyengine, here: Path) -> None:
     pyengine("cp", "-q", "box:/tmp/in", "out")
     assert (here / "out").read_text() == "content"
     assert "A /tmp/in" in pyengine("diff", "box").stdout.splitlines()
+    assert "/nosuch" in pyengine("cp", "box:/nosuch", "out", code=1).stderr
+    assert "No such container" in pyengine("cp", "none:/nosuch", "out", code=1).stderr
     assert pyengine("cp", "in", "out", code=1).stderr.startswith("pyengine: one of the two must be")
 
 
