@@ -410,8 +410,8 @@ class Shim:
 
     def _began(self, body: Mapping[str, object]) -> None:
         self.started = True
-        self.started_at = cast(int, body["started_at"])
-        self.started_clock = cast(int, body["started_clock"])
+        self.started_at = cast(int, body.get("started_at", 0))
+        self.started_clock = cast(int, body.get("started_clock", 0))
 
     async def kill(self, number: int) -> None:
         """A signal to the container's first process."""
@@ -531,7 +531,9 @@ class Shim:
             raise StartFailed(_start_text(cast(str, body["error"]), code), code)
         self.container_id = cast(str, body["container_id"])
         self.pid, self.shim_pid = cast(int, body["pid"]), cast(int, body["shim"])
-        if body["ids"] is not None:
+        # Shims outlive their daemon, also one that is replaced by a newer version: what came later
+        # isn't in what an older one says.
+        if body.get("ids") is not None:
             ids = cast("Mapping[str, list[object]]", body["ids"])
             self.ids = IdMaps.parse(ids["uidMappings"], ids["gidMappings"])
         self.started, self._went = bool(body["started"]), bool(body["went"])
