@@ -3,6 +3,7 @@
 0 done   1 refused or failed   2 wrong usage   130 interrupted   n the container's own (run, exec)
 """
 
+import errno
 import importlib
 import os
 import sys
@@ -110,6 +111,13 @@ def main(argv: Sequence[str], environment: Mapping[str, str], directory: Path) -
         # not when the interpreter flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what it still holds
+        where = f" {error.filename}" if error.filename else ""
+        print(f"pycompose: cannot write{where}: {error.strerror}", file=sys.stderr)
+        return 1
 
 
 def path_of(error: TyperException) -> str:

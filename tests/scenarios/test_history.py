@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
-from tests.host import Host, host
-from tests.scenarios.project import Project, project
+from tests.scenarios.project import Project
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
 
@@ -32,20 +30,10 @@ configs:
 """
 
 
-@pytest.fixture(scope="module")
-def place() -> Iterator[Host]:
-    with host() as opened:
-        opened.daemon()
-        yield opened
-
-
 @pytest.fixture
-def stack(place: Host, request: pytest.FixtureRequest) -> Iterator[Project]:
-    name = re.sub(r"\W", "", request.node.name.removeprefix("test_"))[:40].rstrip("_")
-    made = project(place, STACK, name, place.daemons[0])
-    made.write("first\n", "motd.txt")
-    yield made
-    made("down", "--volumes", check=False)
+def stack(stack: Project) -> Project:
+    stack.write("first\n", "motd.txt")
+    return stack
 
 
 def git(stack: Project, *arguments: str) -> str:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.host import Host, host
-from tests.scenarios.project import Project, project
+from tests.scenarios.project import Project
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(100)]
 
@@ -34,20 +31,6 @@ services:
     depends_on: [web]
 volumes: {data: {}}
 """
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Host]:
-    with host() as opened:
-        opened.daemon()
-        yield opened
-
-
-@pytest.fixture
-def stack(place: Host, request: pytest.FixtureRequest) -> Iterator[Project]:
-    made = project(place, STACK, request.node.name.removeprefix("test_")[:9], place.daemons[0])
-    yield made
-    made.clear()
 
 
 def log(stack: Project) -> list[str]:

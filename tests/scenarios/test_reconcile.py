@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
-from tests.host import Host, host
-from tests.scenarios.project import Project, project
+from tests.scenarios.project import Project
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
 
@@ -34,21 +32,6 @@ services:
     networks: [front]
 networks: {front: {}}
 """
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Host]:
-    with host() as opened:
-        opened.daemon()
-        yield opened
-
-
-@pytest.fixture
-def stack(place: Host, request: pytest.FixtureRequest) -> Iterator[Project]:
-    name = re.sub(r"\W", "", request.node.name.removeprefix("test_"))[:40].rstrip("_")
-    made = project(place, STACK, name, place.daemons[0])
-    yield made
-    made("down", "--volumes", check=False)
 
 
 def expect(process: subprocess.Popen[str], wanted: str) -> list[str]:

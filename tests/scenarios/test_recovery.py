@@ -6,12 +6,10 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
-from tests.host import Host, host
-from tests.scenarios.project import Project, project
+from tests.scenarios.project import Project
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
 
@@ -31,22 +29,11 @@ volumes: {data: {}}
 """
 
 
-@pytest.fixture(scope="module")
-def place() -> Iterator[Host]:
-    with host() as opened:
-        opened.daemon()
-        yield opened
-
-
 @pytest.fixture
-def stack(place: Host, request: pytest.FixtureRequest) -> Iterator[Project]:
-    name = re.sub(r"\W", "", request.node.name.removeprefix("test_"))[:40].rstrip("_")
-    made = project(place, STACK, name, place.daemons[-1])
-    made("up", "--detach", "--wait")
-    made("exec", "-T", "web", "sh", "-c", "echo precious > /data/kept")
-    yield made
-    made.write(STACK)
-    made("down", "--volumes", check=False)
+def stack(stack: Project) -> Project:
+    stack("up", "--detach", "--wait")
+    stack("exec", "-T", "web", "sh", "-c", "echo precious > /data/kept")
+    return stack
 
 
 def runs_as_declared(stack: Project) -> bool:
