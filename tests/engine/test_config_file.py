@@ -41,6 +41,7 @@ FULL = {
     "dns": ["10.0.0.53"],
     "dns-opts": ["ndots:2"],
     "dns-search": ["example.org"],
+    "userns-remap": "default",
 }
 
 
@@ -73,6 +74,7 @@ def test_every_setting_of_the_schema_is_one_of_the_daemon(tmp_path: Path) -> Non
     assert made.containers.dns == ("10.0.0.53",)
     assert made.containers.dns_options == ("ndots:2",)
     assert made.containers.dns_search == ("example.org",)
+    assert made.containers.userns_remap == "default"
 
 
 @pytest.mark.parametrize("document", ["", "  \n", "{}"])

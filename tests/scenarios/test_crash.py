@@ -20,7 +20,8 @@ services:
     init: true
     volumes: ["data:/data"]
     networks: [back]
-    healthcheck: {test: ["CMD", "test", "-s", "/data/since"], interval: 1s, start_interval: 0.1s}
+    healthcheck:
+      {test: [CMD, test, -s, /data/since], interval: 1s, start_period: 5s, start_interval: 0.1s}
   job:
     image: rootfs:/
     command: getent hosts store
