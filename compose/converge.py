@@ -206,37 +206,68 @@ async def _up(engine: Engine, project: Project, options: UpOptions, listener: Li
                 step.action.reference for step in pulls if isinstance(step.action, gets)
             )
             plan = await plan_up(engine, project, replace(options.plan, pulled=pulled))
+        revision: Revision | None = None
         if plan.steps:
-            await _announce(engine, plan)
-            await _apply(engine, watch, plan, listener, options.parallel)
+            revision = await _apply_and_describe(engine, watch, project, plan, options, listener)
         containers = await _containers(engine, project)
         if options.wait:
             ids = [container for of_service in containers.values() for container in of_service]
             await _wait_until_ready(watch, ids, options.wait_timeout)
-    if not plan.is_empty and options.command:
-        await _keep(engine, project, plan, options, listener)
+    if revision is not None:
+        await _keep(engine, project, revision, listener)
     return Outcome(plan, containers)
 
 
-async def _announce(engine: Engine, plan: Plan) -> None:
+async def _apply_and_describe(
+    engine: Engine,
+    watch: ContainerWatch,
+    project: Project,
+    plan: Plan,
+    options: UpOptions,
+    listener: Listener,
+) -> Revision | None:
+    """Meanwhile the engine's events tell of it, and what is to be kept of it is gathered. None:
+    nothing is to be kept."""
+    describing = asyncio.ensure_future(_describe(engine, project, plan, options, listener))
+    try:
+        await _apply(engine, watch, plan, listener, options.parallel)
+        return await describing
+    finally:
+        describing.cancel()
+        await asyncio.gather(describing, return_exceptions=True)
+
+
+async def _describe(
+    engine: Engine, project: Project, plan: Plan, options: UpOptions, listener: Listener
+) -> Revision | None:
+    from compose import history
     from compose.revision import summary_of
 
     with suppress(ClientError):  # an older engine: its events lack the word, nothing else
         await engine.revisions.announce(plan.project, summary_of(plan))
-
-
-async def _keep(
-    engine: Engine, project: Project, plan: Plan, options: UpOptions, listener: Listener
-) -> None:
-    from compose import history
-
+    if plan.is_empty or not options.command:
+        return None
     try:
-        await history.keep(
+        return await history.describe(
             engine, project, plan, options.plan, command=options.command, git=options.git
         )
     except ClientError as error:
+        listener(_not_kept(error))
+        return None
+
+
+async def _keep(engine: Engine, project: Project, revision: Revision, listener: Listener) -> None:
+    from compose.revision import to_document
+
+    try:
+        await engine.revisions.add(project.name, to_document(revision))
+    except ClientError as error:
         # What was asked for is done, and isn't undone for that.
-        listener(Note(f"this change is not in the history: {error}"))
+        listener(_not_kept(error))
+
+
+def _not_kept(error: ClientError) -> Note:
+    return Note(f"this change is not in the history: {error}")
 
 
 async def create(

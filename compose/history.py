@@ -17,21 +17,7 @@ from compose.model.project import Project
 from compose.plan.images import image_of, is_directory
 from compose.plan.options import PlanOptions
 from compose.plan.plan import Plan
-from compose.revision import Image, Revision, make_revision, parse_revision, project_of, to_document
-
-
-async def keep(
-    engine: Engine,
-    project: Project,
-    plan: Plan,
-    options: PlanOptions,
-    *,
-    command: str,
-    git: GitState | None = None,
-) -> int:
-    """Keep what has just been applied. The number that it got. `git`: else as the folder is."""
-    revision = await describe(engine, project, plan, options, command=command, git=git)
-    return await engine.revisions.add(project.name, to_document(revision))
+from compose.revision import Image, Revision, make_revision, parse_revision, project_of
 
 
 async def describe(
@@ -43,6 +29,7 @@ async def describe(
     command: str,
     git: GitState | None = None,
 ) -> Revision:
+    """What is to be kept of a change. `git`: else as the folder is."""
     images = await images_of(engine, project)
     git = git or await asyncio.to_thread(git_state, project)
     return make_revision(
