@@ -130,7 +130,7 @@ async def _after_failure(
     last = await history.last(engine, project.name)
     if last is None:
         return "nothing was applied before, so there is nothing to return to" * options.atomic
-    if await _runs(engine, last, project.name):
+    if await _runs(engine, last.number, project.name):
         return f"revision {last.number} runs on as before"
     if not options.atomic:
         return f"to return to what ran before: pycompose rollback {last.number}"
@@ -141,13 +141,9 @@ async def _after_failure(
     return f"returned to revision {last.number}"
 
 
-async def _runs(engine: Engine, last: Revision, name: str) -> bool:
-    from compose import history
-
+async def _runs(engine: Engine, number: int, name: str) -> bool:
     try:
-        whole = await history.revision(engine, name, last.number)
-        project = await history.restored(engine, whole, name)
-        return (await plan_up(engine, project, _options_of(whole))).is_empty
+        return (await plan_rollback(engine, name, number)).is_empty
     except ComposeError:
         return False  # it can't be had any more, so it isn't what runs
 
@@ -155,24 +151,19 @@ async def _runs(engine: Engine, last: Revision, name: str) -> bool:
 async def _return_to(
     engine: Engine, number: int, name: str, listener: Listener, command: str = ""
 ) -> Outcome:
-    from compose import history
-
-    whole = await history.revision(engine, name, number)
-    project = await history.restored(engine, whole, name)
+    project, options = await _declared(engine, name, number)
     for warning in project.warnings:
         listener(Note(str(warning)))
-    options = UpOptions(_options_of(whole), command=command)
-    return await _up(engine, project, options, listener)
+    return await _up(engine, project, UpOptions(options, command=command), listener)
 
 
-def only(options: PlanOptions, services: frozenset[str]) -> PlanOptions:
-    """The same for some services, without what they need."""
-    return replace(options, services=services, no_deps=True)
+async def _declared(engine: Engine, name: str, number: int) -> tuple[Project, PlanOptions]:
+    """What a revision declared, and how to come back to it: services that came since go again."""
+    from compose import history
 
-
-def _options_of(revision: Revision) -> PlanOptions:
-    """Services that came since then go again."""
-    return PlanOptions(remove_orphans=True, scale=revision.scale)
+    revision = await history.revision(engine, name, number)
+    project = await history.restored(engine, revision, name)
+    return project, PlanOptions(remove_orphans=True, scale=revision.scale)
 
 
 async def rollback(engine: Engine, name: str, number: int, listener: Listener = silent) -> Outcome:
@@ -182,11 +173,8 @@ async def rollback(engine: Engine, name: str, number: int, listener: Listener = 
 
 
 async def plan_rollback(engine: Engine, name: str, number: int) -> Plan:
-    from compose import history
-
-    whole = await history.revision(engine, name, number)
-    project = await history.restored(engine, whole, name)
-    return await plan_up(engine, project, _options_of(whole))
+    project, options = await _declared(engine, name, number)
+    return await plan_up(engine, project, options)
 
 
 async def _up(engine: Engine, project: Project, options: UpOptions, listener: Listener) -> Outcome:

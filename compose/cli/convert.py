@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from compose.cli.context import Context
+from compose.cli.render import check_format
 
 
 def register(app: typer.Typer) -> None:
@@ -22,8 +23,7 @@ def register(app: typer.Typer) -> None:
         ] = "",
         quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only check.")] = False,
     ) -> int:
-        if format not in ("yaml", "json"):
-            raise typer.BadParameter(f"--format: {format!r} is none of yaml, json")
+        check_format(format, ("yaml", "json"))
         context: Context = ctx.obj
         text = _converted(context, format)
         if quiet:

@@ -9,6 +9,7 @@ import typer
 from compose import history
 from compose.cli.context import Context
 from compose.cli.find import find_project
+from compose.cli.render import check_format
 from compose.client.engine import Engine
 from compose.model.document import Document
 from compose.observe import observe
@@ -35,8 +36,7 @@ def register(app: typer.Typer) -> None:
         ] = "text",
     ) -> int:
         """What B has otherwise than A: running and files where nothing is said."""
-        if format not in ("text", "json"):
-            raise typer.BadParameter(f"--format: {format!r} is none of text, json")
+        check_format(format, ("text", "json"))
         context: Context = ctx.obj
 
         async def work() -> list[Difference]:

@@ -9,6 +9,7 @@ from compose import converge, history
 from compose.cli.context import Context
 from compose.cli.find import find_project
 from compose.cli.plan import CHANGES, show_plan
+from compose.cli.render import check_format
 from compose.plan.plan import Plan
 
 
@@ -21,8 +22,7 @@ def register(app: typer.Typer) -> None:
         ] = "text",
     ) -> int:
         """The exit code is 2 where something has."""
-        if format not in ("text", "json"):
-            raise typer.BadParameter(f"--format: {format!r} is none of text, json")
+        check_format(format, ("text", "json"))
         context: Context = ctx.obj
 
         async def work() -> tuple[Plan, int]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from compose.cli.context import Context
+from compose.cli.render import check_format
 
 
 def register(app: typer.Typer) -> None:
@@ -27,8 +28,7 @@ def register(app: typer.Typer) -> None:
         from compose.lint import RULES, WARNING
         from compose.lint import lint as find
 
-        if format not in ("text", "json"):
-            raise typer.BadParameter(f"--format: {format!r} is none of text, json")
+        check_format(format, ("text", "json"))
         if rules:
             print("\n".join(f"{rule.level:8}  {rule.code}" for rule in RULES))
             return 0

@@ -41,8 +41,9 @@ def register(app: typer.Typer) -> None:
         ] = False,
         no_deps: Annotated[bool, typer.Option("--no-deps", help="Not what they need.")] = False,
     ) -> int:
-        if format not in ("text", "json"):
-            raise typer.BadParameter(f"--format: {format!r} is none of text, json")
+        from compose.cli.render import check_format  # not for `up`, which shows plans, too
+
+        check_format(format, ("text", "json"))
         context: Context = ctx.obj
         project = context.load(tuple(services or ()))
         options = PlanOptions(

@@ -17,11 +17,13 @@ GAP = "   "
 Format = Annotated[str, typer.Option("--format", help="table or json.", metavar="FORMAT")]
 
 
-def check_format(format: str, *, templates: bool = False) -> None:
+def check_format(
+    format: str, allowed: Sequence[str] = ("table", "json"), *, templates: bool = False
+) -> None:
     """`templates`: also lines such as '{{.Name}}', see compose/client/template.py."""
-    if format in ("table", "json") or (templates and "{{" in format):
+    if format in allowed or (templates and "{{" in format):
         return
-    known = "table, json, and no template such as '{{.Name}}'" if templates else "table, json"
+    known = ", ".join(allowed) + (", and no template such as '{{.Name}}'" if templates else "")
     raise typer.BadParameter(f"--format: {format!r} is none of {known}")
 
 

@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import field
+from dataclasses import field, replace
 
 from compose import converge, history
 from compose.apply.listener import Listener
@@ -197,7 +197,7 @@ class Reconciler:
         if later is not None:
             # The others wait for their turn; what these need runs, or is among them.
             services = frozenset(ready & project.services.keys())
-            options = converge.only(options, services)
+            options = replace(options, services=services, no_deps=True)
         for change in plan.changes:
             if thing_of(change.subject) in ready:
                 self._log(f"{change}: {change.cause}")
