@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -10,13 +9,12 @@ import typer
 
 from compose.client import fields
 from compose.client.engine import Engine
-from compose.client.errors import NotFound
 from compose.client.tables import Row, print_rows
 from compose.client.times import parse_time
 from engine.cli import words
 from engine.cli.containers.readers import key_values
 from engine.cli.options import Container, Filter, Format, Network, Networks, NoTrunc, Quiet, filters
-from engine.cli.session import each, on_engine
+from engine.cli.session import each, missing_is_fine, on_engine
 from engine.cli.subnets import pools
 
 TITLES = {
@@ -138,9 +136,7 @@ def rm(
     ] = False,
 ) -> int:
     async def act(engine: Engine, name: str) -> None:
-        with contextlib.ExitStack() as stack:
-            if force:
-                stack.enter_context(contextlib.suppress(NotFound))
+        with missing_is_fine(force):
             await engine.networks.remove(name)
 
     return each(ctx, networks, act)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -56,6 +57,13 @@ def on_engine(ctx: typer.Context, work: Callable[[Engine], Awaitable[T]]) -> T:
         return await work(await session(ctx).engine())
 
     return asyncio.run(connected())
+
+
+def missing_is_fine(force: bool) -> AbstractContextManager[None]:
+    """With --force it is no error that there is nothing to remove."""
+    from compose.client.errors import NotFound
+
+    return suppress(NotFound) if force else nullcontext()
 
 
 def each(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -10,12 +9,11 @@ import typer
 
 from compose.client import fields
 from compose.client.engine import Engine
-from compose.client.errors import NotFound
 from compose.client.tables import Row, print_rows
 from engine.cli import words
 from engine.cli.containers.readers import key_values
 from engine.cli.options import Filter, Format, Volumes, filters
-from engine.cli.session import each, on_engine
+from engine.cli.session import each, missing_is_fine, on_engine
 
 TITLES = {"Name": "VOLUME NAME"}
 COLUMNS = ("Driver", "Name")
@@ -86,9 +84,7 @@ def rm(
     ] = False,
 ) -> int:
     async def act(engine: Engine, name: str) -> None:
-        with contextlib.ExitStack() as stack:
-            if force:
-                stack.enter_context(contextlib.suppress(NotFound))
+        with missing_is_fine(force):
             await engine.volumes.remove(name, force=force)
 
     return each(ctx, volumes, act)

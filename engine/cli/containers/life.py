@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Annotated
 
 import typer
 
 from compose.client.engine import Engine
-from compose.client.errors import NotFound
 from engine.cli.options import Container, Containers
-from engine.cli.session import each, on_engine
+from engine.cli.session import each, missing_is_fine, on_engine
 
 Signal = Annotated[str, typer.Option("-s", "--signal", help="As KILL, SIGHUP or 15.")]
 Timeout = Annotated[
@@ -66,9 +64,7 @@ def rm(
 ) -> int:
     async def act(engine: Engine, name: str) -> None:
         query = {"force": force, "v": volumes, "link": link}
-        with contextlib.ExitStack() as stack:
-            if force:
-                stack.enter_context(contextlib.suppress(NotFound))
+        with missing_is_fine(force):
             await engine.transport.json("DELETE", f"/containers/{name}", query=query)
 
     return each(ctx, [name.strip("/") for name in containers], act)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Annotated
 
 import typer
 
 from compose.client import fields
 from compose.client.engine import Engine
-from compose.client.errors import NotFound
 from compose.client.images import split_reference
 from compose.client.transport import Query
 from engine.cli.images.transfer import platform_json
 from engine.cli.options import Image, Images
-from engine.cli.session import each, on_engine
+from engine.cli.session import each, missing_is_fine, on_engine
 
 
 def tag(
@@ -51,9 +49,7 @@ def rmi(
             "noprune": no_prune,
             "platforms": [text for word in platform or () if (text := platform_json(word))],
         }
-        with contextlib.ExitStack() as stack:
-            if force:
-                stack.enter_context(contextlib.suppress(NotFound))
+        with missing_is_fine(force):
             answer = await engine.transport.json("DELETE", f"/images/{name}", query=query)
             return removed_lines(answer)
         return ""
