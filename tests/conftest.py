@@ -22,6 +22,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """`.ci/run` reads it: tests run again only after a run that came to its end."""
+    if (cache := session.config.cache) is not None:
+        cache.set("session/exitstatus", int(exitstatus))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if os.geteuid() == 0:
         return
