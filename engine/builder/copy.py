@@ -26,6 +26,7 @@ from engine.kernel.mount import open_in_root
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 _SHIFT = {"u": 6, "g": 3, "o": 0}
+_SET_ID = {"u": stat.S_ISUID, "g": stat.S_ISGID}
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -74,7 +75,7 @@ class _Changed(TarReader):
 
 
 def find_sources(root: int, pattern: str, *, parents: bool = False) -> tuple[Found, ...]:
-    """What a source of COPY means. Raises NotFound."""
+    """What a source of COPY means; nothing where a pattern fits nothing. Raises NotFound."""
     pivot = ""
     if parents and "/./" in pattern:
         pivot, _, pattern = pattern.partition("/./")
@@ -90,8 +91,6 @@ def find_sources(root: int, pattern: str, *, parents: bool = False) -> tuple[Fou
             inside = path.removeprefix(f"{base}/") if base else path
             kept = inside if is_folder else posixpath.dirname(inside)
         found.append(Found(path, is_folder, kept))
-    if not found:
-        raise NotFound("no source files were specified")
     return tuple(found)
 
 
@@ -389,8 +388,10 @@ def _changed(mode: int, who: str, operator: str, what: str, is_folder: bool) -> 
                 bits |= bit << shift if sign in what else 0
             if "X" in what and (is_folder or mode & 0o111):
                 bits |= 1 << shift
-            if "s" in what and letter in "ug":
-                bits |= stat.S_ISUID if letter == "u" else stat.S_ISGID
+            if letter in _SET_ID:
+                # chmod(1): of a folder these bits stay unless they are named.
+                mask |= 0 if is_folder else _SET_ID[letter]
+                bits |= _SET_ID[letter] if "s" in what else 0
     if "t" in what:
         bits |= stat.S_ISVTX
     match operator:

@@ -190,6 +190,8 @@ class CopyStep:
         folder.mkdir()
         heredocs = {heredoc.name: heredoc for heredoc in self._one.heredocs}
         made: dict[str, Made] = {}
+        if self._one.flag("checksum") and not all(map(is_remote, self._sources)):
+            raise InvalidRequest("checksum requires HTTP(S) or Git sources")
         for number, source in enumerate(self._sources):
             match = re.fullmatch(r"\d*<<-?(.+)", source)
             heredoc = heredocs.get(match[1]) if match else None

@@ -87,8 +87,12 @@ def download(
                 stream.write(chunk)
             return _seconds(answer.headers.get("Last-Modified", ""))
     except (urllib.error.URLError, http.client.HTTPException, ValueError, TimeoutError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise Failure(f"cannot download {url}: {reason}") from error
+        raise Failure(f"cannot download {url}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> object:
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    return reason.strerror or reason if isinstance(reason, OSError) else reason
 
 
 def _seconds(stamp: str) -> int:

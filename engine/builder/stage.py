@@ -1,8 +1,9 @@
 """One stage, instruction by instruction: what it has come to so far is one frozen State."""
 
+import contextlib
 import os
 import posixpath
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from engine.builder.copy import Attributes, clamp_times, make_folders
 from engine.builder.copy_step import CopyStep, Prepared, account
 from engine.builder.dockerfile import Instruction, copy_words, parse_line, refusal
 from engine.builder.expand import expand_word
+from engine.builder.model import StepFailed
 from engine.builder.mounts import step_mounts
 from engine.builder.output import StageOutput
 from engine.builder.run_request import check_allowed, run_flags, run_variables, run_words
@@ -35,7 +37,7 @@ from engine.builder.state import (
 )
 from engine.builder.trees import Tree
 from engine.builder.workshop import Workshop
-from engine.errors import EngineError, Forbidden, InvalidRequest, NotFound, Unsupported
+from engine.errors import EngineError, NotFound
 from engine.ids import short_id
 from engine.images.model import Image
 from engine.kernel.overlay import on_overlay
@@ -68,7 +70,8 @@ class StageBuild:
     async def build(self) -> State:
         try:
             await self._announce(self._stage.start)
-            await self._start()
+            with self._placing(self._stage.start):
+                await self._start()
             for one in self._stage.body:
                 await self._announce(one)
                 await self._perform(one)
@@ -105,6 +108,9 @@ class StageBuild:
                 context or base, self._stage.platform or workshop.request.platform
             )
             self._state = state_of(image)
+            # What the base said of itself isn't said of what is built on it.
+            document = replace(self._state.document, comment="")
+            self._state = replace(self._state, document=document)
         config = with_default_path(self._state.config)
         document = replace(self._state.document, config=config)
         self._state = replace(self._state, document=document)
@@ -153,7 +159,7 @@ class StageBuild:
         return {**(self._state.args or {}), **env_names(self._state.config)}
 
     async def _perform(self, one: Instruction) -> None:
-        try:
+        with self._placing(one):
             match one.keyword:
                 case "ARG":
                     self._declare(one)
@@ -173,14 +179,19 @@ class StageBuild:
                     await self._tell_state()
                 case _:
                     raise refusal(one.line, f"unexpected {one.keyword}")
-        except (Forbidden, InvalidRequest, NotFound, Unsupported) as error:
-            raise self._placed(one, error) from error
 
-    def _placed(self, one: Instruction, error: EngineError) -> EngineError:
-        text, place = str(error), self._place(one)
-        if place in text or "dockerfile parse error" in text:
-            return error
-        return type(error)(f"{one.keyword} failed: {text}\n{place}: {one.source}")
+    @contextlib.contextmanager
+    def _placing(self, one: Instruction) -> Iterator[None]:
+        """A refusal inside says at which instruction, unless it does already."""
+        try:
+            yield
+        except StepFailed:
+            raise
+        except EngineError as error:
+            text, place = str(error), self._place(one)
+            if place in text or "dockerfile parse error" in text:
+                raise
+            raise type(error)(f"{one.keyword} failed: {text}\n{place}: {one.source}") from error
 
     def _place(self, one: Instruction) -> str:
         return f"{self._workshop.dockerfile}:{one.line}"

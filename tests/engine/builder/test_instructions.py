@@ -137,6 +137,34 @@ RAW
     assert "script" not in builds.run("heredocs", "ls", "-a", "/")
 
 
+def test_files_that_may_be_missing(builds: Builds) -> None:
+    """As BuildKit has it: `COPY package.json yarn.lock* ./` is how lock files are copied."""
+    text = "FROM busybox:test\nCOPY a lock* none* /work/\nCOPY none* /nowhere/\n"
+    builds.ok(text, {"a": "a", "lock1": "l"}, t="optional")
+    assert builds.run("optional", "ls", "/work") == "a\nlock1\n"
+    missing = builds.build("FROM busybox:test\nCOPY a none /work/\n", {"a": "a"})
+    assert missing.error.endswith("Dockerfile:2: COPY a none /work/")
+
+
+def test_what_comes_from_afar_and_fails_says_where(builds: Builds) -> None:
+    for line in ("FROM 127.0.0.1:1/nothing", "FROM busybox:test\nADD http://127.0.0.1:1/f /f"):
+        error = builds.build(f"{line}\n").error
+        assert "connection refused" in error.lower()
+        last = line.splitlines()[-1]
+        assert error.endswith(f"\nDockerfile:{len(line.splitlines())}: {last}")
+
+
+def test_a_checksum_is_of_what_comes_from_afar(builds: Builds) -> None:
+    built = builds.build("FROM busybox:test\nADD --checksum=sha256:00 a /a\n", {"a": "a"})
+    assert "checksum requires HTTP(S) or Git sources" in built.error
+
+
+def test_a_base_does_not_comment_on_what_is_built_on_it(builds: Builds) -> None:
+    builds.ok("FROM busybox:test\nENV A=1\n", t="uncommented")
+    assert builds.image("busybox:test")["Comment"] == "Imported from -"
+    assert builds.image("uncommented")["Comment"] == ""
+
+
 def test_owners_and_modes_of_what_is_made_on_the_way(builds: Builds) -> None:
     """As BuildKit has them."""
     packed = io.BytesIO()

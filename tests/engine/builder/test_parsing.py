@@ -204,6 +204,8 @@ def test_ignore_patterns(patterns: str, ignored: list[str], kept: list[str]) -> 
         ("a+x", 0o644, False, 0o755),
         ("go-rwx", 0o777, True, 0o700),
         ("+t", 0o777, True, 0o1777),
+        ("u=rwX,go=rX", 0o6755, False, 0o755),
+        ("u=rwX,go=rX", 0o2775, True, 0o2755),
     ],
 )
 def test_modes(text: str, before: int, folder: bool, after: int) -> None:
