@@ -24,7 +24,8 @@ def pytest_configure() -> None:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """`.ci/run` reads it: tests run again only after a run that came to its end."""
-    if (cache := session.config.cache) is not None:
+    cache: pytest.Cache | None = getattr(session.config, "cache", None)  # -p no:cacheprovider
+    if cache is not None:
         cache.set("session/exitstatus", int(exitstatus))
 
 
