@@ -76,6 +76,9 @@ class MaskPath(Step):
         try:
             if not stat.S_ISDIR(os.fstat(found).st_mode):
                 tree = mount.clone_tree(place.null, "", recursive=False)
+                # Where the null device is the host's: nobody here changes its mode or owner.
+                flags = mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID
+                mount.mount_setattr(tree, set_attributes=flags, path=self.path)
             elif place.empty < 0:
                 options = (("nr_blocks", "1"), ("nr_inodes", "1"))
                 flags = mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID

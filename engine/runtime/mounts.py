@@ -110,20 +110,20 @@ class TakeForeign(Step):
 
 @dataclass(frozen=True, slots=True)
 class TakeNull(Step):
-    """The host's /dev/null, for masks: a container's own could be anything (CVE-2025-31133)."""
+    """The host's /dev/null, for masks where the container has none of its own."""
 
     def describe(self) -> str:
         return "open /dev/null"
 
     def run(self, place: Place) -> None:
         place.null = mount.open_by_name("/dev/null")
-        _check_null(place.null)
+        if not is_null(place.null):
+            raise Refused("/dev/null is not the null device")
 
 
-def _check_null(descriptor: int) -> None:
+def is_null(descriptor: int) -> bool:
     found = os.fstat(descriptor)
-    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
-        raise Refused("/dev/null is not the null device")
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3)
 
 
 @dataclass(frozen=True, slots=True)

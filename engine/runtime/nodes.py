@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from engine.kernel import mount, process
 from engine.kernel.libc import KernelError
 from engine.runtime import channel
-from engine.runtime.mounts import make_target
+from engine.runtime.mounts import is_null, make_target
 from engine.runtime.steps import Place, Refused, Step
 
 _NODE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
@@ -87,6 +87,57 @@ class MakeLink(Step):
             os.symlink(self.leads_to, name, dir_fd=at)
         finally:
             os.close(at)
+
+
+@dataclass(frozen=True, slots=True)
+class UseNull(Step):
+    """Streams that nobody wanted are the host's null device until now. Root of a container could
+    change mode and owner of it, for the whole host: here they become the container's own, which
+    also serves for the masks. A file that only has the name is not taken (CVE-2025-31133)."""
+
+    def describe(self) -> str:
+        return "use the container's null device"
+
+    def run(self, place: Place) -> None:
+        own = _open_own_null(place.root)
+        null = _make_null() if own is None else own
+        try:
+            for descriptor in (0, 1, 2):
+                if is_null(descriptor):
+                    os.dup2(null, descriptor)
+        finally:
+            if own is not None and place.null >= 0:
+                os.close(place.null)
+                place.null = own
+            else:
+                os.close(null)
+
+
+def _open_own_null(root: int) -> int | None:
+    resolve = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_SYMLINKS
+    for flags in (os.O_PATH, os.O_RDWR | os.O_NOCTTY):  # to open some other file can do harm
+        try:
+            found = mount.openat2(root, "/dev/null", flags, resolve=resolve)
+        except KernelError:
+            return None
+        if not is_null(found):
+            os.close(found)
+            return None
+        if flags == os.O_PATH:
+            os.close(found)
+    return found
+
+
+def _make_null() -> int:
+    """One that no other process knows of, where the container has replaced its own."""
+    options = (("nr_blocks", "1"), ("nr_inodes", "2"), ("mode", "755"))
+    attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
+    folder = mount.make_filesystem("tmpfs", "tmpfs", options, attributes)
+    try:
+        os.mknod("null", stat.S_IFCHR | 0o666, os.makedev(1, 3), dir_fd=folder)
+        return os.open("null", os.O_RDWR | os.O_CLOEXEC, dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def _open_folder(place: Place, path: str) -> int:

@@ -165,6 +165,7 @@ def container_sequence(
         *attach,
         nodes.MakeFile(MARK),
         *(_devices(linux, ids) if own_dev else ()),
+        nodes.UseNull(),
         *terminal,
         *guard,
         steps.SetOomScore(_number(process, "oomScoreAdj", 0)),
@@ -205,6 +206,7 @@ def exec_sequence(
     """The steps of a process that already stands in a container's namespaces (but for that of
     users) and cgroup."""
     return (  # its oom_score_adj and its AppArmor profile are set before it gets there
+        nodes.UseNull(),
         *_terminal(process, console=False),
         *_limits(process),
         *((steps.EnterUser(new_mounts=False),) if in_user_namespace else ()),

@@ -3,6 +3,8 @@ isolation requirements (docs/isolation.md)."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.engine.isolation.conftest import Prison
@@ -26,3 +28,48 @@ def test_no_ipv6_on_a_network_that_has_none(prison: Prison) -> None:
     bridges = [line for line in settings if "/br-" in line or "/docker0" in line or "/pyc" in line]
     assert bridges
     assert all(line.endswith(":0") for line in bridges), bridges
+
+
+# Root of a container owns, and so may change, what lies behind streams and masks.
+NULLS = "/proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 /proc/keys /proc/timer_list /dev/null"
+CHANGE = (
+    f"for path in {NULLS}; do test -c $path && stat -Lc %d:%i $path; chmod 666 $path;"
+    " chown 0:0 $path; done 2>/dev/null >>/dev/shm/found; true"
+)
+
+
+@pytest.mark.parametrize("replaced", ["", "rm /dev/null", "rm /dev/null; mkfifo /dev/null"])
+def test_no_file_of_the_host_is_within_reach_of_a_stream_or_a_mask(
+    prison: Prison, replaced: str
+) -> None:
+    """(87): the host's null device keeps its mode, owner and times whatever a container does."""
+    before = os.stat("/dev/null")
+    name = prison.run("sh", "-c", f"{CHANGE}; {replaced}\nsleep 1000")
+    own = {f"{before.st_dev}:{before.st_ino}"}
+    for detached in (False, True):
+        status, made = prison.daemon.call(
+            "POST",
+            f"/containers/{name}/exec",
+            {"Cmd": ["sh", "-c", f"{CHANGE}; kill $$"], "AttachStdout": not detached},
+        )
+        assert (status, isinstance(made, dict)) == (201, True)
+        body = {"Detach": detached}
+        assert prison.daemon.call("POST", f"/exec/{made['Id']}/start", body)[0] == 200
+    found = prison.execute(name, "cat", "/dev/shm/found")[1].decode().split()
+    assert found
+    assert not own & {*found}
+    after = os.stat("/dev/null")
+    assert (after.st_ctime_ns, after.st_mode) == (before.st_ctime_ns, before.st_mode)
+
+
+def test_a_mask_is_not_the_host_s_null_device_though_it_may_be_mounted_anew(
+    prison: Prison,
+) -> None:
+    """(87): with CAP_SYS_ADMIN a mask could be made writable again."""
+    before = os.stat("/dev/null").st_ctime_ns
+    script = (
+        "mount -o remount,bind,rw /proc/keys && chmod 666 /proc/keys && stat -c %t:%T /proc/keys"
+    )
+    ran = prison.finish("sh", "-c", script, CapAdd=["SYS_ADMIN"])
+    assert ran == (0, b"1:3\n")
+    assert os.stat("/dev/null").st_ctime_ns == before

@@ -50,6 +50,7 @@ def test_steps_come_in_the_order_that_works() -> None:
         "mount proc at /proc",
         "bind /data",
         "make file /.dockerenv",
+        "use the container's null device",
         "set sysctl net.ipv4.ip_unprivileged_port_start",
         "make /proc/sys read-only",
         "mask /proc/kcore",
