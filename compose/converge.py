@@ -15,7 +15,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compose.apply.errors import WaitFailed
+from compose.apply.errors import StepsFailed, WaitFailed
 from compose.apply.executor import PARALLEL, apply_plan
 from compose.apply.listener import Listener, Note, silent
 from compose.apply.lock import project_lock
@@ -127,7 +127,7 @@ async def _after_failure(
     """How the project stands, in words; with `atomic` after the return to the last revision."""
     from compose import history
 
-    last = await history.last(engine, project.name)
+    last = await history.last_whole(engine, project.name)
     if last is None:
         return "nothing was applied before, so there is nothing to return to" * options.atomic
     if await _runs(engine, last.number, project.name):
@@ -215,11 +215,15 @@ async def _apply_and_describe(
     listener: Listener,
 ) -> Revision | None:
     """Meanwhile the engine's events tell of it, and what is to be kept of it is gathered. None:
-    nothing is to be kept."""
+    nothing is to be kept. An update that is paused is what was declared, all the same."""
     describing = asyncio.ensure_future(_describe(engine, project, plan, options, listener))
     try:
         await _apply(engine, watch, plan, listener, options.parallel)
         return await describing
+    except StepsFailed as error:
+        if error.paused and (revision := await describing) is not None:
+            await _keep(engine, project, replace(revision, paused=error.paused), listener)
+        raise
     finally:
         describing.cancel()
         await asyncio.gather(describing, return_exceptions=True)

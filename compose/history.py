@@ -42,19 +42,20 @@ async def revisions(engine: Engine, project: str) -> list[Revision]:
     return [parse_revision(document) for document in await engine.revisions.list(project)]
 
 
-async def last(engine: Engine, project: str) -> Revision | None:
-    found = await revisions(engine, project)
+async def last_whole(engine: Engine, project: str) -> Revision | None:
+    """The last one that was carried through; of a paused update only a part was."""
+    found = [each for each in await revisions(engine, project) if not each.paused]
     return found[-1] if found else None
 
 
 async def latest(engine: Engine, project: str) -> Revision:
     """The last one, whole. Raises UsageError where there is none."""
-    found = await last(engine, project)
-    if found is None:
+    found = await revisions(engine, project)
+    if not found:
         raise UsageError(
             f"nothing was applied yet to project {project}\n  hint: pycompose up -d does it"
         )
-    return await revision(engine, project, found.number)
+    return await revision(engine, project, found[-1].number)
 
 
 async def revision(engine: Engine, project: str, number: int) -> Revision:

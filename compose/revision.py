@@ -58,6 +58,7 @@ class Revision:
     digests: Mapping[str, str] = field(default_factory=dict)  # of secrets and configs, by place
     disabled: tuple[str, ...] = ()
     scale: Mapping[str, int] = field(default_factory=dict)
+    paused: str = ""  # why it is applied in part: `failure_action: pause`
     model: Document | None = field(default=None, repr=False)  # None in a list
 
 
@@ -127,6 +128,7 @@ def to_document(revision: Revision) -> Document:
         "digests": dict(revision.digests),
         "disabled": list(revision.disabled),
         "scale": dict(revision.scale),
+        "paused": revision.paused,
         "model": revision.model,
     }
 
@@ -159,6 +161,7 @@ def parse_revision(document: Mapping[str, object]) -> Revision:
             for name, value in _child(document, "scale").items()
             if isinstance(value, int)
         },
+        paused=_text(document, "paused"),
         model=dict(model) if isinstance(model, dict) else None,
     )
 

@@ -3,6 +3,7 @@
 ApplyError (compose/errors.py)
 ├── StepsFailed    some steps failed; each with its reason, and what was skipped for it
 └── WaitFailed     a dependency or a --wait did not come to what was waited for
+    └── UpdatePaused   too many new containers of a service didn't come up; all stays as it is
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ class WaitFailed(ApplyError):
         super().__init__("\n".join(lines))
         self.what = what
         self.details = tuple(details)
+
+
+class UpdatePaused(WaitFailed):
+    """It is applied in part: what has been replaced stays so, also where it doesn't work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,6 @@ IN_VAIN = {
     "started": "did not start",
     "healthy": "did not become healthy",
     "completed": "did not complete",
-    "updated": "did not come up",
 }
 
 
@@ -90,6 +94,8 @@ class StepsFailed(ApplyError):
         lines += [f"could not be taken back: {failure}" for failure in undo_failures]
         super().__init__("\n".join(lines))
         self.failures = tuple(failures)
+        paused = [each.error for each in failures if isinstance(each.error, UpdatePaused)]
+        self.paused = "; ".join(each.what for each in paused)  # "": nothing is applied in part
         self.skipped = tuple(skipped)
         self.undone = tuple(undone)
         self.undo_failures = tuple(undo_failures)

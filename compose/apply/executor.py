@@ -7,6 +7,7 @@ walk is cancelled; the steps say themselves until when they can be.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine, Sequence
 from dataclasses import field
 from typing import Protocol
@@ -22,16 +23,17 @@ from compose.apply.listener import (
     Started,
     Undone,
 )
+from compose.apply.shielded import to_its_end
 from compose.dataclass import dataclass
 from compose.errors import ComposeError, first_of
 from compose.plan.actions import (
     Action,
     AwaitCondition,
-    AwaitUpdate,
     BuildImage,
     Checkpoint,
     PullImage,
     PushImage,
+    UpdateService,
 )
 from compose.plan.plan import Plan, Step
 
@@ -52,7 +54,7 @@ async def apply_plan(
         await walk.run()
     finally:
         # Not cut short by a cancellation: half-made things are worse than a second's delay.
-        await _to_its_end(walk.take_back())
+        await to_its_end(walk.take_back())
     if walk.failures:
         raise StepsFailed(
             list(walk.failures.values()),
@@ -69,6 +71,7 @@ class _Walk:
     listener: Listener
     limit: asyncio.Semaphore
     done: dict[str, Step] = field(default_factory=dict)  # in the order of completion
+    taken_over: set[str] = field(default_factory=set)  # keys of what sees to its own undoing
     failures: dict[str, Failure] = field(default_factory=dict)
     skipped: list[Step] = field(default_factory=list)
     undone: list[Step] = field(default_factory=list)
@@ -105,7 +108,7 @@ class _Walk:
 
     async def _perform(self, step: Step) -> None:
         # Who waits does no work: it must not keep others from doing theirs.
-        if isinstance(step.action, (AwaitCondition, AwaitUpdate, Checkpoint)):
+        if isinstance(step.action, (AwaitCondition, Checkpoint, UpdateService)):
             await self._attempt(step)
             return
         async with self.limit:
@@ -135,6 +138,10 @@ class _Walk:
         if isinstance(step.action, (AwaitCondition, BuildImage, PullImage, PushImage)):
             await self.performer.perform(step.action)
             return
+        if isinstance(step.action, UpdateService):
+            self.taken_over.add(step.key)
+            await _ended_in_order(self.performer.perform(step.action))
+            return
         # Once it is on its way, an API call is seen to its end: else nobody would know whether
         # the container was made.
         call = asyncio.ensure_future(self.performer.perform(step.action))
@@ -151,7 +158,8 @@ class _Walk:
         due = [
             step
             for step in self.done.values()
-            if step.undo and not any(key in self.done for key in step.until)
+            if step.undo
+            and not any(key in self.done or key in self.taken_over for key in step.until)
         ]
         for step in reversed(due):
             assert step.undo is not None
@@ -165,14 +173,17 @@ class _Walk:
                 self.listener(Undone(step))
 
     def _place(self, step: Step) -> str:
-        if step.change is None:
-            return ""
-        at = self.plan.changes[step.change].at
+        changes = self.plan.changes
+        if isinstance(step.action, UpdateService):
+            slots = {turn.slot for turn in step.action.turns}
+            at = next((change.at for change in changes if change.subject in slots), None)
+        else:
+            at = None if step.change is None else changes[step.change].at
         return str(at) if at else ""
 
 
 def _is_optional(step: Step) -> bool:
-    return isinstance(step.action, (AwaitCondition, AwaitUpdate)) and not step.action.required
+    return isinstance(step.action, AwaitCondition) and not step.action.required
 
 
 def _subjects(plan: Plan, steps: Sequence[Step]) -> list[str]:
@@ -181,14 +192,14 @@ def _subjects(plan: Plan, steps: Sequence[Step]) -> list[str]:
     return list(found)
 
 
-async def _to_its_end(work: Coroutine[object, object, None]) -> None:
+async def _ended_in_order(work: Coroutine[object, object, None]) -> None:
+    """Cancelled once, it is left to clear away what it has begun, however often it is told."""
     task = asyncio.ensure_future(work)
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            cancelled = True
-    task.result()
-    if cancelled:
-        raise asyncio.CancelledError
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.cancel()
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        raise

@@ -48,6 +48,15 @@ class Undone:
 
 
 @dataclass(frozen=True, slots=True)
+class Replacing:
+    """How far a container of a service's update is: working, done, failed, taken back."""
+
+    slot: str
+    state: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Pulling:
     reference: str
     progress: Progress
@@ -75,7 +84,17 @@ class Note:
 
 
 Report = (
-    Planned | Started | Finished | Failed | Skipped | Undone | Pulling | Pushing | Building | Note
+    Planned
+    | Started
+    | Finished
+    | Failed
+    | Skipped
+    | Undone
+    | Replacing
+    | Pulling
+    | Pushing
+    | Building
+    | Note
 )
 
 

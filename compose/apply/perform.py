@@ -15,17 +15,17 @@ from compose.apply.deliver import make_tar, remove_contents, write_content
 from compose.apply.errors import WaitFailed
 from compose.apply.hooks import run_hook
 from compose.apply.listener import Building, Listener, Note, Pulling, Pushing
-from compose.apply.wait import await_condition, await_ready, log_end
+from compose.apply.rollout import Rollout
+from compose.apply.wait import await_condition, log_end
 from compose.apply.watch import ContainerWatch
 from compose.client.engine import Engine
 from compose.client.errors import ApiError, NotFound
 from compose.dataclass import dataclass
-from compose.errors import ApplyError, first_of
+from compose.errors import ApplyError
 from compose.model.service import Hook
 from compose.plan.actions import (
     Action,
     AwaitCondition,
-    AwaitUpdate,
     BuildImage,
     Checkpoint,
     ConnectNetwork,
@@ -50,6 +50,7 @@ from compose.plan.actions import (
     StopContainer,
     UnpauseContainer,
     UpdateContainer,
+    UpdateService,
     WriteFiles,
 )
 
@@ -65,7 +66,6 @@ class Performer:
     watch: ContainerWatch
     listener: Listener
     made: dict[str, str] = field(default_factory=dict)  # slot -> container id
-    failures: dict[str, int] = field(default_factory=dict)  # service -> of its update
     builds: Builds = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,34 +115,13 @@ class Performer:
             case AwaitCondition():
                 containers = [self.id_of(ref) for ref in action.containers]
                 await await_condition(self.watch, action.condition, containers)
-            case AwaitUpdate():
-                await self._await_update(action)
+            case UpdateService():
+                rollout = Rollout(action, self.perform, self.watch, self.id_of, self.listener)
+                await rollout.run()
             case CreateContainer():
                 await self._create(action)
             case _:
                 await self._perform_on_container(action)
-
-    async def _await_update(self, action: AwaitUpdate) -> None:
-        containers = [self.id_of(ref) for ref in action.containers]
-        if not action.tolerated:
-            await await_ready(self.watch, containers, settling=action.monitor)
-        else:
-            found = await asyncio.gather(
-                *(await_ready(self.watch, [each], settling=action.monitor) for each in containers),
-                return_exceptions=True,
-            )
-            for result in found:
-                if isinstance(result, BaseException):
-                    self._tolerate(action, result)
-        await asyncio.sleep(action.delay)
-
-    def _tolerate(self, action: AwaitUpdate, error: BaseException) -> None:
-        failures = self.failures.get(action.service, 0) + 1
-        self.failures[action.service] = failures
-        expected = isinstance(error, BaseExceptionGroup) and not error.split(WaitFailed)[1]
-        if not expected or failures > action.tolerated:
-            raise error
-        self.listener(Note(f"went on, as max_failure_ratio allows: {first_of(error)}"))
 
     async def _build(self, action: BuildImage) -> None:
         async for line in self.builds.lines(action):

@@ -51,7 +51,7 @@ async def await_ready(
     for container in containers:
         state = watch.state(container)
         if state.status == "exited" and state.exit_code != 0:
-            raise await _died(watch, container, "ended after it had been ready")
+            raise await death(watch, container, "ended after it had been ready")
 
 
 async def unready(watch: ContainerWatch, containers: Collection[str]) -> list[str]:
@@ -74,7 +74,7 @@ async def _await_started(watch: ContainerWatch, container: str) -> None:
     details = await watch.look(container)
     state = watch.state(container)
     if state.status not in ("running", "restarting", "paused"):
-        raise await _died(watch, details.id, "is not running")
+        raise await death(watch, details.id, "is not running")
 
 
 async def _await_healthy(watch: ContainerWatch, container: str) -> None:
@@ -94,7 +94,7 @@ async def _await_healthy(watch: ContainerWatch, container: str) -> None:
         elif state.health == "healthy":
             return
         elif state.health == "unhealthy":
-            raise await _unhealthy(watch.engine, container)
+            raise await illness(watch.engine, container)
 
 
 async def _await_restart(watch: ContainerWatch, container: str, patience: float) -> None:
@@ -105,7 +105,7 @@ async def _await_restart(watch: ContainerWatch, container: str, patience: float)
     if state.status == "running":
         return
     if not details.restarting or asyncio.get_running_loop().time() >= patience:
-        raise await _died(watch, container, "")
+        raise await death(watch, container)
     await watch.until(lambda: state.status not in ("exited", "restarting"))
 
 
@@ -119,9 +119,9 @@ async def _await_completed(watch: ContainerWatch, container: str) -> None:
         if state.status == "exited":
             details = await watch.look(container)
             if state.status == "exited" and not details.restarting:
-                raise await _died(watch, container, "")
+                raise await death(watch, container)
         else:
-            raise await _died(watch, container, "")
+            raise await death(watch, container)
 
 
 async def _await_one_ready(watch: ContainerWatch, container: str, settling: float) -> None:
@@ -141,7 +141,7 @@ async def _await_one_ready(watch: ContainerWatch, container: str, settling: floa
     except TimeoutError:
         return
     if state.status != "exited" or state.exit_code != 0:
-        raise await _died(watch, container, "")
+        raise await death(watch, container)
 
 
 async def _await_ready_by_check(watch: ContainerWatch, details: ContainerDetails) -> None:
@@ -159,7 +159,8 @@ def _is_old(details: ContainerDetails, settling: float) -> bool:
     return time.time_ns() - details.started_at > settling * 1e9
 
 
-async def _died(watch: ContainerWatch, container: str, prefix: str) -> WaitFailed:
+async def death(watch: ContainerWatch, container: str, prefix: str = "") -> WaitFailed:
+    """How it ended, and the end of its log."""
     engine = watch.engine
     try:
         details = await engine.containers.inspect(container)
@@ -173,7 +174,8 @@ async def _died(watch: ContainerWatch, container: str, prefix: str) -> WaitFaile
     return WaitFailed(f"{prefix}: {middle}" if prefix else middle, details=lines)
 
 
-async def _unhealthy(engine: Engine, container: str) -> WaitFailed:
+async def illness(engine: Engine, container: str) -> WaitFailed:
+    """What its check said, and the end of its log."""
     details = await engine.containers.inspect(container)
     failed = [probe for probe in details.probes if probe.exit_code != 0]
     lines = ["its check said:"]

@@ -59,7 +59,7 @@ def _cells(revision: Revision, now: float) -> tuple[str, ...]:
         revision.who,
         _commit(revision),
         revision.command,
-        shorten(revision.summary, 60),
+        shorten(f"paused: {revision.paused}" if revision.paused else revision.summary, 60),
     )
 
 
@@ -78,6 +78,8 @@ def _whole(revision: Revision) -> str:
         f"commit   {_commit(revision)}",
         f"folder   {revision.working_dir}",
     ]
+    if revision.paused:
+        lines.append(f"paused   {revision.paused}")
     if revision.images:
         lines.append("images")
         lines += [

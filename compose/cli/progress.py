@@ -22,6 +22,7 @@ from compose.apply.listener import (
     Planned,
     Pulling,
     Pushing,
+    Replacing,
     Report,
     Skipped,
     Started,
@@ -32,7 +33,7 @@ from compose.cli.context import Context
 from compose.client.images import Progress
 from compose.dataclass import dataclass
 from compose.model.service import Condition
-from compose.plan.actions import AwaitCondition, AwaitUpdate, StartContainer
+from compose.plan.actions import AwaitCondition, StartContainer, UpdateService
 from compose.plan.plan import Plan, Step, Verb
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ class Board:
                 return self._end(step, "skipped", because)
             case Undone(step):
                 return self._end(step, "skipped", "taken back")
+            case Replacing(slot, state, detail):
+                return self._replace(slot, state, detail)
             case Pulling(reference, progress) | Pushing(reference, progress):
                 self._move(reference, progress)
             case Building(reference, line):
@@ -128,6 +131,12 @@ class Board:
 
     def _add(self, plan: Plan) -> None:
         start = sum(isinstance(key, int) for key in self.rows)
+        replaced = {
+            turn.slot
+            for step in plan.steps
+            if isinstance(step.action, UpdateService)
+            for turn in step.action.turns
+        }
         for index, change in enumerate(plan.changes):
             steps = [step for step in plan.steps if step.change == index]
             done = PAST[change.verb]
@@ -136,6 +145,8 @@ class Board:
             ):
                 done = "started"
             left = {step.key for step in steps}
+            if change.subject in replaced:
+                left.add(f"replace {change.subject}")
             self.rows[start + index] = Row(
                 change.subject, DOING[change.verb], done, change.cause, left
             )
@@ -147,9 +158,10 @@ class Board:
             wanted = WANTED[step.action.condition]
             row = Row(step.action.service, f"waiting until {wanted}", wanted, "", {step.key})
             return self.rows.setdefault(step.key, row)
-        if isinstance(step.action, AwaitUpdate):
-            subject = step.key.removeprefix("await ").removesuffix(" updated")
-            row = Row(subject, "waiting until it is up", "is up", "", {step.key})
+        if isinstance(step.action, UpdateService):
+            pace = step.action.update
+            cause = f"each is watched for {pace.monitor:g} s"
+            row = Row(step.action.service, DOING[Verb.UPDATE], PAST[Verb.UPDATE], cause, {step.key})
             return self.rows.setdefault(step.key, row)
         return None
 
@@ -175,6 +187,18 @@ class Board:
         if row is None or row.state in ("failed", "skipped"):
             return None
         row.state, row.detail, row.ended = state, detail, self.clock()
+        return row
+
+    def _replace(self, slot: str, state: str, detail: str) -> Row | None:
+        """A turn of an update: that its container was made before, alone, was nothing to see."""
+        row = next(row for row in self.rows.values() if f"replace {slot}" in row.left)
+        if state == "working":
+            row.state, row.began = state, row.began or self.clock()
+            return row
+        row.state, row.ended = state, self.clock()
+        if state == "taken back":
+            row.state, detail = "skipped", state
+        row.detail = detail
         return row
 
     def _move(self, reference: str, progress: Progress) -> None:

@@ -215,16 +215,43 @@ class AwaitCondition:
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitUpdate:
-    """Wait until new containers are up: healthy, or alive for `monitor` seconds where there is no
-    check; then for `delay` seconds more."""
+class Pace:
+    """`deploy.update_config` or `rollback_config`, in seconds; Swarm's defaults."""
+
+    parallelism: int = 1  # 0: all at once
+    delay: float = 0.0
+    failure_action: str = "pause"  # continue, rollback
+    monitor: float = 5.0
+    max_failure_ratio: float = 0.0
+    start_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A container that makes way for another one, which has been created as `interim`. Who is in
+    place has `name`; the old one is called `aside` once it isn't any more."""
+
+    slot: str
+    name: str
+    interim: str
+    aside: str
+    old: Existing
+    new: Planned
+    stop: StopContainer | None  # of the old one; None: it doesn't run
+    start: StartContainer  # of the new one
+    remove: RemoveContainer  # the old one, when it is of no use any more
+    can_overlap: bool  # both may run at once
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateService:
+    """Replace a service's containers, some at a time, and take that back where too many don't come
+    up and it is asked for. Whatever comes of it, what these containers leave is cleared away."""
 
     service: str
-    containers: tuple[ContainerRef, ...]
-    monitor: float
-    delay: float
-    required: bool = True
-    tolerated: int = 0  # so many of the service may fail in all batches together
+    turns: tuple[Turn, ...]
+    update: Pace
+    rollback: Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +282,6 @@ Action = (
     | RenameContainer
     | RemoveContainer
     | AwaitCondition
-    | AwaitUpdate
+    | UpdateService
     | Checkpoint
 )

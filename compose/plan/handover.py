@@ -20,8 +20,10 @@ def update_config(service: Service) -> UpdateConfig | None:
 
 
 def starts_first(service: Service) -> bool:
-    config = update_config(service)
-    return config is not None and config.order == "start-first"
+    """Where it is updated, or where that is taken back."""
+    deploy = service.deploy
+    configs = (deploy.update_config, deploy.rollback_config) if deploy else ()
+    return any(config is not None and config.order == "start-first" for config in configs)
 
 
 def shares_ports(service: Service) -> bool:
@@ -31,7 +33,7 @@ def shares_ports(service: Service) -> bool:
 
 def monitor(config: UpdateConfig | None) -> float:
     """Seconds for which what has no health check has to live to count as up."""
-    return MONITOR if config is None or config.monitor is None else config.monitor / 1e9
+    return config.monitor / 1e9 if config and config.monitor else MONITOR  # 0 too, as on Swarm
 
 
 def handover_labels(service: Service) -> dict[str, str]:

@@ -28,6 +28,7 @@ from compose.plan.actions import (
     DisconnectNetwork,
     Existing,
     KillContainer,
+    Pace,
     Planned,
     PullImage,
     RemoveContainer,
@@ -35,14 +36,16 @@ from compose.plan.actions import (
     RenameContainer,
     StartContainer,
     StopContainer,
+    Turn,
     UnpauseContainer,
     UpdateContainer,
+    UpdateService,
     WriteFiles,
 )
 from compose.plan.builds import base_services, build_action, build_cause
 from compose.plan.container import Replica, make_creation, make_endpoint
 from compose.plan.diff import ABSENT, Difference, in_words, is_private
-from compose.plan.handover import starts_first, stop_first_cause
+from compose.plan.handover import stop_first_cause
 from compose.plan.images import image_of, pull_cause
 from compose.plan.init import make_init_containers
 from compose.plan.networks import NetworkDecision, decide_network, network_body
@@ -51,7 +54,7 @@ from compose.plan.options import PlanOptions
 from compose.plan.plan import FieldChange, Plan, PlanBuilder, Verb
 from compose.plan.preflight import orphans_note, preflight, unheeded
 from compose.plan.record import config_hash, write_record
-from compose.plan.rolling import Batch, make_batches
+from compose.plan.rolling import rollback_pace, update_pace
 from compose.plan.services import (
     Create,
     Keep,
@@ -117,7 +120,7 @@ class Planner:
     pulls: dict[str, str] = field(default_factory=dict)  # image -> key of what gets or builds it
     made: list[str] = field(default_factory=list)  # keys that the checkpoint waits for
     freed: dict[HostPort, list[str]] = field(default_factory=dict)  # port -> what frees it
-    batches: dict[str, Batch] = field(default_factory=dict)  # slot -> that it is replaced in
+    jobs: frozenset[str] = frozenset()
     publishers: dict[HostPort, set[str]] = field(default_factory=dict)  # port -> services
 
     def __post_init__(self) -> None:
@@ -139,7 +142,7 @@ class Planner:
     # --- decisions, dependencies first
 
     def decide(self) -> None:
-        completing = jobs(self.project)
+        self.jobs = jobs(self.project)
         replaced: set[str] = set()
         disturbed: set[str] = set()
         rebuilt = {key for key, d in self.networks.items() if d.cause and d.exists}
@@ -149,7 +152,7 @@ class Planner:
                 continue
             decision = decide_service(
                 self.project, service, self.observed, self.own.get(name, ()), self.options,
-                frozenset(replaced), completes=name in completing,
+                frozenset(replaced), completes=name in self.jobs,
             )  # fmt: skip
             self.decided[name] = decision
             if decision.is_replaced:
@@ -277,26 +280,92 @@ class Planner:
                     self._free_ports(each.container, _stop_key(each.container))
         for name, decision in self.decided.items():
             self.starts[name] = []
-            # What restarts with what it needs is down at once, whatever comes of it.
-            if not self.options.no_start and name not in self.restarting:
-                self._plan_batches(name, make_batches(decision))
+            if (pace := self._pace(decision)) is not None:
+                self._plan_update_of_service(decision, pace)
             for each in decision.decisions:
                 match each:
                     case Keep():
                         self._plan_kept(decision, each)
                     case Create():
                         self._plan_creation(decision, each)
-                    case Recreate():
+                    case Recreate() if pace is None:
                         self._plan_replacement(decision, each)
 
-    def _plan_batches(self, name: str, batches: Iterable[Batch]) -> None:
-        for batch in batches:
-            slots = [names.slot(name, number) for number in batch.numbers]
-            self.batches |= dict.fromkeys(slots, batch)
-            self.builder.step(
-                batch.key, batch.action, after=[f"start {slot}" for slot in slots],
-                undo=batch.undo, until=[batch.until],
+    def _pace(self, decision: ServiceDecision) -> Pace | None:
+        """How its containers are replaced, if that is to be some at a time."""
+        name, pace = decision.service.name, update_pace(decision.service)
+        if pace is None or self.options.no_start:
+            return None
+        old = [each.container for each in decision.decisions if isinstance(each, Recreate)]
+        # What restarts with what it needs is down at once, whatever comes of it; others wait for
+        # the ports; and a job has no replicas that serve meanwhile.
+        is_plain = name in self.restarting or name in self.jobs or any(map(self._is_wanted, old))
+        return pace if old and not is_plain else None
+
+    def _plan_update_of_service(self, decision: ServiceDecision, pace: Pace) -> None:
+        service = decision.service
+        key = f"update {service.name}"
+        turns: list[Turn] = []
+        after = [CHECKPOINT, *self._conditions(service.name)]
+        for each in decision.decisions:
+            if isinstance(each, Recreate):
+                turns.append(self._turn(decision, each, key, is_first=not turns, pace=pace))
+                after += [f"create {turns[-1].slot}", f"remove {turns[-1].name}"]
+        after += self._released(service)
+        for follower in self.followers.get(service.name, ()):
+            after += [_stop_key(other) for other in self.own.get(follower, ())]
+        action = UpdateService(service.name, tuple(turns), pace, rollback_pace(service))
+        self.starts[service.name].append(self.builder.step(key, action, after=after))
+
+    def _turn(
+        self,
+        decision: ServiceDecision,
+        recreation: Recreate,
+        key: str,
+        *,
+        is_first: bool,
+        pace: Pace,
+    ) -> Turn:
+        service, old = decision.service, recreation.container
+        slot = names.slot(service.name, old.number)
+        name = final_name(self.project, service, old.number)
+        interim = names.temporary_name(old.id, name)
+        old_ref, new_ref = Existing(old.id, old.name), Planned(slot)
+        change = self._change_of(decision, recreation)
+        self._create(decision, change, old.number, created_as=interim, old=old, until=key)
+        inits = make_init_containers(
+            self.project, service, self.observed, new_ref, slot,
+            is_first=is_first and not self._runs_on(service.name),
+        )  # fmt: skip
+        cause = stop_first_cause(service, old, is_ours=self.observed.is_ours)
+        if cause and pace.start_first and old.is_running:
+            self.builder.notes.append(
+                self.project.problem(
+                    f"{slot} stops before its successor starts: {cause}",
+                    "services", service.name, "deploy", "update_config", "order",
+                )
             )  # fmt: skip
+        return Turn(
+            slot=slot,
+            name=name,
+            interim=interim,
+            aside=names.outgoing_name(old.id, name),
+            old=old_ref,
+            new=new_ref,
+            stop=StopContainer(old_ref, self.options.timeout, service.pre_stop)
+            if old.is_running
+            else None,
+            start=StartContainer(new_ref, service.post_start, inits),
+            remove=RemoveContainer(old_ref, volumes=self.options.renew_anonymous_volumes),
+            can_overlap=not cause and old.is_running,
+        )
+
+    def _change_of(self, decision: ServiceDecision, recreation: Recreate) -> int:
+        name = decision.service.name
+        return self.builder.change(
+            Verb.RECREATE, names.slot(name, recreation.container.number), recreation.cause,
+            self._at(name, *recreation.place), self._fields(name, recreation.differences),
+        )  # fmt: skip
 
     def _plan_removal(self, container: ObservedContainer, cause: str) -> None:
         subject = _subject(container)
@@ -440,47 +509,30 @@ class Planner:
 
     def _plan_replacement(self, decision: ServiceDecision, recreation: Recreate) -> None:
         """New beside old, old stopped and set aside, new started, old removed: until the new one
-        runs, the old one can be put back. Where it is asked for and can be, the new one is
-        started, and waited for, before the old one is stopped."""
+        runs, the old one can be put back."""
         service, old = decision.service, recreation.container
         subject = names.slot(service.name, old.number)
         name = final_name(self.project, service, old.number)
         old_ref, new_ref = Existing(old.id, old.name), Planned(subject)
         started = f"start {subject}" if not self.options.no_start else f"rename {subject}"
-        batch = self.batches.get(subject)
-        over = batch.until if batch else started  # from then on the old one is of no use
         interim = names.temporary_name(old.id, name)
-        change = self.builder.change(
-            Verb.RECREATE, subject, recreation.cause, self._at(service.name, *recreation.place),
-            self._fields(service.name, recreation.differences),
-        )  # fmt: skip
-        self._create(decision, change, old.number, created_as=interim, old=old, until=over)
-        before = [batch.previous] if batch and batch.previous else []
+        change = self._change_of(decision, recreation)
+        self._create(decision, change, old.number, created_as=interim, old=old, until=started)
         stopped = [CHECKPOINT]
-        first = batch is not None and self._starts_first(service, old)
-        if first and batch is not None:
-            self._start(
-                service.name, new_ref, subject, change,
-                after=[f"create {subject}", *before],
-                undo=StopContainer(new_ref, self.options.timeout), until=[over],
-            )  # fmt: skip
-            undo = StartContainer(old_ref)
-            stopped = [self._stop(change, old, undo=undo, until=[over], after=[batch.key])]
-        elif old.is_running:
+        if old.is_running:
             # It may serve until those that its successor waits for are ready, unless somebody
             # needs its ports or it is to restart with them.
             early = service.name in self.restarting or self._is_wanted(old)
             waits = [] if early else self._conditions(service.name)
             undo = StartContainer(old_ref)
-            stopped = [self._stop(change, old, undo=undo, until=[over], after=[*waits, *before])]
-        created = f"create {subject}"
+            stopped = [self._stop(change, old, undo=undo, until=[started], after=waits)]
         aside = self.builder.step(
             f"set aside {subject}",
             RenameContainer(old_ref, names.outgoing_name(old.id, name)),
             change,
-            after=[created, *stopped, *before],
+            after=[f"create {subject}", *stopped],
             undo=RenameContainer(old_ref, old.name),
-            until=[over],
+            until=[started],
         )
         renamed = self.builder.step(
             f"rename {subject}",
@@ -489,35 +541,16 @@ class Planner:
             # Another container has the name only if an interrupted change left it there.
             after=[aside, *([f"remove {name}"] if old.name != name else [])],
             undo=RenameContainer(new_ref, interim),
-            until=[over],
+            until=[started],
         )
-        if not self.options.no_start and not first:
-            # It may have the old one's ports, so it goes first where the old one comes back.
-            undo_start = StopContainer(new_ref, self.options.timeout) if batch else None
-            self._start(
-                service.name, new_ref, subject, change,
-                after=[renamed], undo=undo_start, until=[over],
-            )  # fmt: skip
+        if not self.options.no_start:
+            self._start(service.name, new_ref, subject, change, after=[renamed])
         self.builder.step(
             f"remove {old.name}",
             RemoveContainer(old_ref, volumes=self.options.renew_anonymous_volumes),
             change,
-            after=[over, *([renamed] if first else [])],
+            after=[started],
         )
-
-    def _starts_first(self, service: Service, old: ObservedContainer) -> bool:
-        if not starts_first(service) or not old.is_running or self.options.no_start:
-            return False
-        if cause := stop_first_cause(service, old, is_ours=self.observed.is_ours):
-            self.builder.notes.append(
-                self.project.problem(
-                    f"{names.slot(service.name, old.number)} stops before its successor starts: "
-                    f"{cause}",
-                    "services", service.name, "deploy", "update_config", "order",
-                )
-            )  # fmt: skip
-            return False
-        return True
 
     def _create(
         self,
@@ -601,19 +634,9 @@ class Planner:
         change: int,
         *,
         after: Iterable[str],
-        undo: StopContainer | None = None,
-        until: Iterable[str] = (),
     ) -> None:
         service = self.project.services[name]
-        # Of a range the replicas of later batches hold theirs still; its own is free by then.
-        later = {_stop_key(other) for other in self.own[name]} if subject in self.batches else set()
-        released = [
-            key
-            for port in service.ports
-            for host_port in port.host_ports
-            for key in self.freed.get((host_port, port.protocol), ())
-            if key not in later
-        ]
+        released = self._released(service)
         is_first = not self.starts[name] and not self._runs_on(name)
         inits = make_init_containers(
             self.project, service, self.observed, ref, subject, is_first=is_first
@@ -625,10 +648,17 @@ class Planner:
             StartContainer(ref, service.post_start, inits),
             change,
             after=[CHECKPOINT, *after, *released, *ready, *self._conditions(name)],
-            undo=undo,
-            until=until,
         )
         self.starts[name].append(key)
+
+    def _released(self, service: Service) -> list[str]:
+        """Keys of what gives back ports that it is to have."""
+        return [
+            key
+            for port in service.ports
+            for host_port in port.host_ports
+            for key in self.freed.get((host_port, port.protocol), ())
+        ]
 
     def _runs_on(self, name: str) -> bool:
         """Whether a container of the service runs that this plan leaves alone."""

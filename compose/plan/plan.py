@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import field
 from enum import StrEnum
 
@@ -10,11 +10,12 @@ from compose.dataclass import dataclass
 from compose.errors import Problem
 from compose.plan.actions import (
     Action,
-    AwaitUpdate,
+    CreateContainer,
     KillContainer,
-    RemoveContainer,
     StopContainer,
+    UpdateService,
 )
+from compose.plan.rolling import waits_for_turn
 from compose.position import Position
 
 
@@ -87,14 +88,21 @@ class Plan:
 
     @property
     def interrupted(self) -> tuple[str, ...]:
-        """Subjects of what runs and is stopped on the way."""
-        stopped = {
-            step.change
-            for step in self.steps
-            if isinstance(step.action, StopContainer)
-            or (isinstance(step.action, KillContainer) and self._verb(step) is Verb.KILL)
-        }
-        return tuple(self.changes[index].subject for index in sorted(stopped - {None}))  # type: ignore[type-var, index]
+        """Subjects of what runs and is stopped before anything takes its place."""
+        stopped: set[str] = set()
+        for step in self.steps:
+            match step.action:
+                case UpdateService(turns=turns, update=pace):
+                    stopped |= {
+                        turn.slot
+                        for turn in turns
+                        if turn.stop and not (pace.start_first and turn.can_overlap)
+                    }
+                case StopContainer() if step.change is not None:
+                    stopped.add(self.changes[step.change].subject)
+                case KillContainer() if self._verb(step) is Verb.KILL and step.change is not None:
+                    stopped.add(self.changes[step.change].subject)
+        return tuple(each.subject for each in self.changes if each.subject in stopped)
 
     def _verb(self, step: Step) -> Verb | None:
         return None if step.change is None else self.changes[step.change].verb
@@ -103,23 +111,39 @@ class Plan:
         """Change -> what it comes after, as words: subjects of changes, `db healthy`."""
         owner = {step.key: step for step in self.steps}
         found: dict[int, dict[str, None]] = {}
+        turns: dict[str, int] = {}  # slot of an update -> its change
         for step in self.steps:
-            if step.change is None:
-                continue
-            words = found.setdefault(step.change, {})
-            for key in step.after:
-                before = owner[key]
-                if before.change is None:
-                    # Conditions have no line of their own; the checkpoint says nothing to people.
-                    # That the old one is kept until an update is over says nothing of its begin.
-                    is_kept = isinstance(before.action, AwaitUpdate) and isinstance(
-                        step.action, RemoveContainer
-                    )
-                    if key.startswith("await ") and not is_kept:
-                        words[key.removeprefix("await ")] = None
-                elif before.change != step.change:
-                    words[self.changes[before.change].subject] = None
+            if step.change is not None:
+                found.setdefault(step.change, {}).update(self._words(step, step.change, owner))
+                if isinstance(step.action, CreateContainer):
+                    turns[step.action.slot] = step.change
+            elif isinstance(step.action, UpdateService):
+                slots = tuple(turn.slot for turn in step.action.turns)
+                earlier = waits_for_turn(slots, step.action.update)
+                for slot in slots:
+                    words = found[turns[slot]]
+                    words |= self._words(step, turns[slot], owner, but=slots)
+                    if slot in earlier:
+                        words[f"{earlier[slot]} updated"] = None
         return {change: tuple(words) for change, words in found.items()}
+
+    def _words(
+        self, step: Step, change: int, owner: Mapping[str, Step], *, but: Collection[str] = ()
+    ) -> dict[str, None]:
+        """What a step comes after that isn't of its own change, nor a subject of `but`."""
+        words: dict[str, None] = {}
+        for key in step.after:
+            before = owner[key]
+            if before.change is not None:
+                subject = self.changes[before.change].subject
+                if before.change != change and subject not in but:
+                    words[subject] = None
+            elif key.startswith("await "):
+                # Conditions have no line of their own; the checkpoint says nothing to people.
+                words[key.removeprefix("await ")] = None
+            elif isinstance(before.action, UpdateService):
+                words |= {turn.slot: None for turn in before.action.turns}
+        return words
 
     def to_document(self) -> dict[str, object]:
         """For `--format json` and the history: no contents of files, no environment."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from compose.errors import Problem
-from compose.model.deploy import UpdateConfig
 from compose.model.mount import MountType
 from compose.model.port import Port
 from compose.model.project import Project
@@ -101,8 +100,7 @@ def _unsupported(project: Project, service: Service) -> list[Problem]:
 
 
 def unheeded(project: Project, service: Service) -> list[Problem]:
-    """What is meant for many machines, or for updates in batches: told, since it changes nothing
-    on one engine."""
+    """What is meant for many machines: told, since it changes nothing on one engine."""
     deploy = service.deploy
     if deploy is None:
         return []
@@ -117,16 +115,6 @@ def unheeded(project: Project, service: Service) -> list[Problem]:
         "labels": bool(deploy.labels),
     }
     places: list[tuple[str, ...]] = [(key,) for key, present in wanted.items() if present]
-    if rollback := deploy.rollback_config:
-        # What is taken back goes the way it came, the last batch first.
-        update = deploy.update_config or UpdateConfig()
-        differs = {
-            "parallelism": rollback.parallelism not in (None, update.parallelism),
-            "order": rollback.order not in ("", update.order or "stop-first"),
-            "failure_action": rollback.failure_action not in ("", "continue"),
-            "max_failure_ratio": bool(rollback.max_failure_ratio),
-        }
-        places += [("rollback_config", key) for key, present in differs.items() if present]
     if reserved := deploy.reservations:
         above = ("resources", "reservations")
         places += [(*above, "cpus")] * bool(reserved.cpus)

@@ -168,6 +168,7 @@ class Reconciler:
             options = PlanOptions(
                 heal=True, ignore_orphans=True, scale=revision.scale,
                 settled=frozenset(self.settled),
+                no_recreate=bool(revision.paused),  # a person goes on with that, or goes back
             )  # fmt: skip
             plan = await converge.plan_up(engine, project, options)
             if plan.is_empty:

@@ -9,7 +9,6 @@ from compose.plan import names
 from compose.plan.actions import (
     Action,
     AwaitCondition,
-    AwaitUpdate,
     Checkpoint,
     ConnectNetwork,
     ContainerRef,
@@ -27,6 +26,7 @@ from compose.plan.actions import (
     StopContainer,
     UnpauseContainer,
     UpdateContainer,
+    UpdateService,
 )
 from compose.plan.observed import (
     Observed,
@@ -92,9 +92,19 @@ class Simulated:
                 self.create(action)
             case Checkpoint():
                 pass
-            case AwaitUpdate():
-                for ref in action.containers:
-                    assert self.find(ref).state == "running"
+            case UpdateService(turns=turns, update=pace):
+                for turn in turns:
+                    first = pace.start_first and turn.can_overlap
+                    change_over = (
+                        RenameContainer(turn.old, turn.aside), RenameContainer(turn.new, turn.name)
+                    )  # fmt: skip
+                    stop = (turn.stop,) if turn.stop else ()
+                    for each in (turn.start, *stop, *change_over) if first else (
+                        *stop, *change_over, turn.start
+                    ):  # fmt: skip
+                        self.perform(each)
+                for turn in turns:
+                    self.perform(turn.remove)
             case AwaitCondition():
                 for ref in action.containers:
                     state = self.find(ref)

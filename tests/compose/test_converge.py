@@ -17,7 +17,6 @@ from compose.client.engine import Engine
 from compose.client.streams import outputs, read_blocks
 from compose.converge import UpOptions
 from compose.errors import Busy, ProjectError
-from compose.model.deploy import Deploy, UpdateConfig
 from compose.model.mount import FileReference, Mount, MountType
 from compose.model.port import Port
 from compose.model.project import Project
@@ -472,63 +471,3 @@ async def test_an_image_that_cannot_be_got_stops_everything_before_it_begins(
     with pytest.raises(StepsFailed, match="cannot pull nosuch:1: "):
         await converge.up(engine, project, UpOptions())
     assert await states(engine, name) == {}
-
-
-# --- updates in batches
-
-
-def replicas(config: UpdateConfig, *command: str) -> Service:
-    return make_service(
-        "web",
-        command=("sh", "-c", *command),
-        healthcheck=check("test", "-e", "/tmp/ok"),
-        deploy=Deploy(replicas=3, update_config=config),
-    )
-
-
-async def ids(engine: Engine, project: str) -> dict[str, str]:
-    filters = {"label": [f"com.docker.compose.project={project}"]}
-    return {c.name: c.id for c in await engine.containers.list(filters=filters)}
-
-
-async def test_an_update_goes_on_only_from_what_is_up(engine: Engine, name: str) -> None:
-    config = UpdateConfig(parallelism=1)
-    before = make_project(replicas(config, "touch /tmp/ok; sleep 1000"), name=name)
-    await converge.up(engine, before, WAIT)
-    seen: list[tuple[str, str]] = []
-
-    def listen(report: Report, /) -> None:
-        if isinstance(report, (Started, Finished)):
-            seen.append((type(report).__name__, report.step.key))
-
-    updated = changed(before, replicas(config, "touch /tmp/ok; sleep 2000"))
-    await converge.up(engine, updated, WAIT, listen)
-    for number in (1, 2):
-        assert seen.index(("Finished", f"await web.{number} updated")) < seen.index(
-            ("Started", f"stop {name}-web-{number + 1}")
-        )
-    assert set((await states(engine, name)).values()) == {"running"}
-
-
-@pytest.mark.parametrize(("action", "replaced"), [("pause", 1), ("rollback", 0)])
-async def test_an_update_that_does_not_come_up_is_taken_back(
-    engine: Engine, name: str, action: str, replaced: int
-) -> None:
-    config = UpdateConfig(parallelism=1, failure_action=action)
-    before = make_project(replicas(config, "touch /tmp/ok; sleep 1000"), name=name)
-    await converge.up(engine, before, WAIT)
-    old = await ids(engine, name)
-    # The first replica comes up, the second one does not.
-    flaky = replace(
-        before.services["web"],
-        command=("sh", "-c", "mkdir /shared/first && touch /tmp/ok && exec sleep 2000; exit 3"),
-        volumes=(Mount(MountType.VOLUME, "/shared", "shared"),),
-    )
-    bad = replace(changed(before, flaky), volumes={"shared": Volume("shared", f"{name}_shared")})
-    with pytest.raises(StepsFailed) as failed:
-        await converge.up(engine, bad, WAIT)
-    assert "exited with code 3" in str(failed.value)
-    now = await ids(engine, name)
-    assert set(now) == set(old)
-    assert sum(now[each] != old[each] for each in old) == replaced
-    assert set((await states(engine, name)).values()) == {"running"}
