@@ -46,6 +46,8 @@ def check_request(request: CreateRequest, *, cpus: int) -> None:
     _check_modes(host)
     if host.uts_mode == "host" and request.config.hostname:
         raise InvalidRequest("conflicting options: hostname and the UTS mode")
+    if host.uts_mode == "host" and request.config.domainname:
+        raise InvalidRequest("conflicting options: domainname and the UTS mode")
     _check_sysctls(host)
     _check_ulimits(host)
     _check_dns(host)
@@ -231,17 +233,17 @@ def _check_network(request: CreateRequest) -> None:
     mode = request.host.network_mode
     for link in request.host.links:
         parse_link(link)
-    if request.host.links and mode in ("host", "none"):
+    kind = mode.partition(":")[0]
+    if request.host.links and kind in ("host", "none", "container"):
         raise InvalidRequest(
-            f"conflicting options: {mode} type networking can't be used with links"
+            f"conflicting options: {kind} type networking can't be used with links"
         )
     shared = mode == "host" or mode.startswith("container:")
     if mode == "container:":
         raise InvalidRequest("invalid network mode: container: has no container name or id")
     if shared and request.endpoints and set(request.endpoints) - {mode}:
         raise InvalidRequest(
-            f"conflicting options: {mode.partition(':')[0]} type networking can't be used with "
-            "other networks"
+            f"conflicting options: {kind} type networking can't be used with other networks"
         )
     if mode.startswith("container:"):
         if request.config.hostname:
@@ -327,6 +329,8 @@ def _check_address(text: str, complaint: str) -> None:
 def check_mac(text: str) -> None:
     if not re.fullmatch(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}", text):
         raise InvalidRequest(f"invalid MAC address: {text}")
+    if int(text[:2], 16) & 1:
+        raise InvalidRequest(f"invalid MAC address: {text} is one of a group of machines")
 
 
 def parse_port(text: str) -> tuple[int, str]:
@@ -373,6 +377,11 @@ def _check_sysctls(host: HostConfig) -> None:
         if not in_net and not in_ipc:
             raise InvalidRequest(
                 f"sysctl '{name}' is not allowed: it is not in a namespace of the container"
+            )
+        if re.fullmatch(r"net\.(ipv4|ipv6|mpls)\.[a-z]+\.eth\d+\..+", name):
+            raise InvalidRequest(
+                f"interface specific sysctl setting {name!r} must be supplied using driver option"
+                " 'com.docker.network.endpoint.sysctls'"
             )
         if in_net and host.network_mode == "host":
             raise InvalidRequest(f"sysctl '{name}' not allowed in host network namespace")

@@ -6,6 +6,7 @@ before that is no container, and the next daemon clears it away.
 
 import asyncio
 import logging
+import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -59,9 +60,7 @@ async def create_container(
     command = (*(config.entrypoint or ()), *(config.cmd or ()))
     if not command:
         raise InvalidRequest("no command specified")
-    if host.network_mode in legacy_links.MODES:
-        for link in host.links:
-            parts.find(checks.parse_link(link)[1])
+    host = _of_others(parts, host)
     points = _mounts(parts, request, image)
     folder = parts.store.folder(container_id)
     has_log = host.log_config.driver != "none"
@@ -215,7 +214,7 @@ def merged_config(wanted: ContainerConfig, base: ImageConfig) -> ContainerConfig
         cmd=cmd,
         entrypoint=entrypoint,
         user=wanted.user or base.user,
-        working_dir=wanted.working_dir or base.working_dir,
+        working_dir=_cleaned(wanted.working_dir or base.working_dir),
         exposed_ports=_union(base.exposed_ports, wanted.exposed_ports),
         volumes=_union(base.volumes, wanted.volumes),
         labels={**base.labels, **wanted.labels},
@@ -223,6 +222,10 @@ def merged_config(wanted: ContainerConfig, base: ImageConfig) -> ContainerConfig
         healthcheck=health.merged_check(wanted.healthcheck, image_check(base)),
         shell=wanted.shell or base.shell or None,
     )
+
+
+def _cleaned(path: str) -> str:
+    return "/" + posixpath.normpath(path).lstrip("/") if path.startswith("/") else path
 
 
 def merged_env(base: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
@@ -273,6 +276,35 @@ def with_defaults(host: HostConfig, machine: spec.Machine, *, unified: bool) -> 
         ipc_mode=host.ipc_mode or "private",
         restart_policy=replace(host.restart_policy, name=host.restart_policy.name or "no"),
     )
+
+
+def _of_others(parts: Parts, host: HostConfig) -> HostConfig:
+    """What is shared with another container is shared with that one, whatever it is called later.
+
+    Clients take a create's "not found" for the image's, and pull it: so a container that isn't
+    there is a mistake of the request."""
+
+    def meant(mode: str) -> str:
+        if not mode.startswith("container:"):
+            return mode
+        return f"container:{parts.find(mode.removeprefix('container:')).record.id}"
+
+    try:
+        host = replace(
+            host,
+            network_mode=meant(host.network_mode),
+            pid_mode=meant(host.pid_mode),
+            ipc_mode=meant(host.ipc_mode),
+        )
+    except NotFound as error:
+        raise InvalidRequest(str(error)) from error
+    for link in host.links if host.network_mode in legacy_links.MODES else ():
+        name = checks.parse_link(link)[1]
+        try:
+            parts.find(name)
+        except NotFound as error:
+            raise InvalidRequest(f"could not get container for {name}: {error}") from error
+    return host
 
 
 def _hostname(parts: Parts, request: CreateRequest, container_id: str) -> str:

@@ -34,7 +34,7 @@ def hosts_text(
     lines = [
         f"{gateway if address == 'host-gateway' else address}\t{name}\n" for name, address in extra
     ]
-    names = f"{hostname}.{domainname} {hostname}" if domainname else hostname
+    names = _names(hostname, domainname)
     for endpoint in endpoints:
         lines += [
             f"{address}\t{names}\n"
@@ -42,6 +42,14 @@ def hosts_text(
             if address
         ]
     return (base or _LOCAL) + "".join(lines)
+
+
+def _names(hostname: str, domainname: str) -> str:
+    """The full name first, then the short one: hosts(5)."""
+    if domainname:
+        return f"{hostname}.{domainname} {hostname}"
+    short, dot, _ = hostname.partition(".")
+    return f"{hostname} {short}" if short and dot else hostname
 
 
 def served_resolv_conf(host_text: str, wanted: DnsOptions) -> str:

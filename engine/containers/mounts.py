@@ -80,6 +80,8 @@ def parse_bind(text: str) -> MountPoint:
     mode = parts[2] if len(parts) == 3 else ""
     read_only, propagation, no_copy, recursive = _parse_mode(mode, text)
     if source.startswith("/"):
+        if no_copy:
+            raise InvalidRequest(f"invalid volume specification: '{text}': nocopy is for volumes")
         return MountPoint(
             "bind",
             target,

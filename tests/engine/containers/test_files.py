@@ -36,6 +36,12 @@ def test_resolver_at_loopback_is_replaced_by_public_ones() -> None:
     assert copied == "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"
 
 
+def test_a_full_name_is_also_found_by_its_first_part() -> None:
+    endpoint = Endpoint("e", "n", "net", "c", "web", ipv4_address="172.18.0.2")
+    text = hosts_text("web.example.org", "", [endpoint], [], gateway="")
+    assert text.endswith("172.18.0.2\tweb.example.org web\n")
+
+
 def test_hosts_has_the_container_and_the_extra_names() -> None:
     endpoint = Endpoint("e", "n", "net", "c", "web", ipv4_address="172.18.0.2")
     extra = [("db", "10.0.0.1"), ("host.docker.internal", "host-gateway")]

@@ -51,6 +51,8 @@ def test_bind_options() -> None:
     assert parse_bind("/a/../b:/x:ro,rslave") == MountPoint(
         "bind", "/x", source="/b", mode="ro,rslave", read_only=True, propagation="rslave"
     )
+    with pytest.raises(InvalidRequest, match="nocopy is for volumes"):
+        parse_bind("/data:/x:nocopy")
     named = parse_bind("data:/x:nocopy")
     assert (named.type, named.name, named.no_copy, named.mode) == ("volume", "data", True, "nocopy")
     assert parse_bind("/data").anonymous

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from engine.containers.model import HostConfig, LogQuery
-from engine.errors import Conflict, Failure
+from engine.errors import Conflict, Failure, InvalidRequest
 from tests.engine.containers.conftest import Engine
 
 pytestmark = pytest.mark.kernel
@@ -36,6 +38,25 @@ async def test_shared_memory_and_ipc_of_a_willing_container_are_shared(engine: E
     assert {"nosuid", "nodev", "noexec"} <= set(shared.split()[5].split(","))
     _, plain = await engine.finish("cat", "/proc/self/mountinfo")
     assert len(table.splitlines()) == len(plain.splitlines())
+
+
+def sharing(kind: str, other: str) -> HostConfig:
+    wanted: dict[str, Any] = {kind: f"container:{other}"}
+    return HostConfig(**wanted)
+
+
+@pytest.mark.parametrize("kind", ["network_mode", "pid_mode", "ipc_mode"])
+async def test_who_is_shared_with_is_known_at_once_and_for_good(engine: Engine, kind: str) -> None:
+    with pytest.raises(InvalidRequest, match="No such container: nosuch"):
+        await engine.create("true", host=sharing(kind, "nosuch"))
+    identifier = await donor(engine)
+    await engine.containers.rename(identifier, "first")
+    joiner = await engine.create("true", host=sharing(kind, "first"))
+    assert getattr(engine.containers.get(joiner).host, kind) == f"container:{identifier}"
+    await engine.containers.rename(identifier, "renamed")
+    ended = engine.containers.wait(joiner, condition="next-exit")
+    await engine.containers.start(joiner)
+    assert (await ended).status_code == 0
 
 
 async def test_an_unwilling_or_resting_container_shares_nothing(engine: Engine) -> None:
