@@ -124,6 +124,11 @@ class Commit:
         name = self._name(path)
         return DISK.is_folder(path) if name is None else self._followed(name) in self._folders
 
+    def is_executable(self, path: Path) -> bool:
+        name = self._name(path)
+        mode, _ = self._files.get(self._followed(name), ("", "")) if name is not None else ("", "")
+        return mode == "100755" if mode else DISK.is_executable(path)
+
     def tracks(self, path: Path) -> bool:
         name = self._name(path)
         return name is not None and self._followed(name) in self._files

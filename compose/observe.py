@@ -9,14 +9,12 @@ import os
 import socket
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 from compose.client.address import UnixAddress
 from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
 from compose.client.errors import ApiError
 from compose.client.images import ImageDetails
-from compose.client.locate import built_in_places
 from compose.client.networks import NetworkDetails
 from compose.client.times import parse_time
 from compose.client.volumes import VolumeDetails
@@ -68,7 +66,6 @@ async def observe(engine: Engine, project_name: str, project: Project | None = N
         else frozenset(),
         profiles=_seccomp_profiles(project) if project else {},
         now=int(time.time()),
-        contents_folder=str(contents_folder()) if engine.is_ours else "",
         is_ours=engine.is_ours,
     )
 
@@ -98,12 +95,6 @@ def observed_container(row: ContainerSummary) -> ObservedContainer:
         edited=labels.get(names.EDITED, ""),
         shares_ports=labels.get(names.SHARED_PORTS) == "true",
     )
-
-
-def contents_folder() -> Path:
-    """Beside the engine's own data, which no container may see."""
-    data_root = built_in_places(os.getuid(), os.environ).data_root
-    return data_root.with_name(data_root.name + "-contents")
 
 
 def _images(project: Project) -> set[str]:

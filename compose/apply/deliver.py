@@ -1,14 +1,11 @@
-"""Files with contents of ours: as a tar for a container, or on this machine to be bound."""
+"""Files with contents of ours: in a request, or as a tar for a container."""
 
 from __future__ import annotations
 
+import base64
 import io
-import os
-import shutil
 from collections.abc import Iterable
-from pathlib import Path
 
-from compose.errors import ApplyError
 from compose.plan.actions import FileCopy
 
 
@@ -26,43 +23,15 @@ def make_tar(files: Iterable[FileCopy], *, modified: int) -> bytes:
     return written.getvalue()
 
 
-def write_content(file: FileCopy) -> None:
-    """Whole or not at all; only root can look into the folder, whatever the file's mode."""
-    import tempfile
-
-    path = Path(file.path)
-    if path.exists():
-        if file.in_place:
-            _write_in_place(path, file)
-        return  # else its name is made of its content
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent)
-        with open(descriptor, "wb") as written:
-            written.write(file.content)
-            if (file.uid, file.gid) != (os.getuid(), os.getgid()):
-                os.fchown(descriptor, file.uid, file.gid)
-            os.fchmod(descriptor, file.mode)
-        os.rename(temporary, path)
-    except OSError as error:
-        raise ApplyError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _write_in_place(path: Path, file: FileCopy) -> None:
-    """Into the very file, which containers have bound: who reads it meanwhile may see a part."""
-    try:
-        with open(path, "r+b") as written:
-            written.write(file.content)
-            written.truncate()
-            os.fchown(written.fileno(), file.uid, file.gid)
-            os.fchmod(written.fileno(), file.mode)
-    except OSError as error:
-        raise ApplyError(f"cannot write {path}: {error.strerror}") from error
-
-
-def remove_contents(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        folder.parent.rmdir()
-    except OSError:
-        return  # it is missing, or holds files of other projects
+def given_files(files: Iterable[FileCopy]) -> list[dict[str, object]]:
+    """For a create or an update by our own engine, which puts them on a tmpfs."""
+    return [
+        {
+            "Target": file.path,
+            "Content": base64.b64encode(file.content).decode(),
+            "UID": file.uid,
+            "GID": file.gid,
+            "Mode": file.mode,
+        }
+        for file in files
+    ]

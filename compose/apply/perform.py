@@ -7,11 +7,10 @@ import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import field
-from pathlib import Path
 from typing import assert_never
 
 from compose.apply.builds import Builds
-from compose.apply.deliver import make_tar, remove_contents, write_content
+from compose.apply.deliver import given_files, make_tar
 from compose.apply.errors import WaitFailed
 from compose.apply.hooks import run_hook
 from compose.apply.listener import Building, Listener, Note, Pulling, Pushing
@@ -41,7 +40,6 @@ from compose.plan.actions import (
     PullImage,
     PushImage,
     RemoveContainer,
-    RemoveContents,
     RemoveImage,
     RemoveNetwork,
     RemoveVolume,
@@ -106,10 +104,8 @@ class Performer:
                 with contextlib.suppress(NotFound):
                     await engine.images.remove(action.reference)
             case WriteFiles():
-                for file in action.files:
-                    write_content(file)
-            case RemoveContents():
-                remove_contents(Path(action.folder))
+                body = {"Files": given_files(action.files)}
+                await engine.containers.update(self.id_of(action.container), body)
             case Checkpoint():
                 pass
             case AwaitCondition():
@@ -177,13 +173,13 @@ class Performer:
     async def _create(self, action: CreateContainer) -> None:
         containers = self.engine.containers
         first, later = self._endpoints(action)
-        for file in action.host_files:
-            write_content(file)
         body = {
             **action.body,
             "HostConfig": self._host_config(action),
             "NetworkingConfig": {"EndpointsConfig": first},
         }
+        if action.places_files and action.files:
+            body["Files"] = given_files(action.files)
         container, warnings = await containers.create(action.name, body, platform=action.platform)
         self.made[action.slot] = container
         for warning in warnings:
@@ -191,7 +187,7 @@ class Performer:
         try:
             for network, endpoint in later.items():
                 await self.engine.networks.connect(network, container, endpoint)
-            if action.files:
+            if action.files and not action.places_files:
                 tar = make_tar(action.files, modified=int(time.time()))
                 await containers.put_archive(container, "/", tar)
         except BaseException:

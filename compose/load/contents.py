@@ -135,7 +135,8 @@ class Contents:
         node = definition.entries["file"]
         self._reader.read[path] = None
         try:
-            return _with_content(item, self._reader.files.read(path))
+            found = _with_content(item, self._reader.files.read(path))
+            return replace(found, executable=self._reader.files.is_executable(path))
         except IsADirectoryError:
             return item  # a folder is mounted as it is
         except OSError as error:

@@ -14,6 +14,9 @@ class Source(Protocol):
 
     def is_folder(self, path: Path) -> bool: ...
 
+    def is_executable(self, path: Path) -> bool:
+        """Of a file that was read."""
+
 
 class Disk:
     def read(self, path: Path) -> bytes:
@@ -24,6 +27,9 @@ class Disk:
 
     def is_folder(self, path: Path) -> bool:
         return path.is_dir()
+
+    def is_executable(self, path: Path) -> bool:
+        return bool(path.stat().st_mode & 0o111)
 
 
 DISK = Disk()

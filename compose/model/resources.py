@@ -103,6 +103,7 @@ class FileObject:
     template_driver: str = ""
     content: bytes | None = field(default=None, repr=False)
     digest: str = ""  # "sha256:..." of content; "" when that is None
+    executable: bool = False  # the file is
     detached: bool = False  # the file holds something else: content counts
 
     def to_document(self) -> Document:

@@ -29,20 +29,20 @@ ContainerRef = Existing | Planned
 
 @dataclass(frozen=True, slots=True)
 class FileCopy:
-    """A file with a content of ours: inside of a container, or on this machine."""
+    """A file with a content of ours, for a container."""
 
     path: str
     content: bytes = field(repr=False)
     uid: int
     gid: int
     mode: int
-    in_place: bool = False  # whoever has it open, or bound, is to see the new content
 
 
 @dataclass(frozen=True, slots=True)
 class WriteFiles:
-    """Files on this machine that containers have bound."""
+    """New contents for files that a container was made with, while it runs."""
 
+    container: ContainerRef
     files: tuple[FileCopy, ...]
 
 
@@ -123,17 +123,10 @@ class RemoveImage:
 
 
 @dataclass(frozen=True, slots=True)
-class RemoveContents:
-    """A folder of files that were written for the project's containers."""
-
-    folder: str
-
-
-@dataclass(frozen=True, slots=True)
 class CreateContainer:
     """`endpoints`: network name -> settings, the first is the primary one.
 
-    `files` are copied into the container; `host_files` are written here, and bound by the body.
+    `files` go with the request where the engine places them, else they are copied in afterwards.
     """
 
     slot: str
@@ -142,7 +135,7 @@ class CreateContainer:
     body: Mapping[str, object] = field(repr=False, default_factory=dict)
     endpoints: Mapping[str, Mapping[str, object]] = field(repr=False, default_factory=dict)
     files: tuple[FileCopy, ...] = ()
-    host_files: tuple[FileCopy, ...] = ()
+    places_files: bool = False
     shares: tuple[Share, ...] = ()
     platform: str = ""
 
@@ -270,7 +263,6 @@ Action = (
     | CreateVolume
     | RemoveVolume
     | RemoveImage
-    | RemoveContents
     | WriteFiles
     | CreateContainer
     | StartContainer

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
+import posixpath
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from compose import VERSION
 from compose.dataclass import dataclass
@@ -23,7 +22,7 @@ from compose.plan.handover import handover_labels
 from compose.plan.images import image_of
 
 Body = dict[str, object]
-DEFAULT_FILE_MODE = 0o444
+LARGEST_PLACED = 1 << 20  # bytes of one file; the engine takes twice as many for a container
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Replica:
     replaces: str  # name of the container that it takes the place of; "" if none
     seccomp_profiles: Mapping[str, str]  # file -> JSON
     parents: Callable[[str], ContainerRef]  # service -> container whose namespaces are shared
-    contents_folder: str  # where files for containers may be written; "": nowhere
+    places_files: bool  # the engine takes contents of files, and puts them on a tmpfs
 
 
 def make_creation(project: Project, service: Service, replica: Replica) -> CreateContainer:
@@ -66,8 +65,8 @@ def make_creation(project: Project, service: Service, replica: Replica) -> Creat
         name=replica.created_as,
         body=body,
         endpoints=endpoints,
-        files=() if replica.contents_folder else make_files(project, service),
-        host_files=host_files(project, service, replica.contents_folder),
+        files=make_files(project, service, placed=replica.places_files),
+        places_files=replica.places_files,
         shares=shares,
         platform=service.platform,
     )
@@ -404,18 +403,8 @@ def _mounts(project: Project, service: Service, replica: Replica) -> Body:
         for target, volume in replica.inherited.items()
         if target in replica.image_volumes and target not in targets
     ]
-    if folder := replica.contents_folder:
-        mounts += [
-            {
-                "Type": "bind",
-                "Source": host_path(folder, project, service, file),
-                "Target": file.path,
-                "ReadOnly": True,
-            }
-            for file in make_files(project, service)
-        ]
     for reference, source, target in _file_references(project, service):
-        if not is_copied(reference, source, service):
+        if not is_given(reference, source, service, placed=replica.places_files):
             mounts.append(
                 {"Type": "bind", "Source": source.file, "Target": target, "ReadOnly": True}
             )
@@ -494,56 +483,41 @@ def _file_references(
     return found
 
 
-def is_copied(reference: FileReference, source: FileObject, service: Service) -> bool:
-    """Whether its content is put into the container; else the file is bound.
+def is_given(
+    reference: FileReference, source: FileObject, service: Service, *, placed: bool
+) -> bool:
+    """Whether the engine is given its content; else the file is bound.
 
-    An owner or a mode can only be given to a copy, and no copy can be put into a root file system
-    that is read-only.
+    Our engine puts contents on a tmpfs (`placed`). With another one they are copied into the
+    container, where that can be and is needed: for an owner or a mode, which a bind hasn't.
     """
     if not source.file or source.detached:
         return True
-    if writes_in_place(service) and source.content is not None and not service.read_only:
-        return True
     asks = bool(reference.uid or reference.gid or reference.mode is not None)
-    return asks and source.content is not None and not service.read_only
+    if source.content is None:
+        return False
+    if placed:
+        return asks or writes_in_place(service) or len(source.content) <= LARGEST_PLACED
+    return (asks or writes_in_place(service)) and not service.read_only
 
 
-def make_files(project: Project, service: Service) -> tuple[FileCopy, ...]:
+def make_files(project: Project, service: Service, *, placed: bool) -> tuple[FileCopy, ...]:
     return tuple(
         FileCopy(
-            path=target,
+            path=posixpath.normpath(target),
             content=source.content or b"",
             uid=int(reference.uid or 0),
             gid=int(reference.gid or 0),
-            mode=DEFAULT_FILE_MODE if reference.mode is None else reference.mode,
-            in_place=writes_in_place(service),
+            mode=_usual_mode(source) if reference.mode is None else reference.mode,
         )
         for reference, source, target in _file_references(project, service)
-        if is_copied(reference, source, service)
+        if is_given(reference, source, service, placed=placed)
     )
 
 
-def host_path(folder: str, project: Project, service: Service, file: FileCopy) -> str:
-    """Named after all that makes the file what it is, so that one of that name is never another;
-    one that is written in place, after where it belongs."""
-    if file.in_place:
-        name = hashlib.sha256(f"{service.name}:{file.path}".encode()).hexdigest()[:32]
-        return f"{contents_of(folder, project.name)}/{name}"
-    key = f"{file.uid}:{file.gid}:{file.mode:o}:".encode() + file.content
-    return f"{contents_of(folder, project.name)}/{hashlib.sha256(key).hexdigest()[:32]}"
-
-
-def contents_of(folder: str, project: str) -> str:
-    return f"{folder}/{project}"
-
-
-def host_files(project: Project, service: Service, folder: str) -> tuple[FileCopy, ...]:
-    if not folder:
-        return ()
-    return tuple(
-        replace(file, path=host_path(folder, project, service, file))
-        for file in make_files(project, service)
-    )
+def _usual_mode(source: FileObject) -> int:
+    """A script stays one, as it does where the file is bound."""
+    return 0o555 if source.executable else 0o444
 
 
 def _running(service: Service) -> Body:

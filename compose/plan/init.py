@@ -88,7 +88,7 @@ def _make(
             replaces="",
             seccomp_profiles=observed.profiles,
             parents=lambda _: container,
-            contents_folder=observed.contents_folder,
+            places_files=observed.is_ours,
         ),
     )
     labels = action.body["Labels"]

@@ -24,7 +24,6 @@ from compose.plan.actions import (
     PullImage,
     PushImage,
     RemoveContainer,
-    RemoveContents,
     RemoveImage,
     RemoveNetwork,
     RemoveVolume,
@@ -33,7 +32,6 @@ from compose.plan.actions import (
     UnpauseContainer,
 )
 from compose.plan.builds import base_services, build_action, build_problems
-from compose.plan.container import contents_of
 from compose.plan.images import image_of, is_directory
 from compose.plan.init import make_init_containers
 from compose.plan.observed import Observed, ObservedContainer
@@ -287,10 +285,6 @@ def make_down_plan(
         _remove_networks(life, observed, name, orphans, removals)
         if options.volumes:
             _remove_volumes(life, observed, name, removals)
-        if (folder := observed.contents_folder) and observed.containers and not orphans:
-            life.builder.step(
-                "remove contents", RemoveContents(contents_of(folder, name)), after=removals
-            )
         if options.images and project is not None:
             _remove_images(life, observed, project, options.images, removals)
     if orphans:

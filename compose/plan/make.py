@@ -454,7 +454,7 @@ class Planner:
                     )
                 )  # fmt: skip
         if live.has_new_contents(kept.differences):
-            write = WriteFiles(creation.host_files)
+            write = WriteFiles(ref, creation.files)
             done.append(
                 self.builder.step(f"write files of {subject}", write, change, after=[CHECKPOINT])
             )
@@ -608,7 +608,7 @@ class Planner:
             replaces=old.name if old else "",
             seccomp_profiles=self.observed.profiles,
             parents=lambda parent: self.refs[parent][0],
-            contents_folder=self.observed.contents_folder,
+            places_files=self.observed.is_ours,
         )
         return make_creation(self.project, service, replica)
 

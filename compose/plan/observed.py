@@ -102,7 +102,4 @@ class Observed:
     taken_ports: frozenset[ObservedPort] = frozenset()  # by processes of this machine
     profiles: Mapping[str, str] = field(default_factory=dict)  # seccomp files -> JSON
     now: int = 0  # seconds since 1970
-    # Where contents of configs and secrets may be written so that the engine can bind them: ours
-    # runs on this machine. "": it may be elsewhere, they are copied into each container.
-    contents_folder: str = ""
     is_ours: bool = False  # the engine is pycompose's own

@@ -12,7 +12,7 @@ from compose.model.resources import FileObject
 from compose.model.service import Condition, Service
 from compose.plan import names
 from compose.plan.builds import base_services, build_cause, build_problems
-from compose.plan.container import is_copied, seccomp_file
+from compose.plan.container import is_given, seccomp_file
 from compose.plan.handover import shares_ports
 from compose.plan.images import image_of, is_directory, pull_cause
 from compose.plan.networks import changed_network
@@ -187,9 +187,9 @@ def _files(project: Project, service: Service, observed: Observed) -> list[Probl
                     )
                 )
             elif (
-                is_copied(reference, source, service)
-                and service.read_only
-                and not observed.contents_folder
+                service.read_only
+                and not observed.is_ours
+                and is_given(reference, source, service, placed=False)
             ):
                 problems.append(
                     project.problem(

@@ -104,7 +104,7 @@ def make_one_off(
             replaces="",
             seccomp_profiles=observed.profiles,
             parents=lambda parent: running_container(observed, parent),
-            contents_folder=observed.contents_folder,
+            places_files=observed.is_ours,
         ),
     )
     is_ours = options.stdin and options.attached

@@ -13,7 +13,7 @@ from engine.api.request import Request
 from engine.api.selection import ContainerFacts, select_containers, wanted_for_prune
 from engine.api.shown import Document, container_json, container_summary, endpoint_json
 from engine.api.streams import JSON, OCTETS, Stream, carry, send_all, stream_type
-from engine.api.wire import read_create, read_update
+from engine.api.wire import read_create, read_files, read_update
 from engine.containers.legacy_links import link_names
 from engine.containers.model import LogQuery, Record
 from engine.errors import EngineError, InvalidRequest, NotFound, Unsupported
@@ -322,8 +322,8 @@ async def top(request: Request, engine: Engine) -> web.Response:
 
 async def update(request: Request, engine: Engine) -> web.Response:
     document = await request.document()
-    labels = Fields(document).text_map("Labels")
-    warnings = await engine.containers.update(request["id"], read_update(document), labels)
+    labels, files = Fields(document).text_map("Labels"), read_files(Fields(document))
+    warnings = await engine.containers.update(request["id"], read_update(document), labels, files)
     return reply(200, {"Warnings": warnings or None})
 
 

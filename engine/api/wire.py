@@ -5,6 +5,7 @@ Only types are checked here; what a value means, and whether it can be had, is d
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from engine.containers.model import (
     HostConfig,
     LogConfig,
     MountRequest,
+    PlacedFile,
     PublishedPort,
     ResourceUpdate,
     RestartPolicy,
@@ -31,6 +33,7 @@ from engine.errors import InvalidRequest
 from engine.networks.model import AddressPool, NetworkSpec
 
 _LARGEST_MODE = 0o7777
+_LARGEST_ID = 2**32 - 2
 
 
 def read_create(
@@ -52,8 +55,26 @@ def read_create(
         },
         name=name.removeprefix("/"),
         platform=platform,
+        files=read_files(body),
     )
     return as_understood(asked, version)
+
+
+def read_files(body: Fields) -> dict[PlacedFile, bytes]:
+    """`Files` is this engine's own, of a create and of an update:
+    [{"Target": "/run/secrets/a", "Content": base64, "UID": 0, "GID": 0, "Mode": 292}]."""
+    found = {}
+    for each in body.each("Files"):
+        mode = each.integer("Mode", 0o444, low=0)
+        owner, group = (each.integer(key, low=0) for key in ("UID", "GID"))
+        if mode > _LARGEST_MODE or max(owner, group) > _LARGEST_ID:
+            raise InvalidRequest("invalid value of Files: Mode, UID or GID is too large")
+        try:
+            content = base64.b64decode(each.text("Content"), validate=True)
+        except ValueError:
+            raise each.wrong("Content", "base64") from None
+        found[PlacedFile(each.text("Target"), owner, group, mode)] = content
+    return found
 
 
 def read_config(body: Fields) -> ContainerConfig:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
-from engine.containers import checks, health, legacy_links, limits, mounts, spec, start
+from engine.containers import checks, contents, health, legacy_links, limits, mounts, spec, start
 from engine.containers.machine import host_devices, with_block_devices
 from engine.containers.model import (
     Attachment,
@@ -23,6 +23,7 @@ from engine.containers.model import (
     HostConfig,
     LogConfig,
     MountPoint,
+    PlacedFile,
     Record,
 )
 from engine.containers.parts import Parts
@@ -62,6 +63,7 @@ async def create_container(
         raise InvalidRequest("no command specified")
     host = _of_others(parts, host)
     points = _mounts(parts, request, image)
+    contents.check(request.files, points)
     folder = parts.store.folder(container_id)
     has_log = host.log_config.driver != "none"
     record = Record(
@@ -79,6 +81,7 @@ async def create_container(
         hostname_path=str(folder / "hostname"),
         hosts_path=str(folder / "hosts"),
         resolv_conf_path=str(folder / "resolv.conf"),
+        files=tuple(request.files),
     )
     # Everything that can be refused is refused before anything is made.
     for attachment in record.attachments:
@@ -98,12 +101,12 @@ async def _make(parts: Parts, request: CreateRequest, image: Image, record: Reco
     made: list[str] = []
     try:
         if all(point.type != "volume" for point in record.mounts):
-            await _to_the_end(_begin_and_commit, store, record)
+            await _to_the_end(_begin_and_commit, store, record, request.files)
             _require_image(parts, request, image)
             return record
         points = []
         async with parts.images.held():
-            await _to_the_end(store.begin, record.id, anonymous)
+            await _to_the_end(_begin, store, record, anonymous, request.files)
             for point in record.mounts:
                 points.append(await _with_volume(parts, request, image, point, made))
         record = replace(record, mounts=tuple(points))
@@ -126,9 +129,17 @@ def _require_image(parts: Parts, request: CreateRequest, image: Image) -> None:
         raise NotFound(f"No such image: {request.config.image}")
 
 
-def _begin_and_commit(store: Store, record: Record) -> None:
-    store.begin(record.id, ())
+def _begin_and_commit(store: Store, record: Record, files: Mapping[PlacedFile, bytes]) -> None:
+    _begin(store, record, (), files)
     store.commit(record)
+
+
+def _begin(
+    store: Store, record: Record, volumes: Sequence[str], files: Mapping[PlacedFile, bytes]
+) -> None:
+    folder = store.begin(record.id, volumes)
+    if files:
+        contents.write(folder, list(files.values()))
 
 
 async def _to_the_end(write: Callable[P, object], *arguments: P.args, **named: P.kwargs) -> None:

@@ -251,6 +251,17 @@ class MountPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacedFile:
+    """A file whose content the engine was given with the request: a config, a secret. The content
+    is in no record, so it is in nothing that shows one."""
+
+    target: str
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o444
+
+
+@dataclass(frozen=True, slots=True)
 class HealthResult:
     start: int  # nanoseconds since the epoch
     end: int
@@ -302,6 +313,7 @@ class Record:
     resolv_conf_path: str = ""
     boot_id: str = ""  # of the boot in which it last started
     exec_ids: tuple[str, ...] = ()  # running ones; not on disk
+    files: tuple[PlacedFile, ...] = ()  # their contents: `contents`
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +323,7 @@ class CreateRequest:
     endpoints: Mapping[str, EndpointSettings] = field(default_factory=dict)
     name: str = ""  # "" = make one up
     platform: str = ""  # that the image has to be for, as in "linux/arm64"; "" = any
+    files: Mapping[PlacedFile, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

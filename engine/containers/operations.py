@@ -16,6 +16,7 @@ from engine.containers import (
     checks,
     commit,
     connections,
+    contents,
     copies,
     create,
     ending,
@@ -42,6 +43,7 @@ from engine.containers.model import (
     ExecConfig,
     ExecInstance,
     LogQuery,
+    PlacedFile,
     Processes,
     Pruned,
     Record,
@@ -366,10 +368,18 @@ class Containers:
         return Pruned(tuple(deleted), reclaimed)
 
     async def update(
-        self, reference: str, change: ResourceUpdate, labels: Mapping[str, str] | None = None
+        self,
+        reference: str,
+        change: ResourceUpdate,
+        labels: Mapping[str, str] | None = None,
+        files: Mapping[PlacedFile, bytes] | None = None,
     ) -> tuple[str, ...]:
-        """Warnings. `labels`: only of those that are pycompose's bookkeeping."""
-        return await update.update(self._parts, self._find(reference), change, labels or {})
+        """Warnings. `labels`: only of those that are pycompose's bookkeeping. `files`: new
+        contents, owners and modes of files that it was made with."""
+        container = self._find(reference)
+        if files:
+            await contents.replace_files(self._parts, container, files)
+        return await update.update(self._parts, container, change, labels or {})
 
     # --- output and input -----------------------------------------------------------------
 

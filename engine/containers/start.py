@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from engine.containers import checks, files, handover, legacy_links, log_options, spec
+from engine.containers import checks, contents, files, handover, legacy_links, log_options, spec
 from engine.containers.container import Container
 from engine.containers.machine import host_devices, with_block_devices
 from engine.containers.model import Attachment, HostConfig, MountPoint, Record
@@ -444,6 +444,7 @@ def _request(
             for attachment in record.attachments
             if attachment.network_id
         ),
+        files=contents.to_place(folder, record.files),
     )
 
 

@@ -50,12 +50,14 @@ RESOLVE_IN_ROOT = 0x10
 PROC_SUPER_MAGIC = 0x9FA0
 TMPFS_MAGIC = 0x01021994
 SYSFS_MAGIC = 0x62656572
+NSFS_MAGIC = 0x6E736673
 DEVPTS_SUPER_MAGIC = 0x1CD1
 
 _FSOPEN_CLOEXEC = 1
 _FSMOUNT_CLOEXEC = 1
 _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_EMPTY_PATHS = 0x4 | 0x40  # F_EMPTY_PATH | T_EMPTY_PATH
+_MOVE_MOUNT_BENEATH = 0x200
 _FSCONFIG_SET_FLAG = 0
 _FSCONFIG_SET_STRING = 1
 _FSCONFIG_CMD_CREATE = 6
@@ -196,9 +198,11 @@ def clone_below(top: int, path: str, *, recursive: bool) -> int:
         os.close(found)
 
 
-def move_mount(mount: int, target: int, *, path: str = "") -> None:
-    """Attach a detached mount on what the descriptor `target` stands for."""
-    system_call("move_mount", mount, b"", target, b"", _MOVE_MOUNT_EMPTY_PATHS, path=path)
+def move_mount(mount: int, target: int, *, path: str = "", beneath: bool = False) -> None:
+    """Attach a detached mount on what the descriptor `target` stands for; or `beneath` the mount
+    there, which hides it until it is gone (Linux 6.5; EINVAL before)."""
+    flags = _MOVE_MOUNT_EMPTY_PATHS | (_MOVE_MOUNT_BENEATH if beneath else 0)
+    system_call("move_mount", mount, b"", target, b"", flags, path=path)
 
 
 def mount_setattr(

@@ -17,6 +17,7 @@ from engine.kernel import privileges
 from engine.oci.rootfs import Rootfs
 from engine.runtime import channel, init, interpreter, orders, remains, sequence, shim
 from engine.runtime.clock import uptime
+from engine.runtime.files import File, replacing
 from engine.runtime.id_maps import IdMaps
 from engine.runtime.payload import NO_USER
 from engine.runtime.remains import ExitStatus, exit_status, read_exit
@@ -85,6 +86,7 @@ class LaunchRequest:
     init: bool
     own_network: bool  # a network namespace of its own was asked for
     dns: bool  # bind sockets for DNS in it
+    files: tuple[File, ...] = ()  # with contents that are in this container alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +330,7 @@ class Spawner:
             groups=request.groups,
             seccomp=request.seccomp,
             last_capability=self._last_capability,
+            placed=request.files,
         )
         return init.with_reaper(walked) if request.init else walked
 
@@ -440,8 +443,6 @@ class Shim:
 
     async def exec(self, request: ExecRequest) -> "ExecProcess":
         """Run another process inside. Raises StartFailed."""
-        self._number += 1
-        key = f"{os.getpid()}-{time.monotonic_ns()}-{self._number}"
         try:
             walked = sequence.exec_sequence(
                 request.process,
@@ -455,7 +456,6 @@ class Shim:
         except sequence.SpecError as error:
             raise StartFailed(_exec_text(str(error), _NOT_STARTED), _NOT_STARTED) from error
         shims_part = {
-            "key": key,
             "terminal": bool(request.process.get("terminal")),
             "oom_score": request.process.get("oomScoreAdj") or 0,
             "apparmor": request.process.get("apparmorProfile") or "",
@@ -463,17 +463,32 @@ class Shim:
             "stdout": request.attach_stdout,
             "stderr": request.attach_stderr,
         }
-        document = orders.write(shims_part, walked)
+        try:
+            return await self._start_inside(shims_part, walked)
+        except StartFailed as error:
+            raise StartFailed(_exec_text(str(error), error.exit_code), error.exit_code) from None
+
+    async def replace_files(self, files: Sequence[File]) -> None:
+        """New contents for files that it was launched with. Raises StartFailed."""
+        shims_part = {
+            **dict.fromkeys(("terminal", "stdin", "stdout", "stderr"), False),
+            "oom_score": 0,
+        }
+        process = await self._start_inside(shims_part, replacing(files, self.ids))
+        await process.exited
+
+    async def _start_inside(
+        self, shims_part: Mapping[str, object], walked: Sequence[Step]
+    ) -> "ExecProcess":
+        self._number += 1
+        key = f"{os.getpid()}-{time.monotonic_ns()}-{self._number}"
+        document = orders.write({**shims_part, "key": key}, walked)
         handle = ExecProcess(self, key)
         self._execs[key] = handle
         try:
             message = await self._call("exec", descriptors=(document,))
-        except BaseException as error:
+        except BaseException:
             self._execs.pop(key, None)
-            if isinstance(error, StartFailed):
-                raise StartFailed(
-                    _exec_text(str(error), error.exit_code), error.exit_code
-                ) from None
             raise
         finally:
             os.close(document)

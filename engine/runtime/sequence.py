@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from engine.kernel import mount, namespaces
 from engine.oci.rootfs import MARK, Rootfs
-from engine.runtime import capabilities, devices, hiding, mounts, nodes, payload, steps
+from engine.runtime import capabilities, devices, files, hiding, mounts, nodes, payload, steps
 from engine.runtime.id_maps import IdMaps
 from engine.runtime.steps import Step
 
@@ -124,8 +124,10 @@ def container_sequence(
     groups: tuple[str, ...],
     seccomp: bytes,
     last_capability: int,
+    placed: Sequence[files.File] = (),
 ) -> tuple[Step, ...]:
-    """Raises SpecError for what is wrong in `spec` or can't be done."""
+    """`placed`: files with contents, in the container alone. Raises SpecError for what is wrong in
+    `spec` or can't be done."""
     _only(spec, "spec", _KNOWN)
     linux = _mapping(spec, "linux")
     _only(linux, "linux", _KNOWN_LINUX)
@@ -163,6 +165,7 @@ def container_sequence(
         mounts.MakePrivate(),
         mounts.MountRoot(rootfs.lowers, rootfs.upper, rootfs.work, hook),
         *attach,
+        *([files.PlaceFiles(files.rows(placed, ids))] if placed else ()),
         nodes.MakeFile(MARK),
         *(_devices(linux, ids) if own_dev else ()),
         nodes.UseNull(),

@@ -722,7 +722,7 @@ def test_an_external_secret_reaches_its_file(fresh: Project) -> None:
     fresh("secret", "rotate", "shared", "value", env=store)
     fresh("up", "-d", env=store)
     assert fresh(*show).stdout == "7 8 400\nhunter3"
-    fresh("down", env=store)  # which removes what was written for the containers, too
+    fresh("down", env=store)
 
 
 def test_orphans_go_with_a_kill_that_says_so(fresh: Project) -> None:

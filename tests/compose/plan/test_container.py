@@ -27,7 +27,7 @@ from tests.compose.projects import make_project, make_service
 PARENT = Existing("p" * 64, "parent")
 
 
-def creation(project: Project, name: str = "web", contents_folder: str = "") -> CreateContainer:
+def creation(project: Project, name: str = "web", places_files: bool = False) -> CreateContainer:
     replica = Replica(
         number=1,
         name=f"demo-{name}-1",
@@ -40,7 +40,7 @@ def creation(project: Project, name: str = "web", contents_folder: str = "") -> 
         replaces="",
         seccomp_profiles={"/project/policy.json": '{"a":1}'},
         parents=lambda _: PARENT,
-        contents_folder=contents_folder,
+        places_files=places_files,
     )
     return make_creation(project, project.services[name], replica)
 
@@ -255,7 +255,7 @@ def test_the_rest() -> None:
     assert {key: config[key] for key in expected} == expected
 
 
-def test_a_config_file_is_bound_and_a_content_copied_or_bound_where_the_engine_is_ours() -> None:
+def test_a_config_file_is_bound_and_a_content_copied_but_by_our_engine_both_are_placed() -> None:
     def project(**fields: object) -> Project:
         return make_project(
             make_service("web", configs=(FileReference("file"), FileReference("text")), **fields),
@@ -271,12 +271,22 @@ def test_a_config_file_is_bound_and_a_content_copied_or_bound_where_the_engine_i
     bound = {"Type": "bind", "Source": "/project/f", "Target": "/file", "ReadOnly": True}
     assert bound in config["Mounts"]
     assert [file.path for file in copied.files] == ["/text"]
-    ours = creation(project(), contents_folder="/contents")
-    assert ours.files == ()
-    (written,) = ours.host_files
-    assert written.path.startswith("/contents/demo/")
+    ours = creation(project(), places_files=True)
+    assert [(file.path, file.content) for file in ours.files] == [("/file", b"f"), ("/text", b"t")]
     config = ours.body["HostConfig"]
     assert isinstance(config, dict)
-    assert {
-        "Type": "bind", "Source": written.path, "Target": "/text", "ReadOnly": True
-    } in config["Mounts"]  # fmt: skip
+    assert [mount["Type"] for mount in config["Mounts"]] == ["volume"]
+
+
+def test_a_script_stays_one_and_a_large_file_is_bound() -> None:
+    large = ConfigFile("large", "l", file="/project/l", content=bytes(2 << 20), digest="d")
+    script = ConfigFile("run", "r", file="/project/r", content=b"#!", digest="e", executable=True)
+    project = make_project(
+        make_service("web", configs=(FileReference("large"), FileReference("run"))),
+        configs={"large": large, "run": script},
+    )
+    made = creation(project, places_files=True)
+    assert [(file.path, file.mode) for file in made.files] == [("/run", 0o555)]
+    config = made.body["HostConfig"]
+    assert isinstance(config, dict)
+    assert "/project/l" in [mount["Source"] for mount in config["Mounts"]]

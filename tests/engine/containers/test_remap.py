@@ -13,6 +13,8 @@ from engine.containers.model import (
     ExecConfig,
     HostConfig,
     MountRequest,
+    PlacedFile,
+    ResourceUpdate,
 )
 from engine.containers.remap import COUNT, FIRST, read_id_maps
 from engine.errors import EngineError, InvalidRequest, Unsupported
@@ -178,6 +180,19 @@ async def test_volumes_and_layers_keep_the_ids_of_inside(remapped: Engine) -> No
     await remapped.containers.kill(identifier)
     await remapped.containers.wait(identifier)
     assert await contents(remapped, identifier, "/srv/deep/data/in") == {"in": b"in"}
+
+
+@pytest.mark.kernel
+async def test_files_with_contents_have_the_owners_of_inside(remapped: Engine) -> None:
+    file = PlacedFile("/run/secrets/a", 8, 9, 0o440)
+    config = ContainerConfig(image="rootfs:/", cmd=("sleep", "1000"))
+    asked = CreateRequest(config, files={file: b"one"})
+    identifier = (await remapped.containers.create(asked)).id
+    await remapped.containers.start(identifier)
+    look = ("sh", "-c", "stat -c '%u:%g %a' /run/secrets/a; cat /run/secrets/a")
+    assert await run_inside(remapped, identifier, *look, user="8") == "8:9 440\none"
+    await remapped.containers.update(identifier, ResourceUpdate(), files={file: b"two"})
+    assert await run_inside(remapped, identifier, *look, user="8") == "8:9 440\ntwo"
 
 
 @pytest.mark.kernel
