@@ -8,10 +8,11 @@ ApplyError (compose/errors.py)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from compose.dataclass import dataclass
 from compose.errors import ApplyError
+from compose.position import Position
 
 
 class WaitFailed(ApplyError):
@@ -36,7 +37,7 @@ class Failure:
 
     step: str
     error: Exception
-    place: str = ""  # where the service is written
+    place: str = ""  # where the service, or what of it is the cause, is written
 
     def __str__(self) -> str:
         where = f"{self.place}: " if self.place else ""
@@ -47,27 +48,38 @@ class Failure:
         return f"{where}{service} {IN_VAIN[condition]}: {self.error}"
 
 
-# Words of the engine's refusals -> what to do; the first that fits.
-HINTS = (
+# Words of the engine's refusals -> what to do; which of a service's attributes they speak of, the
+# first that is written. The first row that fits.
+HINTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("unable to start container process: exec:",
-     "the image must have that program, and it must be executable"),
-    ("port is already allocated", "publish another port, or stop who has it"),
-    ("address already in use", "publish another port, or stop who has it"),
-    ("pull access denied", "correct the image's name, or log in to its registry"),
-    ("no basic auth credentials",
-     "log in to its registry: pyengine login"),
-    ("unauthorized: ",
-     "log in to its registry: pyengine login"),
-    ("dial tcp", "check the name of the registry, and the engine's way to the network"),
-    ("no space left on device", "make room where the engine keeps its data, then run this again"),
+     "the image must have that program, and it must be executable", ("entrypoint", "command")),
+    ("unable to find user", "name one that the image has, or write numbers", ("user",)),
+    ("chdir to cwd", "it must be a directory that the user may enter", ("working_dir",)),
+    ("port is already allocated", "publish another port, or stop who has it", ("ports",)),
+    ("address already in use", "publish another port, or stop who has it", ("ports",)),
+    ("pull access denied", "correct the image's name, or log in to its registry", ()),
+    ("no basic auth credentials", "log in to its registry: pyengine login", ()),
+    ("unauthorized: ", "log in to its registry: pyengine login", ()),
+    ("dial tcp", "check the name of the registry, and the engine's way to the network", ()),
+    ("no space left on device",
+     "make room where the engine keeps its data, then run this again", ()),
 )  # fmt: skip
 
 
 def hint_for(message: str) -> str:
     """A line to put behind an engine's refusal; empty where nothing is known, or said already."""
-    known = (hint for words, hint in HINTS if words in message.lower())
-    hint = "" if "hint: " in message else next(known, "")
+    hint = "" if "hint: " in message else _known(message)[0]
     return f"\n  hint: {hint}" if hint else ""
+
+
+def place_for(message: str, places: Mapping[str, Position]) -> Position | None:
+    """Where an engine's refusal has its cause, of the attributes of a service that are written."""
+    return next((places[key] for key in _known(message)[1] if key in places), None)
+
+
+def _known(message: str) -> tuple[str, tuple[str, ...]]:
+    fitting = ((hint, keys) for words, hint, keys in HINTS if words in message.lower())
+    return next(fitting, ("", ()))
 
 
 IN_VAIN = {

@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import field
 from typing import Protocol
 
-from compose.apply.errors import Failure, StepsFailed
+from compose.apply.errors import Failure, StepsFailed, place_for
 from compose.apply.listener import (
     Failed,
     Finished,
@@ -130,7 +130,7 @@ class _Walk:
             self.done[step.key] = step
             self.listener(Note(f"went on without it: {error}"))
             return
-        self.failures[step.key] = Failure(step.key, error, self._place(step))
+        self.failures[step.key] = Failure(step.key, error, self._place(step, error))
         self.reasons[step.key] = step.key
         self.listener(Failed(step, error))
 
@@ -172,8 +172,10 @@ class _Walk:
                 self.undone.append(step)
                 self.listener(Undone(step))
 
-    def _place(self, step: Step) -> str:
+    def _place(self, step: Step, error: Exception) -> str:
         changes = self.plan.changes
+        if (at := place_for(str(error), step.places)) is not None:
+            return str(at)
         if isinstance(step.action, UpdateService):
             slots = {turn.slot for turn in step.action.turns}
             at = next((change.at for change in changes if change.subject in slots), None)

@@ -315,7 +315,8 @@ class Planner:
         for follower in self.followers.get(service.name, ()):
             after += [_stop_key(other) for other in self.own.get(follower, ())]
         action = UpdateService(service.name, tuple(turns), pace, rollback_pace(service))
-        self.starts[service.name].append(self.builder.step(key, action, after=after))
+        places = self._places(service.name)
+        self.starts[service.name].append(self.builder.step(key, action, after=after, places=places))
 
     def _turn(
         self,
@@ -648,8 +649,18 @@ class Planner:
             StartContainer(ref, service.post_start, inits),
             change,
             after=[CHECKPOINT, *after, *released, *ready, *self._conditions(name)],
+            places=self._places(name),
         )
         self.starts[name].append(key)
+
+    def _places(self, service: str) -> dict[str, Position]:
+        """Of what a start may fail for."""
+        written = self.project.positions
+        return {
+            key: written[place]
+            for key in ("entrypoint", "command", "user", "working_dir", "ports")
+            if (place := ("services", service, key)) in written
+        }
 
     def _released(self, service: Service) -> list[str]:
         """Keys of what gives back ports that it is to have."""

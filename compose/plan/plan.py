@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from enum import StrEnum
 
 from compose.dataclass import dataclass
@@ -71,6 +71,7 @@ class Step:
     after: tuple[str, ...] = ()  # keys of steps that have to be done first
     undo: Action | None = None
     until: tuple[str, ...] = ()
+    places: Mapping[str, Position] = field(default_factory=dict)  # "command" -> where it is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +208,13 @@ class PlanBuilder:
         after: Iterable[str] = (),
         undo: Action | None = None,
         until: Iterable[str] = (),
+        places: Mapping[str, Position] | None = None,
     ) -> str:
         if key in self.steps:
             raise ValueError(f"the plan has two steps called {key!r}")
-        self.steps[key] = Step(key, action, change, tuple(dict.fromkeys(after)), undo, tuple(until))
+        self.steps[key] = Step(
+            key, action, change, tuple(dict.fromkeys(after)), undo, tuple(until), places or {}
+        )
         return key
 
     def finish(self) -> Plan:
@@ -226,13 +230,10 @@ class PlanBuilder:
             if (change := known[key].change) is not None:
                 places.setdefault(change, len(places))
         steps = tuple(
-            Step(
-                step.key,
-                step.action,
-                None if step.change is None else places[step.change],
-                after[step.key],
-                step.undo,
-                step.until,
+            replace(
+                step,
+                change=None if step.change is None else places[step.change],
+                after=after[step.key],
             )
             for step in map(known.__getitem__, ordered)
         )

@@ -222,7 +222,7 @@ def test_a_command_that_cannot_be_run(bench: Bench, command: str, reason: str) -
     )
     done = bench.project("up", "--detach", check=False)
     assert done.returncode == 1
-    assert "compose.yaml:2:3: cannot start web.1" in done.stderr
+    assert "compose.yaml:4:5: cannot start web.1" in done.stderr
     assert reason in done.stderr
     assert "hint: " in done.stderr
     assert bench.project.containers().keys() == {"steady-steady-1"}

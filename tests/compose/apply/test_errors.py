@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from compose.apply.errors import Failure, hint_for
+from compose.apply.errors import Failure, hint_for, place_for
 from compose.errors import ApplyError
+from compose.position import Position
 
 
 def test_known_refusals_get_a_hint() -> None:
@@ -16,3 +17,14 @@ def test_a_failure_says_where_and_what_to_do() -> None:
         "compose.yaml:3:3: cannot start web.1: Bind for 0.0.0.0:80 failed:"
         " port is already allocated\n  hint: publish another port, or stop who has it"
     )
+
+
+def test_a_refusal_is_placed_at_what_it_speaks_of() -> None:
+    command, user = Position("compose.yaml", 4, 5), Position("compose.yaml", 5, 5)
+    places = {"command": command, "user": user}
+    said = 'unable to start container process: exec: "x": executable file not found in $PATH'
+    assert place_for(said, places) == command
+    entrypoint = Position("compose.yaml", 6, 5)
+    assert place_for(said, {**places, "entrypoint": entrypoint}) == entrypoint
+    assert place_for("unable to find user x: no matching entries in passwd file", places) == user
+    assert place_for("port is already allocated", places) is None
