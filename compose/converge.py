@@ -35,6 +35,8 @@ from compose.plan.make import make_plan
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import DownOptions, PlanOptions
 from compose.plan.plan import Plan
+from compose.plan.providers import as_before, provided, providers
+from compose.plan.providers import notes as provider_notes
 
 if TYPE_CHECKING:
     from compose.git import GitState
@@ -71,7 +73,9 @@ class Outcome:
 
 async def plan_up(engine: Engine, project: Project, options: PlanOptions) -> Plan:
     """What `up` would do. Changes nothing."""
-    return make_plan(project, await observe(engine, project.name, project), options)
+    observed = await observe(engine, project.name, provided(project, {}))
+    plan = make_plan(as_before(project, observed), observed, options)
+    return replace(plan, notes=(*plan.notes, *provider_notes(project)))
 
 
 async def write_plan(engine: Engine, project: Project, options: PlanOptions, path: Path) -> Plan:
@@ -178,10 +182,13 @@ async def plan_rollback(engine: Engine, name: str, number: int) -> Plan:
 
 
 async def _up(engine: Engine, project: Project, options: UpOptions, listener: Listener) -> Outcome:
-    observed = await observe(engine, project.name, project)
-    plan = make_plan(project, observed, options.plan)
+    observed = await observe(engine, project.name, provided(project, {}))
+    plan = make_plan(as_before(project, observed), observed, options.plan)
     if not plan.is_empty and options.confirm is not None and not await options.confirm(plan):
         return Outcome(plan, confirmed=False)
+    if providers(project):
+        project = await _provided(engine, project, listener)
+        plan = make_plan(project, observed, options.plan)
     if not plan.steps and not options.wait:
         return Outcome(plan, _ids(project, observed.containers))
     _rehearse(engine, plan)
@@ -204,6 +211,15 @@ async def _up(engine: Engine, project: Project, options: UpOptions, listener: Li
     if revision is not None:
         await _keep(engine, project, revision, listener)
     return Outcome(plan, containers)
+
+
+async def _provided(engine: Engine, project: Project, listener: Listener) -> Project:
+    """The project with what the programs say that run some of its services."""
+    from compose.apply.providers import provide
+
+    if engine.rehearses or not providers(project):
+        return provided(project, {})
+    return provided(project, await provide(engine, project, listener))
 
 
 async def _apply_and_describe(
@@ -284,6 +300,10 @@ async def down(
         return life.make_down_plan(observed, name, project, options)
 
     outcome = await change(engine, name, "down", make, listener, project=project)
+    if project is not None and providers(project) and not engine.rehearses:
+        from compose.apply.providers import withdraw
+
+        await withdraw(engine, project, options.services, listener)
     if options.volumes and not options.services:
         # Nothing is left to go back to.
         with suppress(ClientError):  # an older engine, which has none
@@ -303,7 +323,12 @@ async def stop(
     def make(observed: Observed) -> Plan:
         return life.make_stop_plan(observed, name, project, services=services, timeout=timeout)
 
-    return await change(engine, name, "stop", make, listener)
+    outcome = await change(engine, name, "stop", make, listener)
+    if project is not None and providers(project) and not engine.rehearses:
+        from compose.apply.providers import rest
+
+        await rest(engine, project, services, listener)
+    return outcome
 
 
 async def start(
@@ -404,6 +429,9 @@ async def make_run(
     engine: Engine, project: Project, options: RunOptions, listener: Listener = silent
 ) -> Existing:
     """A created one-off container, with what the service needs made, running and ready."""
+    if project.services[options.service].provider is not None:
+        raise UsageError(f"{options.service} has no containers: its provider runs it")
+    project = await _provided(engine, project, listener)
     service = project.services[options.service]
     needed = {} if options.no_deps else {
         name: other for name, other in project.services.items() if name != service.name
@@ -469,6 +497,7 @@ async def pull(
     engine: Engine, project: Project, *, policy: str = "always", listener: Listener = silent
 ) -> Outcome:
     """The images of the project's services, all at once. `policy`: always or missing."""
+    project = provided(project, {})
     observed = await observe(engine, project.name, project)
     plan = life.make_pull_plan(project, observed, policy)
     _rehearse(engine, plan)

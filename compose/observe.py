@@ -21,6 +21,7 @@ from compose.client.volumes import VolumeDetails
 from compose.model.mount import MountType
 from compose.model.project import Project
 from compose.plan import names
+from compose.plan.api_socket import ApiSocket
 from compose.plan.container import seccomp_file
 from compose.plan.images import image_of
 from compose.plan.observed import (
@@ -67,7 +68,19 @@ async def observe(engine: Engine, project_name: str, project: Project | None = N
         profiles=_seccomp_profiles(project) if project else {},
         now=int(time.time()),
         is_ours=engine.is_ours,
+        api_socket=await _api_socket(engine, project) if project else None,
     )
+
+
+async def _api_socket(engine: Engine, project: Project) -> ApiSocket | None:
+    """The engine's own path of it is known where that is how it was reached."""
+    if not any(service.use_api_socket for service in project.services.values()):
+        return None
+    if isinstance(engine.address, UnixAddress):
+        path = os.path.abspath(engine.address.path)
+    else:
+        path = "/run/pycompose/engine.sock" if engine.is_ours else "/var/run/docker.sock"
+    return ApiSocket(path, await engine.credentials.config())
 
 
 def observed_container(row: ContainerSummary) -> ObservedContainer:

@@ -80,9 +80,7 @@ def test_every_attribute_has_a_row() -> None:
 
 
 ATTRIBUTES = {
-    "provider": "{type: x}",
     "models": "[m]",
-    "use_api_socket": "true",
     "credential_spec": "{file: x}",
     "cpu_count": "2",
     "cpu_percent": "50",

@@ -45,10 +45,22 @@ class CredentialStore:
 
     async def all_header(self) -> str:
         """The value of X-Registry-Config for a build, which may need images of any registry."""
+        return _encoded(await self._all())
+
+    async def config(self) -> bytes:
+        """A config.json that says all that is known, with no helper."""
+        entries: dict[str, dict[str, str]] = {}
+        for registry, known in (await self._all()).items():
+            user, password = (known.pop(key, "") for key in ("username", "password"))
+            auth = base64.b64encode(f"{user}:{password}".encode()).decode() if user else ""
+            entries[registry] = {**known, **({"auth": auth} if auth else {})}
+        return json.dumps({"auths": entries}, indent=2).encode()
+
+    async def _all(self) -> dict[str, dict[str, str]]:
         config = load_config(config_path(self.environment))
         registries = {*fields.child(config, "auths"), *fields.text_map(config, "credHelpers")}
         found = {registry: await self._known(config, registry) for registry in sorted(registries)}
-        return _encoded({registry: known for registry, known in found.items() if known})
+        return {registry: known for registry, known in found.items() if known}
 
     async def _known(self, config: Mapping[str, object], registry: str) -> dict[str, str]:
         if helper := helper_of(config, registry):

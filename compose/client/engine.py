@@ -24,6 +24,7 @@ class Engine:
     def __init__(self, transport: Transport, credentials: CredentialStore) -> None:
         self.transport = transport
         self.address = transport.address
+        self.credentials = credentials
         self.containers = Containers(transport)
         self.images = Images(transport, credentials)
         self.networks = Networks(transport)

@@ -248,6 +248,7 @@ class Service:
     domainname: str = ""
     entrypoint: tuple[str, ...] | None = None
     provider: Provider | None = None
+    provided: tuple[str, ...] = ()  # variables that another's provider has set: not in the files
     environment: Mapping[str, str | None] = field(default_factory=dict)  # final: env_file folded in
     expose: tuple[str, ...] = ()
     external_links: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from compose.model.service import Attachment, BlkioConfig, Service
 from compose.model.units import seconds
 from compose.plan import names
 from compose.plan.actions import ContainerRef, CreateContainer, FileCopy, Share
+from compose.plan.api_socket import ApiSocket, lend
 from compose.plan.handover import handover_labels
 from compose.plan.images import image_of
 
@@ -41,6 +42,7 @@ class Replica:
     seccomp_profiles: Mapping[str, str]  # file -> JSON
     parents: Callable[[str], ContainerRef]  # service -> container whose namespaces are shared
     places_files: bool  # the engine takes contents of files, and puts them on a tmpfs
+    api_socket: ApiSocket | None  # for one that uses it
 
 
 def make_creation(project: Project, service: Service, replica: Replica) -> CreateContainer:
@@ -59,7 +61,7 @@ def make_creation(project: Project, service: Service, replica: Replica) -> Creat
     exposed, _ = _ports(service)
     if exposed:
         body["ExposedPorts"] = exposed
-    return CreateContainer(
+    made = CreateContainer(
         slot=names.slot(service.name, replica.number),
         service=service.name,
         name=replica.created_as,
@@ -70,6 +72,7 @@ def make_creation(project: Project, service: Service, replica: Replica) -> Creat
         shares=shares,
         platform=service.platform,
     )
+    return lend(made, service, replica.api_socket)
 
 
 def make_labels(project: Project, service: Service, replica: Replica) -> dict[str, str]:

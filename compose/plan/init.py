@@ -89,6 +89,7 @@ def _make(
             seccomp_profiles=observed.profiles,
             parents=lambda _: container,
             places_files=observed.is_ours,
+            api_socket=observed.api_socket,
         ),
     )
     labels = action.body["Labels"]

@@ -610,6 +610,7 @@ class Planner:
             seccomp_profiles=self.observed.profiles,
             parents=lambda parent: self.refs[parent][0],
             places_files=self.observed.is_ours,
+            api_socket=self.observed.api_socket,
         )
         return make_creation(self.project, service, replica)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from compose.dataclass import dataclass
+from compose.plan.api_socket import ApiSocket
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +104,4 @@ class Observed:
     profiles: Mapping[str, str] = field(default_factory=dict)  # seccomp files -> JSON
     now: int = 0  # seconds since 1970
     is_ours: bool = False  # the engine is pycompose's own
+    api_socket: ApiSocket | None = None  # where a service is to have it

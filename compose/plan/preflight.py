@@ -56,10 +56,7 @@ def preflight(
 
 # What no engine is told, and what to do instead.
 _UNSUPPORTED = {
-    "provider": "run that program yourself, and give the others what it says as environment",
     "models": "serve the model yourself, and give its address as environment",
-    "use_api_socket": "mount the engine's socket: volumes: [/run/pycompose/engine.sock:"
-    "/var/run/docker.sock]",
     "credential_spec": "it is for Windows",
     "cpu_count": "it is for Windows: use cpus",
     "cpu_percent": "it is for Windows: use cpus",

@@ -43,6 +43,8 @@ def service_record(
         record["configs"] = configs
     if secrets := _digests(service.secrets, project.secrets):
         record["secrets"] = secrets
+    if service.provided:
+        record["provided"] = list(service.provided)
     return record
 
 
@@ -87,6 +89,7 @@ def record_differences(old: Mapping[str, object], new: Document) -> list[Differe
             difference.new,
         )
         for difference in differences(old, new)
+        if difference.place[:1] != ("provided",)  # their values tell
     ]
 
 

@@ -105,6 +105,7 @@ def make_one_off(
             seccomp_profiles=observed.profiles,
             parents=lambda parent: running_container(observed, parent),
             places_files=observed.is_ours,
+            api_socket=observed.api_socket,
         ),
     )
     is_ours = options.stdin and options.attached

@@ -41,6 +41,7 @@ def creation(project: Project, name: str = "web", places_files: bool = False) ->
         seccomp_profiles={"/project/policy.json": '{"a":1}'},
         parents=lambda _: PARENT,
         places_files=places_files,
+        api_socket=None,
     )
     return make_creation(project, project.services[name], replica)
 
