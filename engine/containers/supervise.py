@@ -67,15 +67,16 @@ async def start_container(parts: Parts, container: Container) -> None:
                 },
             )
     parts.publish(record, "start")
-    parts.tasks.watch(_sync_soon(parts, record.id), f"syncing {record.id}")
+    parts.tasks.watch(_sync_soon(parts, container), f"syncing {record.id}")
     log.info("container %s started: pid %d", record.id, shim.pid)
 
 
-async def _sync_soon(parts: Parts, container_id: str) -> None:
+async def _sync_soon(parts: Parts, container: Container) -> None:
     """So that a policy like `always` holds after a power loss. Nobody waits for it, and most
     short runs end before: their exit is written durably anyway."""
     await asyncio.sleep(SYNC_AFTER)
-    await asyncio.to_thread(parts.store.sync_state, container_id)
+    if container.record.state.status.is_up:
+        await asyncio.to_thread(parts.store.sync_state, container.id)
 
 
 def _began(parts: Parts, container: Container, shim: Shim) -> None:
