@@ -60,6 +60,18 @@ async def launch(parts: Parts, container: Container) -> Shim:
     """The running container's shim; `container.record` then has its endpoints and ports.
 
     Raises EngineError, and StartFailed for what the command itself is to blame for."""
+    try:
+        return await _launch(parts, container)
+    except _SpareGone as gone:
+        log.warning("container %s is started anew: %s", container.id, gone)
+        return await _launch(parts, container)
+
+
+class _SpareGone(Failure):
+    """What was prepared for any container ended before it was this one's."""
+
+
+async def _launch(parts: Parts, container: Container) -> Shim:
     record = container.record
     place = network_place(parts, record)
     pid_path = _pid_namespace(parts, record)
@@ -72,7 +84,6 @@ async def launch(parts: Parts, container: Container) -> Shim:
         undo.push_async_callback(parts.networks.leave, record.id)
         legacy_links.demand_running(legacy_links.links_of(parts, record))
         record = _allocate(parts, record, is_own=place.is_own)
-        write_files(parts, record, place)
         around = spec.Surroundings(
             mounts,
             place.path,
@@ -82,28 +93,54 @@ async def launch(parts: Parts, container: Container) -> Shim:
             ipc_pid=ipc_pid,
         )
         request = _request(parts, container, record, place, around, lowers)
+        undo.callback(clear_exec_dir, request.exec_dir)
+        shim = await parts.spawner.prepare(request)
+        undo.push_async_callback(abandon, shim)
+        joining = await _begin_to_join(parts, record, shim)
+        undo.push_async_callback(_settle, joining)
+        write_files(parts, record, place)
         # Where a crash may come now, adoption finds in state.json what the process is to have.
         parts.store.save_state(replace(record, boot_id=parts.boot_id), durable=False)
         undo.callback(parts.save, container.record)
-        os.makedirs(request.exec_dir, 0o700, exist_ok=True)
-        undo.callback(clear_exec_dir, request.exec_dir)
-        shim = await parts.spawner.launch(request)
-        undo.push_async_callback(abandon, shim)
-        if shim.sockets is not None:
-            if (standing := handover.first_standing(record.config)) is not Standing.READY:
-                await parts.networks.regard(record.id, standing)
-            await parts.networks.join(
-                record.id,
-                _endpoints(record),
-                shim.sockets,
-                record.ports,
-                dns=dns_options(parts, record.host),
-            )
+        try:
+            await parts.spawner.launch(shim, request)
+        except Lost as error:
+            if shim.is_spare:
+                raise _SpareGone(str(error)) from error
+            raise
+        await joining
         await _connect_clients(container, shim)
         await shim.go()
         undo.pop_all()
     container.record = replace(record, boot_id=parts.boot_id)
     return shim
+
+
+async def _begin_to_join(parts: Parts, record: Record, shim: Shim) -> asyncio.Task[None]:
+    """The kernel makes its links while we go on."""
+    joining = asyncio.create_task(_join(parts, record, shim))
+    await asyncio.sleep(0)  # that is how it begins
+    return joining
+
+
+async def _settle(joining: asyncio.Task[None]) -> None:
+    """Of a start that is undone: nothing of it goes on. What the kernel refused is known."""
+    with contextlib.suppress(EngineError, OSError):
+        await joining
+
+
+async def _join(parts: Parts, record: Record, shim: Shim) -> None:
+    if shim.sockets is None:
+        return
+    if (standing := handover.first_standing(record.config)) is not Standing.READY:
+        await parts.networks.regard(record.id, standing)
+    await parts.networks.join(
+        record.id,
+        _endpoints(record),
+        shim.sockets,
+        record.ports,
+        dns=dns_options(parts, record.host),
+    )
 
 
 async def abandon(shim: Shim) -> None:

@@ -45,7 +45,13 @@ class HostThread:
 
     async def run(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """`function`'s result, from the thread."""
-        call = self._thread.submit(function, *arguments, **named)
+        return await self.end(self.begin(function, *arguments, **named))
+
+    def begin(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> "Future[T]":
+        """In the thread from now on; for who has something to do until its `end`."""
+        return self._thread.submit(function, *arguments, **named)
+
+    async def end(self, call: "Future[T]") -> T:
         try:
             return await asyncio.wrap_future(call)
         except NetlinkError as error:

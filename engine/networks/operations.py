@@ -430,10 +430,12 @@ class Networks:
             places = [self._place(each) for each in linked]
             published = targets(container_id, linked, ports, self._catalog)
             out = ways_out(linked)
-            await asyncio.gather(
-                self._host.run(self._host.network.join, places, borrowed, out, alone(published)),
-                self._serve_names(container_id, borrowed),
-            )
+            join = self._host.network.join
+            joined = self._host.begin(join, places, borrowed, out, alone(published))
+            try:
+                await self._serve_names(container_id, borrowed)
+            finally:
+                await self._host.end(joined)
             self._remember(container_id, endpoints, ports, published, dns)
             await self._publishing.spread(published)
 

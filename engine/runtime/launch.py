@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -21,7 +21,7 @@ from engine.runtime.files import File, replacing
 from engine.runtime.id_maps import IdMaps
 from engine.runtime.payload import NO_USER
 from engine.runtime.remains import ExitStatus, exit_status, read_exit
-from engine.runtime.spares import Spare, Spares, clear
+from engine.runtime.spares import Spares
 from engine.runtime.steps import Step
 
 __all__ = [
@@ -111,15 +111,13 @@ class NetworkSockets:
     dns_tcp: int
 
     def close(self) -> None:
-        for descriptor in (
-            self.namespace,
-            self.route,
-            self.netfilter,
-            self.dns_udp,
-            self.dns_tcp,
-        ):
-            if descriptor >= 0:
-                os.close(descriptor)
+        found = (self.namespace, self.route, self.netfilter, self.dns_udp, self.dns_tcp)
+        _close_all([descriptor for descriptor in found if descriptor >= 0])
+
+    def without_dns(self) -> "NetworkSockets":
+        """Of a container that asks nobody here."""
+        _close_all([descriptor for descriptor in (self.dns_udp, self.dns_tcp) if descriptor >= 0])
+        return NetworkSockets(self.namespace, self.route, self.netfilter, -1, -1)
 
 
 # --- the spawner ------------------------------------------------------------------------------
@@ -156,38 +154,66 @@ class Spawner:
         of a spare is shorter. "" if there is no spare now."""
         return self._spares.take_id()
 
-    async def launch(self, request: LaunchRequest) -> "Shim":
-        """Returns when the container's namespaces exist. Raises StartFailed."""
+    async def prepare(self, request: LaunchRequest) -> "Shim":
+        """The shim of a container whose namespaces and cgroup exist; `launch` is the next call.
+        Raises StartFailed."""
+        with _explained():
+            birth = _birth(request)
+        spare = await self._spares.take(birth)
         try:
-            shims_part = self._shims_part(request)
-            walked = self._steps(request)
-        except sequence.SpecError as error:
-            raise StartFailed(_start_text(str(error), _NOT_STARTED), _NOT_STARTED) from error
-        try:
-            spare = await self._spares.take(shims_part)
             if spare is not None:
+                handle = Shim(spare.connection, spare.id, spare.exec_dir, self._spares)
+                handle.is_spare = True
+                if spare.greeting is not None:
+                    handle._take(spare.greeting)
                 try:
-                    return await self._launch_spare(request, spare, shims_part, walked)
+                    await handle._greeted()
                 except Lost:
-                    log.warning("what was prepared for container %s is gone", spare.id)
-                    await clear(spare)
+                    await remains.clear(spare.exec_dir)
+                else:
+                    if handle.sockets is not None and not request.dns:
+                        handle.sockets = handle.sockets.without_dns()
+                    return handle
             os.makedirs(request.exec_dir, 0o700, exist_ok=True)
-            document = orders.write(shims_part, walked)
-            try:
-                return await self._launch_anew(request, document)
-            finally:
-                os.close(document)
+            return await self._prepare_anew(request, birth)
         finally:
             self._spares.replenish()
 
-    async def _launch_anew(self, request: LaunchRequest, document: int) -> "Shim":
-        for attempt in (1, 2):
-            try:
-                return await self._launch(request, document)
-            except Lost:
-                # The spawner died before it forked, so nothing was done.
-                if attempt == 2:
+    async def launch(self, shim: "Shim", request: LaunchRequest) -> None:
+        """Returns when the first process has its orders, and waits for `go`. Raises StartFailed,
+        and Lost where what was prepared is gone: nothing is left of it then."""
+        with _explained():
+            walked = self._steps(request)
+        document = orders.write(_launch_orders(request, shim.is_spare), walked)
+        try:
+            await shim._step("launch", descriptors=(document,))
+        except Lost:
+            await remains.clear(request.exec_dir)
+            raise
+        finally:
+            os.close(document)
+
+    async def _prepare_anew(self, request: LaunchRequest, birth: Mapping[str, object]) -> "Shim":
+        document = orders.write(birth, ())
+        try:
+            for attempt in (1, 2):
+                ours, theirs = channel.pair()
+                try:
+                    await self._send(document, theirs.fileno())
+                except BaseException:
+                    ours.close()
                     raise
+                finally:
+                    theirs.close()
+                handle = Shim(ours, request.container_id, request.exec_dir, self._spares)
+                try:
+                    return await handle._greeted()
+                except Lost:
+                    # The spawner died before it forked, so nothing was done.
+                    if attempt == 2:
+                        raise
+        finally:
+            os.close(document)
         raise AssertionError("unreachable")
 
     async def close(self) -> None:
@@ -196,44 +222,6 @@ class Spawner:
         async with self._lock:
             self._end()
             os.close(self._interpreter)
-
-    async def _launch_spare(
-        self,
-        request: LaunchRequest,
-        spare: Spare,
-        shims_part: dict[str, object],
-        walked: Sequence[Step],
-    ) -> "Shim":
-        resources = cast("dict[str, object]", shims_part["resources"])
-        left = {key: value for key, value in resources.items() if key != "devices"}
-        document = orders.write({**shims_part, "resources": left}, walked)
-        handle = Shim(spare.connection, request.container_id, request.exec_dir, self._spares)
-        try:
-            await handle._send({"id": 0, "call": "launch"}, (document,))
-            await handle._launched()
-        except BaseException:
-            handle._close()
-            raise
-        finally:
-            os.close(document)
-        return handle
-
-    async def _launch(self, request: LaunchRequest, document: int) -> "Shim":
-        ours, theirs = channel.pair()
-        try:
-            await self._send(document, theirs.fileno())
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        handle = Shim(ours, request.container_id, request.exec_dir, self._spares)
-        try:
-            await handle._launched()
-        except BaseException:
-            handle._close()
-            raise
-        return handle
 
     async def _fork(self, shims_part: Mapping[str, object], connection: socket.socket) -> None:
         """A shim that does its part of the orders at the other end of `connection`."""
@@ -299,27 +287,6 @@ class Spawner:
                 os.waitpid(self._pid, 0)
             self._pid = 0
 
-    def _shims_part(self, request: LaunchRequest) -> dict[str, object]:
-        linux = cast("Mapping[str, object]", request.spec.get("linux") or {})
-        process = cast("Mapping[str, object]", request.spec.get("process") or {})
-        enclosure = sequence.enclosure(request.spec)
-        return {
-            "spare": False,
-            "container_id": request.container_id,
-            "exec_dir": request.exec_dir,
-            "cgroup": linux["cgroupsPath"],
-            "resources": linux.get("resources") or {},
-            "namespaces": enclosure.new,
-            "pid_namespace": enclosure.pid,
-            "ids": enclosure.ids.to_oci() if enclosure.ids else None,
-            "own_network": request.own_network,
-            "dns": request.dns,
-            "log": asdict(request.log),
-            "terminal": bool(process.get("terminal")),
-            "open_stdin": request.open_stdin,
-            "stdin_once": request.stdin_once,
-        }
-
     def _steps(self, request: LaunchRequest) -> Sequence[Step]:
         walked = sequence.container_sequence(
             request.spec,
@@ -333,6 +300,48 @@ class Spawner:
             placed=request.files,
         )
         return init.with_reaper(walked) if request.init else walked
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except sequence.SpecError as error:
+        raise StartFailed(_start_text(str(error), _NOT_STARTED), _NOT_STARTED) from error
+
+
+def _birth(request: LaunchRequest) -> dict[str, object]:
+    """What a shim has to know before it has a container."""
+    linux = cast("Mapping[str, object]", request.spec.get("linux") or {})
+    enclosure = sequence.enclosure(request.spec)
+    return {
+        "spare": False,
+        "container_id": request.container_id,
+        "exec_dir": request.exec_dir,
+        "cgroup": linux["cgroupsPath"],
+        "resources": linux.get("resources") or {},
+        "namespaces": enclosure.new,
+        "pid_namespace": enclosure.pid,
+        "ids": enclosure.ids.to_oci() if enclosure.ids else None,
+        "own_network": request.own_network,
+        "dns": request.dns,
+    }
+
+
+def _launch_orders(request: LaunchRequest, is_spare: bool) -> dict[str, object]:
+    """What it has to know then. A spare was born with its device rules, and no other limits."""
+    linux = cast("Mapping[str, object]", request.spec.get("linux") or {})
+    process = cast("Mapping[str, object]", request.spec.get("process") or {})
+    resources = cast("Mapping[str, object]", linux.get("resources") or {})
+    left = {key: value for key, value in resources.items() if key != "devices"}
+    return {
+        "resources": left if is_spare else {},
+        "dns": request.dns,
+        "log": asdict(request.log),
+        "terminal": bool(process.get("terminal")),
+        "open_stdin": request.open_stdin,
+        "stdin_once": request.stdin_once,
+    }
 
 
 # --- a shim -----------------------------------------------------------------------------------
@@ -354,6 +363,7 @@ class Shim:
         self.pid = 0
         self.shim_pid = 0
         self.ids: IdMaps | None = None  # of its user namespace, if it has one
+        self.is_spare = False  # it waited for its container
         self.started = False  # whether `go` was answered, by this or an earlier daemon
         self.started_at = 0  # nanoseconds since 1970
         self.started_clock = 0  # of uptime()
@@ -391,7 +401,7 @@ class Shim:
         else:
             handle = cls(connection, "", exec_dir)
             try:
-                await handle._launched()
+                await handle._greeted()
                 if await handle._did_start():
                     return handle
             except Lost:
@@ -404,12 +414,14 @@ class Shim:
 
     async def go(self) -> None:
         """The network is ready: execute the payload. Raises StartFailed; then nothing stays."""
+        self._began((await self._step("go")).body)
+
+    async def _step(self, call: str, *, descriptors: tuple[int, ...] = ()) -> channel.Message:
         try:
-            reply = await self._call("go")
+            return await self._call(call, descriptors=descriptors)
         except StartFailed as error:
             self._close()
             raise StartFailed(_start_text(str(error), error.exit_code), error.exit_code) from None
-        self._began(reply.body)
 
     def _began(self, body: Mapping[str, object]) -> None:
         self.started = True
@@ -515,9 +527,8 @@ class Shim:
             except Lost:
                 await remains.clear(self._exec_dir)
             else:
-                if orders is not None and message.body.get("renewed") and not self._closed:
+                if orders is not None and message.body.get("renewed"):
                     assert self._spares is not None
-                    self._close(keep=True)
                     self._spares.welcome(orders, self._connection)
         self._close()
 
@@ -535,14 +546,18 @@ class Shim:
 
     # --- talking --------------------------------------------------------------------------
 
-    async def _launched(self) -> None:
-        message = await self._greeting
+    async def _greeted(self) -> "Shim":
+        """This very handle. It is closed if this raises StartFailed or Lost."""
+        try:
+            message = await self._greeting
+        except BaseException:
+            self._close()
+            raise
         body = message.body
-        if body["event"] == "unfit":
-            raise Lost(f"what was prepared ended before its start: {body['error']}")
         if body["event"] == "failed":
             code = cast(int, body["code"])
             self._released = True
+            self._close()
             raise StartFailed(_start_text(cast(str, body["error"]), code), code)
         self.container_id = cast(str, body["container_id"])
         self.pid, self.shim_pid = cast(int, body["pid"]), cast(int, body["shim"])
@@ -558,6 +573,7 @@ class Shim:
             self.sockets = _sockets(message.descriptors)
         if body["exit"] is not None:
             self._set_exit(cast("Mapping[str, object]", body["exit"]))
+        return self
 
     async def _did_start(self) -> bool:
         """Whether the payload runs or ran. A start that a dead daemon left half-way is undone."""
@@ -615,11 +631,13 @@ class Shim:
                 if message.body.get("over"):
                     self._released = True  # it ends now, and has nothing more to tell
                 reply = self._replies.get(cast(int, message.body["id"]))
-                if reply is not None and not reply.done():
+                is_awaited = reply is not None and not reply.done()
+                if reply is not None and is_awaited:
                     reply.set_result(message)
-                    return
-                for descriptor in message.descriptors:
-                    os.close(descriptor)  # whoever asked was cancelled
+                else:
+                    _close_all(message.descriptors)  # whoever asked was cancelled
+                if message.body.get("renewed"):
+                    self._close(keep=is_awaited)  # what comes now is the spare's, which it became
             case "exited":
                 self._set_exit(message.body)
             case "exec_exited":
@@ -632,6 +650,9 @@ class Shim:
                     self._start_event.set_result(None)
             case "oom":
                 self.when_out_of_memory()
+            case "unfit":
+                log.warning("what was prepared is gone: %s", message.body["error"])
+                self._released = True
             case _:
                 if not self._greeting.done():
                     self._greeting.set_result(message)
@@ -693,6 +714,11 @@ class ExecProcess:
 
     async def resize(self, height: int, width: int) -> None:
         await self._owner._call("resize", exec=self._key, height=height, width=width)
+
+
+def _close_all(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _sockets(descriptors: tuple[int, ...]) -> NetworkSockets:

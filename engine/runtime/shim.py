@@ -97,18 +97,20 @@ class Shim:
     # --- beginning ------------------------------------------------------------------------
 
     def prepare(self, orders: Mapping[str, object], *, is_new: bool = True) -> None:
-        """All that can be done before it is known what is to run: for a spare."""
-        self.is_spare = True
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(self.exec_path, 0o700)
-        self._be_born(orders, warm_up=rehearse_world)
-        if is_new:  # else its pages are its own since long
+        """All that can be done before it is known what is to run; a spare then waits for that."""
+        self.is_spare = bool(orders["spare"])
+        if self.is_spare:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self.exec_path, 0o700)
+        self._be_born(orders, warm_up=rehearse_world if self.is_spare else None)
+        descriptors = self._sockets() if self.network >= 0 else ()
+        self.daemons.broadcast({"event": "prepared", **self._identity()}, descriptors)
+        _close_all(descriptors[1:3])
+        if self.is_spare and is_new:  # else its pages are its own since long
             rehearse()
 
     def launch(self, orders: Mapping[str, object], document: int) -> None:
-        if self.pid == 0:
-            self._be_born(orders)
-        elif orders["resources"]:
+        if orders["resources"]:
             self.cgroup.update(cast("Mapping[str, object]", orders["resources"]))
         starting = self.starting
         assert starting is not None
@@ -118,7 +120,7 @@ class Shim:
             channel.send(starting.connection, {"orders": True}, beside)
         except BrokenPipeError:
             if self.is_spare:
-                self.undo()  # it was killed while it waited: the daemon starts another
+                self._be_unfit()  # it was killed while it waited: the daemon starts another
             # It may have said why.
             starting.drain(self._init_says)
             raise starting.failure or CannotStart("the process ended at once") from None
@@ -133,9 +135,11 @@ class Shim:
         if not orders["dns"]:
             _close_all(self.dns)
             self.dns = ()
-        descriptors = self._sockets() if self.network >= 0 else ()
-        self.daemons.broadcast({"event": "launched", **self._identity()}, descriptors)
-        _close_all(descriptors[1:3])
+
+    def _be_unfit(self) -> NoReturn:
+        starting = self.starting
+        text = str((starting and starting.failure) or "its first process has ended")
+        self.undo_before(lambda: self.daemons.broadcast({"event": "unfit", "error": text}))
 
     def _open_log(self, log: Mapping[str, object]) -> LogWriter | LogRelay:
         def writer() -> LogWriter:
@@ -269,9 +273,15 @@ class Shim:
 
     def call_launch(self, message: Message, reply: Reply) -> None:
         document = message.descriptors[0]
-        self.undertake(lambda: self.launch(read_shims_part(document), document))
+        self.undertake(
+            lambda: self.launch(read_shims_part(document), document),
+            lambda refusal: reply({**refusal, "over": True}, ()),
+        )
+        reply({}, ())
 
-    def undertake(self, beginning: Callable[[], None]) -> None:
+    def undertake(
+        self, beginning: Callable[[], None], refuse: Callable[[dict[str, object]], None]
+    ) -> None:
         """Begin as a daemon asks, or tell it why not and end."""
         try:
             beginning()
@@ -279,8 +289,13 @@ class Shim:
             if not isinstance(error, _EXPECTED):
                 self.complain(traceback.format_exc())
             text, code = reason(error)
-            refusal: dict[str, object] = {"event": "failed", "error": text, "code": code}
-            self.undo_before(lambda: self.daemons.broadcast(refusal))
+            self.undo_before(lambda: refuse({"error": text, "code": code}))
+
+    def begin(self, orders: Mapping[str, object], *, is_new: bool = True) -> None:
+        self.undertake(
+            lambda: self.prepare(orders, is_new=is_new),
+            lambda refusal: self.daemons.broadcast({"event": "failed", **refusal}),
+        )
 
     def on_left(self) -> None:
         if not self.went and self.pid:
@@ -392,8 +407,7 @@ class Shim:
         starting.drain(self._init_says)
         if self.is_spare:
             # It ended, or could not even enter its cgroup.
-            text = str(starting.failure or "its first process has ended")
-            self.undo_before(lambda: self.daemons.broadcast({"event": "unfit", "error": text}))
+            self._be_unfit()
         if not starting.over:
             return
         self.poller.forget(starting.connection.fileno())
@@ -652,7 +666,7 @@ def _left_over(shim: Shim) -> socket.socket:
 def _renewed(connection: socket.socket, orders: Mapping[str, object], hierarchy: Hierarchy) -> Shim:
     procfs.set_command_line(f"pycompose-shim {orders['container_id']}")
     shim = Shim(connection, orders, hierarchy)
-    shim.undertake(lambda: shim.prepare(orders, is_new=False))
+    shim.begin(orders, is_new=False)
     return shim
 
 
@@ -674,10 +688,7 @@ def _begin(connection: socket.socket, document: int, hierarchy: Hierarchy) -> Sh
             connection.setblocking(True)
             channel.send(connection, {"event": "failed", "error": text, "code": code})
         os._exit(1)
-    if orders["spare"]:
-        shim.undertake(lambda: shim.prepare(orders))
-    else:
-        shim.undertake(lambda: shim.launch(orders, document))
+    shim.begin(orders)
     return shim
 
 

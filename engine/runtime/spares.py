@@ -13,6 +13,7 @@ was made for a while, one is enough again.
 import asyncio
 import contextlib
 import logging
+import os
 import posixpath
 import shutil
 import socket
@@ -93,6 +94,7 @@ class Spare:
     mould: Mould
     connection: socket.socket
     exec_dir: str
+    greeting: channel.Message | None = None  # it is there, and has told how it is reached
 
 
 class Spares:
@@ -234,9 +236,12 @@ class Spares:
         self._keep(orders, Mould.in_spare(orders), connection)
 
     def _on_readable(self, spare: Spare) -> None:
-        """It says why it failed, or its end: nothing else comes from a spare."""
+        """It is prepared; later, or instead of that, it says why it failed, or ends."""
         with contextlib.suppress(BlockingIOError, OSError):
             message = channel.receive(spare.connection)
+            if message is not None and message.body["event"] == "prepared":
+                spare.greeting = message
+                return
             if message is not None:
                 log.warning("cannot prepare a container: %s", message.body.get("error"))
         self._dismiss(spare)
@@ -261,19 +266,15 @@ class Spares:
 
     async def _await_end(self, spare: Spare) -> None:
         """It cleans up when we leave; what a killed one left is cleared here."""
+        _let_go(spare.greeting)
         with spare.connection as connection:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_WR)
             while not await _is_over(connection):
                 pass
-        await clear(spare)
-
-
-async def clear(spare: Spare) -> None:
-    """What one has left that was killed."""
-    await remains.clear(spare.exec_dir)
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(spare.exec_dir)
+        await remains.clear(spare.exec_dir)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(spare.exec_dir)
 
 
 async def _is_over(connection: socket.socket) -> bool:
@@ -285,5 +286,12 @@ async def _is_over(connection: socket.socket) -> bool:
     finally:
         loop.remove_reader(connection.fileno())
     with contextlib.suppress(OSError):
-        return channel.receive(connection) is None
+        message = channel.receive(connection)
+        _let_go(message)
+        return message is None
     return True
+
+
+def _let_go(message: channel.Message | None) -> None:
+    for descriptor in message.descriptors if message is not None else ():
+        os.close(descriptor)

@@ -158,25 +158,25 @@ async def prison() -> AsyncIterator[Callable[..., Awaitable[Cell]]]:
             resolv_conf_path=str(place / "resolv.conf"),
         )
         around = spec.Surroundings(mounts, host_devices=host_devices(chosen))
-        shim = await spawner.launch(
-            LaunchRequest(
-                container_id=identifier,
-                spec=spec.make_spec(record, MACHINE, around),
-                seccomp=seccomp_filter(chosen, MACHINE),
-                user=user,
-                groups=chosen.group_add,
-                rootfs=Rootfs(
-                    ("/",), str(place / "upper"), str(place / "work"), chosen.readonly_rootfs
-                ),
-                exec_dir=str(place / "exec"),
-                log=LogTarget("", 0, 1),
-                open_stdin=False,
-                stdin_once=False,
-                init=init,
-                own_network=True,
-                dns=False,
-            )
+        request = LaunchRequest(
+            container_id=identifier,
+            spec=spec.make_spec(record, MACHINE, around),
+            seccomp=seccomp_filter(chosen, MACHINE),
+            user=user,
+            groups=chosen.group_add,
+            rootfs=Rootfs(
+                ("/",), str(place / "upper"), str(place / "work"), chosen.readonly_rootfs
+            ),
+            exec_dir=str(place / "exec"),
+            log=LogTarget("", 0, 1),
+            open_stdin=False,
+            stdin_once=False,
+            init=init,
+            own_network=True,
+            dns=False,
         )
+        shim = await spawner.prepare(request)
+        await spawner.launch(shim, request)
         shims.append(shim)
         if shim.sockets is not None:
             shim.sockets.close()

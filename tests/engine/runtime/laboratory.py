@@ -149,7 +149,13 @@ class Laboratory:
         return replace(request, **own)  # type: ignore[arg-type]
 
     async def launch(self, request: LaunchRequest) -> Shim:
-        shim = await self.spawner.launch(request)
+        shim = await self.spawner.prepare(request)
+        try:
+            await self.spawner.launch(shim, request)
+        except Lost:  # as a container's start does
+            assert shim.is_spare
+            shim = await self.spawner.prepare(request)
+            await self.spawner.launch(shim, request)
         self.shims.append(shim)
         return shim
 
@@ -242,7 +248,9 @@ from engine.runtime.launch import Spawner
 
 async def main():
     spawner = await Spawner.start()
-    shim = await spawner.launch(pickle.loads(bytes.fromhex(sys.argv[1])))
+    request = pickle.loads(bytes.fromhex(sys.argv[1]))
+    shim = await spawner.prepare(request)
+    await spawner.launch(shim, request)
     await shim.go()
     print("started", flush=True)
     await asyncio.Event().wait()
