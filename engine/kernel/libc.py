@@ -39,6 +39,7 @@ _COMMON = {
 _OLDER = {
     "x86_64": {
         "bpf": 321,
+        "clone": 56,
         "rt_sigaction": 13,
         "pivot_root": 155,
         "keyctl": 250,
@@ -51,6 +52,7 @@ _OLDER = {
     },
     "aarch64": {
         "bpf": 280,
+        "clone": 220,
         "rt_sigaction": 134,
         "pivot_root": 41,
         "keyctl": 219,

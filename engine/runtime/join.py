@@ -1,10 +1,12 @@
 """Another process in a running container: join its cgroup and namespaces, then walk the steps.
 
-Two forks: only a child can be in the PID namespace that its parent joined. The first child ends
-at once and the second is the shim's (CLONE_PARENT), which so can reap it and read its exit code.
+Two forks: only a child can be in the PID namespace that its parent joined (`EnterPidNamespace`).
+The first child ends with that and the second is the shim's (CLONE_PARENT), which so can reap it
+and read its exit code.
 """
 
 import os
+from typing import NoReturn
 
 from engine.kernel import mount, namespaces, process
 from engine.runtime import channel, init
@@ -31,8 +33,7 @@ def start(
 ) -> process.Child:
     """Start the walk inside the container whose first process is behind the pidfd `container`.
 
-    The joiner, whose pidfd is returned, tells the rest through the place's supervisor:
-    {"state": "joined", "pid": …} and the pidfd of the process itself, or "refused".
+    The joiner, whose pidfd is returned, tells the rest through the place's supervisor.
     """
     group = place.cgroup.unified_fd()
     try:
@@ -52,7 +53,7 @@ def _join(
     container: int,
     oom_score: int,
     apparmor: str,
-) -> None:
+) -> NoReturn:
     try:
         # By the host's /proc, while it is still the one at /proc.
         SetOomScore(oom_score).run(place)
@@ -63,12 +64,9 @@ def _join(
         if place.owner != (0, 0):
             place.user = container  # a process's pidfd stands for its namespaces, too
         os.chdir("/")
-        child = process.clone3(reparent=True)
-        if child.pid == 0:
-            place.root = mount.open_by_name("/", os.O_PATH | os.O_DIRECTORY)
-            init.use_stdio(stdio)
-            init.become(plan, place)
-        channel.send(place.supervisor, {"state": "joined", "pid": child.pid}, (child.pidfd,))
+        place.root = mount.open_by_name("/", os.O_PATH | os.O_DIRECTORY)
+        init.use_stdio(stdio)
+        init.become(plan, place)
     except OSError as error:
         text = f"cannot join the container: {error}"
         channel.send(place.supervisor, {"state": "refused", "text": text, "code": 128})

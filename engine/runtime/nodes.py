@@ -149,6 +149,17 @@ def _open_folder(place: Place, path: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeTerminal(Step):
+    """For job control, /dev/tty and Ctrl-C: this process leads a session of its own by now."""
+
+    def describe(self) -> str:
+        return "take the terminal"
+
+    def run(self, place: Place) -> None:
+        process.take_terminal(0)
+
+
+@dataclass(frozen=True, slots=True)
 class OpenTerminal(Step):
     """A pty of the container's own devpts: its master goes to the supervisor, its other end
     becomes 0, 1, 2 and /dev/console."""
@@ -175,8 +186,6 @@ class OpenTerminal(Step):
                 os.fchown(peer, place.owner[0], -1)
             for descriptor in (0, 1, 2):
                 os.dup2(peer, descriptor)
-            # For job control, /dev/tty and Ctrl-C: we lead a session of our own by now.
-            process.take_terminal(0)
         finally:
             os.close(peer)
 

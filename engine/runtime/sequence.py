@@ -13,12 +13,24 @@ Pure. The order, and why:
 
 import posixpath
 import resource
+import termios
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.kernel import mount, namespaces
+from engine.kernel.process import SIBLING_FLAGS
 from engine.oci.rootfs import MARK, Rootfs
-from engine.runtime import capabilities, devices, files, hiding, mounts, nodes, payload, steps
+from engine.runtime import (
+    capabilities,
+    devices,
+    files,
+    hiding,
+    mounts,
+    nodes,
+    payload,
+    seccomp_trial,
+    steps,
+)
 from engine.runtime.id_maps import IdMaps
 from engine.runtime.steps import Step
 
@@ -158,6 +170,8 @@ def container_sequence(
     guard += [hiding.ProtectPath(path) for path in _texts(linux, "readonlyPaths")]
     guard += [hiding.MaskPath(path) for path in _texts(linux, "maskedPaths")]
     terminal = _terminal(process, console=True)
+    if terminal:
+        terminal = (*terminal, nodes.TakeTerminal())
     world: list[Step] = [
         *before,
         mounts.TakeNull(),
@@ -206,17 +220,41 @@ def exec_sequence(
     last_capability: int,
     in_user_namespace: bool = False,
 ) -> tuple[Step, ...]:
-    """The steps of a process that already stands in a container's namespaces (but for that of
-    users) and cgroup."""
+    """The steps of a process that already stands in a container's namespaces (but for those of
+    users and PIDs) and cgroup.
+
+    Processes there see it last of all, when it is no more than they are; unless its filter forbids
+    it the fork that this takes."""
+    terminal = _terminal(process, console=False)
+    enter: tuple[Step, ...] = (steps.EnterPidNamespace(),)
+    if terminal:
+        enter = (*enter, nodes.TakeTerminal())
+    is_last = _flag(process, "noNewPrivileges") or _may_be_born(seccomp)
     return (  # its oom_score_adj and its AppArmor profile are set before it gets there
+        *(() if is_last else enter[:1]),
         nodes.UseNull(),
-        *_terminal(process, console=False),
+        *terminal,
+        *(() if is_last else enter[1:]),
         *_limits(process),
         *((steps.EnterUser(new_mounts=False),) if in_user_namespace else ()),
         steps.JoinKeyring(f"_ses.{container_id}"),
         *payload_sequence(
-            process, user=user, groups=groups, seccomp=seccomp, last_capability=last_capability
+            process,
+            user=user,
+            groups=groups,
+            seccomp=seccomp,
+            last_capability=last_capability,
+            enter=enter if is_last else (),
         ),
+    )
+
+
+def _may_be_born(seccomp: bytes) -> bool:
+    """Whether what `EnterPidNamespace` and `TakeTerminal` call passes the filter."""
+    return (
+        seccomp_trial.allows(seccomp, "clone", SIBLING_FLAGS)
+        and seccomp_trial.allows(seccomp, "setsid")
+        and seccomp_trial.allows(seccomp, "ioctl", 0, termios.TIOCSCTTY)
     )
 
 
@@ -228,7 +266,9 @@ def payload_sequence(
     seccomp: bytes,
     last_capability: int,
     makes_directory: bool = False,
+    enter: tuple[Step, ...] = (),
 ) -> tuple[Step, ...]:
+    """`enter`: what comes when this process has become the user."""
     _only(process, "process", _KNOWN_PROCESS)
     arguments = _texts(process, "args")
     if not arguments:
@@ -251,6 +291,7 @@ def payload_sequence(
         *(() if forbids else filters),
         payload.LimitBoundingSet(bounding, last_capability),
         payload.BecomeUser(effective, permitted, inheritable, ambient, last_capability, directory),
+        *enter,
         *((payload.ForbidNewPrivileges(), *filters) if forbids else ()),
         payload.Execute(arguments, _environment(process)),
     )

@@ -237,6 +237,22 @@ def give_streams(uid: int, gid: int = -1) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class EnterPidNamespace(Step):
+    """The one that was joined, which only a child can be in: it goes on with the steps. Who there
+    may trace processes (CAP_SYS_PTRACE) could make this one its own and have all that it has."""
+
+    def describe(self) -> str:
+        return "enter the PID namespace"
+
+    def run(self, place: Place) -> None:
+        child = process.sibling()
+        if child.pid:
+            channel.send(place.supervisor, {"state": "joined", "pid": child.pid}, (child.pidfd,))
+            os._exit(0)
+        os.setsid()
+
+
+@dataclass(frozen=True, slots=True)
 class JoinKeyring(Step):
     name: str
 

@@ -3,6 +3,8 @@ parentheses are isolation requirements (docs/isolation.md)."""
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.engine.isolation.conftest import USR, Prison, system
@@ -14,7 +16,7 @@ PYTHON = "/usr/bin/python3"
 # Looks at all processes that come by, until it is told that it is enough, and tells what it saw.
 WATCHER = """
 import json, os
-seen = {"environ": set(), "fd": set(), "maps": set(), "comm": set()}
+seen = {"environ": set(), "fd": set(), "maps": set(), "comm": set(), "caps": set()}
 own = str(os.getpid())
 print("ready", flush=True)
 while not os.path.exists("/tmp/enough"):
@@ -25,6 +27,8 @@ while not os.path.exists("/tmp/enough"):
         try:
             with open(f"{place}/comm") as file:
                 seen["comm"].add(file.read().strip())
+            with open(f"{place}/status") as file:
+                seen["caps"] |= {x.split()[1] for x in file if x.startswith(("CapP", "CapE"))}
             with open(f"{place}/environ", errors="replace") as file:
                 seen["environ"] |= {x.partition("=")[0] for x in file.read().split("\\0") if x}
             with open(f"{place}/maps", errors="replace") as file:
@@ -50,6 +54,34 @@ def test_what_enters_shows_nothing_of_the_host(prison: Prison) -> None:
     assert "memfd" not in told
     assert "engine" not in told
     assert "PYTHON" not in told
+
+
+def test_whoever_may_trace_meets_nobody_who_is_more_than_itself(prison: Prison) -> None:
+    """(32, 36): with CAP_SYS_PTRACE, files and memory of what enters are open to see and change."""
+    name = prison.run(PYTHON, "-I", "-S", "-c", WATCHER, CapAdd=["SYS_PTRACE"])
+    for _ in range(40):
+        assert prison.execute(name, "/bin/true") == (0, b"")
+    prison.execute(name, "/bin/touch", "/tmp/enough")
+    prison.daemon.call("POST", f"/containers/{name}/wait")
+    told = json.loads(prison.logs(name).partition(b"\n")[2])
+    assert {int(found, 16) for found in told["caps"]} == {0xA80425FB | 1 << 19}
+    # Of this kernel's own making, or nameless; no folder, no namespace, no file of the host.
+    kinds = {path.partition(":")[0] for path in told["fd"]}
+    assert kinds <= {"/dev/null", "pipe", "socket", "/memfd", *OWN}, kinds
+    assert str(prison.host.folder) not in str(told)
+
+
+OWN = {"/bin/true", "/usr/bin/true", "/usr/bin/touch", "/tmp/enough"}
+FORBIDS_FORKS = {
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [{"names": ["clone", "clone3"], "action": "SCMP_ACT_ERRNO"}],
+}
+
+
+def test_a_filter_that_forbids_forks_forbids_no_exec(prison: Prison) -> None:
+    name = prison.run("sleep", "1000", SecurityOpt=[f"seccomp={json.dumps(FORBIDS_FORKS)}"])
+    code, said = prison.execute(name, "sh", "-c", "echo in; true & echo out")
+    assert (code, said[:3]) == (2, b"in\n")
 
 
 @pytest.mark.parametrize("number", [*range(3, 20)])

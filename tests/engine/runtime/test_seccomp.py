@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine.errors import InvalidRequest, Unsupported
 from engine.kernel import privileges
-from engine.runtime import capabilities
+from engine.runtime import capabilities, seccomp_trial
 from engine.runtime.seccomp import compile_filter, default_profile, parse_profile
 from engine.runtime.syscalls import AARCH64 as NUMBERS_AARCH64
 from engine.runtime.syscalls import I386 as NUMBERS_I386
@@ -152,6 +152,15 @@ def test_clone_makes_threads_and_no_namespaces(machine: Machine) -> None:
         assert machine.run(audit, numbers["clone3"], 0) == ENOSYS
     powerful = default_machine("CAP_SYS_ADMIN")
     assert powerful.run(X86_64, NUMBERS["clone"], 0x7E020000) == ALLOW
+
+
+def test_a_trial_says_what_the_kernel_will(machine: Machine) -> None:
+    program = compile_filter(default_profile(), DEFAULT, kernel=KERNEL, machine="x86_64")
+    for name in ("clone", "clone3", "setsid", "mount", "personality", "socket"):
+        for argument in (0, 0x3D0F00, 0x7E020000, 40):
+            passes = machine.run(X86_64, NUMBERS[name], argument) == ALLOW
+            assert seccomp_trial.allows(program, name, argument, machine="x86_64") == passes
+    assert seccomp_trial.allows(b"", "mount")
 
 
 def test_personality_takes_five_values(machine: Machine) -> None:

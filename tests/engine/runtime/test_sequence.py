@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from engine.kernel import mount, namespaces
 from engine.oci.rootfs import Rootfs
 from engine.runtime import sequence
+from engine.runtime.seccomp import compile_filter, parse_profile
 from engine.runtime.sequence import SpecError, mount_options
 from tests.engine.runtime.laboratory import spec
 
@@ -87,6 +90,44 @@ def test_apparmor_profile_is_applied_while_the_host_s_proc_is_there() -> None:
     assert steps.index("apply AppArmor profile 'docker-default'") == (
         steps.index("switch the root") - 1
     )
+
+
+@pytest.mark.parametrize("forbids", [False, True])
+def test_an_exec_is_seen_in_the_container_last_of_all(forbids: bool) -> None:
+    process = small(no_new_privileges=forbids)["process"]
+    assert isinstance(process, dict)
+    steps = described_exec({**process, "terminal": True}, seccomp_of({}))
+    born = steps.index("enter the PID namespace")
+    assert steps[born - 1 : born + 2] == [
+        "become the user",
+        "enter the PID namespace",
+        "take the terminal",
+    ]
+
+
+def test_an_exec_that_may_not_fork_is_seen_at_once() -> None:
+    process = small()["process"]
+    assert isinstance(process, dict)
+    rules = [{"names": ["clone"], "action": "SCMP_ACT_ERRNO"}]
+    steps = described_exec({**process, "terminal": True}, seccomp_of({"syscalls": rules}))
+    assert steps[:4] == [
+        "enter the PID namespace",
+        "use the container's null device",
+        "open a terminal",
+        "take the terminal",
+    ]
+
+
+def described_exec(process: dict[str, object], program: bytes) -> list[str]:
+    walked = sequence.exec_sequence(
+        process, container_id="c", user="", groups=(), seccomp=program, last_capability=40
+    )
+    return [step.describe() for step in walked]
+
+
+def seccomp_of(more: dict[str, object]) -> bytes:
+    profile = parse_profile(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", **more}))
+    return compile_filter(profile, frozenset(), kernel=(6, 1))
 
 
 def test_unconfined_loads_no_filter() -> None:
