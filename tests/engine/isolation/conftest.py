@@ -74,7 +74,7 @@ class Prison:
         return found["ExitCode"], output(raw, 1) + output(raw, 2) if status == 200 else raw
 
     def raw(self, method: str, path: str, body: bytes = b"", kind: str = TAR) -> tuple[int, bytes]:
-        connection = UnixConnection(self.daemon.socket, 60)
+        connection = UnixConnection(self.daemon.socket, 300)  # unpacking takes its time, emulated
         try:
             connection.request(method, path, body, {"Content-Type": kind} if body else {})
             answer = connection.getresponse()
