@@ -18,8 +18,9 @@ GET, DELETE = 1, 2
 TUPLE_ORIGINAL, TUPLE_REPLY, STATUS, NESTED = 1, 2, 3, 0x8000
 SEEN_REPLY = 1 << 1  # IPS_SEEN_REPLY
 PROTOCOL_INFO, INFO_TCP, TCP_STATE = 4, 1, 1
-# TCP_CONNTRACK_SYN_RECV, ESTABLISHED, FIN_WAIT, CLOSE_WAIT: something may still be said.
-OPEN_STATES = frozenset({2, 3, 4, 5})
+# TCP_CONNTRACK_SYN_SENT, SYN_RECV, ESTABLISHED, FIN_WAIT, CLOSE_WAIT, SYN_SENT2: something may
+# still be said.
+OPEN_STATES = frozenset({1, 2, 3, 4, 5, 9})
 # Of the addresses in a tuple: source, destination.
 ADDRESSES = {socket.AF_INET: (1, 2), socket.AF_INET6: (3, 4)}
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -75,8 +76,15 @@ def is_stale(reply: Reply, come: Sequence[PublishedPort], gone: Sequence[Publish
 
 def is_open_at(reply: Reply, ports: Sequence[PublishedPort]) -> bool:
     """Whether the flow is a TCP connection that hasn't ended yet, to where one of them leads."""
+    # There may be thousands of others, and this is asked again and again.
+    family = reply.body[0]
+    if not any(
+        FAMILIES[port.version] == family and socket.inet_pton(family, port.address) in reply.body
+        for port in ports
+    ):
+        return False
     found = dict(attributes(reply.body[4:]))
-    answered = _tuple(reply.body[0], found.get(TUPLE_REPLY, b""))
+    answered = _tuple(family, found.get(TUPLE_REPLY, b""))
     if answered is None or answered.protocol != PROTOCOL_NUMBERS["tcp"]:
         return False
     tcp = dict(attributes(dict(attributes(found.get(PROTOCOL_INFO, b""))).get(INFO_TCP, b"")))

@@ -5,7 +5,7 @@ Blocking: called in the networks' thread.
 
 import errno
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from engine.networks.conntrack_message import forget_flow, is_open_at, is_stale, list_flows
@@ -163,8 +163,11 @@ class Firewall:
             [port for port in gone if port.protocol == "udp"],
         )
 
-    def share(self, wanted: Mapping[Spot, Sequence[PublishedPort]]) -> None:
-        """In one transaction each of these shared ports leads to those named, and to no others."""
+    def share(
+        self, wanted: Mapping[Spot, Sequence[PublishedPort]], there: Collection[PublishedPort]
+    ) -> None:
+        """In one transaction each of these shared ports leads to those named, and to no others.
+        `there`: those of containers that run, named or not."""
         messages, gone = [], []
         after = {name: dict(known) for name, known in self._elements.items()}
         for spot, members in wanted.items():
@@ -189,7 +192,18 @@ class Firewall:
         if messages:
             self._socket.batch(transaction(messages))
         self._elements = after
-        self._forget_flows((), gone)
+        # A container that runs may answer between our look and the forgetting, which would cut
+        # the connection. It is left that chance; `has_connections` knows of it.
+        answering = {(each.protocol, each.address, each.port) for each in there}
+        self._forget_flows(
+            (),
+            [
+                each
+                for each in gone
+                if each.protocol != "tcp"
+                or (each.protocol, each.address, each.port) not in answering
+            ],
+        )
 
     def _forget_flows(self, come: Sequence[PublishedPort], went: Sequence[PublishedPort]) -> None:
         for version in sorted({port.version for port in (*come, *went)}):

@@ -4,7 +4,7 @@ Blocking, decides little: all of it runs in the one thread of `Networks`, in ord
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Protocol
@@ -239,14 +239,16 @@ class HostNetwork:
             self._firewall.publish(gone=[port for port in left if not port.shared])
             spots = {port.spot for port in left if port.shared}
             self._firewall.share(
-                {spot: [port for port in owned if port.spot == spot] for spot in spots}
+                {spot: [port for port in owned if port.spot == spot] for spot in spots}, owned
             )
 
     def unpublish(self, ports: Sequence[PublishedPort]) -> None:
         self._firewall.publish(gone=ports)
 
-    def share(self, wanted: Mapping[Spot, Sequence[PublishedPort]]) -> None:
-        self._firewall.share(wanted)
+    def share(
+        self, wanted: Mapping[Spot, Sequence[PublishedPort]], there: Collection[PublishedPort]
+    ) -> None:
+        self._firewall.share(wanted, there)
 
     def has_connections(self, ports: Sequence[PublishedPort]) -> bool:
         return self._firewall.has_connections(ports)

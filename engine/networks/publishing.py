@@ -173,7 +173,7 @@ class Publishing:
             ]
             best = min((standing for standing, _ in members), default=0)
             wanted[spot] = [port for standing, port in members if standing == best]
-        await self._host.run(self._host.network.share, wanted)
+        await self._host.run(self._host.network.share, wanted, self.all())
 
 
 def targets(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -20,7 +19,7 @@ import http.server, os, time
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = os.environ["GENERATION"].encode()
-        time.sleep(0.02)
+        time.sleep(0.01)
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -51,19 +50,25 @@ CHECK = """\
       start_period: 2s
       start_interval: 100ms
 """
-REDEPLOYS = int(os.environ.get("PYCOMPOSE_REDEPLOYS", "2"))
-# Asks again and again from several threads, each request on a connection of its own.
-VISITORS = """\
+EACH = 1000  # requests a redeploy, at least
+# Asks again and again from several threads, each request on a connection of its own; a line for
+# every thousand answers.
+VISITORS = f"""\
+EACH = {EACH}
 import http.client, json, signal, threading
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-done, answers, failures = threading.Event(), [], []
+done, lock, answers, failures = threading.Event(), threading.Lock(), [], []
 def visit():
     while not done.is_set():
         try:
             connection = http.client.HTTPConnection("127.0.0.1", 8000, timeout=10)
             connection.request("GET", "/")
-            answers.append(connection.getresponse().read().decode())
+            answer = connection.getresponse().read().decode()
             connection.close()
+            with lock:
+                answers.append(answer)
+                if len(answers) % EACH == 0:
+                    print(flush=True)
         except Exception as error:
             failures.append(repr(error))
 threads = [threading.Thread(target=visit) for _ in range(8)]
@@ -75,8 +80,10 @@ print(json.dumps([answers, failures]))
 """
 
 
-@pytest.mark.parametrize("check", ["", CHECK], ids=["by age", "by check"])
-def test_no_request_is_refused_or_cut_while_containers_are_replaced(host: Host, check: str) -> None:
+@pytest.mark.parametrize(("check", "redeploys"), [("", 2), (CHECK, 10)], ids=["by age", "by check"])
+def test_no_request_is_refused_or_cut_while_containers_are_replaced(
+    host: Host, check: str, redeploys: int
+) -> None:
     web = project(host, STACK.replace("CHECK", check))
     web.write(SERVER, "server.py")
     web("up", "--detach", "--wait")
@@ -84,16 +91,18 @@ def test_no_request_is_refused_or_cut_while_containers_are_replaced(host: Host, 
         host.command([sys.executable, "-c", VISITORS]), stdout=subprocess.PIPE, text=True
     )
     host.processes.append(visitors)
-    for generation in range(REDEPLOYS):
+    assert visitors.stdout is not None
+    for generation in range(redeploys):
         web.replace(f'GENERATION: "{generation}"', f'GENERATION: "{generation + 1}"')
         web("up", "--detach")
+        visitors.stdout.readline()
     newest = host.fetch("127.0.0.1", 8000).decode()
     visitors.terminate()
-    answers, failures = json.loads(visitors.communicate(timeout=30)[0])
-    print(len(answers), "requests")
+    answers, failures = json.loads(visitors.communicate(timeout=30)[0].strip())
     assert failures == []
-    assert newest == str(REDEPLOYS)
-    assert {str(each) for each in range(REDEPLOYS)} <= set(answers)
+    assert len(answers) >= redeploys * EACH
+    assert newest == str(redeploys)
+    assert {str(each) for each in range(redeploys)} <= set(answers)
     assert list(web.containers()) == ["shop-web-1"]
 
 
