@@ -388,16 +388,17 @@ class Shim:
     async def adopt(cls, exec_dir: str) -> "Shim | ExitStatus | None":
         """What became of a container while no daemon was there: it runs (or its end was just
         told), it ended, or its shim was killed: then what was left of it is killed too."""
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             folder = os.open(exec_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
-            connection.close()
             return None
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             connection.connect(f"/proc/self/fd/{folder}/{shim.SOCKET}")
-        except (FileNotFoundError, ConnectionRefusedError):
+        except OSError as error:
             connection.close()
+            if not isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
+                raise
         else:
             handle = cls(connection, "", exec_dir)
             try:
@@ -551,6 +552,8 @@ class Shim:
         try:
             message = await self._greeting
         except BaseException:
+            if (came := _result(self._greeting)) is not None:
+                _close_all(came.descriptors)
             self._close()
             raise
         body = message.body
@@ -598,12 +601,21 @@ class Shim:
         try:
             await self._send({"id": number, "call": call, **arguments}, descriptors)
             message = await reply
+        except asyncio.CancelledError:
+            if (came := _result(reply)) is not None:
+                self._drop(came)  # nobody takes it any more
+            raise
         finally:
             self._replies.pop(number, None)
         if "error" in message.body:
             text, code = cast(str, message.body["error"]), cast(int, message.body["code"])
             raise StartFailed(text, code) if code else Failure(text)
         return message
+
+    def _drop(self, message: channel.Message) -> None:
+        _close_all(message.descriptors)
+        if message.body.get("renewed"):
+            self._connection.close()  # kept for the spare, which goes with it
 
     async def _send(self, body: dict[str, object], descriptors: tuple[int, ...]) -> None:
         try:
@@ -714,6 +726,12 @@ class ExecProcess:
 
     async def resize(self, height: int, width: int) -> None:
         await self._owner._call("resize", exec=self._key, height=height, width=width)
+
+
+def _result(answer: "asyncio.Future[channel.Message]") -> channel.Message | None:
+    """What had come when whoever waited for it was cancelled."""
+    has_come = answer.done() and not answer.cancelled() and answer.exception() is None
+    return answer.result() if has_come else None
 
 
 def _close_all(descriptors: Sequence[int]) -> None:

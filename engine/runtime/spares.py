@@ -199,6 +199,9 @@ class Spares:
             log.warning("cannot prepare a container: %s", error)
             ours.close()
             return
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
         self._keep(orders, mould, ours)

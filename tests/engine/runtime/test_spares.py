@@ -3,8 +3,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -240,3 +243,33 @@ async def test_renewed_spares_go_with_the_spawner(lab: Laboratory) -> None:
     await lab.spawner._spares.close()
     await ended(shim)
     await nothing_left(identifier)
+
+
+async def cancelled_too_late(shim: Shim, asked: Coroutine[Any, Any, object]) -> None:
+    """The answer is there, and whoever asked ends before it is taken."""
+    task = asyncio.create_task(asked)
+    await asyncio.sleep(0)  # it asks
+    select.select([shim._connection], [], [], 10)
+    shim._on_readable()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_an_answer_that_nobody_takes_any_more_stays_open_nowhere(lab: Laboratory) -> None:
+    shim = await lab.start("sleep", "1000", dns=True)
+    before = len(os.listdir("/proc/self/fd"))
+    await cancelled_too_late(shim, shim.attach(stdin=False, stdout=True, stderr=True))
+    await cancelled_too_late(shim, shim.network_sockets())
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_spare_that_nobody_welcomes_goes(lab: Laboratory) -> None:
+    request = lab.request("true", container_id=await spare(lab))
+    shim = await lab.launch(request)
+    await shim.go()
+    await shim.exited
+    lab.spawner._spares._wanted = lab.spawner._spares._coming() + 1
+    await cancelled_too_late(shim, shim.release())
+    assert shim._connection.fileno() == -1
+    await ended(shim.shim_pid)
