@@ -68,7 +68,9 @@ HINTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 
 def hint_for(message: str) -> str:
     """A line to put behind an engine's refusal; empty where nothing is known, or said already."""
-    hint = "" if "hint: " in message else _known(message)[0]
+    # What a step of a build says is the step's affair: its network isn't that of pulls.
+    is_said = "hint: " in message or "returned a non-zero code" in message
+    hint = "" if is_said else _known(message)[0]
     return f"\n  hint: {hint}" if hint else ""
 
 

@@ -3,6 +3,9 @@
 EXAMPLE_IMAGES names the storage folder of a registry (as docker-registry keeps it) with the images
 that they use; it is served as the engine's mirror. Nothing is downloaded from anywhere else, so
 what the Flask example gets from PyPI is left to who tries it.
+
+EXAMPLE_PROJECTS names folders of other people's projects that these images are enough for, apart by
+colons (of awesome-compose: apache-php, wordpress-mysql); they are run as they are.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from tests.host import Daemon, Host, host
 from tests.scenarios.project import ROOT, Project
 
 IMAGES = os.environ.get("EXAMPLE_IMAGES", "")
+PROJECTS = os.environ.get("EXAMPLE_PROJECTS", "")
 pytestmark = pytest.mark.kernel
 with_images = pytest.mark.skipif(
     not IMAGES or shutil.which("docker-registry") is None,
@@ -135,3 +139,25 @@ def test_its_file_loads(name: str) -> None:
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@with_images
+@pytest.mark.skipif(not PROJECTS, reason="needs EXAMPLE_PROJECTS: folders of projects")
+@pytest.mark.parametrize("folder", PROJECTS.split(":"))
+def test_other_people_s_projects(place: Host, engine: Daemon, folder: str) -> None:
+    copy = place.folder / os.path.basename(folder)
+    shutil.copytree(folder, copy)
+    theirs = Project(place, engine, copy)
+    try:
+        theirs("up", "-d", "--wait")
+        before = theirs.ids()
+        published = [port for row in theirs.ps() for port in row["Publishers"]]  # type: ignore[attr-defined]
+        for port in {each["PublishedPort"] for each in published if each["PublishedPort"]}:
+            page(theirs, port)
+        theirs("up", "-d", "--wait")
+        assert theirs.ids() == before
+        assert theirs("plan", check=False).returncode == 0
+        theirs("down", "--volumes", "--rmi", "local")
+        assert theirs.ids() == {}
+    finally:
+        theirs.clear()

@@ -28,3 +28,11 @@ def test_a_refusal_is_placed_at_what_it_speaks_of() -> None:
     assert place_for(said, {**places, "entrypoint": entrypoint}) == entrypoint
     assert place_for("unable to find user x: no matching entries in passwd file", places) == user
     assert place_for("port is already allocated", places) is None
+
+
+def test_what_a_step_of_a_build_says_is_no_refusal_of_a_registry() -> None:
+    said = (
+        "The command '/bin/sh -c x' returned a non-zero code: 1\ndial tcp: lookup a: no such host"
+    )
+    assert hint_for(said) == ""
+    assert "registry" in hint_for("dial tcp: lookup a: no such host")

@@ -1,13 +1,17 @@
 """What shells are offered, and that they can read the scripts."""
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from compose.cli.completion import SCRIPTS
 from tests.compose.corpus import ours
+from tests.host import ROOT
+from tests.terminal import Terminal
 
 STACK = """
 services:
@@ -52,6 +56,55 @@ def test_the_shell_can_read_its_script(shell: str, folder: Path) -> None:
     if program is None:
         pytest.skip(f"there is no {shell} here")
     subprocess.run([program, "-n"], input=script, text=True, check=True)
+
+
+@pytest.fixture
+def surroundings(folder: Path) -> dict[str, str]:
+    """With a program `pycompose`, and the script of each shell in the folder."""
+    program = folder / "bin" / "pycompose"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m compose "$@"\n')
+    program.chmod(0o755)
+    for shell in SCRIPTS:
+        (folder / f"script.{shell}").write_text(ours(["completion", shell], {}, folder)[1])
+    path = f"{program.parent}:{os.environ['PATH']}"
+    return {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(folder), "TERM": "dumb"}
+
+
+def test_bash_offers_services(folder: Path, surroundings: dict[str, str]) -> None:
+    script = """source script.bash
+    COMP_WORDS=(pycompose up w); COMP_CWORD=2; _pycompose; echo ${COMPREPLY[@]}"""
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script], cwd=folder, env=surroundings, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "web worker\n"
+
+
+def test_fish_offers_services(folder: Path, surroundings: dict[str, str]) -> None:
+    if shutil.which("fish") is None:
+        pytest.skip("there is no fish here")
+    script = 'source script.fish; complete -C "pycompose up w"'
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", script], cwd=folder, env=surroundings, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "web\tservice\nworker\tservice\n"
+
+
+def test_zsh_offers_services(folder: Path, surroundings: dict[str, str]) -> None:
+    if shutil.which("zsh") is None:
+        pytest.skip("there is no zsh here")
+    setup = f"cd {folder}; autoload -Uz compinit; compinit -u -D; source ./script.zsh; PS1='go> '"
+    terminal = Terminal(["zsh", "-f", "-i"], surroundings)
+    terminal.type(f"{setup}\n")
+    terminal.read_until("\ngo> |\rgo> ")
+    terminal.type("pycompose up wor\t")
+    terminal.read_until("up wor[^ ]*ker")
+    terminal.type("\x15pycompose logs --ta\t")
+    terminal.read_until("logs --ta[^ ]*il")
+    terminal.type("\x15exit\n")
+    assert terminal.end() == 0
 
 
 def test_an_unknown_shell_is_told(folder: Path) -> None:
