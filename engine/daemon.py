@@ -96,7 +96,7 @@ async def build(settings: Settings, parts: AsyncExitStack) -> Server:
     images = await Images.open(
         root / "images",
         private=(root, settings.exec_root, *sockets),
-        client=RegistryClient(settings.registries),
+        client=RegistryClient(settings.registries, settings.proxies),
     )
     networks = await Networks.open(root / "networks", name=tag[:8], defaults=settings.networks)
     # Without containers the daemon leaves nothing behind it; with some, what they live on.
@@ -127,6 +127,7 @@ async def build(settings: Settings, parts: AsyncExitStack) -> Server:
         containers=containers,
         events=events,
         limit=settings.build_cache,
+        proxies=settings.proxies,
     )
     parts.push_async_callback(builder.close)
     engine = Engine(

@@ -15,6 +15,7 @@ from typing import assert_never
 
 from engine.containers.sizes import parse_size
 from engine.errors import InvalidRequest
+from engine.proxies import Proxies, parse_proxy
 from engine.settings import (
     BUILD_CACHE,
     NO_OPTIONS,
@@ -87,6 +88,7 @@ def make_settings(
         networks=NetworkDefaults(
             pools=asked.pools("default-address-pools"), mtu=asked.number("mtu", 0, least=0)
         ),
+        proxies=asked.proxies("proxies", environment),
         build_cache=asked.build_cache("builder"),
         labels=asked.each("labels", parse_label),
         log_level=parse_level(asked.text("log-level"), debug=asked.flag("debug")),
@@ -149,6 +151,20 @@ class Asked:
         assert isinstance(value, list | tuple)
         with self.place(key):
             return tuple(parse_pool(str(pool["base"]), pool["size"]) for pool in value)
+
+    def proxies(self, key: str, environment: Mapping[str, str]) -> Proxies:
+        """What isn't said counts as the environment has it."""
+        value = self.text_map(key)
+
+        def said(name: str) -> str:
+            variable = name.upper().replace("-", "_")
+            known = environment.get(variable) or environment.get(variable.lower(), "")
+            return value.get(name) or known
+
+        with self.place(key):
+            return Proxies(
+                parse_proxy(said("http-proxy")), parse_proxy(said("https-proxy")), said("no-proxy")
+            )
 
     def build_cache(self, key: str) -> int:
         """Bytes; 0 for no limit."""

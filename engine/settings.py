@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from engine.proxies import Proxies
+
 CERTIFICATES = (Path("/etc/pycompose/certs.d"), Path("/etc/docker/certs.d"))
 NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
@@ -100,6 +102,7 @@ class Settings:
     registries: Registries = Registries()
     containers: ContainerDefaults = ContainerDefaults()
     networks: NetworkDefaults = NetworkDefaults()
+    proxies: Proxies = field(default_factory=Proxies)  # of the engine itself, not of containers
     build_cache: int = BUILD_CACHE  # bytes that the cache of builds may hold; 0 for no limit
     labels: tuple[str, ...] = ()  # of the daemon, for people: `key=value`
     log_level: str = "info"

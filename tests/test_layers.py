@@ -23,7 +23,7 @@ ENGINE = (
     ("engine.revisions",),
     ("engine.oci",),
     ("engine.settings", "engine.events", "engine.records", "engine.filters", "engine.ids"),
-    ("engine.claims",),
+    ("engine.claims", "engine.proxies"),
     ("engine.errors",),
 )
 COMPOSE = (
@@ -61,7 +61,8 @@ HOMES = {
     "typer": ("compose.cli", "engine.cli"),
     "rich": ("compose.cli",),
     "pyroute2": ("engine.networks.links", "engine.networks.firewall"),
-    "dulwich": ("engine.builder.git",),
+    "dulwich": ("engine.builder.git", "engine.builder.git_server"),
+    "urllib3": ("engine.builder",),
     "dnslib": ("engine.networks.dns_message",),
     "aiohttp": ("engine.api", "engine.registry"),
     "h11": ("compose.client.http",),

@@ -20,6 +20,7 @@ from engine.api.request import Request
 from engine.api.shown import Document
 from engine.containers.log_options import DRIVERS
 from engine.containers.model import Record, Status
+from engine.proxies import shown_proxy
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
 
@@ -151,9 +152,9 @@ async def info(request: Request, engine: Engine) -> web.Response:
         "MemTotal": here.memory,
         "GenericResources": None,
         "DockerRootDir": str(engine.settings.data_root),
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
+        "HttpProxy": shown_proxy(engine.settings.proxies.http),
+        "HttpsProxy": shown_proxy(engine.settings.proxies.https),
+        "NoProxy": engine.settings.proxies.none_for,
         "Name": here.hostname,
         "Labels": engine.settings.labels,
         "ExperimentalBuild": False,

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from engine.builder import cache
+from engine.builder.access import Access
 from engine.builder.args import OWN_ARGS, check_build_args, epoch_of
 from engine.builder.context import apply_ignore, read_dockerfile, unpack_context
 from engine.builder.dockerfile import TRUE, Instruction, parse_dockerfile
@@ -33,6 +34,7 @@ from engine.images.feed import Feed, run_fed
 from engine.images.layers import remove_directory
 from engine.images.model import Image
 from engine.images.operations import Images
+from engine.proxies import Proxies
 
 log = logging.getLogger(__name__)
 THREADS = 4
@@ -40,8 +42,16 @@ THREADS = 4
 
 class Builder:
     def __init__(
-        self, root: Path, images: Images, containers: Containers, events: EventLog, limit: int
+        self,
+        root: Path,
+        images: Images,
+        containers: Containers,
+        events: EventLog,
+        limit: int,
+        proxies: Proxies,
     ) -> None:
+        self._proxies = proxies
+        self._known_hosts = root / "known_hosts"
         self._temporary = root / "tmp"
         self._caches = Caches(root / "caches")
         self._images = images
@@ -64,10 +74,11 @@ class Builder:
         containers: Containers,
         events: EventLog,
         limit: int = 0,
+        proxies: Proxies | None = None,
     ) -> "Builder":
         """Clears away what a crash left of builds: folders, and containers of their steps.
         `limit`: bytes that the cache may hold; 0 for as many as there are."""
-        builder = cls(root, images, containers, events, limit)
+        builder = cls(root, images, containers, events, limit, proxies or Proxies())
         for record in containers.list():
             if STEP_LABEL in record.config.labels:
                 log.info("container %s is of a build that is over", record.id)
@@ -118,7 +129,9 @@ class Builder:
         folder: Path,
         in_use: set[str],
     ) -> Image:
-        main, name, content = await self._receive(request, archive, folder)
+        agent = request.ssh.get("default", "")
+        access = Access(self._proxies, request.secrets, agent, self._known_hosts)
+        main, name, content = await self._receive(request, archive, folder, access)
         dockerfile = parse_dockerfile(content)
         check_build_args(request.build_args)
         for one in dockerfile.instructions:
@@ -144,6 +157,7 @@ class Builder:
             self.kept,
             self._digests,
             self._threads,
+            access,
             in_use,
             epoch_of(request.build_args, plan.global_names),
         )
@@ -154,13 +168,13 @@ class Builder:
         return await self._finish(workshop, state, tell)
 
     async def _receive(
-        self, request: BuildRequest, archive: AsyncIterator[bytes], folder: Path
+        self, request: BuildRequest, archive: AsyncIterator[bytes], folder: Path, access: Access
     ) -> tuple[Tree, str, bytes]:
         """The context, and the Dockerfile's name and content."""
         context = folder / "context"
         own = Tree((str(context),), is_context=True)
         if request.remote:
-            fetched = await self._fetch(request, context)
+            fetched = await self._fetch(request, context, access)
             if fetched is not None:
                 context.mkdir(mode=0o755)
                 return own, "Dockerfile", fetched
@@ -176,18 +190,17 @@ class Builder:
         name, content = await asyncio.to_thread(_prepared, context, request.dockerfile)
         return own, name, content
 
-    async def _fetch(self, request: BuildRequest, context: Path) -> bytes | None:
+    async def _fetch(self, request: BuildRequest, context: Path, access: Access) -> bytes | None:
         """A repository or a tar is the context; any other file the Dockerfile."""
-        stopped = asyncio.Event()
         keep = (request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR") or "").lower() in TRUE
         running = asyncio.get_running_loop().run_in_executor(
             self._threads,
-            lambda: fetch(request.remote, context, is_cancelled=stopped.is_set, keep_git=keep),
+            lambda: fetch(request.remote, context, access, keep_git=keep),
         )
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
-            stopped.set()
+            access.stopped.set()
             await asyncio.wait((running,))
             raise
 

@@ -222,9 +222,7 @@ class CopyStep:
             checksum=self._one.flag("checksum") or address.checksum,
         )
         workshop = self._workshop
-        await workshop.in_thread(
-            lambda: git.check_out(address, folder, is_cancelled=lambda: workshop.is_cancelled)
-        )
+        await workshop.in_thread(lambda: git.check_out(address, folder, workshop.access))
         return Made(folder.name)
 
     async def _download(self, url: str, folder: Path, number: str) -> Made:
@@ -235,10 +233,7 @@ class CopyStep:
         workshop = self._workshop
 
         def fetch() -> str:
-            headers = download.secret_headers(url, workshop.request.secrets)
-            modified = download.download(
-                url, folder / path, lambda: workshop.is_cancelled, headers=headers
-            )
+            modified = download.download(url, folder / path, workshop.access)
             os.utime(folder / path, (modified, modified))
             (folder / path).chmod(0o600)
             return download.digest(folder / path)

@@ -1,4 +1,4 @@
-"""The files of a git repository at an http(s) address, by dulwich: there is no git program here.
+"""The files of a git repository at an address, by dulwich: there is no git program here.
 
 Objects come from anywhere: their files are unpacked as a tar's are, so that no name and no link in
 a tree leads out of its folder.
@@ -7,86 +7,135 @@ a tree leads out of its folder.
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.builder.access import Access
 from engine.builder.context import unpack_context
-from engine.builder.remote import GitAddress
-from engine.errors import Failure, InvalidRequest, NotFound
+from engine.builder.remote import GitAddress, parse_git_server, shown, submodule_url
+from engine.errors import InvalidRequest, NotFound
 from engine.images.tar_reader import Kind, Member
 from engine.images.tar_writer import END, member_head, padding
 
 if TYPE_CHECKING:
     from dulwich.object_store import BaseObjectStore
-    from dulwich.objects import ObjectID
-
-_PATIENCE = 60  # seconds without a byte
-_SUBMODULE = 0o160000
-_NO_NAMES = (b"", b".", b"..", b".git")
-
-
-def check_out(address: GitAddress, folder: Path, *, is_cancelled: Callable[[], bool]) -> str:
-    """Puts the files below `folder`, which is made, and returns the commit. Blocks; for a thread.
-    Raises InvalidRequest, NotFound, Failure."""
-    # Where it is needed: 200 ms.
-    from dulwich.client import HttpGitClient, HTTPUnauthorized
-    from dulwich.config import ConfigFile
-    from dulwich.errors import GitProtocolError, NotGitRepository
-    from dulwich.object_store import peel_sha
     from dulwich.objects import Commit, ObjectID
     from dulwich.repo import Repo
-    from urllib3.exceptions import HTTPError
 
-    def progress(_: bytes) -> None:
-        if is_cancelled():
-            raise Failure(f"the clone of {address.url} was cancelled")
+_SUBMODULE = 0o160000
+_NO_NAMES = (b"", b".", b"..", b".git")
+_MOST_SUBMODULES = 1000
 
+
+def check_out(address: GitAddress, folder: Path, access: Access) -> str:
+    """Puts the files below `folder`, which is made, and returns the commit. Blocks; for a thread.
+    Raises InvalidRequest, NotFound, Failure."""
     store = folder.with_name(f"{folder.name}.repository")
-    store.mkdir()
-    client = HttpGitClient(address.url, config=ConfigFile(), timeout=_PATIENCE)
-    with Repo.init(str(store)) as repo:
-        try:
-            advertised = {
-                bytes(name): bytes(sha)
-                for name, sha in client.get_refs(b"").refs.items()
-                if sha is not None
-            }
-            wanted = ObjectID(_wanted(address, advertised))
-
-            def want(refs: object, depth: int | None = None) -> list[ObjectID]:
-                return [wanted]
-
-            try:
-                client.fetch(b"", repo, want, progress=progress, depth=1)
-            except GitProtocolError:
-                # A commit that no name leads to: some servers give it only with all the rest.
-                client.fetch(b"", repo, progress=progress)
-            _, commit = peel_sha(repo.object_store, wanted)
-        except HTTPUnauthorized as error:
-            raise Failure(
-                f"cannot fetch {address.url}: it wants to know who asks; "
-                "this engine fetches public repositories only"
-            ) from error
-        except (GitProtocolError, NotGitRepository, HTTPError, KeyError) as error:
-            raise Failure(f"cannot fetch {address.url}: {error}") from error
-        if not isinstance(commit, Commit):
-            raise InvalidRequest(f"cannot fetch {address.url}: {address.ref} is no commit")
+    clones = _Clones(store, access, address.submodules)
+    try:
+        commit = clones.clone(address.url, address.ref)
         sha = commit.id.decode()
         if not sha.startswith(address.checksum):
             raise InvalidRequest(
-                f"cannot fetch {address.url}: it is at commit {sha}, not {address.checksum}"
+                f"cannot fetch {shown(address.url)}: it is at commit {sha}, not {address.checksum}"
             )
         folder.mkdir(mode=0o755)
-        unpack_context(_Stream(_tar(repo.object_store, commit.tree)), folder)
+        unpack_context(_Stream(clones.tar(address.url, commit)), folder)
+    finally:
+        clones.close()
     if address.keep_git:
-        (store / ".git/HEAD").write_text(f"{sha}\n")
-        (store / ".git").rename(folder / ".git")
+        (store / "0/.git/HEAD").write_text(f"{sha}\n")
+        (store / "0/.git").rename(folder / ".git")
     shutil.rmtree(store)
     _set_times(folder)
     if address.folder:
         _keep_only(folder, address)
     return sha
+
+
+@dataclass(slots=True)
+class _Clones:
+    """A repository and its submodules, each in a folder of its own."""
+
+    folder: Path
+    access: Access
+    with_submodules: bool
+    opened: "list[Repo]" = field(default_factory=list)
+
+    def clone(self, url: str, ref: str) -> "Commit":
+        from engine.builder.git_server import fetch  # where it is needed: 200 ms
+
+        if len(self.opened) > _MOST_SUBMODULES:
+            raise InvalidRequest(f"cannot fetch it: more than {_MOST_SUBMODULES} submodules")
+        place = self.folder / str(len(self.opened))
+        repo, commit = fetch(url, ref, place, self.access, is_own=not self.opened)
+        self.opened.append(repo)
+        return commit
+
+    def close(self) -> None:
+        for repo in self.opened:
+            repo.close()
+
+    def tar(self, url: str, commit: "Commit") -> Iterator[bytes]:
+        yield from self._files(url, commit, "")
+        yield END
+
+    def _files(self, url: str, commit: "Commit", prefix: str) -> Iterator[bytes]:
+        objects = self.opened[-1].object_store
+        modules = _modules(objects, commit.tree) if self.with_submodules else {}
+        yield from self._entries(url, objects, commit.tree, prefix, "", modules)
+
+    def _entries(
+        self,
+        url: str,
+        objects: "BaseObjectStore",
+        tree: "ObjectID",
+        prefix: str,
+        inside: str,
+        modules: dict[str, str],
+    ) -> Iterator[bytes]:
+        """Only what the file system has to know: links, who may run it, and nothing of the rest.
+        `prefix`: where the repository lies in the whole; `inside`: where the tree lies in it."""
+        for name, mode, sha in objects[tree].items():  # type: ignore[attr-defined]
+            own = inside + os.fsdecode(name)
+            path = prefix + own
+            if name.lower() in _NO_NAMES or b"/" in name:
+                raise InvalidRequest(f"invalid repository: it holds {path!r}")
+            if stat.S_ISDIR(mode) or mode == _SUBMODULE:
+                yield member_head(Member(path, Kind.DIRECTORY, 0o755, 0, 0, 0, 0))
+            if stat.S_ISDIR(mode):
+                yield from self._entries(url, objects, sha, prefix, f"{own}/", modules)
+            elif mode == _SUBMODULE and own in modules:
+                below = submodule_url(url, modules[own])
+                parse_git_server(below)  # a path of this machine is none
+                yield from self._files(below, self.clone(below, sha.decode()), f"{path}/")
+            elif stat.S_ISLNK(mode):
+                link = os.fsdecode(objects[sha].as_raw_string())
+                yield member_head(Member(path, Kind.SYMLINK, 0o777, 0, 0, 0, 0, link=link))
+            elif stat.S_ISREG(mode):
+                content = objects[sha].as_raw_string()
+                bits = 0o755 if mode & 0o111 else 0o644
+                yield member_head(Member(path, Kind.FILE, bits, 0, 0, len(content), 0))
+                yield content + padding(len(content))
+
+
+def _modules(objects: "BaseObjectStore", tree: "ObjectID") -> dict[str, str]:
+    """Path -> address, as .gitmodules has them."""
+    from io import BytesIO
+
+    from dulwich.config import ConfigFile, parse_submodules
+
+    for name, mode, sha in objects[tree].items():  # type: ignore[attr-defined]
+        if name == b".gitmodules" and stat.S_ISREG(mode):
+            try:
+                config = ConfigFile.from_file(BytesIO(objects[sha].as_raw_string()))
+            except ValueError as error:
+                raise InvalidRequest(f"invalid repository: its .gitmodules: {error}") from error
+            found = parse_submodules(config)
+            return {os.fsdecode(path): os.fsdecode(url) for path, url, _ in found}
+    return {}
 
 
 class _Stream:
@@ -106,43 +155,6 @@ class _Stream:
         return taken
 
 
-def _tar(objects: "BaseObjectStore", top: "ObjectID") -> Iterator[bytes]:
-    yield from _entries(objects, top, "")
-    yield END
-
-
-def _entries(objects: "BaseObjectStore", tree: "ObjectID", prefix: str) -> Iterator[bytes]:
-    """Only what the file system has to know: links, who may run it, and nothing of the rest."""
-    for name, mode, sha in objects[tree].items():  # type: ignore[attr-defined]
-        path = prefix + os.fsdecode(name)
-        if name.lower() in _NO_NAMES or b"/" in name:
-            raise InvalidRequest(f"invalid repository: it holds {path!r}")
-        if stat.S_ISDIR(mode) or mode == _SUBMODULE:  # what is in a submodule stays there
-            yield member_head(Member(path, Kind.DIRECTORY, 0o755, 0, 0, 0, 0))
-        if stat.S_ISDIR(mode):
-            yield from _entries(objects, sha, f"{path}/")
-        elif stat.S_ISLNK(mode):
-            link = os.fsdecode(objects[sha].as_raw_string())
-            yield member_head(Member(path, Kind.SYMLINK, 0o777, 0, 0, 0, 0, link=link))
-        elif stat.S_ISREG(mode):
-            content = objects[sha].as_raw_string()
-            bits = 0o755 if mode & 0o111 else 0o644
-            yield member_head(Member(path, Kind.FILE, bits, 0, 0, len(content), 0))
-            yield content + padding(len(content))
-
-
-def _wanted(address: GitAddress, advertised: Mapping[bytes, bytes]) -> bytes:
-    """The hash that a ref means. Raises NotFound."""
-    ref = address.ref.encode()
-    names = (ref, b"refs/heads/" + ref, b"refs/tags/" + ref) if ref else (b"HEAD",)
-    for name in names:
-        if name in advertised:
-            return advertised[name]
-    if len(ref) == 40 and not ref.strip(b"0123456789abcdef"):
-        return ref
-    raise NotFound(f"cannot fetch {address.url}: there is no {address.ref or 'HEAD'} in it")
-
-
 def _set_times(folder: Path) -> None:
     """A commit has no times of files: all get the same, so that layers are the same."""
     for path, _, files in os.walk(folder, topdown=False):
@@ -157,7 +169,9 @@ def _keep_only(folder: Path, address: GitAddress) -> None:
     for name in address.folder.split("/"):
         inner = inner / name
         if name == ".." or inner.is_symlink() or not inner.is_dir():
-            raise NotFound(f"cannot fetch {address.url}: there is no folder {address.folder} in it")
+            raise NotFound(
+                f"cannot fetch {shown(address.url)}: there is no folder {address.folder} in it"
+            )
     aside = folder.with_name(f"{folder.name}.inner")
     inner.rename(aside)
     shutil.rmtree(folder)

@@ -2,10 +2,11 @@
 addresses of repositories and archives."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from engine.builder import download, git
+from engine.builder.access import Access
 from engine.builder.context import unpack_context
 from engine.builder.copy import is_archive
 from engine.builder.remote import is_git, is_remote, parse_git_address
@@ -47,19 +48,17 @@ def _full_name(text: str) -> str:
         return ""
 
 
-def fetch(
-    address: str, folder: Path, *, is_cancelled: Callable[[], bool], keep_git: bool = False
-) -> bytes | None:
+def fetch(address: str, folder: Path, access: Access, *, keep_git: bool = False) -> bytes | None:
     """The files of a repository or an archive below `folder`, which is made; the content of any
     other file, and no folder. Blocks; for a thread."""
     if is_git(address):
         parsed = parse_git_address(address)
         if keep_git:
             parsed = parsed.keeping_git()
-        git.check_out(parsed, folder, is_cancelled=is_cancelled)
+        git.check_out(parsed, folder, access)
         return None
     path = folder.with_name(f"{folder.name}.download")
-    download.download(address, path, is_cancelled)
+    download.download(address, path, access)
     above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if not is_archive(above, path.name):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from engine.builder.access import Access
 from engine.builder.kept import KeptContexts
 from engine.builder.model import BuildRequest
 from engine.builder.sources import IMAGE, KEPT, context_value, fetch
@@ -59,11 +60,11 @@ class Workshop:
     kept: KeptContexts
     digests: Digests
     threads: ThreadPoolExecutor
+    access: Access
     in_use: set[str]  # ids of images that must not be pruned now
     epoch: int | None = None  # SOURCE_DATE_EPOCH: what is made is not newer, in seconds since 1970
     steps: int = 0  # in all
     consumed: set[str] = field(default_factory=set)  # build args that an ARG declared
-    is_cancelled: bool = False
     _fetched: dict[str, asyncio.Task[Tree]] = field(default_factory=dict)
 
     async def context_of(self, name: str) -> Tree | str | None:
@@ -81,16 +82,14 @@ class Workshop:
 
     async def _fetch(self, address: str) -> Tree:
         folder = self.folder / f"context-{secrets.token_hex(8)}"
-        content = await self.in_thread(
-            lambda: fetch(address, folder, is_cancelled=lambda: self.is_cancelled)
-        )
+        content = await self.in_thread(lambda: fetch(address, folder, self.access))
         if content is not None:
             raise InvalidRequest(f"cannot use {address} as a build context: it is no archive")
         return Tree((str(folder),), is_context=True)
 
     async def close(self) -> None:
         """Nobody is to write below the build's folder any more."""
-        self.is_cancelled = True
+        self.access.stopped.set()
         await asyncio.gather(*self._fetched.values(), return_exceptions=True)
 
     async def in_thread(self, job: Callable[[], Result]) -> Result:

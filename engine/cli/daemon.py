@@ -62,6 +62,14 @@ def daemon(
             envvar="PYENGINE_INSECURE_REGISTRY",
         ),
     ] = None,
+    http_proxy: Annotated[
+        str,
+        typer.Option(help="For http addresses that the engine itself asks", metavar="URL"),
+    ] = "",
+    https_proxy: Annotated[str, typer.Option(help="For https addresses", metavar="URL")] = "",
+    no_proxy: Annotated[
+        str, typer.Option(help="Hosts, domains, networks without proxy", metavar="HOST,...")
+    ] = "",
     log_driver: Annotated[
         str, typer.Option(help="Of containers that don't say [default: json-file]")
     ] = "",
@@ -102,6 +110,7 @@ def daemon(
 
     if ready_fd is not None:
         os.set_inheritable(ready_fd, False)
+    proxies = {"http-proxy": http_proxy, "https-proxy": https_proxy, "no-proxy": no_proxy}
     files = {"tlscacert": tlscacert, "tlscert": tlscert, "tlskey": tlskey}
     try:
         options = {
@@ -116,6 +125,7 @@ def daemon(
             "group": group,
             "registry-mirrors": registry_mirror,
             "insecure-registries": insecure_registry,
+            "proxies": {name: text for name, text in proxies.items() if text},
             "log-driver": log_driver,
             "log-opts": dict(map(parse_pair, log_opt or ())),
             "default-address-pools": [*map(parse_pool_option, default_address_pool or ())],

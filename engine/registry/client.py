@@ -27,6 +27,7 @@ from engine.oci.manifest import (
     parse_manifest,
 )
 from engine.oci.reference import Reference
+from engine.proxies import Proxies
 from engine.registry.challenges import parse_challenges
 from engine.registry.connection import NO_HEADERS, Connection
 from engine.registry.credentials import Credentials
@@ -60,10 +61,16 @@ class Received:
 class RegistryClient:
     """One for a daemon. Opens nothing before it is asked for something."""
 
-    def __init__(self, registries: Registries, *, pauses: Sequence[float] = PAUSES) -> None:
+    def __init__(
+        self,
+        registries: Registries,
+        proxies: Proxies | None = None,
+        *,
+        pauses: Sequence[float] = PAUSES,
+    ) -> None:
         self.registries = registries
         self._pauses = pauses_for(registries.attempts, pauses)
-        self._transport = Transport(registries)
+        self._transport = Transport(registries, proxies or Proxies())
 
     async def close(self) -> None:
         await self._transport.close()

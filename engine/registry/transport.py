@@ -1,8 +1,8 @@
 """HTTP as registries need it. The only place that opens connections to them.
 
-TLS is verified; plain HTTP only where it is allowed; no proxies, cookies or netrc of the
-environment. Redirects are followed here, by hand: an Authorization header never reaches another
-origin than the one it is meant for, and https never becomes http.
+TLS is verified; plain HTTP only where it is allowed; proxies only as the daemon was told, and no
+cookies or netrc of the environment. Redirects are followed here, by hand: an Authorization header
+never reaches another origin than the one it is meant for, and https never becomes http.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from yarl import URL
 
 from engine import VERSION
 from engine.errors import Failure
+from engine.proxies import Proxies
 from engine.registry.certificates import Certificates
 from engine.registry.endpoints import may_be_plain
 from engine.settings import Registries
@@ -102,8 +103,9 @@ class Answer:
 
 
 class Transport:
-    def __init__(self, registries: Registries) -> None:
+    def __init__(self, registries: Registries, proxies: Proxies) -> None:
         self._registries = registries
+        self._proxies = proxies
         self._session: aiohttp.ClientSession | None = None
         self._certificates = Certificates(registries.certificates)
 
@@ -210,6 +212,7 @@ class Transport:
                         headers=sent,
                         data=form,
                         ssl=await self._tls(url),
+                        proxy=self._proxies.of(str(url)) or None,
                         allow_redirects=False,
                     )
                 )
@@ -249,8 +252,10 @@ def _request(method: str, url: URL) -> str:
 
 
 def _failed(request: str, error: Exception) -> Failure:
-    # A certificate doesn't get better by waiting.
-    final = isinstance(error, aiohttp.ClientConnectorCertificateError) or bool(_alert(error))
+    # A certificate doesn't get better by waiting, nor a proxy that doesn't want to.
+    final = isinstance(
+        error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientHttpProxyError
+    ) or bool(_alert(error))
     return (Failure if final else Interrupted)(f"{request}: {_reason(error)}")
 
 
@@ -259,6 +264,10 @@ def _reason(error: Exception) -> str:
     if alert := _alert(error):
         return f"remote error: tls: {alert}"
     match error:
+        case aiohttp.ClientHttpProxyError():
+            return f"the proxy refuses: {error.status} {error.message}"
+        case aiohttp.ClientProxyConnectionError():
+            return f"proxyconnect tcp: dial tcp {error.host}:{error.port}: {_words(error.os_error)}"
         case aiohttp.ClientConnectorDNSError():
             return f"dial tcp: lookup {error.host}: {_lookup(error.os_error)}"
         case aiohttp.ClientConnectorCertificateError():

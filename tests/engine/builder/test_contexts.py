@@ -18,7 +18,7 @@ from dulwich.server import DictBackend
 from dulwich.web import make_wsgi_chain
 
 from engine.builder.remote import GitAddress, is_git, parse_git_address
-from engine.errors import InvalidRequest, Unsupported
+from engine.errors import InvalidRequest
 from tests.engine.builder.conftest import Builds, context_of
 from tests.host import Host, UnixConnection
 
@@ -210,8 +210,6 @@ def test_addresses_of_repositories() -> None:
     for text in ("https://h/r.git?odd=1", "https://h/r.git?ref=a#b"):
         with pytest.raises(InvalidRequest):
             parse_git_address(text)
-    with pytest.raises(Unsupported, match="no SSH"):
-        parse_git_address("git@github.com:a/b.git")
 
 
 @pytest.mark.kernel
