@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 from compose.client import fields
 from compose.client.errors import BadAnswer
+from compose.client.proxies import ProxyVariables
 from compose.client.streams import Output, outputs
 from compose.client.times import parse_time
 from compose.client.transport import Duplex, Query, Transport
@@ -129,8 +130,9 @@ class PathStat:
 
 
 class Containers:
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, proxies: ProxyVariables) -> None:
         self._transport = transport
+        self._proxies = proxies
 
     async def list(
         self, *, all: bool = True, filters: Filters | None = None
@@ -153,7 +155,7 @@ class Containers:
             "POST",
             "/containers/create",
             query={"name": name, "platform": platform or None},
-            body=body,
+            body=self._proxies.in_body(body),
         )
         created = fields.mapping(answer, "the created container")
         return fields.text(created, "Id"), fields.texts(created, "Warnings")

@@ -12,6 +12,7 @@ from compose.client.credentials import CredentialStore
 from compose.client.events import Events
 from compose.client.images import Images
 from compose.client.networks import Networks
+from compose.client.proxies import ProxyVariables
 from compose.client.revisions import OwnRevisions, Revisions, VolumeRevisions
 from compose.client.transport import Transport
 from compose.client.volumes import Volumes
@@ -25,8 +26,9 @@ class Engine:
         self.transport = transport
         self.address = transport.address
         self.credentials = credentials
-        self.containers = Containers(transport)
-        self.images = Images(transport, credentials)
+        self.proxies = ProxyVariables(credentials.environment, str(transport.address))
+        self.containers = Containers(transport, self.proxies)
+        self.images = Images(transport, credentials, self.proxies)
         self.networks = Networks(transport)
         self.volumes = Volumes(transport)
         self.events = Events(transport)

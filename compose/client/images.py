@@ -10,6 +10,7 @@ from compose.client import fields
 from compose.client.containers import Filters, encode_filters
 from compose.client.credentials import CredentialStore
 from compose.client.errors import ClientError, NotFound
+from compose.client.proxies import ProxyVariables
 from compose.client.transport import Query, Transport
 from compose.dataclass import dataclass
 
@@ -44,7 +45,10 @@ class Progress:
 
 
 class Images:
-    def __init__(self, transport: Transport, credentials: CredentialStore) -> None:
+    def __init__(
+        self, transport: Transport, credentials: CredentialStore, proxies: ProxyVariables
+    ) -> None:
+        self._proxies = proxies
         self._transport = transport
         self._credentials = credentials
 
@@ -134,7 +138,7 @@ class Images:
             headers[SECRETS_HEADER] = _encoded(encoded)
         rest = ""
         async with self._transport.stream(
-            "POST", "/build", query=query, body=context, headers=headers
+            "POST", "/build", query=self._proxies.in_query(query), body=context, headers=headers
         ) as answer:
             async for message in answer.objects():
                 progress = fields.mapping(message, "progress of a build")

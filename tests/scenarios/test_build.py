@@ -113,6 +113,19 @@ def test_build_alone_and_with_arguments(shop: Project) -> None:
     assert "cannot push" in refused.stderr
 
 
+def test_proxies_of_the_user_reach_builds_and_containers(shop: Project) -> None:
+    shop.write("FROM busybox:test\nRUN echo $HTTPS_PROXY > /page\n", "web/Dockerfile")
+    shop.write(
+        '{"proxies": {"default": {"httpsProxy": "http://proxy.example:3128"}}}', "config.json"
+    )
+    shop("up", "-d", "web", env={"DOCKER_CONFIG": str(shop.folder)})
+    assert page(shop) == "http://proxy.example:3128\n"
+    said = shop("exec", "-T", "web", "sh", "-c", "echo $https_proxy").stdout
+    assert said == "http://proxy.example:3128\n"
+    # They are no part of what is declared: nothing changes by them.
+    assert "Recreate" not in shop("up", "-d", "web").stderr
+
+
 def test_a_failing_step_says_where(shop: Project) -> None:
     shop.write(DOCKERFILE + "RUN echo the reason; exit 4\n", "web/Dockerfile")
     failed = shop("up", "-d", check=False)

@@ -76,7 +76,9 @@ async def make_container(engine: Engine, flags: CreateFlags, body: Body, at: Ses
 
 async def _create(engine: Engine, flags: CreateFlags, body: Body) -> str:
     query = {"name": flags.name or None, "platform": flags.platform or None}
-    answer = await engine.transport.json("POST", "/containers/create", query=query, body=body)
+    answer = await engine.transport.json(
+        "POST", "/containers/create", query=query, body=engine.proxies.in_body(body)
+    )
     created = fields.mapping(answer, "the created container")
     for warning in fields.texts(created, "Warnings"):
         print(f"WARNING: {warning}", file=sys.stderr)

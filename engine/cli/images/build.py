@@ -139,8 +139,9 @@ def build(
             headers[SECRETS_HEADER] = base64.urlsafe_b64encode(
                 json.dumps(secrets).encode()
             ).decode()
+        asked = engine.proxies.in_query({**query, **context.query})
         async with engine.transport.stream(
-            "POST", "/build", query={**query, **context.query}, body=context.body, headers=headers
+            "POST", "/build", query=asked, body=context.body, headers=headers
         ) as answer:
             return await _follow(objects(answer.objects()), quiet=quiet)
 
