@@ -297,16 +297,26 @@ class Containers:
             raise Conflict(f"removal of container {container.record.name} is already in progress")
         container.is_marked_for_removal = force
         try:
-            if force:
-                await ending.end_for_removal(self._parts, container)
-            async with container.lock:
-                if not container.is_gone:
-                    await remove_container(self._parts, container, volumes=volumes)
-                elif not force:
-                    raise NotFound(f"No such container: {container.id}")
-                # With force: --rm was faster, and what was asked for is done.
+            is_done = False
+            while not is_done:
+                if force:
+                    await ending.end_for_removal(self._parts, container)
+                is_done = await self._remove_ended(container, force=force, volumes=volumes)
         finally:
             container.is_marked_for_removal = False
+
+    async def _remove_ended(self, container: Container, *, force: bool, volumes: bool) -> bool:
+        """False: a start had begun before, and has to be ended first."""
+        async with container.lock:
+            if container.is_gone:
+                if not force:
+                    raise NotFound(f"No such container: {container.id}")
+                return True  # --rm was faster, and what was asked for is done
+            status = container.record.state.status
+            if force and (status.is_up or status is Status.RESTARTING):
+                return False
+            await remove_container(self._parts, container, volumes=volumes)
+            return True
 
     async def rename(self, reference: str, name: str) -> None:
         container = self._find(reference)

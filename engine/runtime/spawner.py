@@ -7,6 +7,7 @@ else; shims in their own sessions outlive it, and it ends when the daemon's sock
 
 import codecs
 import gc
+import contextlib
 import os
 import signal
 import socket
@@ -33,7 +34,8 @@ def main() -> NoReturn:
     except OSError as error:
         sys.stderr.write(f"containers end with the engine's service: {error}\n")
     _harden()
-    channel.send(connection, {"ready": os.getpid()})
+    with contextlib.suppress(BrokenPipeError):  # the daemon is gone already, as is seen below
+        channel.send(connection, {"ready": os.getpid()})
     while True:
         message = channel.receive(connection)
         if message is None:

@@ -356,6 +356,16 @@ async def test_a_removal_by_force_ends_a_restart_that_has_begun(engine: Engine) 
     assert engine.containers.list() == ()
 
 
+async def test_a_removal_by_force_ends_a_start_that_has_begun(engine: Engine) -> None:
+    identifier = await engine.create("sleep", "1000")
+    start = asyncio.create_task(engine.containers.start(identifier))
+    while not engine.containers._find(identifier).lock.locked():
+        await asyncio.sleep(0)
+    await engine.containers.remove(identifier, force=True)
+    await start
+    assert engine.containers.list() == ()
+
+
 async def test_more_memory_than_allowed_is_seen(engine: Engine) -> None:
     host = HostConfig(memory=32 << 20)
     with engine.events.subscribe() as told:
