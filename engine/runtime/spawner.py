@@ -6,8 +6,8 @@ else; shims in their own sessions outlive it, and it ends when the daemon's sock
 """
 
 import codecs
-import gc
 import contextlib
+import gc
 import os
 import signal
 import socket
