@@ -329,8 +329,9 @@ ADD {address}/name.bin /named
         "ls /whole.tgz"
     )
     assert builds.run("added", "sh", "-c", script) == "textfetchedfetched77\n/whole.tgz\n"
-    refused = builds.build("FROM busybox:test\nADD git@github.com:a/b.git /x\n").error
-    assert "has no SSH" in refused
+    refused = builds.build("FROM busybox:test\nADD git@git.invalid:a/b.git /x\n").error
+    assert "cannot fetch git@git.invalid:a/b.git" in refused
+    assert "no SSH agent was lent to this build (--ssh default)" in refused
 
 
 def test_a_context_from_afar(builds: Builds, builder_host: Host) -> None:
@@ -341,8 +342,12 @@ def test_a_context_from_afar(builds: Builds, builder_host: Host) -> None:
     with Serving(builder_host, b"FROM busybox:test\nRUN echo alone > /a\n") as address:
         builds.ok("", remote=f"{address}/Dockerfile", t="far")
     assert builds.run("far", "cat", "/a") == "alone\n"
-    for remote in ("file:///etc/passwd", "git://x/y.git", "--upload-pack=x"):
-        assert builds.build("", remote=remote).status in (400, 501)
+    for remote in ("file:///etc/passwd", "--upload-pack=x"):
+        assert builds.build("", remote=remote).status == 400
+    assert (
+        "cannot fetch git://x.invalid/y.git"
+        in builds.build("", remote="git://x.invalid/y.git").error
+    )
 
 
 def test_mounts_of_a_run(builds: Builds) -> None:
