@@ -49,7 +49,9 @@ class Case:
 
 
 def config(**fields: object) -> UpdateConfig:
-    return UpdateConfig(**{"monitor": Duration(2 * SECOND), **fields})  # type: ignore[arg-type]
+    """The delay gives Swarm time to learn of a failure: without one, it may replace one more."""
+    pace = {"monitor": Duration(2 * SECOND), "delay": Duration(SECOND // 2)}
+    return UpdateConfig(**{**pace, **fields})  # type: ignore[arg-type]
 
 
 CASES = {
@@ -161,6 +163,7 @@ def spec(case: Case, command: str, name: str) -> dict[str, object]:
                 "Parallelism": 1 if each.parallelism is None else each.parallelism,
                 "FailureAction": each.failure_action or "pause",
                 "Monitor": each.monitor,
+                "Delay": each.delay,
                 "MaxFailureRatio": each.max_failure_ratio,
                 "Order": each.order or "stop-first",
             }
