@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +13,7 @@ from compose import converge
 from compose.cli.context import Context
 from compose.plan.options import PlanOptions
 from compose.plan.plan import Plan
-from compose.plan.text import text
+from compose.plan.text import page
 
 CHANGES = 2  # the exit code when there is something to do
 
@@ -66,6 +68,11 @@ def register(app: typer.Typer) -> None:
         return 0 if made.is_empty else CHANGES
 
 
+def columns() -> int | None:
+    """Of the terminal; None: it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def show_plan(context: Context, plan: Plan, format: str) -> int:
     if format == "json":
         print(json.dumps(plan.to_document(), indent=2))
@@ -75,5 +82,5 @@ def show_plan(context: Context, plan: Plan, format: str) -> int:
     if plan.is_empty:
         context.say(f"{plan.project} is up to date: nothing would change")
     else:
-        print(text(plan, positions=True), end="")
+        print(page(plan, columns()), end="")
     return 0

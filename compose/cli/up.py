@@ -12,7 +12,7 @@ import typer
 from compose import converge
 from compose.apply.executor import PARALLEL
 from compose.cli.context import Context
-from compose.cli.plan import show_plan
+from compose.cli.plan import columns, show_plan
 from compose.cli.progress import progress
 from compose.client.engine import Engine
 from compose.converge import Confirm, Outcome, UpOptions
@@ -20,7 +20,7 @@ from compose.errors import UsageError
 from compose.model.project import Project
 from compose.plan.options import PlanOptions
 from compose.plan.plan import Plan
-from compose.plan.text import text
+from compose.plan.text import page
 
 if TYPE_CHECKING:
     from compose.cli.foreground import EndRule, Style
@@ -250,7 +250,7 @@ def asking(context: Context) -> Confirm:
     """Show the plan, and ask whoever sits at the terminal. Raises UsageError where nobody does."""
 
     async def ask(plan: Plan) -> bool:
-        print(text(plan, positions=True), end="", flush=True)
+        print(page(plan, columns()), end="", flush=True)
         if not sys.stdin.isatty():
             raise UsageError("--confirm has nobody to ask: this is no terminal\n  hint: -y goes on")
         answer = await asyncio.to_thread(input, "go on? [y/N] ")

@@ -407,7 +407,7 @@ def _check_container_names(project: Project) -> Iterator[Problem]:
 
 
 def _check_host_ports(project: Project) -> Iterator[Problem]:
-    """One port of the host can lead to one container."""
+    """One port of the host can lead to one service."""
     taken: dict[tuple[str, int], list[tuple[Port, Place]]] = {}
     for service in project.services.values():
         for index, port in enumerate(service.ports):
@@ -425,13 +425,6 @@ def _check_host_ports(project: Project) -> Iterator[Problem]:
                     )
                     break
             taken.setdefault((port.protocol, number), []).append((port, place))
-            if service.replicas > 1:
-                yield project.problem(
-                    f"{service.replicas} replicas can't share host port {number}",
-                    *place,
-                    hint=f'give a range, as in "{number}-{number + service.replicas - 1}:'
-                    f'{port.target}", or only the container port',
-                )
 
 
 def _overlap(one: str, other: str) -> bool:

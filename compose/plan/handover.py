@@ -27,8 +27,19 @@ def starts_first(service: Service) -> bool:
 
 
 def shares_ports(service: Service) -> bool:
-    """Whether its published ports may be those of others that say so too."""
-    return starts_first(service) or service.labels.get(names.SHARED_PORTS) == "true"
+    """Whether its containers, or those that replace each other, may have the same ports."""
+    return starts_first(service) or is_one_of_several(service) or is_open_to_all(service)
+
+
+def is_one_of_several(service: Service) -> bool:
+    """Whether each of its containers is to have the same port."""
+    has_fixed = any(len(port.host_ports) == 1 and port.host_ports[0] for port in service.ports)
+    return service.replicas > 1 and has_fixed
+
+
+def is_open_to_all(service: Service) -> bool:
+    """Whether its ports may be those of whatever else says so, too."""
+    return service.labels.get(names.SHARED_PORTS) == "true"
 
 
 def monitor(config: UpdateConfig | None) -> float:
@@ -37,7 +48,7 @@ def monitor(config: UpdateConfig | None) -> float:
 
 
 def handover_labels(service: Service) -> dict[str, str]:
-    if not starts_first(service) or not service.ports:
+    if not service.ports or not shares_ports(service):
         return {}
     check, grace = service.healthcheck, service.stop_grace_period
     drain = GRACE if grace is None else grace / 1e9

@@ -101,6 +101,18 @@ def dependency_edges(services: Mapping[str, Service]) -> dict[str, list[str]]:
     }
 
 
+def scaled(project: Project, scale: Mapping[str, int]) -> Project:
+    """With the numbers of replicas that were asked for."""
+    if not scale:
+        return project
+    changed = {
+        name: replace(service, scale=scale[name])
+        for name, service in project.services.items()
+        if name in scale
+    }
+    return replace(project, services={**project.services, **changed})
+
+
 @dataclass(slots=True)
 class Planner:
     """Makes one plan. Each method adds the steps of one kind of thing."""
@@ -124,6 +136,7 @@ class Planner:
     publishers: dict[HostPort, set[str]] = field(default_factory=dict)  # port -> services
 
     def __post_init__(self) -> None:
+        self.project = scaled(self.project, self.options.scale)
         self.builder = PlanBuilder(self.project.name)
         self.order = dependency_order(dependency_edges(self.project.services))
         self.own = {}

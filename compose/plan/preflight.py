@@ -10,10 +10,9 @@ from compose.model.port import Port
 from compose.model.project import Project
 from compose.model.resources import FileObject
 from compose.model.service import Condition, Service
-from compose.plan import names
 from compose.plan.builds import base_services, build_cause, build_problems
 from compose.plan.container import is_given, seccomp_file
-from compose.plan.handover import shares_ports
+from compose.plan.handover import is_open_to_all, shares_ports
 from compose.plan.images import image_of, is_directory, pull_cause
 from compose.plan.networks import changed_network
 from compose.plan.observed import (
@@ -374,16 +373,16 @@ def _ports(
                 continue
             wanted = ObservedPort(port.host_ip, port.host_ports[0], port.protocol)
             place = ("services", service.name, "ports", index)
-            if shares_ports(service) and observed.is_ours:
+            if is_open_to_all(service) and observed.is_ours:
                 continue
-            if len(staying) > 1:
+            if len(staying) > 1 and not (shares_ports(service) and observed.is_ours):
                 problems.append(
                     project.problem(
                         f"cannot publish port {wanted.port} for {len(staying)} containers",
                         *place,
                         hint="let the engine choose, or give a range: "
                         f'"{wanted.port}-{wanted.port + len(staying) - 1}:{port.target}", '
-                        f'or share it on pycompose\'s engine: {names.SHARED_PORTS}: "true"',
+                        "or use pycompose's own engine, where they share it",
                     )
                 )
                 continue

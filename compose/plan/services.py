@@ -16,6 +16,7 @@ from compose.model.service import Condition, Service
 from compose.plan import names
 from compose.plan.container import shared_services
 from compose.plan.diff import ABSENT, Difference, Place, summary
+from compose.plan.handover import is_one_of_several
 from compose.plan.images import image_of
 from compose.plan.live import is_live
 from compose.plan.observed import Observed, ObservedContainer
@@ -94,7 +95,7 @@ def decide_service(
     image_id = image.id if image else ""
     document = service.to_document()
     record = service_record(project, service, document, image_id)
-    wanted = options.scale.get(service.name, service.replicas)
+    wanted = service.replicas
     best, leftovers = _one_a_number(project, service, own, record, options)
     causes = {
         container.number: divergence(
@@ -157,6 +158,8 @@ def divergence(
         return cause, found
     if container.edited:
         return f"changed by hand: {container.edited}", ()
+    if observed.is_ours and is_one_of_several(service) and not container.shares_ports:
+        return "its ports are to be shared", ()
     return _detached(project, service, container, observed)
 
 

@@ -435,10 +435,35 @@ def test_everything_in_the_way_is_told_at_once_with_its_place() -> None:
     ]
 
 
-def test_replicas_cannot_share_a_fixed_port() -> None:
-    project = make_project(make_service("web", ports=(Port(80, "8080"),), scale=2))
+def test_replicas_share_a_fixed_port_where_the_engine_lets_them() -> None:
+    one = make_project(make_service("web", ports=(Port(80, "8080"),)))
+    two = make_project(make_service("web", ports=(Port(80, "8080"),), scale=2))
     with pytest.raises(ProjectError, match='give a range: "8080-8081:80"'):
-        planned(project, nothing())
+        planned(two, nothing())
+    ours = replace(nothing(), is_ours=True)
+    for project, options in ((two, PlanOptions()), (one, PlanOptions(scale={"web": 2}))):
+        alone = Simulated(ours).apply(make_plan(one, ours, PlanOptions()))
+        plan = make_plan(project, alone, options)
+        assert (
+            text(plan)
+            == """\
+recreate web.1   its ports are to be shared
+create web.2     scaled from 1 to 2           after: web.1
+"""
+        )
+        both = Simulated(alone).apply(plan)
+        assert make_plan(project, both, options).is_empty
+
+
+def test_no_port_is_shared_with_another_service_unknowingly() -> None:
+    ours = replace(nothing(), is_ours=True)
+    holder = ForeignContainer("e" * 64, "front", "shop", (ObservedPort("", 8080, "tcp"),))
+    taken = replace(ours, foreign=(holder,))
+    web = make_service("web", ports=(Port(80, "8080"),), scale=2)
+    with pytest.raises(ProjectError, match="container front has it"):
+        planned(make_project(web), taken)
+    labels = {"io.pycompose.shared-ports": "true"}
+    assert "create web.2" in planned(make_project(replace(web, labels=labels)), taken)
 
 
 def test_an_optional_dependency_is_waited_for_without_being_required() -> None:
