@@ -312,9 +312,13 @@ def _report_health(parts: Parts, container: Container, found: HealthState) -> No
     container.record = replace(record, state=replace(record.state, health=found))
     parts.save(container.record)
     if found.status != before.status:
-        regarded = parts.networks.regard(record.id, STANDINGS[found.status])
-        parts.tasks.watch(regarded, f"spreading the work of {record.id}")
-        parts.publish(record, f"health_status: {found.status}")
+
+        async def tell() -> None:
+            # Whoever hears of it may count on it: nobody is led to an unhealthy one any more.
+            await parts.networks.regard(record.id, STANDINGS[found.status])
+            parts.publish(record, f"health_status: {found.status}")
+
+        parts.tasks.watch(tell(), f"spreading the work of {record.id}")
 
 
 def stop_watching(container: Container) -> None:
