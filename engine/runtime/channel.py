@@ -6,17 +6,23 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
-LONGEST = 65536  # bytes of a message
+_LONGEST = 65536  # bytes of a message
 _MOST_DESCRIPTORS = 16
+# What is read at once, for recvmsg.
+MOST = (_LONGEST, socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC)
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 # Made once: json.dumps makes them anew each time, and each shim would pay for it with pages.
 _write = json.JSONEncoder(separators=(",", ":")).encode
 _read = json.JSONDecoder().decode
+
+
+# What recvmsg gives beside a message.
+Beside = Sequence[tuple[int, int, bytes]]
 
 
 class Message(NamedTuple):
@@ -53,22 +59,25 @@ def send_encoded(connection: socket.socket, body: bytes, descriptors: tuple[int,
 
 def receive(connection: socket.socket) -> Message | None:
     """The next message, None at the end (also when the other side died)."""
-    room = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
     while True:
         try:
-            body, beside, _, _ = connection.recvmsg(LONGEST, room, socket.MSG_CMSG_CLOEXEC)
+            body, beside, _, _ = connection.recvmsg(*MOST)
             break
         except ConnectionResetError:
             # The other side went without having read all of ours. That is told once, before
             # what it had sent; its last words and the end follow.
             continue
-    descriptors = array.array("i")
-    for level, kind, content in beside:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors.frombytes(content[: len(content) - len(content) % 4])
     if not body:
         return None
-    return Message(decode(body), tuple(descriptors))
+    return Message(decode(body), tuple(descriptors(beside)))
+
+
+def descriptors(beside: Beside) -> "array.array[int]":
+    received = array.array("i")
+    for level, kind, content in beside:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            received.frombytes(content[: len(content) - len(content) % 4])
+    return received
 
 
 def write_document(content: bytes, *, name: str = "document") -> int:

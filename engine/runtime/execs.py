@@ -40,12 +40,14 @@ class Execs:
         poller: Poller,
         cgroup: Cgroup,
         broadcast: Callable[[Mapping[str, object]], None],
+        owner: tuple[int, int],
     ) -> None:
+        """`owner`: what root of the container is out here."""
         self._poller = poller
         self._cgroup = cgroup
         self._broadcast = broadcast
         self._running: dict[str, Exec] = {}
-        self.owner = (0, 0)  # what root of the container is out here
+        self._owner = owner
 
     def terminal(self, key: str) -> int | None:
         """The pty of one; KeyError if it has ended."""
@@ -68,7 +70,7 @@ class Execs:
         ours, theirs = channel.pair()
         joiner = join.start(
             lambda: read_steps(orders),
-            Place(theirs, self._cgroup, owner=self.owner),
+            Place(theirs, self._cgroup, owner=self._owner),
             pipes.theirs if pipes else (),
             container=container,
             oom_score=cast(int, request["oom_score"]),

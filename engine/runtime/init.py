@@ -1,26 +1,21 @@
 """In the child: walk the steps and become the payload, or say why not and end.
 
 Runs between clone3 and execve in a fork of the shim; imports nothing more, raises nothing.
-Which steps, a container's first process learns by a message: so it can be there, in its
-namespaces and its cgroup, before anybody knows what it is to become.
 """
 
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import NoReturn
 
-from engine.kernel import namespaces, process
 from engine.kernel.libc import KernelError
 from engine.runtime import channel, payload, reaper
-from engine.runtime.steps import EnterCgroup, Place, Refused, Step
+from engine.runtime.steps import Place, Refused, Step
 
 # Steps are read where they are walked: what that costs in memory goes with execve, while the
 # shim, which lives on, stays small.
 Plan = Callable[[], Sequence[Step]]
-NOTHING: Mapping[int, int] = MappingProxyType({})
 
 
 def become(plan: Plan, place: Place) -> NoReturn:
@@ -30,7 +25,7 @@ def become(plan: Plan, place: Place) -> NoReturn:
         os.setsid()
         os.umask(0)  # modes are given in full until the payload's own umask is set
         for step in plan():
-            _run(step, place)
+            run_step(step, place)
     except Refused as refused:
         code = refused.code
         _report(place, str(refused), code)
@@ -46,7 +41,7 @@ def use_stdio(descriptors: Sequence[int]) -> None:
         os.dup2(descriptor, number)
 
 
-def _run(step: Step, place: Place) -> None:
+def run_step(step: Step, place: Place) -> None:
     try:
         step.run(place)
     except KernelError as error:
@@ -87,50 +82,3 @@ def with_reaper(steps: Sequence[Step]) -> tuple[Step, ...]:
     if not isinstance(last, payload.Execute):
         raise AssertionError(f"the last step is to {last.describe()}")
     return (*steps[:-1], ExecuteBelow(last.arguments, last.environment))
-
-
-def start(
-    place: Place,
-    read_steps: Callable[[int], Sequence[Step]],
-    flags: int,
-    *,
-    warm_up: Callable[[], None] | None = None,
-    joined: Mapping[int, int] = NOTHING,
-) -> process.Child:
-    """A child in new namespaces and in the container's cgroup, and in namespaces that are there
-    already: `joined`, descriptors by kind. It waits for a message with the descriptors of its
-    orders and of its stdio; `warm_up` is what it does until then."""
-    group = place.cgroup.unified_fd()
-    try:
-        child = process.clone3(flags, cgroup=group)
-    finally:
-        if group >= 0:
-            os.close(group)
-    if child.pid == 0:
-        become(lambda: _await_orders(place, read_steps, warm_up, joined), place)
-    return child
-
-
-def _await_orders(
-    place: Place,
-    read_steps: Callable[[int], Sequence[Step]],
-    warm_up: Callable[[], None] | None,
-    joined: Mapping[int, int],
-) -> Sequence[Step]:
-    _run(EnterCgroup(), place)
-    for kind, descriptor in joined.items():
-        namespaces.setns(descriptor, kind)
-    # Of the shim's: with its end of our own connection open here, its death would not be seen.
-    kept = (descriptor for descriptor in (place.user, place.files) if descriptor >= 0)
-    process.close_all_but(place.supervisor.fileno(), reaper.DESCRIPTOR, *kept)
-    if warm_up is not None:
-        warm_up()
-    message = channel.receive(place.supervisor)
-    if message is None:
-        os._exit(1)
-    orders, *stdio = message.descriptors
-    use_stdio(stdio)
-    walked = read_steps(orders)
-    for descriptor in message.descriptors:
-        os.close(descriptor)
-    return walked

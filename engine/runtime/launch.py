@@ -15,14 +15,14 @@ from typing import cast
 from engine.errors import Failure
 from engine.kernel import privileges
 from engine.oci.rootfs import Rootfs
-from engine.runtime import channel, init, interpreter, orders, remains, sequence, shim
+from engine.runtime import birth, channel, init, interpreter, orders, remains, sequence
 from engine.runtime.clock import uptime
 from engine.runtime.files import File, replacing
 from engine.runtime.id_maps import IdMaps
 from engine.runtime.payload import NO_USER
 from engine.runtime.remains import ExitStatus, exit_status, read_exit
 from engine.runtime.spares import Spares
-from engine.runtime.steps import Step
+from engine.runtime.steps import LimitResources, Step
 
 __all__ = [
     "ExecProcess",
@@ -158,11 +158,11 @@ class Spawner:
         """The shim of a container whose namespaces and cgroup exist; `launch` is the next call.
         Raises StartFailed."""
         with _explained():
-            birth = _birth(request)
-        spare = await self._spares.take(birth)
+            asked = _birth(request)
+        spare = await self._spares.take(asked)
         try:
             if spare is not None:
-                handle = Shim(spare.connection, spare.id, spare.exec_dir, self._spares)
+                handle = Shim(spare.connection, spare.id, spare.exec_dir)
                 handle.is_spare = True
                 if spare.greeting is not None:
                     handle._take(spare.greeting)
@@ -175,7 +175,7 @@ class Spawner:
                         handle.sockets = handle.sockets.without_dns()
                     return handle
             os.makedirs(request.exec_dir, 0o700, exist_ok=True)
-            return await self._prepare_anew(request, birth)
+            return await self._prepare_anew(request, asked)
         finally:
             self._spares.replenish()
 
@@ -184,7 +184,9 @@ class Spawner:
         and Lost where what was prepared is gone: nothing is left of it then."""
         with _explained():
             walked = self._steps(request)
-        document = orders.write(_launch_orders(request, shim.is_spare), walked)
+        if shim.is_spare and (left := _left_limits(request)):
+            walked = (LimitResources(left), *walked)
+        document = orders.write(_launch_orders(request), walked)
         try:
             await shim._step("launch", descriptors=(document,))
         except Lost:
@@ -193,8 +195,8 @@ class Spawner:
         finally:
             os.close(document)
 
-    async def _prepare_anew(self, request: LaunchRequest, birth: Mapping[str, object]) -> "Shim":
-        document = orders.write(birth, ())
+    async def _prepare_anew(self, request: LaunchRequest, asked: Mapping[str, object]) -> "Shim":
+        document = orders.write(asked, ())
         try:
             for attempt in (1, 2):
                 ours, theirs = channel.pair()
@@ -205,11 +207,12 @@ class Spawner:
                     raise
                 finally:
                     theirs.close()
-                handle = Shim(ours, request.container_id, request.exec_dir, self._spares)
+                handle = Shim(ours, request.container_id, request.exec_dir)
                 try:
                     return await handle._greeted()
                 except Lost:
-                    # The spawner died before it forked, so nothing was done.
+                    # The spawner died before it had a shim.
+                    await remains.clear(request.exec_dir)
                     if attempt == 2:
                         raise
         finally:
@@ -328,14 +331,17 @@ def _birth(request: LaunchRequest) -> dict[str, object]:
     }
 
 
-def _launch_orders(request: LaunchRequest, is_spare: bool) -> dict[str, object]:
-    """What it has to know then. A spare was born with its device rules, and no other limits."""
+def _left_limits(request: LaunchRequest) -> dict[str, object]:
+    """A spare was born with its device rules, and no other limits."""
     linux = cast("Mapping[str, object]", request.spec.get("linux") or {})
-    process = cast("Mapping[str, object]", request.spec.get("process") or {})
     resources = cast("Mapping[str, object]", linux.get("resources") or {})
-    left = {key: value for key, value in resources.items() if key != "devices"}
+    return {key: value for key, value in resources.items() if key != "devices"}
+
+
+def _launch_orders(request: LaunchRequest) -> dict[str, object]:
+    """What it has to know then."""
+    process = cast("Mapping[str, object]", request.spec.get("process") or {})
     return {
-        "resources": left if is_spare else {},
         "dns": request.dns,
         "log": asdict(request.log),
         "terminal": bool(process.get("terminal")),
@@ -350,14 +356,7 @@ def _launch_orders(request: LaunchRequest, is_spare: bool) -> dict[str, object]:
 class Shim:
     """The daemon's handle on one container's shim."""
 
-    def __init__(
-        self,
-        connection: socket.socket,
-        container_id: str,
-        exec_dir: str,
-        spares: Spares | None = None,
-    ) -> None:
-        """`spares`: what the process becomes one of when its container is no more."""
+    def __init__(self, connection: socket.socket, container_id: str, exec_dir: str) -> None:
         loop = asyncio.get_running_loop()
         self.container_id = container_id
         self.pid = 0
@@ -372,7 +371,6 @@ class Shim:
         self.when_out_of_memory: Callable[[], None] = lambda: None
         self._exec_dir = exec_dir
         self._connection = connection
-        self._spares = spares
         self._greeting: asyncio.Future[channel.Message] = loop.create_future()
         self._replies: dict[int, asyncio.Future[channel.Message]] = {}
         self._execs: dict[str, ExecProcess] = {}
@@ -394,7 +392,7 @@ class Shim:
             return None
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            connection.connect(f"/proc/self/fd/{folder}/{shim.SOCKET}")
+            connection.connect(f"/proc/self/fd/{folder}/{birth.SOCKET}")
         except OSError as error:
             connection.close()
             if not isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
@@ -522,23 +520,11 @@ class Shim:
             await remains.clear(self._exec_dir)
             return
         self._released = True
-        with self._renewing(record) as orders:
-            try:
-                message = await self._call("release", record=record, renew=orders)
-            except Lost:
-                await remains.clear(self._exec_dir)
-            else:
-                if orders is not None and message.body.get("renewed"):
-                    assert self._spares is not None
-                    self._spares.welcome(orders, self._connection)
+        try:
+            await self._call("release", record=record)
+        except Lost:
+            await remains.clear(self._exec_dir)
         self._close()
-
-    def _renewing(
-        self, record: bool
-    ) -> "contextlib.AbstractContextManager[Mapping[str, object] | None]":
-        if record or self._spares is None:
-            return contextlib.nullcontext()
-        return self._spares.renewing()
 
     def disconnect(self) -> None:
         """Let go of the shim; it and the container go on. For a daemon that stops."""
@@ -643,13 +629,10 @@ class Shim:
                 if message.body.get("over"):
                     self._released = True  # it ends now, and has nothing more to tell
                 reply = self._replies.get(cast(int, message.body["id"]))
-                is_awaited = reply is not None and not reply.done()
-                if reply is not None and is_awaited:
+                if reply is not None and not reply.done():
                     reply.set_result(message)
                 else:
                     _close_all(message.descriptors)  # whoever asked was cancelled
-                if message.body.get("renewed"):
-                    self._close(keep=is_awaited)  # what comes now is the spare's, which it became
             case "exited":
                 self._set_exit(message.body)
             case "exec_exited":
@@ -688,14 +671,12 @@ class Shim:
             recorded = ExitStatus(_KILLED, signal.SIGKILL, False, time.time_ns(), ran_for)
         self.exited.set_result(recorded)
 
-    def _close(self, *, keep: bool = False) -> None:
-        """`keep`: the connection is somebody else's from here on."""
+    def _close(self) -> None:
         if self._closed:
             return
         self._closed = True
         asyncio.get_running_loop().remove_reader(self._connection.fileno())
-        if not keep:
-            self._connection.close()
+        self._connection.close()
         gone = Lost("the container's shim is gone")
         unanswered: list[asyncio.Future[channel.Message] | asyncio.Future[None]] = [
             self._greeting,

@@ -1,8 +1,8 @@
 """Walk through what a start computes, on a made-up container and without any effect.
 
 The spawner does it so that the interpreter has specialised the code before it is forked from:
-else each fork writes to the pages of every function it calls. A spare shim does its own part
-again so that the pages that a start writes to are its own already. Both make a start shorter,
+else each fork writes to the pages of every function it calls. A first process that waits does its
+part again so that the pages that a start writes to are its own already. Both make a start shorter,
 most where a page fault is dear, and change nothing else.
 """
 

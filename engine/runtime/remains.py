@@ -5,14 +5,12 @@ import contextlib
 import json
 import logging
 import os
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from engine.kernel import procfs
-from engine.runtime import shim
+from engine.runtime import birth
 from engine.runtime.cgroup_tree import Cgroup, detect
 
 log = logging.getLogger(__name__)
@@ -29,21 +27,18 @@ class ExitStatus:
 
 def read_exit(exec_dir: str) -> ExitStatus | None:
     """The recorded end of a container, if there is one."""
-    document = _read(exec_dir, shim.EXIT)
+    document = _read(exec_dir, birth.EXIT)
     return None if document is None else exit_status(document)
 
 
 def kill(exec_dir: str) -> Cgroup | None:
     """Kill what a killed shim left running; its cgroup, if there was one."""
-    record = _read(exec_dir, shim.RECORD)
+    record = _read(exec_dir, birth.RECORD)
     if record is None:
         return None
     group = Cgroup(detect(), record["cgroup"])
     with contextlib.suppress(FileNotFoundError):
         group.kill()
-    if procfs.start_time(record["pid"]) == record["pid_start"]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(record["pid"], signal.SIGKILL)
     return group
 
 
@@ -52,7 +47,7 @@ async def clear(exec_dir: str) -> None:
     if group is not None:
         # Waits until the killed are gone.
         await asyncio.to_thread(group.remove)
-    for name in (shim.SOCKET, shim.RECORD):
+    for name in (birth.SOCKET, birth.RECORD):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(exec_dir, name))
 

@@ -2,8 +2,7 @@
 
 The daemon's side. A cgroup is named after its container, so a spare has a container's id from the
 start: whoever makes a container takes the id of a spare, and its start finds the spare. One that
-is not started soon, or that wants other namespaces, costs nothing but the spare. A shim whose
-container is no more becomes the next spare, if one is wanted: a new process costs 1000 page faults.
+is not started soon, or that wants other namespaces, costs nothing but the spare.
 
 One waits at least, once a container was made. A container that finds none lets one more wait from
 then on, up to `MOST`: a project that comes and goes finds a spare for each service. When nothing
@@ -17,7 +16,7 @@ import os
 import posixpath
 import shutil
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -64,13 +63,6 @@ class Mould:
             return None
         return cls(exec_root, parent, resources["devices"])
 
-    @classmethod
-    def in_spare(cls, orders: Mapping[str, object]) -> "Mould":
-        """What a spare with these orders was made like."""
-        mould = cls.of(orders)
-        assert mould is not None
-        return mould
-
 
 def _orders(mould: Mould) -> dict[str, object]:
     identifier = new_id()
@@ -111,7 +103,6 @@ class Spares:
         self._timer: asyncio.TimerHandle | None = None
         self._resting: asyncio.TimerHandle | None = None
         self._is_closing = False
-        self._renewing = 0  # shims that are asked to be spares
         self._beginning: set[asyncio.Task[None]] = set()
         self._leaving: dict[str, asyncio.Task[None]] = {}  # by id
 
@@ -180,7 +171,7 @@ class Spares:
             self._dismiss(spare)
 
     def _begin(self) -> None:
-        if self._beginning or self._coming() >= self._wanted:
+        if self._beginning or len(self._free) >= self._wanted:
             return
         task = asyncio.create_task(self._make())
         self._beginning.add(task)
@@ -204,39 +195,14 @@ class Spares:
             raise
         finally:
             theirs.close()
-        self._keep(orders, mould, ours)
-
-    def _keep(self, orders: Mapping[str, object], mould: Mould, connection: socket.socket) -> None:
         identifier, exec_dir = cast(str, orders["container_id"]), cast(str, orders["exec_dir"])
-        spare = Spare(identifier, mould, connection, exec_dir)
+        spare = Spare(identifier, mould, ours, exec_dir)
         self._free.append(spare)
-        asyncio.get_running_loop().add_reader(connection.fileno(), self._on_readable, spare)
+        asyncio.get_running_loop().add_reader(ours.fileno(), self._on_readable, spare)
         if self._is_closing or mould != self._mould:
             self._dismiss(spare)
         else:
             self.replenish()  # one after the other
-
-    @contextlib.contextmanager
-    def renewing(self) -> Iterator[Mapping[str, object] | None]:
-        """Orders for a shim whose container is no more: to be one of the spares, if one more is
-        wanted. Whether it is so is told by `welcome`."""
-        if self._mould is None or self._is_closing or self._coming() >= self._wanted:
-            yield None
-            return
-        self._renewing += 1
-        try:
-            yield _orders(self._mould)
-        finally:
-            self._renewing -= 1
-            self.replenish()
-
-    def _coming(self) -> int:
-        """How many will be free, if all goes well."""
-        return len(self._free) + len(self._beginning) + self._renewing
-
-    def welcome(self, orders: Mapping[str, object], connection: socket.socket) -> None:
-        """The shim at the other end is a spare by these orders from here on."""
-        self._keep(orders, Mould.in_spare(orders), connection)
 
     def _on_readable(self, spare: Spare) -> None:
         """It is prepared; later, or instead of that, it says why it failed, or ends."""

@@ -1,8 +1,9 @@
 """The process that forks every shim: small, single threaded, everything imported beforehand.
 
 The daemon starts it as a fresh interpreter from a sealed memory file (`launch`), so what is seen
-of it inside a container is a file that nobody can write. It forks on request and does nothing
-else; shims in their own sessions outlive it, and it ends when the daemon's socket does.
+of it inside a container is a file that nobody can write. It forks first the maker, to which it
+leaves the daemon's socket, then shims when that asks for them, and does nothing else; shims in
+their own sessions outlive it, and it ends when the maker does.
 """
 
 import codecs
@@ -15,12 +16,14 @@ import sys
 from typing import NoReturn
 
 from engine.kernel import privileges, process, procfs
-from engine.runtime import cgroup_tree, channel, reaper, refuge, shim
+from engine.runtime import cgroup_tree, channel, maker, reaper, refuge, shim
 from engine.runtime.cgroup_tree import Hierarchy
 from engine.runtime.rehearsal import rehearse, rehearse_steps
 
-# The daemon's socket, where `launch` puts it.
+# The daemon's socket, where `launch` puts it; then the maker's.
 CONNECTION = 3
+# After that and the reaper: so what a message brings is closed without a look at it.
+_RECEIVED = reaper.DESCRIPTOR + 1
 # Calls after which the interpreter has specialised a function, with some to spare.
 _REHEARSALS = 20
 
@@ -34,29 +37,34 @@ def main() -> NoReturn:
     except OSError as error:
         sys.stderr.write(f"containers end with the engine's service: {error}\n")
     _harden()
-    with contextlib.suppress(BrokenPipeError):  # the daemon is gone already, as is seen below
-        channel.send(connection, {"ready": os.getpid()})
-    while True:
-        message = channel.receive(connection)
-        if message is None:
-            refuge.leave(hierarchy, together=True)
-            os._exit(0)
-        document, shim_end = message.descriptors
-        _fork(connection, document, shim_end, hierarchy)
-        os.close(document)
-        os.close(shim_end)
+    ours, theirs = channel.pair()
+    if process.clone3().pid == 0:
+        ours.close()
+        maker.serve(connection, theirs, hierarchy)
+    os.dup2(ours.detach(), CONNECTION, inheritable=False)
+    process.close_range(_RECEIVED)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        while True:
+            message, beside, _, _ = connection.recvmsg(*channel.MOST)
+            if not message:
+                break
+            connection.send(_fork(connection, message, beside, hierarchy))
+            process.close_range(_RECEIVED)
+    refuge.leave(hierarchy, together=True)
+    os._exit(0)
 
 
-def _fork(connection: socket.socket, document: int, shim_end: int, hierarchy: Hierarchy) -> None:
+def _fork(
+    connection: socket.socket, message: bytes, beside: channel.Beside, hierarchy: Hierarchy
+) -> bytes:
+    """The answer."""
     try:
-        child = process.clone3()
-        if child.pid == 0:
+        if process.clone3().pid == 0:
             connection.close()
-            shim.main(socket.socket(fileno=shim_end), document, hierarchy)
-        os.close(child.pidfd)
+            shim.main(message, beside, hierarchy)
     except OSError as error:
-        with socket.socket(fileno=os.dup(shim_end)) as answer:
-            channel.send(answer, {"event": "failed", "error": str(error), "code": 128})
+        return str(error).encode()
+    return maker.FORKED
 
 
 def _harden() -> None:

@@ -10,6 +10,7 @@ import socket
 import stat
 from dataclasses import dataclass, field
 
+from engine.errors import EngineError
 from engine.kernel import mount, namespaces, privileges, process
 from engine.runtime import channel, reaper
 from engine.runtime.cgroup_tree import Cgroup
@@ -64,6 +65,22 @@ class EnterCgroup(Step):
 
     def run(self, place: Place) -> None:
         place.cgroup.enter(unified=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitResources(Step):
+    """Of a cgroup that was made before it was known what it is for."""
+
+    resources: dict[str, object]  # as in an OCI spec
+
+    def describe(self) -> str:
+        return "limit the cgroup's resources"
+
+    def run(self, place: Place) -> None:
+        try:
+            place.cgroup.update(self.resources)
+        except EngineError as error:
+            raise Refused(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ joins them while it is still the host's root, which it has to be to mount, and b
 container's root (`steps.EnterUser`) when its world stands.
 """
 
+import contextlib
 import os
 from dataclasses import dataclass
 
@@ -56,7 +57,8 @@ def _make(maps: IdMaps, kinds: int, names: tuple[str, ...]) -> tuple[int, ...]:
         finally:
             os.close(writing)
             writing = -1
-            os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
+            with contextlib.suppress(ChildProcessError):  # where ended children are dropped
+                os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
             os.close(child.pidfd)
     finally:
         os.close(reading)

@@ -1,4 +1,4 @@
-"""Short visits of the shim to a container's namespaces; it always comes back."""
+"""Short visits to a container's namespaces; who makes one always comes back."""
 
 import contextlib
 import fcntl
@@ -24,6 +24,19 @@ def in_network(namespace: int) -> Iterator[None]:
         namespaces.setns(namespace, namespaces.CLONE_NEWNET)
         try:
             yield
+        finally:
+            namespaces.setns(home, namespaces.CLONE_NEWNET)
+    finally:
+        os.close(home)
+
+
+def new_network() -> int:
+    """A descriptor of a network namespace that was made for it."""
+    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        namespaces.unshare(namespaces.CLONE_NEWNET)
+        try:
+            return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         finally:
             namespaces.setns(home, namespaces.CLONE_NEWNET)
     finally:

@@ -20,6 +20,7 @@ from random import Random
 import pytest
 
 from tests.engine.moments import killed_at
+from tests.engine.runtime.laboratory import shim_of as shim_process
 from tests.host import Daemon, Host
 
 pytestmark = pytest.mark.kernel
@@ -291,8 +292,7 @@ def test_a_killed_shim_ends_its_container_and_no_other(host: Host) -> None:
 def shim_of(daemon: Daemon, name: str) -> int:
     for path in (daemon.data_root / "containers").glob("*/config.json"):
         if json.loads(path.read_text())["name"] == name:
-            record = daemon.exec_root / "containers" / path.parent.name / "shim.json"
-            return int(json.loads(record.read_text())["shim"])
+            return shim_process(path.parent.name)
     raise AssertionError(f"no container {name}")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
-import re
 import select
 import signal
 import subprocess
@@ -106,9 +105,9 @@ def test_what_a_crash_left_is_no_obstacle(machine: Host) -> None:
     compose(machine, "one", "up", "--detach")
     assert "containers  1 running" in machine.run(*PYENGINE, "status", env=ENVIRONMENT).stdout
     # A power cut: no process is left, /run comes up empty, /var/lib as it was.
-    shown = machine.run("sh", "-c", "cat /run/pycompose/containers/*/shim.json").stdout
-    payloads = map(int, re.findall(r'"pid": ?(\d+)', shown))
-    for pid in (*(inhabitants(machine) - {machine.pid}), *payloads):
+    own = inhabitants(machine) - {machine.pid}
+    children = [Path(f"/proc/{pid}/task/{pid}/children").read_text().split() for pid in own]
+    for pid in own.union(*(map(int, payloads) for payloads in children)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     machine.run("rm", "-r", "/run/pycompose")

@@ -292,6 +292,16 @@ def exec_request(*arguments: str, user: str = "", **changes: object) -> ExecRequ
     return replace(request, **changes)  # type: ignore[arg-type]
 
 
+def shim_of(container_id: str) -> int:
+    """The process id; 0 if it has none."""
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, ProcessLookupError):
+            words = (process / "cmdline").read_bytes().rstrip(b"\0 ")
+            if words == f"pycompose-shim {container_id}".encode():
+                return int(process.name)
+    return 0
+
+
 def is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)

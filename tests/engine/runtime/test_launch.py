@@ -250,8 +250,8 @@ async def test_network_sockets_belong_to_the_container(lab: Laboratory) -> None:
     shim = await lab.launch(lab.request("sleep", "100", dns=True))
     assert shim.sockets is not None
     assert os.fstat(shim.sockets.namespace).st_ino != os.stat("/proc/self/ns/net").st_ino
-    assert os.fstat(shim.sockets.namespace).st_ino == os.stat(f"/proc/{shim.pid}/ns/net").st_ino
     await shim.go()
+    assert os.fstat(shim.sockets.namespace).st_ino == os.stat(f"/proc/{shim.pid}/ns/net").st_ino
     process = await shim.exec(exec_request("cat", "/proc/net/udp", "/proc/net/tcp"))
     assert process.reader is not None
     tables = unframe(await process.reader.read())[0]
