@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import field
 
 from compose.cli.lines import LineMaker, Prefixer
@@ -52,7 +53,7 @@ async def read_lines(
     selection: Selection,
     *,
     follow: bool,
-) -> AsyncIterator[Line]:
+) -> AsyncGenerator[Line, None]:
     """Whole lines of both streams of one container."""
     details = await containers.inspect(container)
     makers = {source: LineMaker() for source in (Source.STDOUT, Source.STDERR)}
@@ -63,7 +64,7 @@ async def read_lines(
         stamp, _, rest = text.partition(" ")
         return Line(stamp, name, rest, source)
 
-    async for output in containers.logs(
+    written = containers.logs(
         container,
         tty=details.tty,
         follow=follow,
@@ -71,25 +72,29 @@ async def read_lines(
         since=selection.since,
         until=selection.until,
         timestamps=True,
-    ):
-        for text in makers[output.source].feed(output.text):
-            yield split(text, output.source)
+    )
+    async with aclosing(written) as outputs:
+        async for output in outputs:
+            for text in makers[output.source].feed(output.text):
+                yield split(text, output.source)
     for source, maker in makers.items():
         for text in maker.flush():
             yield split(text, source)
 
 
-async def merge(streams: list[AsyncIterator[Line]]) -> AsyncIterator[Line]:
+async def merge(streams: list[AsyncGenerator[Line, None]]) -> AsyncGenerator[Line, None]:
     """All lines of several ordered streams, by time."""
     heads: list[tuple[str, int, Line]] = []
-    for index, stream in enumerate(streams):
-        if (line := await anext(stream, None)) is not None:
-            heapq.heappush(heads, (line.stamp, index, line))
-    while heads:
-        _, index, line = heapq.heappop(heads)
-        yield line
-        if (following := await anext(streams[index], None)) is not None:
-            heapq.heappush(heads, (following.stamp, index, following))
+    async with AsyncExitStack() as stack:
+        for index, stream in enumerate(streams):
+            await stack.enter_async_context(aclosing(stream))
+            if (line := await anext(stream, None)) is not None:
+                heapq.heappush(heads, (line.stamp, index, line))
+        while heads:
+            _, index, line = heapq.heappop(heads)
+            yield line
+            if (following := await anext(streams[index], None)) is not None:
+                heapq.heappush(heads, (following.stamp, index, following))
 
 
 @dataclass(slots=True)

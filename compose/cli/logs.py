@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from contextlib import aclosing
 from typing import Annotated
 
 import typer
@@ -108,8 +109,10 @@ async def _print(
         )
         for row in rows
     ]
-    async for line in merge(streams):
-        write(prefixer.line(line.name, shown(line, selection)), line.source)
+    # Closed at once, whatever ends it: a pipe whose reader has gone, too.
+    async with aclosing(merge(streams)) as lines:
+        async for line in lines:
+            write(prefixer.line(line.name, shown(line, selection)), line.source)
 
 
 def _prefixer(project: str, rows: list[ContainerSummary], colour: bool, show: bool) -> Prefixer:

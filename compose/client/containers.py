@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from compose.client import fields
@@ -234,7 +234,7 @@ class Containers:
         since: str = "",
         until: str = "",
         timestamps: bool = False,
-    ) -> AsyncIterator[Output]:
+    ) -> AsyncGenerator[Output, None]:
         """`since`, `until`: seconds[.nanoseconds]; empty: no bound."""
         query: Query = {
             "stdout": stdout,
