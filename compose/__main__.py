@@ -1,13 +1,9 @@
 """The console script; `python -m compose` is the same."""
 
-import gc
 import os
 import sys
-import threading
 
 from compose import VERSION
-
-COLLECT_AFTER = 100_000  # new objects
 
 
 def run() -> None:
@@ -16,30 +12,31 @@ def run() -> None:
     if sys.argv[1:] in (["--version"], ["-v"]):
         print(f"pycompose version {VERSION}")
         return
-    # Nearly all that a command makes stays until its end, modules first: to look for cycles among
-    # it meanwhile, and once more before the interpreter goes, is a fifth of a short command's time.
-    gc.set_threshold(COLLECT_AFTER)
+    from compose.warm.stub import ask
+
+    ask("pycompose")
+    command(is_warm=False)
+
+
+def command(*, is_warm: bool) -> None:
+    """Run what sys.argv says, and end. `is_warm`: in a child of a server."""
     from pathlib import Path
+    from typing import TYPE_CHECKING
 
     from compose.cli.main import main
+    from compose.process import collect_seldom, leave
 
-    leave(main(sys.argv[1:], os.environ, Path.cwd()))
+    if TYPE_CHECKING:
+        from compose.client.engine import Engine
 
+    collect_seldom()
+    met: list[Engine] = []
+    code = main(sys.argv[1:], os.environ, Path.cwd(), met.append)
+    if met and not is_warm:
+        from compose.warm.start import start_server
 
-def leave(code: int) -> None:
-    """End without taking the interpreter apart, piece by piece."""
-    gc.freeze()
-    if threading.active_count() > 1:
-        sys.exit(code)
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:  # whoever read our output has gone
-        code = code or 141
-    except OSError as error:
-        os.write(2, f"pycompose: cannot write the output: {error.strerror}\n".encode())
-        code = code or 1
-    os._exit(code)
+        start_server(met[0].own_socket, os.environ)
+    leave("pycompose", code)
 
 
 if __name__ == "__main__":

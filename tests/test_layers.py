@@ -28,6 +28,7 @@ ENGINE = (
 )
 COMPOSE = (
     ("compose.__main__",),
+    ("compose.process",),
     ("compose.cli",),
     ("compose.watch",),
     ("compose.converge",),
@@ -37,6 +38,7 @@ COMPOSE = (
     ("compose.apply",),
     ("compose.observe",),
     ("compose.client",),
+    ("compose.warm",),
     ("compose.revision",),
     ("compose.diagram",),
     ("compose.plan",),
@@ -49,9 +51,13 @@ COMPOSE = (
     ("compose.position",),
     ("compose.dataclass",),
 )
-# What the engine's own command line may use of compose: the client, what it raises, and what
-# reads the syntaxes that Compose files share with Docker's command line.
-CLIENT = ("compose.client", "compose.errors", "compose.load.short", "compose.model.units")
+# What the engine's own command line may use of compose: the client, what it raises, what reads the
+# syntaxes that Compose files share with Docker's command line, and how a command's process begins
+# and ends, which is the same for both programs: one warm server runs either.
+CLIENT = (
+    *("compose.client", "compose.errors", "compose.load.short", "compose.model.units"),
+    *("compose.warm", "compose.process"),
+)
 # A third-party package has one home.
 HOMES = {
     "networkx": ("compose.graph",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from compose.load.pipeline import LoadRequest
     from compose.load.sources import Source
     from compose.model.project import Project
+
+Met = Callable[["Engine"], object]
+
+
+def ignore(_engine: Engine) -> None:
+    """For whoever doesn't care which engine is met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,7 @@ class Context:
     dry_run: bool
     environment: Mapping[str, str]
     directory: Path
+    met: Met  # gets the engine
     quiet_pulls: bool = False
     quiet_builds: bool = False
 
@@ -125,6 +132,7 @@ class Context:
         from compose.client.locate import locate
 
         engine = await locate(self.choice, self.environment)
+        self.met(engine)
         if self.dry_run:
             engine.rehearse()
         return engine

@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +18,8 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import Abort, TyperException
 
 from compose import VERSION
-from compose.cli.context import Context
+from compose.cli.context import Context, Met, ignore
+from compose.dataclass import dataclass
 from compose.errors import ComposeError, Rehearsed
 
 if TYPE_CHECKING:
@@ -82,17 +84,30 @@ ABSENT = {
 }
 HIDDEN = {"complete": "Print what the last word may become."}
 
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a command line is read in."""
+
+    environment: Mapping[str, str]
+    directory: Path
+    met: Met
+
+
 HELP = """Run the stack of containers that this folder's compose.yaml declares.
 
 Try: pycompose plan (what would change, and why), up, ps, logs, down."""
 
 
-def main(argv: Sequence[str], environment: Mapping[str, str], directory: Path) -> int:
-    """The exit code. Keeps no state between calls."""
+def main(
+    argv: Sequence[str], environment: Mapping[str, str], directory: Path, met: Met = ignore
+) -> int:
+    """The exit code. `met` gets the engine that was spoken to. Keeps no state between calls."""
     try:
-        code = make_app(environment, directory)(
-            args=[*argv], prog_name="pycompose", standalone_mode=False
-        )
+        code = root_command()(
+            args=[*argv], prog_name="pycompose", standalone_mode=False,
+            obj=Surroundings(environment, directory, met),
+        )  # fmt: skip
         return code if isinstance(code, int) else 0
     except TyperException as error:
         print(f"pycompose: {error.format_message()}", file=sys.stderr)
@@ -106,7 +121,10 @@ def main(argv: Sequence[str], environment: Mapping[str, str], directory: Path) -
         return 1
     except (KeyboardInterrupt, Abort):
         return 130
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as error:
+        # typer makes SystemExit of it.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
         # Whoever read our output has gone (`pycompose logs | head`): nothing is left to say, also
         # not when the interpreter flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -135,7 +153,8 @@ def describe(error: ComposeError) -> str:
     return text
 
 
-def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
+@cache  # a warm process has made it before it is called
+def root_command() -> "Command":
     app = typer.Typer(
         cls=Commands,
         help=HELP,
@@ -224,6 +243,7 @@ def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
     ) -> None:
         from compose.client.address import Choice, TlsOptions
 
+        environment = context.obj.environment
         refuse_variables(environment)
         if compatibility or is_true(environment.get("COMPOSE_COMPATIBILITY", "")):
             raise typer.BadParameter(
@@ -249,10 +269,11 @@ def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
             all_resources=all_resources,
             dry_run=dry_run,
             environment=environment,
-            directory=directory,
+            directory=context.obj.directory,
+            met=context.obj.met,
         )  # fmt: skip
 
-    return app
+    return typer.main.get_command(app)
 
 
 def dry_run_option() -> "Parameter":
@@ -343,19 +364,24 @@ class Commands(TyperGroup):
             close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
             meant = f": did you mean {close[0]}?" if close else ""
             ctx.fail(f"there is no command {cmd_name!r}{meant}")
-        app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        importlib.import_module(f"compose.cli.{cmd_name}").register(app)
-        for each in app.registered_commands:
-            each.cls = OneCommand
-        command = typer.main.get_command(app)
-        command.help = COMMANDS.get(cmd_name) or HIDDEN[cmd_name]
-        if all("--dry-run" not in parameter.opts for parameter in command.params):
-            command.params.append(dry_run_option())
-        return command
+        return command_of(cmd_name)
 
     def format_commands(self, ctx: "Parsed", formatter: "HelpFormatter") -> None:
         with formatter.section("Commands"):
             formatter.write_dl([*COMMANDS.items()])
+
+
+@cache
+def command_of(name: str) -> "Command":
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    importlib.import_module(f"compose.cli.{name}").register(app)
+    for each in app.registered_commands:
+        each.cls = OneCommand
+    command = typer.main.get_command(app)
+    command.help = COMMANDS.get(name) or HIDDEN[name]
+    if all("--dry-run" not in parameter.opts for parameter in command.params):
+        command.params.append(dry_run_option())
+    return command
 
 
 def is_true(text: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from compose.client import fields
-from compose.client.address import Address
+from compose.client.address import Address, UnixAddress
 from compose.client.containers import Containers
 from compose.client.credentials import CredentialStore
 from compose.client.events import Events
@@ -44,6 +44,11 @@ class Engine:
     def is_ours(self) -> bool:
         """Whether it is pycompose's own, which runs on the machine of its clients."""
         return self.transport.server.startswith("pyengine/")
+
+    @property
+    def own_socket(self) -> str:
+        """The UNIX socket of pycompose's own engine; "": it is another's, or elsewhere."""
+        return self.address.path if self.is_ours and isinstance(self.address, UnixAddress) else ""
 
     @property
     def rehearses(self) -> bool:

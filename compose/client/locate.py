@@ -26,6 +26,7 @@ from compose.client.contexts import context_address
 from compose.client.engine import Engine, connect
 from compose.client.errors import BadAddress, Unreachable
 from compose.dataclass import dataclass
+from compose.warm.place import runtime_folder
 
 # What a daemon needs of its starter's environment. The rest may hold secrets, and it lives long.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "XDG_RUNTIME_DIR", "XDG_DATA_HOME",
@@ -51,12 +52,12 @@ class Places:
 
 
 def built_in_places(uid: int, environment: Mapping[str, str]) -> Places:
+    runtime = Path(runtime_folder(uid, environment))
     if uid == 0:
-        return Places(Path("/var/lib/pycompose"), Path("/run/pycompose"))
+        return Places(Path("/var/lib/pycompose"), runtime)
     home = environment.get("HOME", "/")
     data = environment.get("XDG_DATA_HOME") or f"{home}/.local/share"
-    runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"
-    return Places(Path(data) / "pycompose", Path(runtime) / "pycompose")
+    return Places(Path(data) / "pycompose", runtime)
 
 
 def chosen_address(choice: Choice, environment: Mapping[str, str]) -> Address | None:

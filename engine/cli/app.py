@@ -6,11 +6,12 @@ command)   130 interrupted   n the container's own (run, exec, start -a, attach)
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,7 @@ from compose.errors import ComposeError, UsageError
 from engine import VERSION
 from engine.cli.commands import GROUPS, SECTIONS, Entries, Entry, find, names
 from engine.cli.dialect import spelled
-from engine.cli.session import Session, choice_of
+from engine.cli.session import Met, Session, choice_of, ignore
 from engine.errors import EngineError
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 HELP = """The container engine of pycompose, and the commands for people without Docker's.
 
 Try: pyengine run -it --rm rootfs:/ sh. The engine is started when a command needs it."""
-COLLECT_AFTER = 100_000  # new objects; nearly all that a command makes stays until its end
 COMPLETING = "_PYENGINE_COMPLETE"  # a shell asks what may follow
 _SETTINGS: dict[str, object] = {
     "help_option_names": ["-h", "--help"],
@@ -41,22 +41,28 @@ _SETTINGS: dict[str, object] = {
 }
 
 
-def run_command() -> None:
-    gc.set_threshold(COLLECT_AFTER)
-    code = main(sys.argv[1:], os.environ, Path.cwd())
-    gc.freeze()
-    sys.exit(code)
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a command line is read in."""
+
+    environment: Mapping[str, str]
+    directory: Path
+    met: Met
 
 
-def main(argv: Sequence[str], environment: Mapping[str, str], directory: Path) -> int:
-    """The exit code."""
-    app = make_app(environment, directory)
+def main(
+    argv: Sequence[str], environment: Mapping[str, str], directory: Path, met: Met = ignore
+) -> int:
+    """The exit code. `met` gets the engine that was spoken to. Keeps no state between calls."""
     if COMPLETING in environment:
         from typer.completion import completion_init  # type: ignore[attr-defined]
 
         completion_init()
     try:
-        code = app(args=[*argv], prog_name="pyengine", standalone_mode=False)
+        code = root_command()(
+            args=[*argv], prog_name="pyengine", standalone_mode=False,
+            obj=Surroundings(environment, directory, met),
+        )  # fmt: skip
         return code if isinstance(code, int) else 0
     except TyperException as error:
         context = getattr(error, "ctx", None)
@@ -79,7 +85,8 @@ def say(message: str) -> None:
     print(f"pyengine: {message}", file=sys.stderr)
 
 
-def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
+@cache  # a warm process has made it before it is called
+def root_command() -> AnyCommand:
     app = typer.Typer(
         name="pyengine",
         cls=Commands,
@@ -128,9 +135,11 @@ def make_app(environment: Mapping[str, str], directory: Path) -> typer.Typer:
             ),
         ] = False,
     ) -> None:
-        context.obj = Session(choice_of(context), environment, directory)
+        context.obj = Session(
+            choice_of(context), context.obj.environment, context.obj.directory, context.obj.met
+        )
 
-    return app
+    return typer.main.get_command(app)
 
 
 def _version(wanted: bool) -> None:
@@ -192,6 +201,7 @@ class Commands(TyperGroup):
                 formatter.write_dl([(name, entry.help) for name, entry in entries.items()])
 
 
+@cache
 def make_command(name: str, entry: Entry) -> AnyCommand:
     if not entry.where:
         return Commands(

@@ -7,7 +7,9 @@ import json
 import os
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
+from compose.warm.start import servers
 from engine.claims import holder
 from engine.options import absolute, parse_address
 from engine.records import read_record
@@ -67,3 +69,18 @@ def count_containers(engine: Running) -> int | None:
     """How many run; None where the engine doesn't say."""
     answer = ask(engine, "/info")
     return answer["ContainersRunning"] if isinstance(answer, dict) else None
+
+
+def warm_processes(engine: Running) -> list[int]:
+    """The pids of those that run our commands on this engine."""
+    addresses = map(parse_address, engine.hosts)
+    paths = [str(each.path) for each in addresses if isinstance(each, UnixAddress)]
+    return [pid for path in paths for pid in servers(path)]
+
+
+def memory(pid: int) -> int:
+    """Bytes that are a process's own, or its part of what it shares."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return (
+        next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) * 1024
+    )

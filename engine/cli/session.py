@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from compose.client.engine import Engine
 
 T = TypeVar("T")
+Met = Callable[["Engine"], object]
 _AT_ONCE = 50  # calls to the engine
+
+
+def ignore(_engine: Engine) -> None:
+    """For whoever doesn't care which engine is met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +29,15 @@ class Session:
     choice: Choice  # of the engine
     environment: Mapping[str, str]
     directory: Path
+    met: Met  # gets the engine
 
     async def engine(self) -> Engine:
         """The one that is meant; the built-in one is started where it doesn't run."""
         from compose.client.locate import locate
 
-        return await locate(self.choice, self.environment)
+        engine = await locate(self.choice, self.environment)
+        self.met(engine)
+        return engine
 
 
 def choice_of(ctx: typer.Context) -> Choice:

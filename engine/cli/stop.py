@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal as signals
@@ -46,7 +47,7 @@ def stop(
 
 
 def end_engine(exec_root: str, timeout: float) -> int:
-    from engine.cli.running import count_containers, find_running
+    from engine.cli.running import count_containers, find_running, warm_processes
 
     engine = find_running(exec_root)
     if engine is None:
@@ -62,6 +63,8 @@ def end_engine(exec_root: str, timeout: float) -> int:
     if not ended:
         typer.echo(f"pyengine: pid {engine.pid} did not end within {timeout:g} s", err=True)
         return 1
+    for pid in warm_processes(engine):
+        end_warm_process(pid)
     if containers:
         typer.echo(
             f"stopped; {containers} running container{'s' if containers > 1 else ''} "
@@ -69,3 +72,11 @@ def end_engine(exec_root: str, timeout: float) -> int:
             err=True,
         )
     return 0
+
+
+def end_warm_process(pid: int) -> None:
+    """It ends when the engine does; that it has ended is to be true when we say so."""
+    with contextlib.suppress(ProcessLookupError):
+        process = os.pidfd_open(pid)
+        signals.pidfd_send_signal(process, signals.SIGTERM)  # it may be about to start
+        select.select([process], [], [], PATIENCE)

@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from compose.__main__ import COLLECT_AFTER
 from compose.model.project import Project
 from compose.model.resources import Network
 from compose.model.service import Attachment, Condition, Dependency, Service
 from compose.plan.make import make_plan
 from compose.plan.observed import Observed, ObservedImage
 from compose.plan.options import PlanOptions
+from compose.process import COLLECT_AFTER
 from engine.runtime.cgroup_tree import detect
 from tests.benchmarks.engines import IMAGE, Engine
 

@@ -1,0 +1,39 @@
+"""What a server runs, and what it has done before anybody calls."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+# Their `command` is what a cold process runs as well. By name: each imports this package.
+PROGRAMS = {"pycompose": "compose.__main__", "pyengine": "engine.cli.main"}
+_COMMAND_LINES = {"pycompose": "compose.cli.main", "pyengine": "engine.cli.app"}
+# Commands that people run again and again, in a way that changes nothing. Rarer ones import what
+# they need in the child.
+_REHEARSED = (
+    ("pycompose", "up", "--dry-run"),
+    ("pycompose", "up", "-d", "--dry-run"),
+    ("pycompose", "down", "--dry-run"),
+    ("pycompose", "build", "--dry-run"),
+    ("pycompose", "ps"),
+    ("pycompose", "logs"),
+    ("pycompose", "complete", "--", "up", ""),
+    ("pyengine", "ps"),
+    ("pyengine", "images"),
+)
+
+
+def rehearse(engine: str) -> None:
+    """Import what commands need, and let all that is made at its first use be made: of a project
+    that isn't there, on the engine that listens at `engine`, changing nothing."""
+    folder = Path(__file__).parent
+    environment = {
+        "PYCOMPOSE_HOST": f"unix://{engine}",
+        "COMPOSE_FILE": str(folder / "rehearsal.yaml"),
+        "HOME": "/nowhere",
+    }
+    for program, *words in _REHEARSED:
+        main = importlib.import_module(_COMMAND_LINES[program]).main
+        main(words, environment, folder)
+    for name in PROGRAMS.values():
+        importlib.import_module(name)
