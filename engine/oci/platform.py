@@ -61,7 +61,9 @@ def parse_platform(text: str) -> Platform:
         raise InvalidRequest(f'"{text}": cannot parse platform specifier: invalid argument')
     if len(parts) == 1:
         if parts[0].lower() not in _ARCHITECTURES:
-            raise InvalidRequest(f'"{text}": unknown operating system or architecture')
+            raise InvalidRequest(
+                f'"{text}": unknown operating system or architecture: invalid argument'
+            )
         return platform_of("linux", parts[0])
     return platform_of(*parts)
 
