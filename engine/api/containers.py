@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from aiohttp import web
@@ -308,9 +309,12 @@ def read_size(request: Request) -> tuple[int, int]:
 
 
 def _length(request: Request, key: str, what: str) -> int:
-    length = request.query.integer(key)
-    if length is None or not 0 <= length <= 65535:
-        raise InvalidRequest(f"invalid resize {what} {request.query.text(key)!r}")
+    text = request.query.text(key)
+    if not re.fullmatch("-?[0-9]{1,19}", text, re.ASCII):
+        raise InvalidRequest(f'invalid resize {what} "{text}": invalid syntax')
+    length = int(text)
+    if not 0 <= length <= 65535:
+        raise InvalidRequest(f'invalid resize {what} "{text}": value out of range')
     return length
 
 

@@ -90,6 +90,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/containers/{id}/attach/ws", websocket.attach),
     Route("GET", "/containers/{id}/export", containers.export),
     Route("POST", "/containers/{id}/wait", containers.wait),
+    Route("DELETE", "/containers/{id}/checkpoints/{name}", system.no_checkpoints),
     Route("DELETE", "/containers/{id:.*}", containers.remove),
     #
     Route("POST", "/containers/{id}/exec", execs.create),
@@ -154,7 +155,6 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", "/plugins/{name:.*}", system.no_plugin),
     Route("GET", "/containers/{id}/checkpoints", system.no_checkpoints),
     Route("POST", "/containers/{id}/checkpoints", system.no_checkpoints),
-    Route("DELETE", "/containers/{id}/checkpoints/{name}", system.no_checkpoints),
     Route("POST", "/session", system.no_buildkit),
     Route("POST", "/grpc", system.no_buildkit),
     Route("OPTIONS", "/{path:.*}", system.options),

@@ -206,7 +206,16 @@ def read_host_config(host: Fields) -> HostConfig:
     )
 
 
+# Which kinds of mount have the options of another's name.
+_OPTIONS_OF = {"Bind": ("bind",), "Volume": ("volume", "cluster"), "Image": ("image",),
+               "Tmpfs": ("tmpfs",), "Cluster": ("cluster",)}  # fmt: skip
+
+
 def _mount(mount: Fields) -> MountRequest:
+    kind = mount.text("Type")
+    for name, kinds in _OPTIONS_OF.items():
+        if f"{name}Options" in mount and kind not in kinds:
+            raise InvalidRequest(f'{name}Options must not be specified on mount type "{kind}"')
     bind = mount.inside("BindOptions")
     volume = mount.inside("VolumeOptions")
     driver = volume.inside("DriverConfig")
@@ -215,7 +224,7 @@ def _mount(mount: Fields) -> MountRequest:
     if mode > _LARGEST_MODE:
         raise tmpfs.wrong("Mode", "file permissions")
     return MountRequest(
-        type=mount.text("Type"),
+        type=kind,
         target=mount.text("Target"),
         source=mount.text("Source"),
         read_only=mount.flag("ReadOnly"),

@@ -53,7 +53,7 @@ async def create_container(
     request = replace(request, host=fitting)
     warnings += lacking
     image = parts.images.resolve(request.config.image)
-    _check_platform(image, request.platform)
+    _check_platform(image, request.config.image, request.platform)
     host = with_defaults(request.host, parts.machine, unified=parts.hierarchy.is_v2)
     container_id = parts.spawner.take_id() or new_id()
     config = merged_config(request.config, image.config)
@@ -195,14 +195,14 @@ def check(parts: Parts, request: CreateRequest) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _check_platform(image: Image, text: str) -> None:
+def _check_platform(image: Image, asked: str, text: str) -> None:
     if not text:
         return
     wanted = parse_platform(text)
     found = platform_of(image.os, image.architecture, image.variant)
     if best_match(wanted, [found]) is None:
         raise NotFound(
-            f"image with reference {image.name} was found but its platform ({found}) does not "
+            f"image with reference {asked} was found but its platform ({found}) does not "
             f"match the specified platform ({text})"
         )
 

@@ -831,6 +831,8 @@ def _new_name(repository: str, tag: str) -> Reference:
     name = parse_reference(repository)
     if name.digest:
         raise InvalidRequest("refusing to create a tag with a digest reference")
+    if name.familiar.partition(":")[0] == "sha256":
+        raise InvalidRequest("refusing to create an ambiguous tag using digest algorithm as name")
     if tag:
         name = Reference(name.domain, name.path, parse_tag(tag))
     return name.with_default_tag()

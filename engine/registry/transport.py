@@ -259,6 +259,11 @@ def _failed(request: str, error: Exception) -> Failure:
     return (Failure if final else Interrupted)(f"{request}: {_reason(error)}")
 
 
+def _is_plain_http(error: aiohttp.ClientSSLError) -> bool:
+    """What answered speaks something else than TLS, as OpenSSL has it."""
+    return getattr(error.os_error, "reason", "") in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
+
+
 def _reason(error: Exception) -> str:
     """In the words of Docker, which clients and people search for."""
     if alert := _alert(error):
@@ -273,6 +278,8 @@ def _reason(error: Exception) -> str:
         case aiohttp.ClientConnectorCertificateError():
             reason = getattr(error.certificate_error, "verify_message", error.certificate_error)
             return f"tls: failed to verify certificate: {reason}"
+        case aiohttp.ClientSSLError() if _is_plain_http(error):
+            return "http: server gave HTTP response to HTTPS client"
         case aiohttp.ClientSSLError():
             return f"tls: {error.os_error.strerror or error.os_error}"
         case aiohttp.ClientConnectorError():

@@ -123,6 +123,28 @@ def test_a_wrong_method_is_a_page_that_is_not_there(talk: Talk, method: str, pat
     assert (head.status, json.loads(body)) == (404, {"message": "page not found"})
 
 
+REFUSED: tuple[tuple[str, str, object, int, str], ...] = (
+    ("DELETE", "/containers/x/checkpoints/y", None, 501,
+     "cannot make checkpoints: this engine doesn't freeze processes to disk"),
+    ("POST", "/containers/x/resize", None, 400, 'invalid resize height "": invalid syntax'),
+    ("POST", "/containers/x/resize?h=1&w=-1", None, 400,
+     'invalid resize width "-1": value out of range'),
+    ("POST", "/containers/create?platform=foo", {"Image": "rootfs:/"}, 400,
+     '"foo": unknown operating system or architecture: invalid argument'),
+    ("POST", "/containers/create",
+     {"Image": "rootfs:/", "HostConfig": {
+         "Mounts": [{"Type": "tmpfs", "Target": "/x", "BindOptions": {}}]}},
+     400, 'BindOptions must not be specified on mount type "tmpfs"'),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "message"), REFUSED)
+def test_wrong_input_is_refused_in_docker_s_words(
+    engine: Daemon, method: str, path: str, body: object, status: int, message: str
+) -> None:
+    assert engine.call(method, path, body) == (status, {"message": message})
+
+
 def test_options_let_no_other_site_in(talk: Talk) -> None:
     client = talk()
     client.request("OPTIONS", "/containers/json")

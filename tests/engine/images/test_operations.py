@@ -153,6 +153,13 @@ async def test_a_tag_moves(images: Images) -> None:
     assert [image.id for image in images.list()].count(first.id) == 1
 
 
+async def test_no_tag_looks_like_a_digest(images: Images) -> None:
+    await images.load(chunks(docker_archive([BASE])))
+    for repository, tag in ((f"sha256:{'0' * 64}", ""), ("sha256", "abc")):
+        with pytest.raises(InvalidRequest, match="refusing to create an ambiguous tag"):
+            await images.tag("box:1", repository, tag)
+
+
 async def test_removing_the_last_name_gives_the_space_back(images: Images, tmp_path: Path) -> None:
     await images.load(chunks(docker_archive([BASE, TOP], ["box:1", "box:2"])))
     image = images.resolve("box:1")

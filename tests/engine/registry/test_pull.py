@@ -486,6 +486,15 @@ async def test_docker_hub_is_asked_for_after_its_mirrors(
         await images.close(containers_left=False)
 
 
+async def test_a_registry_without_tls_is_told_from_a_bad_certificate(
+    registry: Registry, tmp_path: Path
+) -> None:
+    images = await opened(tmp_path, Registries((f"https://{registry.host}",)))
+    with pytest.raises(Failure, match="http: server gave HTTP response to HTTPS client"):
+        await pull(images, "box:1")
+    await images.close(containers_left=False)
+
+
 async def test_a_crash_in_a_pull_leaves_nothing(registry: Registry, tmp_path: Path) -> None:
     images = await opened(tmp_path)
     registry.add_image("box:1", [BASE, LARGE])
