@@ -35,7 +35,7 @@ async def remove_container(parts: Parts, container: Container, *, volumes: bool)
         container.is_being_removed = False
         raise Failure(f"cannot remove container {record.id}: {error}") from error
     # Nobody waits for the rest, and a crash in it is the next daemon's: a folder of nobody.
-    parts.tasks.start(asyncio.to_thread(_remove_files, parts, record.id), f"clearing {record.id}")
+    parts.tasks.start(_remove_files(parts, record.id), f"clearing {record.id}")
     container.is_gone = True
     parts.forget(container)
     for client in container.waiting_clients:
@@ -57,9 +57,10 @@ def _intend(parts: Parts, container_id: str, volumes: Sequence[str]) -> None:
         log.warning("a crash now would leave volumes of container %s: %s", container_id, error)
 
 
-def _remove_files(parts: Parts, container_id: str) -> None:
-    parts.store.clear(container_id)
-    start.clear_exec_dir(parts.exec_dir(container_id))
+async def _remove_files(parts: Parts, container_id: str) -> None:
+    await parts.spawner.give_up(container_id)
+    await asyncio.to_thread(parts.store.clear, container_id)
+    await asyncio.to_thread(start.clear_exec_dir, parts.exec_dir(container_id))
 
 
 async def _remove_volumes(parts: Parts, container: Container) -> None:

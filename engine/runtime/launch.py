@@ -179,6 +179,10 @@ class Spawner:
         finally:
             self._spares.replenish()
 
+    async def give_up(self, container_id: str) -> None:
+        """What waits for this container to be started is gone on return."""
+        await self._spares.give_up(container_id)
+
     async def launch(self, shim: "Shim", request: LaunchRequest) -> None:
         """Returns when the first process has its orders, and waits for `go`. Raises StartFailed,
         and Lost where what was prepared is gone: nothing is left of it then."""

@@ -139,12 +139,21 @@ class Spares:
             self._dismiss(spare)
             spare = None
         if spare is None:
-            if identifier in self._leaving:
-                await asyncio.shield(self._leaving[identifier])
+            await self._gone(identifier)
             return None
         del self._taken[spare.id]
         asyncio.get_running_loop().remove_reader(spare.connection.fileno())
         return spare
+
+    async def give_up(self, identifier: str) -> None:
+        """The container of this id will not be started: returns when its spare is gone."""
+        if (spare := self._taken.get(identifier)) is not None:
+            self._dismiss(spare)
+        await self._gone(identifier)
+
+    async def _gone(self, identifier: str) -> None:
+        if identifier in self._leaving:
+            await asyncio.shield(self._leaving[identifier])
 
     def replenish(self) -> None:
         """Have spares soon, once starts no longer follow each other."""

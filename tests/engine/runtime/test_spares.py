@@ -173,3 +173,12 @@ async def test_spares_of_another_kind_make_way(lab: Laboratory) -> None:
         await nothing_left(identifier)
     (other,) = await waiting(lab, 1)
     assert other not in before
+
+
+async def test_a_spare_goes_with_the_container_that_is_not_started(lab: Laboratory) -> None:
+    identifier = await spare(lab)
+    shim = shim_of(identifier)
+    await lab.spawner.give_up(identifier)
+    await ended(shim)
+    await nothing_left(identifier)
+    assert not Path(lab.folder, "exec", identifier).exists()
