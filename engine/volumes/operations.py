@@ -125,11 +125,12 @@ class Volumes:
     async def prune(
         self, wanted: Callable[[Volume], bool], *, all_: bool = False, users: Users
     ) -> Pruned:
-        """Removes unused volumes of which `wanted` is true: anonymous ones, or with `all_` any."""
+        """Removes unused volumes of which `wanted` is true: anonymous ones, or with `all_` any, but
+        none with options, as in Docker: what those tell to mount isn't said anywhere else."""
         names: list[str] = []
         reclaimed = 0
         for volume in self.list():
-            if not (all_ or volume.is_anonymous) or not wanted(volume):
+            if volume.options or not (all_ or volume.is_anonymous) or not wanted(volume):
                 continue
             async with self._lock(volume.name):
                 if volume.name not in self._volumes or users(volume.name):

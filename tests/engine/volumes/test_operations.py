@@ -143,6 +143,14 @@ async def test_prune_takes_anonymous_ones_or_all(volumes: Volumes) -> None:
     assert volumes.list() == (used,)
 
 
+async def test_prune_leaves_what_says_where_data_is(volumes: Volumes) -> None:
+    """Without the volume nobody would know what to mount."""
+    options = {"type": "nfs", "o": "addr=192.0.2.1", "device": ":/data"}
+    remote = await volumes.create("remote", options=options)
+    pruned = await volumes.prune(lambda _: True, all_=True, users=lambda _: [])
+    assert (pruned.names, volumes.list()) == ((), (remote,))
+
+
 async def test_the_next_start_clears_what_a_crash_left(volumes: Volumes, tmp_path: Path) -> None:
     await volumes.create("data")
     (tmp_path / "volumes/.trash-1234/_data/deep").mkdir(parents=True)
