@@ -76,6 +76,7 @@ class Surroundings:
     host_devices: tuple[HostDevice, ...] = field(default=())
     linked: tuple[tuple[str, str], ...] = ()  # variables that tell of links
     ipc_pid: int = 0  # of the process whose IPC namespace and /dev/shm are shared
+    user_pid: int = 0  # of the process whose user namespace is shared, if users are remapped
 
 
 def make_spec(record: Record, machine: Machine, around: Surroundings) -> dict[str, object]:
@@ -318,7 +319,8 @@ def _namespaces(host: HostConfig, machine: Machine, around: Surroundings) -> lis
     if has_private_cgroups(host):
         found.append({"type": "cgroup"})
     if id_maps(host, machine) is not None:
-        found.append({"type": "user"})
+        path = f"/proc/{around.user_pid}/ns/user"
+        found.append({"type": "user", "path": path} if around.user_pid else {"type": "user"})
     return found
 
 

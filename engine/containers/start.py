@@ -91,6 +91,7 @@ async def _launch(parts: Parts, container: Container) -> Shim:
             host_devices(record.host),
             linked=tuple(legacy_links.variables(legacy_links.links_of(parts, record))),
             ipc_pid=ipc_pid,
+            user_pid=_user_pid(parts, record),
         )
         request = _request(parts, container, record, place, around, lowers)
         undo.callback(clear_exec_dir, request.exec_dir)
@@ -221,6 +222,18 @@ def _ipc_pid(parts: Parts, record: Record) -> int:
             "IpcMode:shareable for the donor container)"
         )
     return other.state.pid
+
+
+def _user_pid(parts: Parts, record: Record) -> int:
+    """Whose user namespace it shares, where users are remapped: only that one's root has its
+    capabilities over the namespace that the two have in common. 0 for one of its own."""
+    ids, host = spec.id_maps(record.host, parts.machine), record.host
+    for mode in (host.network_mode, host.pid_mode, host.ipc_mode):
+        if ids is not None and mode.startswith("container:"):
+            other = parts.find(mode.removeprefix("container:"))
+            if other.shim is not None and other.shim.ids == ids:
+                return other.record.state.pid
+    return 0
 
 
 def _running(parts: Parts, reference: str, what: str) -> Record:

@@ -15,10 +15,9 @@ from engine.kernel.libc import KernelError
 from engine.runtime import channel, steps
 from engine.runtime.id_maps import IdMaps
 from engine.runtime.mounts import make_target
-from engine.runtime.steps import Place, Refused, Step
+from engine.runtime.steps import Place, Step
 
 _ATTRIBUTES = mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV
-_OWN_MOUNTS = "/proc/self/ns/mnt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class ReplaceFiles(Step):
 
     def run(self, place: Place) -> None:
         place.root = mount.open_by_name("/", os.O_PATH | os.O_DIRECTORY)
-        trees = self._made_apart()
+        trees = self._made_apart(place)
         for target, tree in _targets(place, self.files, trees):
             try:
                 mount.move_mount(tree, target, beneath=True)
@@ -94,25 +93,28 @@ class ReplaceFiles(Step):
                     raise
                 mount.move_mount(tree, target)
             else:
-                mount.umount(f"/proc/self/fd/{target}", mount.MNT_DETACH)
+                _detach(target)
 
-    def _made_apart(self) -> list[int]:
+    def _made_apart(self, place: Place) -> list[int]:
         """In mounts of this process's own, which are gone when it is back."""
-        home = mount.open_by_name(_OWN_MOUNTS, os.O_RDONLY)
+        namespaces.unshare(namespaces.CLONE_NEWNS)
         try:
-            if mount.filesystem_type(home) != mount.NSFS_MAGIC:
-                raise Refused(f"{_OWN_MOUNTS} is not the kernel's")
-            namespaces.unshare(namespaces.CLONE_NEWNS)
-            try:
-                mount.set_propagation("/", mount.MS_PRIVATE)
-                top, made = mount.open_by_name("/"), _tmpfs()
-                mount.move_mount(made, top, path="/")
-                os.close(top)
-                return _write(made, self.files)
-            finally:
-                namespaces.setns(home, namespaces.CLONE_NEWNS, path=_OWN_MOUNTS)
+            mount.set_propagation("/", mount.MS_PRIVATE)
+            top, made = mount.open_by_name("/"), _tmpfs()
+            mount.move_mount(made, top, path="/")
+            os.close(top)
+            return _write(made, self.files)
         finally:
-            os.close(home)
+            namespaces.setns(place.container, namespaces.CLONE_NEWNS)
+
+
+def _detach(mounted: int) -> None:
+    """By a /proc of this process's own: that of the container knows nothing of it."""
+    proc = mount.make_filesystem("proc", "proc", (), _ATTRIBUTES)
+    os.fchdir(proc)
+    os.close(proc)
+    mount.umount(f"self/fd/{mounted}", mount.MNT_DETACH)
+    os.chdir("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +130,9 @@ class Leave(Step):
 
 
 def replacing(files: Sequence[File], ids: IdMaps | None) -> tuple[Step, ...]:
-    """The whole walk of a process that has joined a running container."""
-    return steps.Forget(), ReplaceFiles(rows(files, ids)), Leave()
+    """The whole walk of a process that has joined a running container, where nobody sees it
+    before it is done."""
+    return ReplaceFiles(rows(files, ids)), steps.Forget(), steps.EnterPidNamespace(), Leave()
 
 
 def _tmpfs() -> int:

@@ -61,6 +61,7 @@ def _join(
             Confine(apparmor).run(place)
         place.cgroup.enter(unified=False)
         namespaces.setns(container, _ALL)
+        place.container = container
         if place.owner != (0, 0):
             place.user = container  # a process's pidfd stands for its namespaces, too
         os.chdir("/")

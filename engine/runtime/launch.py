@@ -330,6 +330,7 @@ def _birth(request: LaunchRequest) -> dict[str, object]:
         "namespaces": enclosure.new,
         "pid_namespace": enclosure.pid,
         "ids": enclosure.ids.to_oci() if enclosure.ids else None,
+        "user_namespace": enclosure.user,
         "own_network": request.own_network,
         "dns": request.dns,
     }
@@ -593,7 +594,7 @@ class Shim:
             message = await reply
         except asyncio.CancelledError:
             if (came := _result(reply)) is not None:
-                self._drop(came)  # nobody takes it any more
+                _close_all(came.descriptors)  # nobody takes them any more
             raise
         finally:
             self._replies.pop(number, None)
@@ -601,11 +602,6 @@ class Shim:
             text, code = cast(str, message.body["error"]), cast(int, message.body["code"])
             raise StartFailed(text, code) if code else Failure(text)
         return message
-
-    def _drop(self, message: channel.Message) -> None:
-        _close_all(message.descriptors)
-        if message.body.get("renewed"):
-            self._connection.close()  # kept for the spare, which goes with it
 
     async def _send(self, body: dict[str, object], descriptors: tuple[int, ...]) -> None:
         try:

@@ -137,7 +137,8 @@ def _made(orders: Mapping[str, object], shims_end: int, hierarchy: Hierarchy) ->
         owned = {}
         if birth.ids is not None:
             maps = IdMaps.parse(birth.ids["uidMappings"], birth.ids["gidMappings"])
-            made = user_namespace.make(maps, birth.namespaces)
+            joined = cast(str, orders["user_namespace"])
+            made = user_namespace.make(maps, birth.namespaces, joined=joined)
             birth.user, birth.files = hold(made.user), hold(made.files)
             owned = {kind: hold(descriptor) for kind, descriptor in made.owned.items()}
             birth.ipc, birth.uts = owned.get(CLONE_NEWIPC, -1), owned.get(CLONE_NEWUTS, -1)

@@ -100,7 +100,8 @@ class Enclosure:
 
     new: int  # for clone3
     pid: str  # a PID namespace to be in, which only a child can be; "" = none
-    ids: IdMaps | None  # of the new user namespace, if there is one
+    ids: IdMaps | None  # of the user namespace, if it isn't the host's
+    user: str  # that namespace, if it is another container's; "" = a new one
 
 
 def enclosure(spec: Mapping[str, object]) -> Enclosure:
@@ -109,17 +110,18 @@ def enclosure(spec: Mapping[str, object]) -> Enclosure:
     # Two are made by steps: the mounts are those of the moment when they are taken, and the root
     # of a cgroup namespace is the group that its maker is in.
     later = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWCGROUP
-    return Enclosure(new & ~later, joined.get("pid", ""), _id_maps(linux, new))
+    user = joined.get("user", "")
+    return Enclosure(new & ~later, joined.get("pid", ""), _id_maps(linux, new, user), user)
 
 
-def _id_maps(linux: Mapping[str, object], new: int) -> IdMaps | None:
+def _id_maps(linux: Mapping[str, object], new: int, joined: str) -> IdMaps | None:
     uids, gids = (_mappings(linux, name) for name in ("uidMappings", "gidMappings"))
-    if not new & namespaces.CLONE_NEWUSER:
+    if not new & namespaces.CLONE_NEWUSER and not joined:
         if uids or gids:
-            raise SpecError("linux.uidMappings: there is no new user namespace to have them")
+            raise SpecError("linux.uidMappings: there is no user namespace to have them")
         return None
     if not uids or not gids:
-        raise SpecError("linux.uidMappings and gidMappings: a new user namespace needs both")
+        raise SpecError("linux.uidMappings and gidMappings: a user namespace needs both")
     try:
         return IdMaps.parse(uids, gids)
     except (KeyError, TypeError, ValueError):
@@ -145,7 +147,7 @@ def container_sequence(
     _only(linux, "linux", _KNOWN_LINUX)
     process = _mapping(spec, "process")
     new, joined = _namespaces(linux)
-    ids = _id_maps(linux, new)
+    ids = _id_maps(linux, new, joined.get("user", ""))
     listed = [_mount(entry, index) for index, entry in enumerate(_mappings(spec, "mounts"))]
     take: list[Step] = []
     attach: list[Step] = []
@@ -161,7 +163,7 @@ def container_sequence(
     before += [
         steps.JoinNamespace(NAMESPACES[kind], path)
         for kind, path in joined.items()
-        if kind != "pid"
+        if kind not in ("pid", "user")
     ]
     guard: list[Step] = [
         hiding.SetSysctl(_sysctl(name), _plain_text(value, f"linux.sysctl.{name}"))

@@ -74,6 +74,7 @@ def _orders(mould: Mould) -> dict[str, object]:
         "namespaces": NAMESPACES,
         "pid_namespace": "",
         "ids": None,
+        "user_namespace": "",
         "own_network": True,
         "dns": True,
         "resources": {"devices": mould.devices},

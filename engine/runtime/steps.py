@@ -35,6 +35,7 @@ class Place:
     null: int = -1
     trees: dict[int, int] = field(default_factory=dict)  # detached binds, by their place
     empty: int = -1  # the one empty directory that hides others
+    container: int = -1  # for one who has joined: the pidfd of its first process
     user: int = -1  # the container's user namespace, if it has one (also by the pidfd of another)
     files: int = -1  # the user namespace by which its files are shown
     owner: tuple[int, int] = (0, 0)  # what the container's root is out here
@@ -304,7 +305,7 @@ class Forget(Step):
 
     def run(self, place: Place) -> None:
         process.close_all_but(place.supervisor.fileno(), reaper.DESCRIPTOR)
-        place.root = place.null = place.empty = place.user = place.files = -1
+        place.root = place.null = place.empty = place.user = place.files = place.container = -1
         privileges.clear_parent_death_signal()
         process.default_signals()
         os.umask(0o022)

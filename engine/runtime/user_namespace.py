@@ -7,7 +7,9 @@ container's root (`steps.EnterUser`) when its world stands.
 
 import contextlib
 import os
+import socket
 from dataclasses import dataclass
+from typing import NoReturn
 
 from engine.kernel import namespaces, process
 from engine.runtime.id_maps import IdMaps, Range
@@ -18,6 +20,8 @@ OWNED = {
     namespaces.CLONE_NEWIPC: "ipc",
     namespaces.CLONE_NEWUTS: "uts",
 }
+
+_HERE = b"here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,37 +37,51 @@ class Made:
             os.close(descriptor)
 
 
-def make(maps: IdMaps, kinds: int) -> Made:
+def make(maps: IdMaps, kinds: int, *, joined: str = "") -> Made:
+    """`joined`: the path of a user namespace with these maps that is to be this one's, too."""
     owned = {kind: name for kind, name in OWNED.items() if kinds & kind}
     (files,) = _make(maps.for_files, 0, ("user",))
-    user, *others = _make(maps, sum(owned), ("user", *owned.values()))
+    user, *others = _make(maps, sum(owned), ("user", *owned.values()), joined=joined)
     return Made(user, files, dict(zip(owned, others, strict=True)))
 
 
-def _make(maps: IdMaps, kinds: int, names: tuple[str, ...]) -> tuple[int, ...]:
-    reading, writing = os.pipe()
-    try:
-        child = process.clone3(namespaces.CLONE_NEWUSER | kinds)
+def _make(maps: IdMaps, kinds: int, names: tuple[str, ...], *, joined: str = "") -> tuple[int, ...]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        child = process.clone3(0 if joined else namespaces.CLONE_NEWUSER | kinds)
         if child.pid == 0:
-            os.close(writing)
-            os.read(reading, 1)  # until the maker is done, or gone
-            os._exit(0)
+            ours.close()
+            _stand_there(theirs, joined, kinds)
+        theirs.close()
         try:
+            if (said := ours.recv(4096)) != _HERE:
+                raise OSError(f"cannot join the other container's users: {said.decode()}")
             folder = f"/proc/{child.pid}"
-            _write(f"{folder}/uid_map", maps.uids)
-            _write(f"{folder}/gid_map", maps.gids)
+            if not joined:
+                _write(f"{folder}/uid_map", maps.uids)
+                _write(f"{folder}/gid_map", maps.gids)
             flags = os.O_RDONLY | os.O_CLOEXEC
             return tuple(os.open(f"{folder}/ns/{name}", flags) for name in names)
         finally:
-            os.close(writing)
-            writing = -1
+            ours.close()
             with contextlib.suppress(ChildProcessError):  # where ended children are dropped
                 os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
             os.close(child.pidfd)
+
+
+def _stand_there(maker: socket.socket, joined: str, kinds: int) -> NoReturn:
+    """Until the maker has what it came for, or is gone."""
+    try:
+        if joined:
+            user = os.open(joined, os.O_RDONLY | os.O_CLOEXEC)
+            namespaces.setns(user, namespaces.CLONE_NEWUSER, path=joined)
+            namespaces.unshare(kinds)
+        maker.send(_HERE)
+        maker.recv(1)
+    except OSError as error:
+        maker.send(str(error).encode())
     finally:
-        os.close(reading)
-        if writing >= 0:
-            os.close(writing)
+        os._exit(0)
 
 
 def _write(path: str, ranges: tuple[Range, ...]) -> None:

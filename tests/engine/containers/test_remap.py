@@ -4,6 +4,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -210,6 +211,27 @@ async def test_capabilities_are_over_its_own_only(remapped: Engine) -> None:
     code, said = await remapped.finish("sh", "-c", f"({script}) 2>/dev/null", host=host)
     assert said.split("\n") == ["9000", "mounted", "stays", "no disk", "other", ""]
     assert code == 0
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("kind", ["network_mode", "ipc_mode"])
+async def test_who_shares_a_namespace_shares_its_users(remapped: Engine, kind: str) -> None:
+    """Over a namespace only the root of its own users has capabilities."""
+    donor = await remapped.run("sleep", "1000", host=HostConfig(ipc_mode="shareable"))
+    wanted: dict[str, Any] = {kind: f"container:{donor}"}
+    host = HostConfig(
+        cap_add=("NET_ADMIN", "SYS_ADMIN"), security_opt=("seccomp=unconfined",), **wanted
+    )
+    script = (
+        "readlink /proc/self/ns/user; ip link set lo mtu 1400 && cat /sys/class/net/lo/mtu;"
+        "hostname other && hostname; mknod /disk b 254 0 2>/dev/null || echo no disk"
+    )
+    code, said = await remapped.finish("sh", "-c", script, host=host)
+    place = os.readlink(f"/proc/{remapped.get(donor).state.pid}/ns/user")
+    # Its own or the other's: /sys shows the network namespace that it was mounted from.
+    assert (code, said.split("\n")[0], said.split("\n")[2:]) == (
+        0, place, ["other", "no disk", ""],
+    )  # fmt: skip
 
 
 @pytest.mark.kernel

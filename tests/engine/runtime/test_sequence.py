@@ -179,12 +179,12 @@ def test_bind_of_dev_leaves_devices_alone() -> None:
         (
             "linux",
             {"namespaces": [{"type": "mount"}, {"type": "user"}]},
-            "a new user namespace needs both",
+            "a user namespace needs both",
         ),
         (
             "linux",
             {"namespaces": [{"type": "mount"}], "uidMappings": [{"containerID": 0}]},
-            "there is no new user namespace to have them",
+            "there is no user namespace to have them",
         ),
     ],
 )
