@@ -6,11 +6,14 @@ import asyncio
 import json
 import os
 import pickle
+import select
 import shutil
 import signal
 import sys
+from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -531,3 +534,22 @@ def leftovers(container_id: str) -> list[str]:
         if container_id.encode() in words and b"pycompose-shim" in words:
             processes.append(str(path))
     return groups + processes
+
+
+async def cancelled_too_late(shim: Shim, asked: Coroutine[Any, Any, object]) -> None:
+    """The answer is there, and whoever asked ends before it is taken."""
+    task = asyncio.create_task(asked)
+    await asyncio.sleep(0)  # it asks
+    select.select([shim._connection], [], [], 10)
+    shim._on_readable()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_an_answer_that_nobody_takes_any_more_stays_open_nowhere(lab: Laboratory) -> None:
+    shim = await lab.start("sleep", "1000", dns=True)
+    before = len(os.listdir("/proc/self/fd"))
+    await cancelled_too_late(shim, shim.attach(stdin=False, stdout=True, stderr=True))
+    await cancelled_too_late(shim, shim.network_sockets())
+    assert len(os.listdir("/proc/self/fd")) == before
