@@ -1,6 +1,7 @@
 """Builder: a Dockerfile and a context become an image. One instance a daemon."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from engine.builder import cache
 from engine.builder.access import Access
 from engine.builder.args import OWN_ARGS, check_build_args, epoch_of
-from engine.builder.context import apply_ignore, read_dockerfile, unpack_context
+from engine.builder.context import prepare, read_dockerfile, unpack_context
 from engine.builder.dockerfile import TRUE, Instruction, parse_dockerfile
 from engine.builder.expand import PREDEFINED
 from engine.builder.kept import KeptContexts
@@ -110,8 +111,8 @@ class Builder:
             self._temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.mkdir(mode=0o700)
             with self.kept.lease(kept_ids(request.contexts, request.context)):
-                async with self._images.held():
-                    return await self._build(request, archive, tell, folder, in_use)
+                async with self._images.held(), contextlib.AsyncExitStack() as held:
+                    return await self._build(request, archive, tell, folder, in_use, held)
         except OSError as error:
             raise Failure(f"cannot build: {error}") from error
         finally:
@@ -128,10 +129,11 @@ class Builder:
         tell: Tell,
         folder: Path,
         in_use: set[str],
+        held: contextlib.AsyncExitStack,
     ) -> Image:
         agent = request.ssh.get("default", "")
         access = Access(self._proxies, request.secrets, agent, self._known_hosts)
-        main, name, content = await self._receive(request, archive, folder, access)
+        main, name, content = await self._receive(request, archive, folder, access, held)
         dockerfile = parse_dockerfile(content)
         check_build_args(request.build_args)
         for one in dockerfile.instructions:
@@ -168,7 +170,12 @@ class Builder:
         return await self._finish(workshop, state, tell)
 
     async def _receive(
-        self, request: BuildRequest, archive: AsyncIterator[bytes], folder: Path, access: Access
+        self,
+        request: BuildRequest,
+        archive: AsyncIterator[bytes],
+        folder: Path,
+        access: Access,
+        held: contextlib.AsyncExitStack,
     ) -> tuple[Tree, str, bytes]:
         """The context, and the Dockerfile's name and content."""
         context = folder / "context"
@@ -179,16 +186,18 @@ class Builder:
                 context.mkdir(mode=0o755)
                 return own, "Dockerfile", fetched
             context.chmod(0o755)
-            name, content = await asyncio.to_thread(_prepared, context, request.dockerfile)
+            name, content = await asyncio.to_thread(prepare, context, request.dockerfile)
             return own, name, content
+        if not request.context:
+            source = " ".join(("sent", *sorted(map(str, request.tags))))
+            sent = self.kept.sent(archive, request.dockerfile, source)
+            return await held.enter_async_context(sent)
+        # What was sent now is the Dockerfile, and nothing else.
         context.mkdir(mode=0o755)
         feed = Feed(archive)
         await run_fed(self._threads, feed, lambda: unpack_context(feed, context))
-        if request.context:  # what was sent now is the Dockerfile, and nothing else
-            name, content = await asyncio.to_thread(read_dockerfile, context, request.dockerfile)
-            return self.kept.tree(request.context), name, content
-        name, content = await asyncio.to_thread(_prepared, context, request.dockerfile)
-        return own, name, content
+        name, content = await asyncio.to_thread(read_dockerfile, context, request.dockerfile)
+        return self.kept.tree(request.context), name, content
 
     async def _fetch(self, request: BuildRequest, context: Path, access: Access) -> bytes | None:
         """A repository or a tar is the context; any other file the Dockerfile."""
@@ -217,7 +226,8 @@ class Builder:
             await tell(f"[Warning] One or more build-args [{listed}] were not consumed\n")
         image = await self._image(workshop, state)
         for tag in request.tags:
-            await self._images.tag(image.id, tag.name, tag.tag)
+            if tag.familiar not in image.tags:
+                await self._images.tag(image.id, tag.name, tag.tag)
             self._events.publish("image", "tag", image.id, {"name": tag.familiar})
         return self._images.resolve(image.id)
 
@@ -237,12 +247,6 @@ class Builder:
 
     def _is_directory(self, state: State) -> bool:
         return bool(self._images.resolve(state.image_id).rootfs_path)
-
-
-def _prepared(context: Path, wanted: str) -> tuple[str, bytes]:
-    name, content = read_dockerfile(context, wanted)
-    apply_ignore(context, name)
-    return name, content
 
 
 def _labels(labels: Mapping[str, str], escape: str) -> Sequence[Instruction]:

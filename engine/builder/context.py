@@ -50,6 +50,13 @@ def read_dockerfile(folder: Path, name: str) -> tuple[str, bytes]:
     raise InvalidRequest(f"Cannot locate specified Dockerfile: {name or _NAMES[0]}")
 
 
+def prepare(folder: Path, wanted: str) -> tuple[str, bytes]:
+    """The Dockerfile's name and content; what is to be left out is gone then."""
+    name, content = read_dockerfile(folder, wanted)
+    apply_ignore(folder, name)
+    return name, content
+
+
 def apply_ignore(folder: Path, dockerfile: str) -> None:
     """Removes what the Dockerfile's own ignore file, else .dockerignore, tells to leave out."""
     root = os.open(folder, _DIRECTORY)

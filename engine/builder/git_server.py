@@ -88,7 +88,7 @@ def _reason(error: BaseException, server: GitServer, access: Access) -> str:
     if server.scheme == "ssh" and isinstance(error, FileNotFoundError):
         return "there is no ssh program on the engine's machine"
     if server.scheme == "ssh" and not access.agent:
-        return f"{error}; no SSH agent was lent to this build (--ssh default)"
+        return f"{str(error).strip()}; no SSH agent was lent to this build (--ssh default)"
     return web.reason(error) if isinstance(error, HTTPError | OSError) else str(error)
 
 

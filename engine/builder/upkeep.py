@@ -81,7 +81,8 @@ class Upkeep:
             for path in sorted(root.glob("[0-9a-f]*")):
                 with contextlib.suppress(FileNotFoundError):  # it is being removed
                     used = path.stat().st_mtime
-                    size = self._sizes.of(path, used)
+                    # A context is what it was when it came.
+                    size = self._sizes.of(path, used if kind == MOUNT else 0)
                     is_used = in_use[path.name] > 0
                     found.append(Holding(path.name, kind, what, size, used, used, is_used))
         return found

@@ -672,7 +672,9 @@ class Images:
 
     async def _change(self, step: Callable[[Catalog], Catalog]) -> None:
         async with self._changing:
-            await self._write(step(self._catalog))
+            changed = step(self._catalog)
+            if changed is not self._catalog:
+                await self._write(changed)
 
     async def _write(
         self, catalog: Catalog, documents: Mapping[Digest, ImageDocument] = NO_DOCUMENTS

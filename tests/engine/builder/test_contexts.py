@@ -60,6 +60,30 @@ def test_a_kept_context_serves_many_builds(builds: Builds) -> None:
 
 
 @pytest.mark.kernel
+def test_what_is_sent_again_is_not_read_again(builds: Builds) -> None:
+    """The kept tree is what its own tar was, to the last byte, with what was ignored left out."""
+    kept = builds.daemon.data_root / "builder/contexts"
+    text = "FROM busybox:test\nCOPY . /c\n"
+    files = {"a": "one", "b": "b", ".dockerignore": "b\nDockerfile\n.dockerignore\n"}
+    first = builds.ok(text, files, t="sent-again")
+    (folder,) = kept.iterdir()
+    assert [path.name for path in (folder / "tree").iterdir()] == ["a"]
+    unpacked = (folder / "tree/a").stat().st_ino
+    assert builds.ok(text, files, t="sent-again").id == first.id
+    assert (folder / "tree/a").stat().st_ino == unpacked
+    # Another content takes its place; another Dockerfile of the same files is another context.
+    other = builds.ok(text, {**files, "a": "two"}, t="sent-again")
+    assert other.id != first.id
+    assert [path.name for path in kept.iterdir()] != [folder.name]
+    assert len(list(kept.iterdir())) == 1
+    builds.ok("", {"D2": text, **files}, t="sent-otherwise", dockerfile="D2")
+    assert builds.run("sent-otherwise", "ls", "/c") == "D2\na\n"
+    assert len(list(kept.iterdir())) == 2
+    assert builds.daemon.call("POST", "/build/prune?all=1")[0] == 200
+    assert list(kept.iterdir()) == []
+
+
+@pytest.mark.kernel
 def test_named_contexts(builds: Builds) -> None:
     keep(builds, ONE, {"file": "named", "tool/in": "tool"})
     builds.ok("FROM busybox:test\nRUN echo other > /of\n", t="other-image")
