@@ -58,7 +58,7 @@ async def _end_stray(exec_dir: Path) -> None:
     try:
         found = await Shim.adopt(str(exec_dir))
         if isinstance(found, Shim):
-            await start.abandon(found)
+            await found.abandon()
         start.clear_exec_dir(str(exec_dir))
     except (EngineError, OSError) as error:
         log.error("cannot clear away %s: %s", exec_dir, error)

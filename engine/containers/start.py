@@ -96,7 +96,7 @@ async def _launch(parts: Parts, container: Container) -> Shim:
         request = _request(parts, container, record, place, around, lowers)
         undo.callback(clear_exec_dir, request.exec_dir)
         shim = await parts.spawner.prepare(request)
-        undo.push_async_callback(abandon, shim)
+        undo.push_async_callback(shim.abandon)
         joining = await _begin_to_join(parts, record, shim)
         undo.push_async_callback(_settle, joining)
         write_files(parts, record, place)
@@ -142,16 +142,6 @@ async def _join(parts: Parts, record: Record, shim: Shim) -> None:
         record.ports,
         dns=dns_options(parts, record.host),
     )
-
-
-async def abandon(shim: Shim) -> None:
-    """Ends a container that is not to go on, and clears it away."""
-    try:
-        await shim.kill_all()
-    except Lost:
-        return  # a start that was refused has cleared itself away
-    await shim.exited
-    await shim.release()
 
 
 def clear_exec_dir(exec_dir: str) -> None:

@@ -344,7 +344,7 @@ async def adopt(parts: Parts, container: Container) -> None:
     found = await Shim.adopt(parts.exec_dir(record.id))
     if record.state.status is Status.REMOVING or record.state.status is Status.DEAD:
         if isinstance(found, Shim):
-            await start.abandon(found)
+            await found.abandon()
         volumes = record.host.auto_remove or bool(parts.store.intended(record.id))
         await remove_container(parts, container, volumes=volumes)
         return

@@ -41,6 +41,7 @@ class Birth:
     files: int = -1  # see user_namespace.Made
     ipc: int = -1  # namespaces that belong to that
     uts: int = -1
+    world: int = -1  # of a spare: orders with what its first process is to build
 
 
 _FIELDS = Birth.__match_args__

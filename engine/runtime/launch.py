@@ -15,13 +15,13 @@ from typing import cast
 from engine.errors import Failure
 from engine.kernel import privileges
 from engine.oci.rootfs import Rootfs
-from engine.runtime import birth, channel, init, interpreter, orders, remains, sequence
+from engine.runtime import birth, channel, init, interpreter, orders, remains, sequence, world
 from engine.runtime.clock import uptime
 from engine.runtime.files import File, replacing
 from engine.runtime.id_maps import IdMaps
 from engine.runtime.payload import NO_USER
 from engine.runtime.remains import ExitStatus, exit_status, read_exit
-from engine.runtime.spares import Spares
+from engine.runtime.spares import Mould, Spares
 from engine.runtime.steps import LimitResources, Step
 
 __all__ = [
@@ -131,6 +131,7 @@ class Spawner:
         self._last_capability = last_capability
         self._connection: socket.socket | None = None
         self._pid = 0
+        self._builds_worlds = False
         self._lock = asyncio.Lock()
         self._spares = Spares(self._fork)
 
@@ -163,7 +164,7 @@ class Spawner:
         try:
             if spare is not None:
                 handle = Shim(spare.connection, spare.id, spare.exec_dir)
-                handle.is_spare = True
+                handle.is_spare, handle.mould, handle.world = True, spare.mould, spare.mould.world
                 if spare.greeting is not None:
                     handle._take(spare.greeting)
                 try:
@@ -175,7 +176,9 @@ class Spawner:
                         handle.sockets = handle.sockets.without_dns()
                     return handle
             os.makedirs(request.exec_dir, 0o700, exist_ok=True)
-            return await self._prepare_anew(request, asked)
+            handle = await self._prepare_anew(request, asked)
+            handle.mould = Mould.of(asked)
+            return handle
         finally:
             self._spares.replenish()
 
@@ -188,6 +191,15 @@ class Spawner:
         and Lost where what was prepared is gone: nothing is left of it then."""
         with _explained():
             walked = self._steps(request)
+        parts = world.apart(walked) if self._builds_worlds else None
+        if shim.mould is not None:
+            self._spares.learn(shim.mould, parts.world if parts is not None else ())
+        if shim.world:
+            if parts is not None and parts.world == shim.world:
+                walked = parts.rest
+            elif not world.is_harmless(shim.world, walked):
+                await shim.abandon()
+                raise Lost("it was prepared for another kind of container")
         if shim.is_spare and (left := _left_limits(request)):
             walked = (LimitResources(left), *walked)
         document = orders.write(_launch_orders(request), walked)
@@ -230,9 +242,15 @@ class Spawner:
             self._end()
             os.close(self._interpreter)
 
-    async def _fork(self, shims_part: Mapping[str, object], connection: socket.socket) -> None:
-        """A shim that does its part of the orders at the other end of `connection`."""
-        document = orders.write(shims_part, ())
+    async def _fork(
+        self,
+        shims_part: Mapping[str, object],
+        building: Sequence[Step],
+        connection: socket.socket,
+    ) -> None:
+        """A shim that does its part of the orders at the other end of `connection`, while its
+        first process builds what it will need."""
+        document = orders.write(shims_part, building)
         try:
             await self._send(document, connection.fileno())
         finally:
@@ -279,7 +297,9 @@ class Spawner:
         ours.setblocking(False)
         self._connection = ours
         ready = await _receive(ours)
-        if ready is None:
+        if ready is not None:
+            self._builds_worlds = bool(ready.body["worlds"])
+        else:
             self._end()
             raise Failure(f"cannot start {sys._base_executable}: it ended at once")  # type: ignore[attr-defined]
 
@@ -368,6 +388,8 @@ class Shim:
         self.shim_pid = 0
         self.ids: IdMaps | None = None  # of its user namespace, if it has one
         self.is_spare = False  # it waited for its container
+        self.mould: Mould | None = None  # of such spares as would do for it
+        self.world: tuple[Step, ...] = ()  # that it has built while it waited
         self.started = False  # whether `go` was answered, by this or an earlier daemon
         self.started_at = 0  # nanoseconds since 1970
         self.started_clock = 0  # of uptime()
@@ -439,6 +461,15 @@ class Shim:
     async def kill_all(self) -> None:
         """SIGKILL to every process of the container."""
         await self._call("kill_all")
+
+    async def abandon(self) -> None:
+        """Ends a container that is not to go on, and clears it away."""
+        try:
+            await self.kill_all()
+        except Lost:
+            return  # a start that was refused has cleared itself away
+        await self.exited
+        await self.release()
 
     async def pause(self) -> None:
         await self._call("freeze", frozen=True)
@@ -648,9 +679,15 @@ class Shim:
             case "unfit":
                 log.warning("what was prepared is gone: %s", message.body["error"])
                 self._released = True
+                self._set_killed()
             case _:
                 if not self._greeting.done():
                     self._greeting.set_result(message)
+
+    def _set_killed(self, ran_for: int = 0) -> None:
+        if not self.exited.done():
+            killed = ExitStatus(_KILLED, signal.SIGKILL, False, time.time_ns(), ran_for)
+            self.exited.set_result(killed)
 
     def _set_exit(self, body: Mapping[str, object]) -> None:
         if not self.exited.done():
@@ -667,9 +704,9 @@ class Shim:
             log.error("the shim of container %s was killed", self.container_id)
             with contextlib.suppress(OSError, Failure):
                 remains.kill(self._exec_dir)
-            ran_for = uptime() - self.started_clock if self.started else 0
-            recorded = ExitStatus(_KILLED, signal.SIGKILL, False, time.time_ns(), ran_for)
-        self.exited.set_result(recorded)
+            self._set_killed(uptime() - self.started_clock if self.started else 0)
+        else:
+            self.exited.set_result(recorded)
 
     def _close(self) -> None:
         if self._closed:

@@ -17,7 +17,7 @@ from typing import NoReturn, cast
 from engine.errors import EngineError
 from engine.kernel import privileges, procfs
 from engine.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWUSER, CLONE_NEWUTS
-from engine.runtime import channel, refuge, user_namespace, visiting
+from engine.runtime import channel, refuge, user_namespace, visiting, world
 from engine.runtime.birth import EXIT, RECORD, SOCKET, Birth, pack, unlink_files, write_document
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
 from engine.runtime.id_maps import IdMaps
@@ -40,10 +40,11 @@ class _SpawnerGone(Exception): ...
 def serve(daemon: socket.socket, spawner: socket.socket, hierarchy: Hierarchy) -> NoReturn:
     """Until one of the two is gone."""
     try:
+        ready: dict[str, object] = {"ready": os.getppid(), "worlds": world.is_possible()}
         procfs.set_command_line("pycompose-maker")
         privileges.set_name("pycompose-maker")
         with contextlib.suppress(BrokenPipeError):  # the daemon is gone already, as is seen below
-            channel.send(daemon, {"ready": os.getppid()})
+            channel.send(daemon, ready)
         poll = select.poll()
         for one in (daemon, spawner):
             poll.register(one, select.POLLIN)
@@ -70,6 +71,7 @@ def _make(
     try:
         orders = read_shims_part(document)
         with _made(orders, shims_end.fileno(), hierarchy) as birth:
+            birth.world = document if birth.is_spare else -1
             _fork(spawner, birth)
     except _SpawnerGone:
         raise

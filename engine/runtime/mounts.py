@@ -395,23 +395,30 @@ class MountCgroups(Step):
             os.close(made)
 
     def _each(self, place: Place, target: int) -> None:
+        read_only = self.attributes & mount.MOUNT_ATTR_RDONLY
         options = (("mode", "755"),)
-        attributes = self.attributes & ~mount.MOUNT_ATTR_RDONLY
-        tmpfs = mount.make_filesystem("tmpfs", "tmpfs", options, attributes)
+        tmpfs = mount.make_filesystem("tmpfs", "tmpfs", options, self.attributes & ~read_only)
         try:
+            for name, _ in place.cgroup.mounts:
+                os.mkdir(name, 0o755, dir_fd=tmpfs)
+                for single in name.split(",") if "," in name else ():
+                    os.symlink(name, single, dir_fd=tmpfs)
+            # Now: once it is attached to what is attached nowhere, it can't be changed.
+            if read_only:
+                mount.mount_setattr(tmpfs, set_attributes=read_only, path=self.target)
             mount.move_mount(tmpfs, target, path=self.target)
             for name, directory in place.cgroup.mounts:
-                os.mkdir(name, 0o755, dir_fd=tmpfs)
                 hook = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=tmpfs)
                 tree = mount.clone_tree(AT_FDCWD, directory, recursive=False)
-                mount.mount_setattr(tree, set_attributes=self.attributes, path=directory)
+                mount.mount_setattr(
+                    tree,
+                    set_attributes=self.attributes,
+                    propagation=mount.MS_PRIVATE,
+                    path=directory,
+                )
                 mount.move_mount(tree, hook, path=f"{self.target}/{name}")
                 os.close(tree)
                 os.close(hook)
-                for single in name.split(",") if "," in name else ():
-                    os.symlink(name, single, dir_fd=tmpfs)
-            if self.attributes & mount.MOUNT_ATTR_RDONLY:
-                mount.mount_setattr(tmpfs, set_attributes=mount.MOUNT_ATTR_RDONLY, path=self.target)
         finally:
             os.close(tmpfs)
 

@@ -11,8 +11,9 @@ from engine.kernel import namespaces, process
 from engine.runtime import channel, init, orders, reaper
 from engine.runtime.birth import Birth
 from engine.runtime.cgroup_tree import Cgroup
-from engine.runtime.rehearsal import rehearse_world
+from engine.runtime.rehearsal import rehearse_payload, rehearse_world
 from engine.runtime.steps import EnterCgroup, Place, Step
+from engine.runtime.world import build
 
 
 def await_orders(birth: Birth, supervisor: socket.socket, cgroup: Cgroup) -> NoReturn:
@@ -33,10 +34,11 @@ def _await_orders(birth: Birth, place: Place) -> Sequence[Step]:
         if descriptor >= 0:
             namespaces.setns(descriptor, kind)
     # Of the shim's: with its end of our own connection open here, its death would not be seen.
-    kept = (descriptor for descriptor in (place.user, place.files) if descriptor >= 0)
+    kept = (one for one in (place.user, place.files, birth.world) if one >= 0)
     process.close_all_but(place.supervisor.fileno(), reaper.DESCRIPTOR, *kept)
-    if birth.is_spare:
-        rehearse_world()
+    if birth.world >= 0:
+        _spend_the_wait(orders.read_steps(birth.world), place)
+        os.close(birth.world)
     message = channel.receive(place.supervisor)
     if message is None:
         os._exit(1)
@@ -46,3 +48,12 @@ def _await_orders(birth: Birth, place: Place) -> Sequence[Step]:
     for descriptor in message.descriptors:
         os.close(descriptor)
     return walked
+
+
+def _spend_the_wait(world: Sequence[Step], place: Place) -> None:
+    """Do what can be done of a container, or try it; and try the rest."""
+    if world:
+        build(world, place)
+    else:
+        rehearse_world()
+    rehearse_payload()

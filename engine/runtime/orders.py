@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Mapping, Sequence
 
-from engine.runtime import channel, files, hiding, init, mounts, nodes, payload, steps
+from engine.runtime import channel, files, hiding, init, mounts, nodes, payload, steps, world
 from engine.runtime.steps import Step
 
 _LENGTH = struct.Struct("=I")
@@ -18,7 +18,7 @@ _LENGTH = struct.Struct("=I")
 
 def _kinds() -> dict[str, tuple[type[Step], tuple[str, ...]]]:
     found: dict[str, tuple[type[Step], tuple[str, ...]]] = {}
-    for module in (steps, mounts, files, nodes, hiding, payload, init):
+    for module in (steps, mounts, files, nodes, hiding, world, payload, init):
         for name, kind in vars(module).items():
             if isinstance(kind, type) and issubclass(kind, Step) and kind is not Step:
                 found[name] = (kind, tuple(getattr(kind, "__dataclass_fields__", ())))

@@ -102,13 +102,16 @@ def rehearse_steps() -> None:
     os.close(document)
 
 
-def rehearse_world() -> None:
-    """What can be tried of the steps themselves, on file systems that are attached nowhere."""
+def rehearse_payload() -> None:
     rehearse_steps()
     privileges.set_capabilities(*privileges.get_capabilities())
     users.resolve("", (), "root:x:0:0:root:/root:/bin/sh\n", "root:x:0:\n")
     with contextlib.suppress(Refused):
         payload.find_program("none", _PATH)
+
+
+def rehearse_world() -> None:
+    """What can be tried of these steps, on file systems that are attached nowhere."""
     root = mount.make_filesystem("tmpfs", "tmpfs", (("mode", "755"),), 0)
     supervisor, other = channel.pair()
     with supervisor, other:

@@ -88,7 +88,11 @@ class Shim:
             if child.pid == 0:
                 newborn.await_orders(birth, theirs, self.cgroup())
         theirs.close()
-        _close_all(_those_there(birth.group, birth.user, birth.files, birth.ipc, birth.uts))
+        _close_all(
+            _those_there(
+                *(birth.group, birth.user, birth.files, birth.ipc, birth.uts, birth.world),
+            )
+        )
         self.pid, self.pidfd = child.pid, child.pidfd
         self.starting = Starting(ours)
         self.poller.watch(ours.fileno(), READABLE, lambda _: self.on_starting())

@@ -16,14 +16,15 @@ import os
 import posixpath
 import shutil
 import socket
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from engine.errors import Failure
 from engine.ids import new_id
 from engine.kernel import namespaces
 from engine.runtime import channel, remains
+from engine.runtime.steps import Step
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Mould:
     exec_root: str
     cgroup_parent: str
     devices: object  # the device rules of its resources
+    world: tuple[Step, ...] = field(default=(), compare=False)  # that can be built beforehand
 
     @classmethod
     def of(cls, orders: Mapping[str, object]) -> "Mould | None":
@@ -91,10 +93,11 @@ class Spare:
 
 
 class Spares:
-    """`fork(orders, connection)` has a shim made; it raises OSError or Failure."""
+    """`fork(orders, world, connection)` has a shim made; it raises OSError or Failure."""
 
     def __init__(
-        self, fork: Callable[[Mapping[str, object], socket.socket], Awaitable[None]]
+        self,
+        fork: Callable[[Mapping[str, object], Sequence[Step], socket.socket], Awaitable[None]],
     ) -> None:
         self._fork = fork
         self._mould: Mould | None = None
@@ -156,6 +159,11 @@ class Spares:
         if identifier in self._leaving:
             await asyncio.shield(self._leaving[identifier])
 
+    def learn(self, mould: Mould, world: tuple[Step, ...]) -> None:
+        """What a container begins with that such a spare would have done for."""
+        if mould == self._mould:
+            self._mould = replace(mould, world=world)
+
     def replenish(self) -> None:
         """Have spares soon, once starts no longer follow each other."""
         if self._timer is not None:
@@ -195,7 +203,7 @@ class Spares:
         ours, theirs = channel.pair()
         ours.setblocking(False)
         try:
-            await self._fork(orders, theirs)
+            await self._fork(orders, mould.world, theirs)
         except (OSError, Failure) as error:
             log.warning("cannot prepare a container: %s", error)
             ours.close()

@@ -32,6 +32,7 @@ class Place:
     supervisor: socket.socket
     cgroup: Cgroup
     root: int = -1
+    world: int = -1  # what was built before the root was known
     null: int = -1
     trees: dict[int, int] = field(default_factory=dict)  # detached binds, by their place
     empty: int = -1  # the one empty directory that hides others
@@ -305,7 +306,8 @@ class Forget(Step):
 
     def run(self, place: Place) -> None:
         process.close_all_but(place.supervisor.fileno(), reaper.DESCRIPTOR)
-        place.root = place.null = place.empty = place.user = place.files = place.container = -1
+        place.root = place.world = place.null = place.empty = -1
+        place.user = place.files = place.container = -1
         privileges.clear_parent_death_signal()
         process.default_signals()
         os.umask(0o022)

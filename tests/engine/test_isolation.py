@@ -176,8 +176,8 @@ async def prison() -> AsyncIterator[Callable[..., Awaitable[Cell]]]:
             dns=False,
         )
         shim = await spawner.prepare(request)
-        await spawner.launch(shim, request)
         shims.append(shim)
+        await spawner.launch(shim, request)
         if shim.sockets is not None:
             shim.sockets.close()
         return Cell(shim, record, chosen)

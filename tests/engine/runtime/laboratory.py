@@ -149,13 +149,15 @@ class Laboratory:
         return replace(request, **own)  # type: ignore[arg-type]
 
     async def launch(self, request: LaunchRequest) -> Shim:
+        """As a container's start does it."""
         shim = await self.spawner.prepare(request)
         try:
             await self.spawner.launch(shim, request)
-        except Lost:  # as a container's start does
-            assert shim.is_spare
-            shim = await self.spawner.prepare(request)
-            await self.spawner.launch(shim, request)
+        except BaseException as error:
+            await shim.abandon()
+            if isinstance(error, Lost) and shim.is_spare:
+                return await self.launch(request)
+            raise
         self.shims.append(shim)
         return shim
 
