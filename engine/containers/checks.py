@@ -24,6 +24,9 @@ from engine.networks import endpoint_options
 from engine.networks.model import Network
 
 MINIMUM_MEMORY = 6 * 1024 * 1024
+NOT_TO_HOST = (
+    "cannot connect container to host network - container must be created in host network mode"
+)
 ULIMITS = re.compile(
     "as|core|cpu|data|fsize|locks|memlock|msgqueue|nice|nofile|nproc|rss|rtprio|rttime|"
     "sigpending|stack"
@@ -266,6 +269,8 @@ def _check_network(request: CreateRequest) -> None:
         parse_port(port)
         for published in wanted:
             _check_published(port, published.host_ip, published.host_port)
+    if "host" in request.endpoints and mode != "host":
+        raise InvalidRequest(NOT_TO_HOST)
     for settings in request.endpoints.values():
         check_endpoint(settings)
 
@@ -296,10 +301,7 @@ def check_connect(record: Record, network: Network) -> None:
             "connected to any other network"
         )
     if network.name == "host":
-        raise InvalidRequest(
-            "cannot connect container to host network - container must be created in host network "
-            "mode"
-        )
+        raise InvalidRequest(NOT_TO_HOST)
     if network.name == "none" or any(each.network == "none" for each in record.attachments):
         raise InvalidRequest(
             "container cannot be connected to multiple networks with one of the networks in "

@@ -328,19 +328,20 @@ def _hostname(parts: Parts, request: CreateRequest, container_id: str) -> str:
 
 
 def attachments(request: CreateRequest) -> tuple[Attachment, ...]:
-    """The networks to join: that of NetworkMode first."""
+    """The networks to join: that of NetworkMode first. Where others are named and it isn't, only
+    those, as in Docker."""
     mode = request.host.network_mode or "default"
     if mode.startswith("container:"):
         return ()
     if request.config.network_disabled:
         return (Attachment("none"),)
     first = "bridge" if mode == "default" else mode
-    wanted = {name: settings for name, settings in request.endpoints.items()}
-    settings = wanted.pop(first, None) or wanted.pop(mode, None) or EndpointSettings()
-    return (
-        Attachment(first, settings),
-        *(Attachment(name, settings) for name, settings in wanted.items()),
-    )
+    wanted = dict(request.endpoints)
+    own = wanted.pop(first, None) or wanted.pop(mode, None)
+    others = tuple(Attachment(name, settings) for name, settings in wanted.items())
+    if own is None and others:
+        return others
+    return (Attachment(first, own or EndpointSettings()), *others)
 
 
 def _check_wishes(parts: Parts, wanted: Attachment) -> None:

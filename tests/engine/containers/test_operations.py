@@ -517,6 +517,20 @@ async def test_networks_come_and_go_while_it_runs(engine: Engine) -> None:
     assert all(one.endpoint is not None for one in engine.get(identifier).attachments)
 
 
+@pytest.mark.parametrize("mode", ["", "bridge", "none"])
+async def test_networks_that_are_named_are_all_there_are(engine: Engine, mode: str) -> None:
+    """Clients in Go name the networks and leave the mode out."""
+    await engine.networks.create(NetworkSpec("extra"))
+    config = ContainerConfig(image="rootfs:/", cmd=("true",))
+    wanted = CreateRequest(
+        config, HostConfig(network_mode=mode or "default"), {"extra": EndpointSettings()}
+    )
+    created = await engine.containers.create(wanted)
+    assert [one.network for one in engine.get(created.id).attachments] == ["extra"]
+    with pytest.raises(InvalidRequest, match="cannot connect container to host network"):
+        await engine.containers.create(replace(wanted, endpoints={"host": EndpointSettings()}))
+
+
 async def test_namespaces_of_the_host_are_shared_on_wish(engine: Engine) -> None:
     script = (
         "for kind in ipc uts pid net; do readlink /proc/self/ns/$kind; done; stat -c %d /dev/shm"
