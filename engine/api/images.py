@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -216,7 +216,11 @@ def told_removed(engine: Engine, removed: Sequence[Removed]) -> list[Document]:
 
 
 def tell(engine: Engine, action: str, image_id: str, name: str) -> None:
-    engine.events.publish("image", action, image_id, {"name": name})
+    """With the image's labels, while there is one: `filters` asks for them."""
+    labels: Mapping[str, str] = {}
+    with contextlib.suppress(NotFound):
+        labels = engine.images.resolve(image_id).labels
+    engine.events.publish("image", action, image_id, {**labels, "name": name})
 
 
 async def prune(request: Request, engine: Engine) -> web.Response:

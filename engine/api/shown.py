@@ -542,7 +542,7 @@ def exec_json(instance: ExecInstance) -> Document:
             "entrypoint": config.cmd[0],
             "arguments": config.cmd[1:],
             "privileged": config.privileged,
-            "user": config.user,
+            **({"user": config.user} if config.user else {}),
         },
         "OpenStdin": config.attach_stdin,
         "OpenStderr": config.attach_stderr,

@@ -228,7 +228,7 @@ class Builder:
         for tag in request.tags:
             if tag.familiar not in image.tags:
                 await self._images.tag(image.id, tag.name, tag.tag)
-            self._events.publish("image", "tag", image.id, {"name": tag.familiar})
+            self._events.publish("image", "tag", image.id, {**image.labels, "name": tag.familiar})
         return self._images.resolve(image.id)
 
     async def _image(self, workshop: Workshop, state: State) -> Image:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -40,6 +41,25 @@ def test_of_what_was_asked_for_only_the_names_meant_are_listed(boxes: Daemon) ->
     assert listed(boxes, reference="*:2") == ["box:2"]
     assert listed(boxes, reference="reg.example:5000/*/box") == ["reg.example:5000/team/box:1"]
     assert listed(boxes, reference="nosuch") == []
+
+
+def test_events_of_an_image_hold_its_labels(engine: Daemon) -> None:
+    connection = UnixConnection(engine.socket, 60)
+    path = f"/images/create?fromSrc=-&repo=labelled&tag=1&changes={quote('LABEL k=v name=x')}"
+    archive = tar([entry("x", b"x")])
+    connection.request("POST", path, archive, {"Content-Type": "application/x-tar"})
+    assert connection.getresponse().status == 200
+    connection.close()
+    engine.call("DELETE", "/images/labelled:1")
+    filters = quote(json.dumps({"type": ["image"], "label": ["k=v"]}))
+    connection = UnixConnection(engine.socket, 60)
+    connection.request("GET", f"/events?since=1&until={time.time():.9f}&filters={filters}")
+    told = [json.loads(line) for line in connection.getresponse().read().splitlines()]
+    connection.close()
+    # Once it is gone, nobody knows what it was called.
+    assert [(one["Action"], one["Actor"]["Attributes"]) for one in told] == [
+        ("import", {"k": "v", "name": "labelled:1"})
+    ]
 
 
 @pytest.mark.parametrize(
