@@ -302,10 +302,13 @@ class Spawner:
         else:
             self._end()
             raise Failure(f"cannot start {sys._base_executable}: it ended at once")  # type: ignore[attr-defined]
+        # It says no more: what can be read from now on is its end.
+        asyncio.get_running_loop().add_reader(ours.fileno(), self._end)
 
     def _end(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            asyncio.get_running_loop().remove_reader(connection.fileno())
             connection.close()
         if self._pid:
             with contextlib.suppress(ProcessLookupError):
