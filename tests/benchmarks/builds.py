@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 
 from tests.benchmarks.engines import IMAGE, Engine
-from tests.benchmarks.measures import compose, timed
+from tests.benchmarks.measures import COLD, compose, timed
 from tests.host import UnixConnection
 
 FILES = 400  # of the context, each of 8 KB
@@ -56,6 +56,10 @@ def prepare(engine: Engine) -> Path:
 
 def again(engine: Engine) -> float:
     return compose(engine, engine.host.folder / "build", "build")
+
+
+def again_cold(engine: Engine) -> float:
+    return compose(engine, engine.host.folder / "build", "build", more=COLD)
 
 
 def cold(engine: Engine) -> float:

@@ -8,7 +8,7 @@ import gc
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -310,10 +310,15 @@ def large_plan(count: int = 10_000) -> float:
     return taken
 
 
-def compose(engine: Engine, folder: Path, *arguments: str) -> float:
+COLD = {"PYCOMPOSE_WARM": "0"}  # without the process that has imported everything
+
+
+def compose(
+    engine: Engine, folder: Path, *arguments: str, more: Mapping[str, str] | None = None
+) -> float:
     def work() -> None:
         engine.host.run(*engine.compose, "-f", str(folder / "compose.yaml"), *arguments,
-                        env=engine.environment)  # fmt: skip
+                        env={**engine.environment, **(more or {})})  # fmt: skip
 
     return timed(work)
 
