@@ -18,9 +18,13 @@ _REHEARSED = (
     ("pycompose", "ps"),
     ("pycompose", "logs"),
     ("pycompose", "complete", "--", "up", ""),
+    *(("pycompose", name, "--help") for name in ("config", "exec", "restart", "start", "stop")),
     ("pyengine", "ps"),
     ("pyengine", "images"),
+    *(("pyengine", name, "--help") for name in ("build", "exec", "inspect", "logs", "rm", "run")),
 )
+# What is imported only once there is something to do.
+_MODULES = ("compose.apply.perform", "compose.history", "concurrent.futures.thread")
 
 
 def rehearse(engine: str) -> None:
@@ -35,5 +39,5 @@ def rehearse(engine: str) -> None:
     for program, *words in _REHEARSED:
         main = importlib.import_module(_COMMAND_LINES[program]).main
         main(words, environment, folder)
-    for name in PROGRAMS.values():
+    for name in (*PROGRAMS.values(), *_MODULES):
         importlib.import_module(name)
