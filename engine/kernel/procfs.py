@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from functools import cache
 
 
 def start_time(pid: int) -> int | None:
@@ -24,13 +25,18 @@ def _stat(pid: int) -> list[bytes] | None:
 
 def set_command_line(text: str) -> None:
     """Write over this process's arguments, which `ps` and `top` show."""
-    fields = _stat(os.getpid())
-    if fields is None or len(fields) < 47:
-        return
-    start, end = int(fields[45]), int(fields[46])
-    room = end - start
+    start, room = _arguments()
     if start and room > 1:
         ctypes.memmove(start, text.encode()[: room - 1].ljust(room, b"\0"), room)
+
+
+@cache
+def _arguments() -> tuple[int, int]:
+    """Where they are, the same in each fork, and how long; zeros if that is not told."""
+    fields = _stat(os.getpid())
+    if fields is None or len(fields) < 47:
+        return 0, 0
+    return int(fields[45]), int(fields[46]) - int(fields[45])
 
 
 def cgroup_paths(pid: int) -> dict[str, str]:

@@ -24,10 +24,6 @@ from engine.runtime import (
     users,
 )
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
-from engine.runtime.daemons import Daemons
-from engine.runtime.log_writer import Clock, LineBuffer, escape
-from engine.runtime.poller import Poller
-from engine.runtime.stdio import Pipes, Stdio
 from engine.runtime.steps import Place, Refused, Step
 
 _PATH = "/pycompose-rehearsal/none"
@@ -63,35 +59,6 @@ _SPEC = {
         "sysctl": {"net.ipv4.ip_forward": "0"},
     },
 }
-
-
-def rehearse() -> None:
-    """The shim's part: what it does from its orders on, and for each line of output."""
-    ours, theirs = channel.pair()
-    document = orders.write({"log": {"path": ""}, "resources": {}}, ())
-    poller = Poller()
-    daemons = Daemons(poller, lambda _, found: _close_all(found.descriptors), lambda: None)
-    daemon = daemons.add(theirs)
-    stdio = Stdio(poller, log=None, close_input_after_client=False, when_drained=lambda: None)
-    channel.send(ours, {"id": 0, "call": "none"}, (document,))
-    poller.at("soon", 0.0, lambda: None)
-    poller.turn()
-    orders.read_shims_part(document)
-    pipes = Pipes(stdin=False)
-    channel.send(ours, {"orders": True}, (document, *pipes.theirs))
-    pipes.close_theirs()
-    stdio.use_pipes(pipes.input, pipes.outputs)
-    daemons.broadcast({"event": "none", "pid": 1}, (document,))
-    message = channel.receive(ours)
-    assert message is not None
-    _close_all((*message.descriptors, *pipes.outputs, document))
-    for text, _ in LineBuffer().feed(b'a "line"\nand another\n'):
-        escape(text)
-    Clock().stamp(0)
-    daemon.empty()
-    ours.close()
-    theirs.close()
-    poller.close()
 
 
 def rehearse_steps() -> None:

@@ -42,11 +42,15 @@ _LOOK_AGAIN = 0.05  # seconds
 _EXPECTED = (OSError, CannotStart, EngineError)
 
 
+FirstProcess = Callable[[Birth, socket.socket, Cgroup], NoReturn]
+
+
 class Shim:
     """Of the container, or the spare, that `birth` was made for."""
 
-    def __init__(self, birth: Birth, hierarchy: Hierarchy) -> None:
+    def __init__(self, birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess) -> None:
         self.birth = birth
+        self.first_process = first_process
         self.hierarchy = hierarchy
         self.poller = Poller()
         self.daemons = Daemons(self.poller, self._answer, self.on_left)
@@ -86,7 +90,7 @@ class Shim:
         with visiting.joined_pid(birth.pid_namespace):
             child = process.clone3(birth.namespaces, cgroup=birth.group)
             if child.pid == 0:
-                newborn.await_orders(birth, theirs, self.cgroup())
+                self.first_process(birth, theirs, self.cgroup())
         theirs.close()
         _close_all(
             _those_there(
@@ -533,7 +537,7 @@ def main(message: bytes, beside: channel.Beside, hierarchy: Hierarchy) -> NoRetu
         # Not the daemon's: whoever reads that waits for its end, which we outlive.
         for descriptor in (1, 2):
             os.dup2(0, descriptor)
-        shim = Shim(birth, hierarchy)
+        shim = Shim(birth, hierarchy, newborn.await_orders)
         shim.undertake(
             shim.be_born,
             lambda refusal: shim.daemons.broadcast({"event": "failed", **refusal}),

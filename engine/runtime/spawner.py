@@ -16,16 +16,17 @@ import sys
 from typing import NoReturn
 
 from engine.kernel import privileges, process, procfs
-from engine.runtime import cgroup_tree, channel, maker, reaper, refuge, shim
+from engine.runtime import cgroup_tree, channel, layout, maker, reaper, refuge, shim
 from engine.runtime.cgroup_tree import Hierarchy
-from engine.runtime.rehearsal import rehearse, rehearse_steps
+from engine.runtime.rehearsal import rehearse_steps
+from engine.runtime.trial import try_life
 
 # The daemon's socket, where `launch` puts it; then the maker's.
 CONNECTION = 3
 # After that and the reaper: so what a message brings is closed without a look at it.
 _RECEIVED = reaper.DESCRIPTOR + 1
 # Calls after which the interpreter has specialised a function, with some to spare.
-_REHEARSALS = 20
+_REHEARSALS = 16
 
 
 def main() -> NoReturn:
@@ -36,7 +37,7 @@ def main() -> NoReturn:
         refuge.enter(hierarchy)
     except OSError as error:
         sys.stderr.write(f"containers end with the engine's service: {error}\n")
-    _harden()
+    _harden(hierarchy)
     ours, theirs = channel.pair()
     if process.clone3().pid == 0:
         ours.close()
@@ -67,15 +68,13 @@ def _fork(
     return maker.FORKED
 
 
-def _harden() -> None:
+def _harden(hierarchy: Hierarchy) -> None:
     os.chdir("/")
     os.umask(0o077)
     # Nobody in a container looks into a process that enters it, nor at the engine's memory.
     privileges.set_dumpable(False)
     process.close_range(CONNECTION + 1)
     reaper.keep()
-    # Shims are reaped by nobody: the kernel drops them. They set this back.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     # Shims take these over as they are.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -90,7 +89,12 @@ def _harden() -> None:
     sys.path_importer_cache.clear()
     gc.disable()
     for _ in range(_REHEARSALS):
-        rehearse()
         rehearse_steps()
+    lives = [try_life(hierarchy) for _ in range(_REHEARSALS)]
+    lives.clear()
     gc.collect()
+    process.close_range(_RECEIVED)
+    # Shims are reaped by nobody: the kernel drops them. They set this back.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    layout.fill_gaps()
     gc.freeze()
