@@ -30,9 +30,10 @@ def _take(folder: Path, descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = holder(folder)
+        pids = holders(folder)
+        who = f" (pid {min(pids)})" if len(pids) == 1 else ""
         raise Failure(
-            f"cannot use {folder}: another engine works there{f' (pid {pid})' if pid else ''}; "
+            f"cannot use {folder}: another engine works there{who}; "
             "stop it by `pyengine stop`, or choose another folder"
         ) from None
     found = os.fstat(descriptor)
@@ -43,14 +44,20 @@ def _take(folder: Path, descriptor: int) -> None:
         )
 
 
-def holder(folder: Path) -> int | None:
-    """The process that holds the claim, as far as the kernel tells; None where nobody does."""
+def holders(folder: Path) -> set[int]:
+    """The process that holds the claim, as far as the kernel tells; none where nobody does.
+
+    proc_locks(5) names a file by the device of its file system, which stat doesn't tell for all of
+    them, and by its inode: so processes may be among these that hold another one of that number."""
     try:
         inode = str(folder.stat().st_ino)
     except FileNotFoundError:
-        return None
-    for line in Path("/proc/locks").read_text().splitlines():
-        words = line.split()  # "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF"
-        if len(words) >= 6 and words[1] == "FLOCK" and words[5].split(":")[2] == inode:
-            return int(words[4]) or None
-    return None
+        return set()
+    # "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF"
+    locks = map(str.split, Path("/proc/locks").read_text().splitlines())
+    pids = {
+        int(words[4])
+        for words in locks
+        if len(words) >= 6 and words[1] == "FLOCK" and words[5].split(":")[2] == inode
+    }
+    return pids - {0}  # of a process that we can't see

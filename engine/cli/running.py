@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compose.warm.start import servers
-from engine.claims import holder
+from engine.claims import holders
 from engine.options import absolute, parse_address
 from engine.records import read_record
 from engine.settings import UnixAddress, default_places
@@ -44,7 +44,7 @@ def find_running(exec_root: str) -> Running | None:
     except FileNotFoundError:
         return None
     assert isinstance(record, dict)
-    if holder(folder) != record["pid"]:
+    if record["pid"] not in holders(folder):
         return None
     return Running(record["pid"], record["version"], tuple(record["hosts"]), record["data_root"])
 

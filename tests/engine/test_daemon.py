@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.claims import claim, holder
+from engine.claims import claim, holders
 from engine.errors import Failure
 from tests.engine.api.dialogue import Dialogue, output
 from tests.host import ROOT, Daemon, Host, leftovers
@@ -313,12 +313,29 @@ def test_the_folders_are_not_for_others(host: Host) -> None:
 def test_a_claim_is_exclusive_and_leaves_no_file(tmp_path: Path) -> None:
     folder = tmp_path / "root"
     descriptor = claim(folder, 0o710)
-    assert holder(folder) == os.getpid()
+    assert holders(folder) == {os.getpid()}
     with pytest.raises(Failure, match=f"another engine works there .pid {os.getpid()}."):
         claim(folder, 0o710)
     os.close(descriptor)
-    assert holder(folder) is None
+    assert holders(folder) == set()
     assert list(folder.iterdir()) == []
+
+
+def test_engines_in_folders_of_the_same_inode_number(host: Host) -> None:
+    daemons = []
+    for name in ("one", "other"):
+        folder = host.folder / name / "exec"  # a file system of its own, as /run is
+        folder.mkdir(parents=True)
+        host.run("mount", "--no-mtab", "-t", "tmpfs", "-o", "mode=711", "tmpfs", str(folder))
+        daemons.append(host.daemon(name))
+    inodes = host.run("stat", "-c", "%i", *(str(each.exec_root) for each in daemons)).stdout
+    assert len({*inodes.split()}) == 1
+    for daemon in daemons:
+        found = pyengine(host, "status", "--exec-root", str(daemon.exec_root))
+        assert f"running (pid {daemon.process.pid})" in found.stdout
+    for daemon in daemons:
+        assert daemon.stop() == 0
+        host.run("umount", str(daemon.exec_root))
 
 
 def test_the_record_tells_where_it_serves(host: Host) -> None:
