@@ -15,7 +15,7 @@ from engine.containers.parts import Parts
 from engine.containers.streams import MessageStreams, ProcessStreams, parse_detach_keys
 from engine.errors import Conflict, InvalidRequest, NotFound
 from engine.ids import new_id
-from engine.runtime.launch import ExecProcess, ExecRequest, StartFailed
+from engine.runtime.launch import ExecProcess, ExecRequest, Lost, StartFailed
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,10 @@ async def _start(
 ) -> ExecProcess:
     if container.shim is None:
         raise Conflict(f"container {container.id} is not running")
-    return await container.shim.exec(_request(parts, container, config, detach=detach))
+    try:
+        return await container.shim.exec(_request(parts, container, config, detach=detach))
+    except Lost as error:  # it ended meanwhile
+        raise Conflict(f"container {container.id} is not running") from error
 
 
 def _request(
