@@ -8,10 +8,10 @@ is told.
 
 import contextlib
 import dataclasses
+import errno
 import json
 import logging
 import os
-import shutil
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -113,10 +113,12 @@ class Store:
             sync_directory(folder)
 
     def clear(self, container_id: str) -> None:
-        """Removes all files. The tree is the container's: shutil goes by descriptors and follows
-        no link."""
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.folder(container_id))
+        """Removes all files."""
+        root = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _remove_tree(container_id, root)
+        finally:
+            os.close(root)
 
     def load(self) -> tuple[list[Record], list[tuple[str, tuple[str, ...]]]]:
         """The containers, and the folders of those that aren't: (id, their anonymous volumes).
@@ -157,6 +159,34 @@ class Store:
             restart_count=changing.restart_count,
             boot_id=changing.boot_id,
         )
+
+
+def _remove_tree(name: str, at: int) -> None:
+    """A folder and all in it. The tree is a container's: by descriptors, and along no link.
+
+    For each container that ends, whose folders are mostly empty: with half the system calls of
+    shutil.rmtree.
+    """
+    try:
+        os.rmdir(name, dir_fd=at)
+        return
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    folder = os.open(name, flags, dir_fd=at)
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    _remove_tree(entry.name, folder)
+                else:
+                    os.unlink(entry.name, dir_fd=folder)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=at)
 
 
 def _intended(folder: Path) -> tuple[str, ...]:
