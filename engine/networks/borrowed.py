@@ -1,10 +1,14 @@
 """A container's descriptors while something is done with its network."""
 
 import os
-from typing import Protocol
+from collections.abc import Callable
+from typing import ParamSpec, Protocol, TypeVar
 
 from engine.networks.endpoint import port_of
 from engine.networks.netlink_socket import NetlinkSocket
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class NetworkSockets(Protocol):
@@ -30,6 +34,7 @@ class Borrowed:
         self.netfilter = NetlinkSocket.adopt(sockets.netfilter)
         self.dns_udp = sockets.dns_udp
         self.dns_tcp = sockets.dns_tcp
+        self.is_closed = False
         self.dns_ports: tuple[int, int] | None = None
         if sockets.dns_udp >= 0:
             self.dns_ports = (port_of(sockets.dns_udp), port_of(sockets.dns_tcp))
@@ -39,9 +44,21 @@ class Borrowed:
         self.dns_udp = self.dns_tcp = -1
         return handed
 
+    def used_up_by(self, function: Callable[P, T]) -> Callable[P, T]:
+        """`function`, which is the last to need this."""
+
+        def use(*arguments: P.args, **named: P.kwargs) -> T:
+            try:
+                return function(*arguments, **named)
+            finally:
+                self.close()
+
+        return use
+
     def close(self) -> None:
         """All but those that were handed over. Blocking: nftables makes the last user of a socket
         wait for what it has deleted."""
+        self.is_closed = True
         self.route.close()
         self.netfilter.close()
         for descriptor in (self.namespace, self.dns_udp, self.dns_tcp):

@@ -105,7 +105,8 @@ class HostThread:
         try:
             yield borrowed
         finally:
-            self._thread.submit(borrowed.close)  # nobody needs to wait for it
+            if not borrowed.is_closed:
+                self._thread.submit(borrowed.close)  # nobody needs to wait for it
 
     async def close(self) -> None:
         if self._sweeping is not None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from engine.errors import Conflict, Failure, Forbidden, InvalidRequest, NotFound
 from engine.ids import new_id, short_id
 from engine.networks import links
-from engine.networks.borrowed import Borrowed, NetworkSockets
+from engine.networks.borrowed import NetworkSockets
 from engine.networks.catalog import Catalog
 from engine.networks.dns_server import NameService, View
 from engine.networks.endpoint import Place, ways_out
@@ -430,10 +431,11 @@ class Networks:
             places = [self._place(each) for each in linked]
             published = targets(container_id, linked, ports, self._catalog)
             out = ways_out(linked)
-            join = self._host.network.join
+            asked = borrowed.hand_over_dns()
+            join = borrowed.used_up_by(self._host.network.join)
             joined = self._host.begin(join, places, borrowed, out, alone(published))
             try:
-                await self._serve_names(container_id, borrowed)
+                await self._serve_names(container_id, *asked)
             finally:
                 await self._host.end(joined)
             self._remember(container_id, endpoints, ports, published, dns)
@@ -477,7 +479,7 @@ class Networks:
             )
             self._remember(container_id, known, ports, published, dns)
             await self._publishing.spread(published)
-            await self._serve_names(container_id, borrowed)
+            await self._serve_names(container_id, *borrowed.hand_over_dns())
 
     async def connect(self, container_id: str, endpoint: Endpoint, sockets: NetworkSockets) -> None:
         """One more network for a container that runs."""
@@ -497,7 +499,7 @@ class Networks:
             old = self._publishing.of(container_id)
             self._remember(container_id, after.values(), ports, published, dns)
             await self._publishing.spread((*old, *published))
-            await self._serve_names(container_id, borrowed)
+            await self._serve_names(container_id, *borrowed.hand_over_dns())
 
     async def disconnect(self, container_id: str, network_id: str, sockets: NetworkSockets) -> None:
         """Raises Failure where the container isn't connected."""
@@ -597,9 +599,15 @@ class Networks:
             isolated=not talks_within(network),
         )
 
-    async def _serve_names(self, container_id: str, sockets: Borrowed) -> None:
-        if sockets.dns_udp >= 0 and not self._names.serves(container_id):
-            await self._names.serve(container_id, *sockets.hand_over_dns())
+    async def _serve_names(self, container_id: str, udp: int, tcp: int) -> None:
+        """Takes over the descriptors; -1: there are none."""
+        if udp < 0:
+            return
+        if self._names.serves(container_id):
+            os.close(udp)
+            os.close(tcp)
+            return
+        await self._names.serve(container_id, udp, tcp)
 
     def _view(self, container_id: str) -> View | None:
         places = self._joined.get(container_id)
