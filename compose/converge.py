@@ -437,7 +437,7 @@ async def make_run(
         name: other for name, other in project.services.items() if name != service.name
     }  # fmt: skip
     # Without the service itself: its networks and volumes are made all the same.
-    around = replace(project, services=needed, disabled=project.disabled | {service.name})
+    around = replace(project, services=needed, disabled=project.disabled | {*project.services})
     alone = replace(project, services={service.name: service})
     with changing(engine, project.name, "run"):
         wanted = PlanOptions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -101,6 +102,8 @@ def register(app: typer.Typer) -> None:
 
         from compose.load.pipeline import load_with_tree
 
+        if list_profiles:  # of those, too, that aren't active
+            request = replace(request, profiles=("*",))
         project, tree = load_with_tree(request)
         _tell(context, project)
         if quiet:
@@ -162,14 +165,13 @@ def lines(items: Iterable[object]) -> str:
 
 
 def images(project: Project) -> list[str]:
+    """One for each service, as there."""
     from compose.plan.names import image_name
 
-    return list(
-        dict.fromkeys(
-            image_name(project.name, service.name, service.image)
-            for service in project.services.values()
-        )
-    )
+    return [
+        image_name(project.name, service.name, service.image)
+        for service in project.services.values()
+    ]
 
 
 def hashes(project: Project, wanted: str) -> list[str]:

@@ -10,6 +10,7 @@ from compose.cli.context import Context
 from compose.cli.find import check_services, find_project
 from compose.cli.render import stamp
 from compose.client.events import Event
+from compose.client.moments import api_time
 from compose.plan.names import PROJECT, SERVICE
 
 
@@ -37,6 +38,7 @@ async def _events(
 ) -> None:
     name, project = find_project(context)
     check_services(project, services)
+    since, until = api_time(since, "--since"), api_time(until, "--until")
     engine = await context.engine()
     filters = {"type": ["container", "project"], "label": [f"{PROJECT}={name}"]}
     async with engine.events.subscribe(filters=filters, since=since, until=until) as events:

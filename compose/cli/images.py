@@ -77,7 +77,7 @@ def _cells(used: Used) -> tuple[str, ...]:
         *(part or "<none>" for part in used.name),
         used.platform,
         used.image.id.removeprefix("sha256:")[:12],
-        human_size(used.image.size),
+        human_size(used.image.size, digits=3),
         ago(created, time.time()) if created else "N/A",
     )
 

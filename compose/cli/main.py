@@ -105,14 +105,14 @@ def main(
     """The exit code. `met` gets the engine that was spoken to. Keeps no state between calls."""
     try:
         code = root_command()(
-            args=[*argv], prog_name="pycompose", standalone_mode=False,
+            args=[*argv] or ["--help"], prog_name="pycompose", standalone_mode=False,
             obj=Surroundings(environment, directory, met),
         )  # fmt: skip
         return code if isinstance(code, int) else 0
     except TyperException as error:
         print(f"pycompose: {error.format_message()}", file=sys.stderr)
         print(f"  hint: {path_of(error)} --help", file=sys.stderr)
-        return 2
+        return 1
     except Rehearsed as rehearsed:
         print("".join(f"DRY-RUN MODE - {line}\n" for line in rehearsed.lines), end="")
         return 0

@@ -1,6 +1,7 @@
 """`pycompose ps`: the project's containers."""
 
 import asyncio
+import json
 import time
 from typing import Annotated
 
@@ -9,8 +10,9 @@ import typer
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, project_containers
 from compose.cli.render import Format, check_format, json_lines, stamp, table
-from compose.client.containers import ContainerSummary, PublishedPort
+from compose.client.containers import ContainerSummary
 from compose.client.human import ago, shorten
+from compose.client.ports import ports_text
 from compose.client.tables import is_template, show
 from compose.errors import UsageError
 from compose.plan.names import PROJECT, SERVICE
@@ -72,7 +74,8 @@ async def _list(
     name, project = find_project(context)
     check_services(project, services)
     engine = await context.engine()
-    rows = await project_containers(engine, name, services, all=everything)
+    rows = await project_containers(engine, name, services, all=everything, oneoff=everything)
+    rows.sort(key=lambda row: row.name)
     if project is not None and not orphans:
         rows = [row for row in rows if row.labels.get(SERVICE) in project.services]
     return rows
@@ -90,28 +93,26 @@ def _cells(row: ContainerSummary, width: int) -> tuple[str, ...]:
     return (
         row.name,
         row.image,
-        f'"{shorten(row.command, width)}"',
+        _command(row, width),
         row.labels.get(SERVICE, ""),
         ago(row.created, time.time()),
         row.status,
-        ports_text(row.ports),
+        _ports(row),
     )
 
 
-def ports_text(ports: tuple[PublishedPort, ...]) -> str:
-    """As `docker ps` writes them: `0.0.0.0:8080->80/tcp, 9000/tcp`."""
-    texts = []
-    for port in sorted(ports, key=lambda port: (port.private, port.protocol, port.ip)):
-        inside = f"{port.private}/{port.protocol}"
-        address = f"[{port.ip}]" if ":" in port.ip else port.ip
-        texts.append(f"{address}:{port.public}->{inside}" if port.public else inside)
-    return ", ".join(dict.fromkeys(texts))
+def _ports(row: ContainerSummary) -> str:
+    return ports_text((port.private, port.ip, port.protocol, port.public) for port in row.ports)
+
+
+def _command(row: ContainerSummary, width: int) -> str:
+    return json.dumps(shorten(row.command, width), ensure_ascii=False)
 
 
 def _document(row: ContainerSummary) -> dict[str, object]:
     """The keys of `docker compose ps --format json`."""
     return {
-        "Command": f'"{shorten(row.command, 20)}"',
+        "Command": _command(row, 20),
         "CreatedAt": stamp(row.created)[:19] + " +0000 UTC",
         "ExitCode": row.exit_code or 0,
         "Health": row.health,
@@ -123,7 +124,7 @@ def _document(row: ContainerSummary) -> dict[str, object]:
         "Name": row.name,
         "Names": row.name,
         "Networks": ",".join(sorted(row.networks)),
-        "Ports": ports_text(row.ports),
+        "Ports": _ports(row),
         "Project": row.labels.get(PROJECT, ""),
         "Publishers": [
             {

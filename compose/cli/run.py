@@ -170,7 +170,7 @@ async def _run(context: Context, project: Project, options: RunOptions, detach: 
     try:
         if detach:
             await engine.containers.start(made.id)
-            print(made.name)
+            print(made.id)
             return 0
         return await _converse(engine, made.id, options)
     except ApiError as error:

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from compose.cli.context import Context
-from compose.cli.find import check_services, find_project, project_containers
+from compose.cli.find import check_services, find_project, number, project_containers
 from compose.cli.render import table
+from compose.plan.names import SERVICE
 
 
 def register(app: typer.Typer) -> None:
@@ -26,9 +27,17 @@ async def _top(context: Context, services: list[str]) -> str:
     name, project = find_project(context)
     check_services(project, services)
     engine = await context.engine()
-    containers = await project_containers(engine, name, services, all=False)
+    containers = await project_containers(engine, name, services, all=False, oneoff=True)
     tables = await asyncio.gather(*(engine.containers.top(row.id) for row in containers))
-    return "".join(
-        f"{row.name}\n{table(processes.titles, processes.processes)}\n\n"
+    rows = [
+        {"SERVICE": row.labels.get(SERVICE, ""), "#": str(number(row) or ""),
+         **dict(zip(processes.titles, process, strict=True))}
         for row, processes in zip(containers, tables, strict=True)
-    )
+        for process in processes.processes
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    titles = dict.fromkeys(title for row in rows for title in row)
+    if "CMD" in titles:  # on the right, where its length harms no column
+        titles["CMD"] = titles.pop("CMD")
+    return table([*titles], ([row.get(title, "-") for title in titles] for row in rows)) + "\n"

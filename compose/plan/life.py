@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import field
 
 from compose.dataclass import dataclass
-from compose.errors import Problem, ProjectError
+from compose.errors import Problem, ProjectError, UsageError
 from compose.graph import with_dependents
 from compose.model.project import Project
 from compose.model.service import Hook
@@ -207,17 +207,28 @@ def make_kill_plan(
 
 
 def make_pause_plan(observed: Observed, name: str, *, services: Collection[str] = ()) -> Plan:
-    return _each(
+    plan = _each(
         observed, name, services, Verb.PAUSE, lambda c: PauseContainer(ref(c)),
         lambda c: c.state == "running",
     )  # fmt: skip
+    _refuse_vain(plan, _meant(observed, services), "paused", "already paused")
+    return plan
 
 
 def make_unpause_plan(observed: Observed, name: str, *, services: Collection[str] = ()) -> Plan:
-    return _each(
+    plan = _each(
         observed, name, services, Verb.UNPAUSE, lambda c: UnpauseContainer(ref(c)),
         lambda c: c.state == "paused",
     )  # fmt: skip
+    _refuse_vain(plan, _meant(observed, services), "running", "not paused")
+    return plan
+
+
+def _refuse_vain(plan: Plan, meant: Iterable[ObservedContainer], state: str, reason: str) -> None:
+    """Raises UsageError where all is so already. No container at all is no mistake."""
+    there = [container.name for container in meant if container.state == state]
+    if plan.is_empty and there:
+        raise UsageError(f"container {there[0]} is {reason}")
 
 
 def make_remove_plan(
@@ -230,8 +241,8 @@ def make_remove_plan(
     volumes: bool = False,
     timeout: int | None = None,
 ) -> Plan:
-    """`rm`: stopped containers, one-offs too; with `stop` all of them, stopped first."""
-    life = _Life(name, _meant(observed, services, one_offs=True), project)
+    """`rm`: stopped containers, but no one-offs; with `stop` all of them, stopped first."""
+    life = _Life(name, _meant(observed, services), project)
     for container in life.containers:
         runs = container.state in STOPPABLE
         if runs and not stop:

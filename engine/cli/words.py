@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from compose.client import fields
 from compose.client.human import human_duration
+from compose.client.ports import ports_text
 
 SHORT = 12  # digits of an id
 
@@ -29,39 +30,15 @@ def pairs(mapping: Mapping[str, str]) -> str:
 
 
 def ports(rows: Iterable[Mapping[str, object]]) -> str:
-    """`0.0.0.0:80->80/tcp, 8000-8002/tcp`: neighbours as one range, as `docker ps` does."""
-    exposed: list[tuple[str, str, int, int]] = []  # protocol, address, public, private
-    for row in rows:
-        exposed.append(
-            (
-                fields.text(row, "Type", "tcp"),
-                fields.text(row, "IP", ""),
-                fields.number(row, "PublicPort", 0),
-                fields.number(row, "PrivatePort"),
-            )
+    return ports_text(
+        (
+            fields.number(row, "PrivatePort"),
+            fields.text(row, "IP", ""),
+            fields.text(row, "Type", "tcp"),
+            fields.number(row, "PublicPort", 0),
         )
-    shown: list[tuple[int, str, str]] = []
-    groups: dict[tuple[str, str], list[list[int]]] = {}  # [private, public, length]
-    for protocol, ip, public, private in sorted(exposed, key=lambda p: (p[3], p[1], p[2], p[0])):
-        if public and public != private:
-            # Only those that keep their number are drawn together.
-            shown.append((private, ip, f"{_address(ip)}:{public}->{private}/{protocol}"))
-            continue
-        group = groups.setdefault((protocol, ip if public else ""), [])
-        if group and group[-1][0] + group[-1][2] == private:
-            group[-1][2] += 1
-        elif not group or group[-1][0] + group[-1][2] <= private:
-            group.append([private, public, 1])
-    for (protocol, ip), ranges in groups.items():
-        for first, public, length in ranges:
-            span = f"{first}-{first + length - 1}" if length > 1 else f"{first}"
-            text = f"{_address(ip)}:{span}->{span}" if public else span
-            shown.append((first, ip, f"{text}/{protocol}"))
-    return ", ".join(text for *_, text in sorted(shown))
-
-
-def _address(ip: str) -> str:
-    return f"[{ip}]" if ":" in ip else ip
+        for row in rows
+    )
 
 
 def yes(flag: bool) -> str:

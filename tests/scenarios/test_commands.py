@@ -252,11 +252,12 @@ def test_run(fresh: Project) -> None:
     assert list(own(fresh)) == ["db-1"]
     done = fresh("run", "--rm", "-T", "--no-deps", "--entrypoint", "sh -c", "web", "echo over")
     assert done.stdout == "over\n"
-    name = fresh("run", "-d", "-P", "--name", "sidecar", "web", "sleep", "60").stdout.strip()
-    assert name == "sidecar"
+    made = fresh("run", "-d", "-P", "--name", "sidecar", "web", "sleep", "60").stdout.strip()
+    assert made == fresh.ids()["sidecar"]
     host_config = fresh.inspect("sidecar")["HostConfig"]
     assert host_config["PortBindings"]["80/tcp"][0]["HostPort"] == "8003"  # type: ignore[index]
-    assert "sidecar" not in fresh("ps", "-a").stdout
+    assert "sidecar" not in fresh("ps").stdout
+    assert "sidecar" in fresh("ps", "-a").stdout
     fresh.daemon.call("DELETE", "/containers/sidecar?force=1")
 
 
