@@ -226,6 +226,7 @@ class Attachment:
     network_id: str = ""  # known from the first start on
     endpoint: Endpoint | None = None
     dns_names: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()  # of its last endpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -271,6 +271,7 @@ def attach(parts: Parts, record: Record, wanted: Attachment) -> Attachment:
             ifname=endpoint_options.interface_name(settings.driver_opts),
             sysctls=endpoint_options.sysctls(settings.driver_opts),
             link_local=settings.link_local_ips,
+            before=wanted.addresses,
             links={alias: _name_of(parts, name) for alias, name in map(checks.parse_link, links)},
         ),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from engine.containers import execs, handover, health, lifecycle, restart, start
 from engine.containers.container import Container
 from engine.containers.lifecycle import Change
-from engine.containers.model import HealthState, Record, State, Status
+from engine.containers.model import Attachment, HealthState, Record, State, Status
 from engine.containers.parts import Parts
 from engine.containers.remove import remove_container
 from engine.errors import EngineError, NotFound
@@ -205,8 +205,17 @@ async def settle_exit(parts: Parts, container: Container, status: ExitStatus) ->
     return is_saved
 
 
+def _left(attachment: Attachment) -> Attachment:
+    """It gets its addresses again, if nobody else has them by then."""
+    endpoint = attachment.endpoint
+    if endpoint is None:
+        return attachment
+    addresses = tuple(filter(None, (endpoint.ipv4_address, endpoint.ipv6_address)))
+    return replace(attachment, endpoint=None, addresses=addresses)
+
+
 def _disconnected(record: Record) -> Record:
-    attachments = tuple(replace(attachment, endpoint=None) for attachment in record.attachments)
+    attachments = tuple(_left(attachment) for attachment in record.attachments)
     return replace(record, attachments=attachments, ports=())
 
 

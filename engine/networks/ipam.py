@@ -249,6 +249,16 @@ class AddressSpace:
                 return after, str(self._address(candidate))
         return None
 
+    def give_again(self, wanted: Iterable[str]) -> "tuple[AddressSpace, str] | None":
+        """The first of these that is of this space and free."""
+        for text in wanted:
+            address = ipaddress.ip_address(text)
+            number = int(address)
+            is_here = address.version == self.subnet.version and self.first <= number <= self.last
+            if is_here and number not in self.taken and number not in self.reserved:
+                return replace(self, taken=self.taken | {number}), text
+        return None
+
     def _address(self, number: int) -> Address:
         # The class is said: a small number would be taken for an IPv4 address.
         return IPv4Address(number) if self.subnet.version == 4 else IPv6Address(number)

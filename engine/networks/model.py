@@ -187,6 +187,7 @@ class EndpointRequest:
     links: Mapping[str, str] = field(default_factory=dict)  # alias -> name of another container
     link_local: tuple[str, ...] = ()  # further addresses, not of the network's subnets
     sysctls: Mapping[str, str] = field(default_factory=dict)  # "net.ipv4.conf.IFNAME.x" -> value
+    before: tuple[str, ...] = ()  # addresses that it had: it gets those that are free
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def choose_addresses(
         if wish:
             left[version] = space.take(wish)
             addresses[version] = str(ipaddress.ip_address(wish))
-        elif given := space.give():
+        elif given := space.give_again(request.before) or space.give():
             left[version], addresses[version] = given
         else:
             raise Failure(

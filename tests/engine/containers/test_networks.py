@@ -209,3 +209,28 @@ async def test_container_without_networks_leaves_none_before_it_joins_one(engine
     alone = await engine.run("sleep", "1000", host=HostConfig(network_mode="host"))
     with pytest.raises(InvalidRequest, match="created in host network mode"):
         await engine.containers.disconnect("host", alone)
+
+
+async def test_a_container_gets_its_address_again_unless_somebody_has_it(engine: Engine) -> None:
+    """As with dockerd, whoever remembers the address finds it after a restart."""
+
+    def address(container: str) -> str:
+        endpoint = engine.get(container).attachments[0].endpoint
+        assert endpoint is not None
+        return endpoint.ipv4_address
+
+    spec = NetworkSpec("front", pools=(AddressPool("10.123.0.0/29"),))
+    await engine.networks.create(spec)
+    host = HostConfig(network_mode="front")
+    first = await engine.run("sleep", "1000", host=host)
+    before = address(first)
+    await engine.run("sleep", "1000", host=host)
+    await engine.containers.restart(first, timeout=0)
+    assert address(first) == before
+    await engine.containers.stop(first, timeout=0)
+    wish = {"front": EndpointSettings(ipv4_address=before)}
+    config = ContainerConfig(image="rootfs:/", cmd=("sleep", "1000"))
+    other = (await engine.containers.create(CreateRequest(config, host, wish))).id
+    await engine.containers.start(other)
+    await engine.containers.start(first)
+    assert (address(other), address(first) == before) == (before, False)
