@@ -49,7 +49,7 @@ class Undone:
 
 @dataclass(frozen=True, slots=True)
 class Replacing:
-    """How far a container of a service's update is: working, done, failed, taken back."""
+    """How far a container of a service's update is: working, done, failed, skipped, taken back."""
 
     slot: str
     state: str

@@ -78,8 +78,7 @@ class Rollout:
             raise UpdatePaused(
                 _told(self.failures),
                 details=_details(self.failures),
-                hint=f"the update is paused{self._standing()}; "
-                "once that is put right, up goes on from there",
+                hint=f"the update is paused ({self._standing()}); up goes on from there",
             )
         finally:
             await self._clear()
@@ -94,14 +93,14 @@ class Rollout:
         return UpdatePaused(
             f"{_told(failures)}; on the way back, {_told(self.failures)}",
             details=[*_details(failures), *_details(self.failures)],
-            hint=f"the way back is paused{self._standing()}",
+            hint=f"the way back is paused ({self._standing()})",
         )
 
     def _standing(self) -> str:
         new = [turn.slot for turn in self.action.turns if self.in_place.get(turn.slot)]
         old = [turn.slot for turn in self.action.turns if turn.slot not in new]
-        sides = ((new, "new"), (old, "as before"))
-        return "".join(f", {', '.join(slots)} {word}" for slots, word in sides if slots)
+        sides = (("new", new), ("as before", old))
+        return "; ".join(f"{word}: {', '.join(slots)}" for word, slots in sides if slots)
 
     async def _roll(self, swaps: Sequence[Swap], pace: Pace) -> bool:
         """Whether all had their turn, and not too many failed."""
@@ -233,6 +232,8 @@ class Rollout:
         a rollback to start it again."""
         async with asyncio.TaskGroup() as group:
             for turn in self.action.turns:
+                if turn.slot not in self.in_place and turn.slot not in self.failures:
+                    self.listener(Replacing(turn.slot, "skipped", "had no turn"))
                 if not self.in_place.get(turn.slot):
                     action = RemoveContainer(turn.new, force=True)
                 elif self.is_over or not (self.goes_back or turn.slot in self.failures):

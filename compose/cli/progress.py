@@ -167,8 +167,8 @@ class Board:
 
     def _begin(self, step: Step) -> Row | None:
         row = self._row(step)
-        if row is None or row.state != "waiting":
-            return None
+        if row is None or row.state != "waiting" or f"replace {row.subject}" in row.left:
+            return None  # of an update its turns are told: that all was made before is nothing yet
         row.state, row.began = "working", self.clock()
         return row
 
@@ -190,7 +190,7 @@ class Board:
         return row
 
     def _replace(self, slot: str, state: str, detail: str) -> Row | None:
-        """A turn of an update: that its container was made before, alone, was nothing to see."""
+        """A turn of an update."""
         row = next(row for row in self.rows.values() if f"replace {slot}" in row.left)
         if state == "working":
             row.state, row.began = state, row.began or self.clock()

@@ -141,7 +141,7 @@ async def test_paused_it_stays_as_it_is_and_the_next_up_goes_on(stack: Stack) ->
     assert "cannot update web: web.2: container" in told
     assert "exited with code 3" in told
     assert "bad luck" in told
-    assert "the update is paused, web.1, web.2 new, web.3 as before" in told
+    assert "the update is paused (new: web.1, web.2; as before: web.3)" in told
     standing = await stack.standing()
     old = standing.pop(next(key for key in standing if key.startswith("web-2_")))
     assert old == "old exited"  # for a rollback
@@ -244,7 +244,7 @@ async def test_a_rollback_that_fails_is_paused(stack: Stack) -> None:
     await stack.begin(declared(stack.name, config, once))
     told = await stack.update(declared(stack.name, config, NEW + FAILS, bad="2"))
     assert "on the way back, web.2: container" in told
-    assert "the way back is paused, web.1 new, web.2, web.3 as before" in told
+    assert "the way back is paused (new: web.1; as before: web.2, web.3)" in told
     standing = await stack.standing()
     assert standing["web-1"] == "new running"
     assert standing["web-2"] == "old exited"
