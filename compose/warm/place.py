@@ -10,6 +10,7 @@ from binascii import crc32
 SWITCH = "PYCOMPOSE_WARM"  # 0: every command runs in a process of its own
 # By these the interpreter, its libraries and the loader behave from their start on.
 _SHAPING = ("PYTHON", "LC_", "LD_", "OPENSSL_", "MALLOC_", "GLIBC_")
+_MEASURING = frozenset(("coverage", "pydevd"))
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def allows(environment: Mapping[str, str]) -> bool:
         or (option.startswith("-") and option != "-m")
         or sys.gettrace()
         or sys.getprofile()
-        or "coverage" in sys.modules
+        or not _MEASURING.isdisjoint(sys.modules)
         or (os.getuid(), os.getgid()) != (os.geteuid(), os.getegid())
     )
 

@@ -23,14 +23,14 @@ from compose.warm.door import Door, open_door
 from compose.warm.place import server_folder, server_name
 from compose.warm.programs import rehearse
 
-IDLE = 600.0  # seconds without a call, then it ends
+IDLE = 600.0  # seconds
 GRACE = 5.0  # seconds for a command whose caller has gone to end by SIGHUP
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 States = dict[str, tuple[int, int, int] | None]
 
 
-def main() -> None:
+def main(idle: float = IDLE) -> None:
     born = time.time_ns()
     engine, lifeline, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     if server_name(engine, os.environ) != name:
@@ -44,7 +44,7 @@ def main() -> None:
     gc.freeze()
     door = open_door(Path(server_folder(os.environ), name))
     Path("/proc/self/comm").write_text("pycompose-warm")
-    call = Server(door, lifeline, files).serve() if door else None
+    call = Server(door, lifeline, files, idle).serve() if door else None
     if call:
         run(call)
 
@@ -68,10 +68,11 @@ def states(paths: Iterable[str]) -> States:
 
 
 class Server:
-    def __init__(self, door: Door, lifeline: int, files: States) -> None:
+    def __init__(self, door: Door, lifeline: int, files: States, idle: float) -> None:
         self._door = door
         self._lifeline = lifeline
         self._files = files
+        self._idle = idle  # seconds without a call, then it ends
         self._world = look_at("self").world()
         self._waiting: list[socket.socket] = []  # for who connected to say a word
         self._calls: dict[int, socket.socket] = {}  # pid of the child -> its caller
@@ -112,7 +113,7 @@ class Server:
         """Milliseconds."""
         if self._abandoned:
             return max(0.0, min(self._abandoned.values()) - time.monotonic()) * 1000
-        return None if self._calls else IDLE * 1000
+        return None if self._calls else self._idle * 1000
 
     def _close(self) -> None:
         if self._door.is_open:

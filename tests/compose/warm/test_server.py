@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from compose.warm.door import open_door
+from compose.warm.place import server_folder, server_name
 from tests.compose.warm.conftest import STACK, Warm, await_end, until
 from tests.host import ROOT, Host
 from tests.scenarios.project import PYCOMPOSE, project
@@ -88,6 +90,25 @@ def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "warm").mkdir(mode=0o755)
     with pytest.raises(PermissionError, match="not ours alone"):
         open_door(tmp_path / "warm" / "name.sock")
+
+
+def test_it_ends_when_nobody_calls(warm: Warm) -> None:
+    """With less patience than usual, on a connection that stays."""
+    stack, variable = warm.stack, {"PYTHONPATH": f"{ROOT}:/idle"}  # a kind of its own
+    environment = stack.host.environment({**stack.environment, **variable})
+    name = server_name(stack.daemon.socket, environment)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        code = "import compose.warm.server as server; server.main(idle=0.01)"
+        command = [sys.executable, "-c", code, stack.daemon.socket, str(theirs.fileno()), name]
+        process = subprocess.Popen(
+            stack.host.command(command), env=environment, pass_fds=(theirs.fileno(),),
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert b"rehearsal" in said  # so it had come up
+    assert not Path(server_folder({}), name).exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
