@@ -68,6 +68,7 @@ _OLDER = {
 Argument = int | bytes | None | ctypes.Array[ctypes.c_char]
 
 _library = ctypes.PyDLL(None, use_errno=True)
+_malloc_trim = getattr(_library, "malloc_trim", None)
 _syscall = _library.syscall
 _syscall.restype = ctypes.c_long
 _syscall.argtypes = [ctypes.c_long] + [ctypes.c_void_p] * 6
@@ -89,6 +90,12 @@ def function(name: str, *argument_types: type) -> "ctypes._NamedFuncPointer":
     found.restype = ctypes.c_int
     found.argtypes = list(argument_types)
     return found
+
+
+def give_back_memory() -> None:
+    """To the kernel: what was freed and is kept for the next time. Not every C library has that."""
+    if _malloc_trim is not None:
+        _malloc_trim(0)
 
 
 def check(result: int, call: str, path: str = "") -> int:

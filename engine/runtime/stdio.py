@@ -11,11 +11,14 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from engine.kernel.libc import give_back_memory
 from engine.runtime.poller import GONE, READABLE, WRITABLE, Poller
 
 STDOUT, STDERR = 1, 2
 _CHUNK = 65536
 _MOST_PENDING = 512 * 1024  # bytes one client may be behind
+_LARGE = 8192  # bytes read at once that leave something to give back
+_QUIET = 1.0  # seconds after which that is done
 _LAST_WORDS = 2.0  # seconds that others may still write after the process itself is dead
 
 
@@ -151,6 +154,8 @@ class Stdio:
         if not chunk:
             self._close_output(descriptor)
             return False
+        if len(chunk) > _LARGE:
+            self._poller.at("quiet", _QUIET, give_back_memory)
         stream = self._outputs[descriptor]
         if self.log is not None:
             self.log.write(stream, chunk)

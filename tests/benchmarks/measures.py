@@ -224,6 +224,12 @@ def engine_memory(engine: Engine) -> float:
     return total
 
 
+def own_memory(pid: int) -> float:
+    """Megabytes that no other process shares."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(map(int, re.findall(r"^Private_\w+:\s+(\d+) kB", rollup, re.M))) / 1000
+
+
 def engine_processes(engine: Engine) -> list[Path]:
     numbered = (process for process in Path("/proc").iterdir() if process.name.isdecimal())
     return [process for process in numbered if belongs(process, engine)]

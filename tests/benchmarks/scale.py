@@ -82,6 +82,10 @@ def crowd(engine: Engine, count: int = CONTAINERS) -> Iterator[Figure]:
     yield Figure("idle daemon", (cpu(daemon_of(engine)) - spent) / 5000 * 100, "%", 1)
     after = measures.engine_memory(engine)
     yield Figure("memory a container", (after - before) / count, "MB", 0.8)
+    shims = [measures.shim_of(engine, life.container) for life in last]
+    own = statistics.median(map(measures.own_memory, shims))
+    yield Figure("of that, what its shim shares with none", own, "MB")
+    yield Figure("the same some seconds after 10 MB of output", shim_after_output(engine), "MB")
     get = Connection(engine)
     yield Figure("list", get.median("/containers/json"), "ms", 20)
     label = json.dumps({"label": ["no=such"]})
@@ -96,6 +100,20 @@ def crowd(engine: Engine, count: int = CONTAINERS) -> Iterator[Figure]:
     yield from restart(engine, count)
     taken = measures.timed(lambda: [measures.remove(engine, life.container) for life in lives])
     yield Figure("remove by force, each", taken / count, "ms")
+
+
+def shim_after_output(engine: Engine) -> float:
+    """Megabytes that the shim of a container shares with none, once it has logged ten."""
+    script = f"yes {'x' * 99} | head -n 100000; echo >/done; exec sleep 600"
+    container = measures.create(engine, {**BODY, "Cmd": ["sh", "-c", script]})
+    engine.call("POST", f"/containers/{container}/start")
+    done = Path(f"/proc/{measures.payload_of(engine, container)}/root/done")
+    while not done.exists():
+        time.sleep(0.01)
+    time.sleep(3)  # it gives back what it needed for that
+    used = measures.own_memory(measures.shim_of(engine, container))
+    measures.remove(engine, container)
+    return used
 
 
 def restart(engine: Engine, count: int) -> Iterator[Figure]:
