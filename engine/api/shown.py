@@ -125,7 +125,7 @@ def human_duration(seconds: float) -> str:
 
 
 def port_list(record: Record) -> list[Document]:
-    if not record.state.status.is_up:
+    if not _has_ports(record):
         return []
     published = [
         {
@@ -139,6 +139,14 @@ def port_list(record: Record) -> list[Document]:
     taken = {f"{binding.container_port}/{binding.protocol}" for binding in record.ports}
     exposed = [split_port(port) for port in record.config.exposed_ports if port not in taken]
     return published + [{"PrivatePort": number, "Type": kind} for number, kind in exposed]
+
+
+def _has_ports(record: Record) -> bool:
+    """While it runs and is on a network: none of its own is at the host's, or another's."""
+    return record.state.status.is_up and any(
+        each.endpoint is not None and each.network not in ("host", "none")
+        for each in record.attachments
+    )
 
 
 def split_port(port: str) -> tuple[int, str]:
@@ -513,7 +521,7 @@ def network_settings_json(record: Record) -> Document:
         "Bridge": "",
         "SandboxID": record.id if running else "",
         "SandboxKey": f"/proc/{record.state.pid}/ns/net" if running else "",
-        "Ports": port_map(record.config.exposed_ports, record.ports) if running else {},
+        "Ports": port_map(record.config.exposed_ports, record.ports) if _has_ports(record) else {},
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,

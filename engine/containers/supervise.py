@@ -82,7 +82,10 @@ async def _sync_soon(parts: Parts, container: Container) -> None:
 def _began(parts: Parts, container: Container, shim: Shim) -> None:
     record = container.record
     probe = health.probe_of(record.config)
-    first = HealthState("starting") if probe is not None else None
+    first = None
+    if probe is not None:
+        before = record.state.health
+        first = HealthState("starting", log=before.log if before is not None else ())
     state = _started(record.state, shim, first)
     container.record = replace(record, state=state)
     attend(parts, container, shim)

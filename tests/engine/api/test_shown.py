@@ -107,9 +107,10 @@ def test_a_status_is_one_line(state: State, text: str) -> None:
     assert status_text(state, START + 9 * SECOND) == text
 
 
-def test_ports_are_shown_while_it_runs() -> None:
+def test_ports_are_shown_while_it_runs_on_a_network() -> None:
     bound = (PortBinding(80, "tcp", "0.0.0.0", 8080), PortBinding(80, "tcp", "::", 8080))
-    running = record(state=State(Status.RUNNING), ports=bound)
+    attached = Attachment("bridge", endpoint=Endpoint("e", "id", "bridge", "c", "web"))
+    running = record(state=State(Status.RUNNING), ports=bound, attachments=(attached,))
     summary = container_summary(running, image="x", now=START)
     assert summary["Ports"] == [
         {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
@@ -123,11 +124,18 @@ def test_ports_are_shown_while_it_runs() -> None:
         ],
         "53/udp": None,
     }
-    stopped = record(state=State(Status.EXITED), ports=bound)
-    assert container_summary(stopped, image="x", now=START)["Ports"] == []
-    settings = container_json(stopped)["NetworkSettings"]
-    assert isinstance(settings, dict)
-    assert settings["Ports"] == {}
+    elsewhere = (
+        (Status.EXITED, ()),
+        (Status.RUNNING, ()),  # another's network, or none any more
+        (Status.RUNNING, (replace(attached, network="host"),)),
+        (Status.RUNNING, (replace(attached, network="none"),)),
+    )
+    for status, attachments in elsewhere:
+        without = record(state=State(status), ports=bound, attachments=attachments)
+        assert container_summary(without, image="x", now=START)["Ports"] == []
+        settings = container_json(without)["NetworkSettings"]
+        assert isinstance(settings, dict)
+        assert settings["Ports"] == {}
 
 
 def test_a_summary_has_seconds_and_one_string_of_a_command() -> None:

@@ -715,6 +715,10 @@ async def test_health_follows_the_probes(engine: Engine) -> None:
     assert health is not None
     assert health.status == "healthy"
     assert len(health.log) <= 5
+    await engine.containers.restart(identifier, timeout=0)
+    state = engine.get(identifier).state
+    assert state.health is not None
+    assert state.health.log[0].start < state.started_at  # what was the matter can still be read
 
 
 async def test_probe_that_takes_too_long_is_killed(engine: Engine) -> None:
