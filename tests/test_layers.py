@@ -43,7 +43,7 @@ COMPOSE = (
     ("compose.diagram",),
     ("compose.plan",),
     ("compose.lint", "compose.upgrade"),
-    ("compose.git",),
+    ("compose.git", "compose.remote"),
     ("compose.load",),
     ("compose.graph", "compose.patterns", "compose.secrets"),
     ("compose.model",),

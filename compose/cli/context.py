@@ -60,7 +60,13 @@ class Context:
         from compose.load.pipeline import LoadRequest
         from compose.load.sources import DISK
 
+        def fetch_remote(reference: str) -> Path:
+            from compose.remote import fetch
+
+            return fetch(reference, self.environment)
+
         return LoadRequest(
+            fetch=fetch_remote,
             files=self.files,
             directory=self.directory,
             project_directory=self.project_directory,

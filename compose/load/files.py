@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from compose.dataclass import dataclass
@@ -40,6 +40,7 @@ class LoadRequest:
     env_files_read: bool = True  # env_file of services
     stdin: str = ""  # what `-f -` reads
     source: Source = DISK  # of the files
+    fetch: Callable[[str], Path] | None = None  # what -f names on another machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def _chosen(
     separator = environment.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
     listed = request.files or _listed(environment.get("COMPOSE_FILE", ""), separator)
     if listed:
-        return tuple(_given(path, request.directory) for path in listed)
+        return tuple(_given(path, request) for path in listed)
     for folder in (Path(os.path.abspath(start)), *Path(os.path.abspath(start)).parents):
         bases = [folder / name for name in NAMES if request.source.is_file(folder / name)]
         if bases:
@@ -114,17 +115,19 @@ def _chosen(
     )
 
 
-def _given(path: str, here: Path) -> Path:
+def _given(path: str, request: LoadRequest) -> Path:
     if path == STDIN:
         return Path(STDIN)
     if re.match(r"(https?|git|ssh|oci)://|git@", path):
+        if request.fetch is not None:
+            return request.fetch(path)
         raise ProjectError(
             Problem(
                 f"cannot read {path}: Compose files are read from this machine only",
                 hint="fetch it first, then name the file with -f",
             )
         )
-    return Path(os.path.abspath(here / path))
+    return Path(os.path.abspath(request.directory / path))
 
 
 def _several(files: list[Path]) -> Problem:
