@@ -117,7 +117,7 @@ class Builder:
             raise Failure(f"cannot build: {error}") from error
         finally:
             self._in_use.remove(in_use)
-            self._images.mark_used(in_use)
+            self._images.steps.mark_used(in_use)
             if folder.exists():
                 await asyncio.to_thread(remove_directory, folder)
             self.cache.collect_soon()
@@ -235,13 +235,13 @@ class Builder:
         if not state.image_id and not state.document.history:
             raise InvalidRequest("No image was generated. Is your Dockerfile empty?")
         key = cache.step_key(state.key, "IMAGE", workshop.epoch)
-        known = None if workshop.request.no_cache else self._images.made_of(key)
+        known = None if workshop.request.no_cache else self._images.steps.made_of(key)
         if known is not None:
-            return await self._images.show(known)
+            return await self._images.steps.show(known)
         if not state.is_changed and not self._is_directory(state):
-            return await self._images.show(self._images.resolve(state.image_id))
+            return await self._images.steps.show(self._images.resolve(state.image_id))
         document = replace(state.document, created=stamp(workshop.epoch))
-        return await self._images.add_step(
+        return await self._images.steps.add(
             document, None, base=state.base, cache_key=key, is_step=False
         )
 

@@ -240,7 +240,7 @@ class StageBuild:
         """Whether the cache has it; then it is done."""
         if self._no_cache:
             return False
-        image = self._workshop.images.made_of(key)
+        image = self._workshop.images.steps.made_of(key)
         if image is None:
             return False
         self._workshop.in_use.add(image.id)
@@ -264,7 +264,7 @@ class StageBuild:
         epoch = self._workshop.epoch
         if upper is not None and epoch is not None:
             await self._workshop.in_thread(lambda: clamp_times(upper, epoch))
-        image = await self._workshop.images.add_step(
+        image = await self._workshop.images.steps.add(
             document, upper, layer=layer, base=self._state.base, cache_key=key, is_step=True
         )
         await self._made(image)
@@ -380,7 +380,7 @@ class StageBuild:
         document = replace(
             scratch_document(), history=(entry("FROM scratch", self._stamp(), empty=True),)
         )
-        image = await self._workshop.images.add_step(
+        image = await self._workshop.images.steps.add(
             document, None, cache_key=cache.step_key(self._key(), "EMPTY"), is_step=True
         )
         self._workshop.in_use.add(image.id)
@@ -430,7 +430,7 @@ class StageBuild:
         if await self._known_step(own):
             return
         images = self._workshop.images
-        made = None if self._no_cache else images.made_of(key)
+        made = None if self._no_cache else images.steps.made_of(key)
         if made is None:
             async with self._workshop.scratch() as scratch:
                 upper = scratch / "upper"
@@ -440,7 +440,7 @@ class StageBuild:
                     epoch = self._workshop.epoch
                     await self._workshop.in_thread(lambda: clamp_times(upper, epoch))
                 line = entry(prepared.created_by, self._stamp())
-                made = await images.add_step(
+                made = await images.steps.add(
                     replace(scratch_document(), history=(line,)), upper, cache_key=key, is_step=True
                 )
         self._workshop.in_use.add(made.id)

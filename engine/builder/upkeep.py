@@ -64,7 +64,7 @@ class Upkeep:
                 is_shared=step.is_base,
                 depth=len(step.image.document.diff_ids),
             )
-            for step in self._images.steps()
+            for step in self._images.steps.list()
         ]
         folders = await asyncio.to_thread(self._folders)
         return (*steps, *folders)
@@ -97,7 +97,7 @@ class Upkeep:
     async def _remove(self, gone: Sequence[Holding]) -> int:
         in_use = self._images_in_use()  # some since this was decided
         steps = {f"sha256:{each.id}" for each in gone if each.kind == STEP}
-        reclaimed = await self._images.remove_steps(steps - in_use)
+        reclaimed = await self._images.steps.remove(steps - in_use)
         for each in gone:
             if each.kind == STEP:
                 continue

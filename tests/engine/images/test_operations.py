@@ -576,7 +576,7 @@ async def test_who_builds_on_an_image_keeps_its_layers_when_it_is_removed(
         await images.remove("box:1", users=nobody)
         assert not images.is_here(image)
         assert Path(images.layers(image)[0], "etc/name").exists()
-        made = await images.add_step(image.document, None, cache_key="key", is_step=False)
+        made = await images.steps.add(image.document, None, cache_key="key", is_step=False)
     assert Path(images.layers(made)[0], "etc/name").exists()
     again = await Images.open(tmp_path / "data/images")
     assert again.resolve(made.id).id == made.id
