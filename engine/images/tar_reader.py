@@ -170,7 +170,7 @@ class TarReader:
                 f"cannot read the tar: unknown type {block[156:157]!r} of a member"
             )
         name = records.get("path") or long_name or _ustar_name(block)
-        if kind is Kind.FILE and name.endswith(b"/") and not stored:
+        if block[156:157] == b"\0" and name.endswith(b"/") and not stored:
             kind = Kind.DIRECTORY
         member = Member(
             name=_decode(name),
