@@ -170,8 +170,10 @@ class TarReader:
                 f"cannot read the tar: unknown type {block[156:157]!r} of a member"
             )
         name = records.get("path") or long_name or _ustar_name(block)
-        if block[156:157] == b"\0" and name.endswith(b"/") and not stored:
-            kind = Kind.DIRECTORY
+        if block[156:157] == b"\0" and name.endswith(b"/"):
+            # Before ustar there was no other way to say it.
+            kind, stored = Kind.DIRECTORY, 0
+            self._left = self._padding = 0
         member = Member(
             name=_decode(name),
             kind=kind,

@@ -46,6 +46,8 @@ def entries(draw: st.DrawFn) -> tuple[tarfile.TarInfo, bytes]:
     info.uid, info.gid = draw(st.integers(0, 70_000)), draw(st.integers(0, 70_000))
     info.mtime = draw(st.integers(0, 1 << 34))
     info.devmajor, info.devminor = draw(st.sampled_from([(0, 0), (1, 3), (8, 0)]))
+    if info.type == tarfile.AREGTYPE and info.name.endswith("/"):
+        info.type = tarfile.REGTYPE  # else a folder; to Python not with the name in a PAX header
     content = draw(st.binary(max_size=600)) if info.isreg() else b""
     info.size = len(content)
     if draw(st.booleans()):
