@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 
@@ -145,6 +146,7 @@ def test_what_does_not_work_is_taken_back(stack: Project) -> None:
     assert runs_as_declared(stack)
     eater = "x=aaaaaaaa; while true; do x=$$x$$x; done"
     stack.write(STACK.replace("touch /tmp/ok; exec sleep 1000", eater))
+    stack.replace("retries: 2", "retries: 1000")  # it is to die first
     told = fails(stack, "up", "--detach", "--wait", "--atomic")
     assert re.search("ran out of memory|exited with code 137", told), told
     assert runs_as_declared(stack)
@@ -210,3 +212,26 @@ def test_edits_reach_what_runs(stack: Project) -> None:
     assert stack.ids()[f"{stack.folder.name}-db-1"] == db
     watching.send_signal(signal.SIGINT)
     assert watching.wait(30) == 130
+
+
+def test_a_port_that_a_process_has(stack: Project) -> None:
+    """Docker notices when the container starts: then what ran is put back."""
+
+    def listen() -> socket.socket:
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(("127.0.0.1", 8078))
+        made.listen()
+        return made
+
+    before = stack.ids()
+    other = stack.host.call(listen)
+    try:
+        stack.replace("8077", "8078")
+        assert "address already in use" in fails(stack, "up", "--detach")
+        assert stack.ids() == before
+        assert runs_as_declared(stack)
+    finally:
+        other.close()
+    stack("up", "--detach", "--wait")
+    assert runs_as_declared(stack)

@@ -124,6 +124,7 @@ def test_a_taken_port(stack: Project) -> None:
 def test_out_of_memory(stack: Project) -> None:
     eater = 'sh -c "echo; exec tail /dev/zero"'
     stack.replace("command: sleep infinity", f"command: {eater}")
+    stack.replace('test: "true"', 'test: "false", retries: 1000')  # it is to die first
     told = fails(stack, "up", "--detach", "--wait", "--atomic")
     assert "ran out of memory" in told
     assert runs_as_declared(stack)

@@ -1,8 +1,20 @@
 from __future__ import annotations
 
-from compose.apply.listener import Pulling
+from compose.apply import listener as report
+from compose.apply.listener import Pulling, Replacing
 from compose.cli.progress import Board, Row, summary
 from compose.client.images import Progress
+from compose.plan.actions import (
+    CreateContainer,
+    Existing,
+    Pace,
+    Planned,
+    RemoveContainer,
+    StartContainer,
+    Turn,
+    UpdateService,
+)
+from compose.plan.plan import Change, Plan, Step, Verb
 
 
 def test_a_pull_is_told_by_its_layers() -> None:
@@ -45,3 +57,27 @@ def test_the_end_says_what_was_done() -> None:
     assert summary(board) == "1 created, 2 started, 1 failed in 1.5 s"
     board.rows = dict(list(board.rows.items())[:2])
     assert summary(board) == ""
+
+
+def test_of_an_update_the_turns_are_told() -> None:
+    old, new = Existing("1" * 64, "demo-web-1"), Planned("web.1")
+    turn = Turn(
+        "web.1", "demo-web-1", "interim", "aside", old, new, None, StartContainer(new),
+        RemoveContainer(old), can_overlap=False,
+    )  # fmt: skip
+    create = Step("create web.1", CreateContainer("web.1", "web", "interim"), 0)
+    update = Step("update web", UpdateService("web", (turn,), Pace(monitor=2), Pace()))
+    board = Board()
+    changes = (Change(Verb.RECREATE, "web.1", "x"),)
+    board.take(report.Planned(Plan("demo", changes, (create, update))))
+    assert board.take(report.Started(create)) is None
+    assert board.take(report.Finished(create)) is None
+    states = []
+    for state in ("working", "done", "failed", "taken back"):
+        row = board.take(Replacing("web.1", state))
+        assert row is not None
+        states.append(row.state)
+    assert states == ["working", "done", "failed", "skipped"]
+    row = board.take(report.Started(update))
+    assert row is not None
+    assert (row.subject, row.cause) == ("web", "each is watched for 2 s")
