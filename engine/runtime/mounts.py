@@ -174,10 +174,21 @@ class MountRoot(Step):
         else:
             mount.move_mount(root, hook, path=self.hook)
             return root
-        text = ",".join(
-            f"{key}={value}" for key, value in (("lowerdir", ":".join(lowers)), *common)
-        )
-        mount.mount_overlay_classic(hook, text, 0)
+        try:
+            return self._mount_classic(hook, lowers, common)
+        except KernelError as error:
+            # A layer inside of the host's directory: see `mount.make_overlay`.
+            if error.errno != errno.ELOOP or len(lowers) < 3:
+                raise
+        below = self._mount_classic(hook, lowers[-2:], ())
+        try:
+            return self._mount_classic(below, [*lowers[:-2], f"/proc/self/fd/{below}"], common)
+        finally:
+            os.close(below)
+
+    def _mount_classic(self, at: int, lowers: list[str], more: tuple[tuple[str, str], ...]) -> int:
+        options = (("lowerdir", ":".join(lowers)), *more)
+        mount.mount_overlay_classic(at, ",".join(f"{key}={value}" for key, value in options), 0)
         return mount.open_by_name(self.hook)
 
 

@@ -85,6 +85,8 @@ async def test_contents_are_replaced_while_it_runs_and_stay_so(engine: Engine) -
     inside = process / "root"
     opened = os.open(inside / "run/secrets/token", os.O_RDONLY)
     mounts = len((process / "mountinfo").read_text().splitlines())
+    # Before Linux 6.5 a new file can only be put over the old one.
+    more = 1 if engine.containers._parts.machine.kernel < (6, 5) else 0
     for number in range(3):
         changed = {PlacedFile(SECRET.target, 0, 0, 0o400): b"number %d" % number}
         await engine.containers.update(identifier, ResourceUpdate(), files=changed)
@@ -93,7 +95,7 @@ async def test_contents_are_replaced_while_it_runs_and_stay_so(engine: Engine) -
         assert found.stat().st_mode & 0o777 == 0o400
     assert os.read(opened, 100) == b"one"
     os.close(opened)
-    assert len((process / "mountinfo").read_text().splitlines()) == mounts
+    assert len((process / "mountinfo").read_text().splitlines()) == mounts + 3 * more
     assert (inside / "etc/app/deep/app.conf").read_bytes() == b"a=1\n"
     await engine.containers.restart(identifier, timeout=0)
     inside = Path(f"/proc/{engine.containers.get(identifier).state.pid}/root")
