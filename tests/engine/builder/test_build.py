@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.engine.builder.conftest import Builds
@@ -85,6 +87,20 @@ def test_the_same_again_comes_from_the_cache(builds: Builds) -> None:
     assert " ---> Using cache\n" not in other.output
     assert builds.run("cached", "cat", "/b") == "two"
     assert builds.ok(text, {"a": "two"}, t="cached", nocache=1).id != other.id
+
+
+def test_named_stages_alone_are_built_anew(builds: Builds) -> None:
+    """Compose: "no_cache_filter defines stages to skip the cache for"."""
+    text = (
+        "FROM busybox:test AS kept\nRUN echo kept > /a\n"
+        "FROM busybox:test AS fresh\nRUN echo fresh > /b\n"
+        "FROM busybox:test\nCOPY --from=kept /a /a\nCOPY --from=fresh /b /b\n"
+    )
+    builds.ok(text)
+    assert builds.ok(text).output.count(" ---> Using cache\n") == 4
+    again = builds.ok(text, nocachestages=json.dumps(["fresh"])).output
+    steps = again.split("Step ")
+    assert [" ---> Using cache" in step for step in steps if "RUN echo" in step] == [True, False]
 
 
 def test_stages_pass_files_on_and_unneeded_ones_are_left_out(builds: Builds) -> None:
