@@ -269,7 +269,9 @@ def _layers(lowers: list[str], at: int) -> int:
         if error.errno != errno.EINVAL:
             raise
         mount.mount_overlay_classic(at, f"lowerdir={':'.join(lowers)}", 0)
-        return mount.open_by_name(f"/proc/self/fd/{at}/.")
+        # A descriptor stays below what is mounted over it; only coming up from a folder, and /proc
+        # is there by now, leads to the mount on top.
+        return mount.open_by_name(f"/proc/self/fd/{at}/proc/..")
     mount.move_mount(whole, at, path="/")
     return whole
 
