@@ -1,11 +1,39 @@
 """How a process of a command line begins and ends."""
 
+from __future__ import annotations
+
 import gc
 import os
 import sys
 import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from compose.client.engine import Engine
 
 COLLECT_AFTER = 100_000  # new objects
+
+Met = Callable[["Engine"], object]  # is told of the engine that a command spoke to
+# Arguments, environment, working directory -> the exit code.
+Main = Callable[[Sequence[str], Mapping[str, str], Path, Met], int]
+
+
+def ignore(_engine: Engine) -> None:
+    """For whoever doesn't care which engine is met."""
+
+
+def carry_out(program: str, main: Main, *, is_warm: bool) -> NoReturn:
+    """Run what sys.argv says, and end. `is_warm`: in a child of a server."""
+    collect_seldom()
+    met: list[Engine] = []
+    code = main(sys.argv[1:], os.environ, Path.cwd(), met.append)
+    if met and not is_warm:
+        from compose.warm.start import start_server
+
+        start_server(met[0].own_socket, os.environ)
+    leave(program, code)
 
 
 def collect_seldom() -> None:
@@ -15,7 +43,7 @@ def collect_seldom() -> None:
     gc.set_threshold(COLLECT_AFTER)
 
 
-def leave(program: str, code: int) -> None:
+def leave(program: str, code: int) -> NoReturn:
     """End without taking the interpreter apart, piece by piece."""
     gc.freeze()
     if threading.active_count() > 1:

@@ -28,7 +28,6 @@ ENGINE = (
 )
 COMPOSE = (
     ("compose.__main__",),
-    ("compose.process",),
     ("compose.cli",),
     ("compose.watch",),
     ("compose.converge",),
@@ -37,6 +36,7 @@ COMPOSE = (
     ("compose.lockfile",),
     ("compose.apply",),
     ("compose.observe",),
+    ("compose.process",),
     ("compose.client",),
     ("compose.warm",),
     ("compose.revision",),

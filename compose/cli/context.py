@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compose.dataclass import dataclass
 from compose.errors import ProjectError, UsageError
+from compose.process import Met
 
 if TYPE_CHECKING:
     from compose.client.address import Choice
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
     from compose.load.pipeline import LoadRequest
     from compose.load.sources import Source
     from compose.model.project import Project
-
-Met = Callable[["Engine"], object]
-
-
-def ignore(_engine: Engine) -> None:
-    """For whoever doesn't care which engine is met."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import Abort, TyperException
 
 from compose import VERSION
-from compose.cli.context import Context, Met, ignore
+from compose.cli.context import Context
 from compose.dataclass import dataclass
 from compose.errors import ComposeError, Rehearsed
+from compose.process import Met, ignore
 
 if TYPE_CHECKING:
     from typer._click import Command, HelpFormatter

@@ -20,10 +20,11 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.exceptions import Abort, TyperException
 
 from compose.errors import ComposeError, UsageError
+from compose.process import Met, ignore
 from engine import VERSION
 from engine.cli.commands import GROUPS, SECTIONS, Entries, Entry, find, names
 from engine.cli.dialect import spelled
-from engine.cli.session import Met, Session, choice_of, ignore
+from engine.cli.session import Session, choice_of
 from engine.errors import EngineError
 
 if TYPE_CHECKING:

@@ -1,6 +1,5 @@
 """The console script; `python -m engine.cli.main` is the same."""
 
-import os
 import sys
 
 from engine import VERSION
@@ -23,24 +22,10 @@ def run() -> None:
 
 
 def command(*, is_warm: bool) -> None:
-    """Run what sys.argv says, and end. `is_warm`: in a child of a server."""
-    from pathlib import Path
-    from typing import TYPE_CHECKING
-
-    from compose.process import collect_seldom, leave
+    from compose.process import carry_out
     from engine.cli.app import main
 
-    if TYPE_CHECKING:
-        from compose.client.engine import Engine
-
-    collect_seldom()
-    met: list[Engine] = []
-    code = main(sys.argv[1:], os.environ, Path.cwd(), met.append)
-    if met and not is_warm:
-        from compose.warm.start import start_server
-
-        start_server(met[0].own_socket, os.environ)
-    leave("pyengine", code)
+    carry_out("pyengine", main, is_warm=is_warm)
 
 
 if __name__ == "__main__":

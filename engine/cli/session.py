@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
+from compose.process import Met
+
 if TYPE_CHECKING:
     from compose.client.address import Choice
     from compose.client.engine import Engine
 
 T = TypeVar("T")
-Met = Callable[["Engine"], object]
 _AT_ONCE = 50  # calls to the engine
-
-
-def ignore(_engine: Engine) -> None:
-    """For whoever doesn't care which engine is met."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import pytest
 from engine.config_file import merged, read_config_file
 from engine.errors import InvalidRequest
 from engine.options import make_settings, parse_pool_option
+from engine.proxies import Proxies
 from engine.settings import PoolOfSubnets, Settings, Tls
 from tests.host import ROOT
 
@@ -30,6 +31,7 @@ FULL = {
     "storage-driver": "overlay2",
     "registry-mirrors": ["https://mirror.example/"],
     "insecure-registries": ["reg.example:5000", "10.0.0.0/8"],
+    "proxies": {"http-proxy": "http://proxy.example:3128", "no-proxy": ".example.org"},
     "max-concurrent-downloads": 7,
     "max-concurrent-uploads": 2,
     "max-download-attempts": 9,
@@ -65,6 +67,7 @@ def test_every_setting_of_the_schema_is_one_of_the_daemon(tmp_path: Path) -> Non
     assert made.registries.insecure == ("reg.example:5000", "10.0.0.0/8")
     assert (made.registries.downloads, made.registries.uploads) == (7, 2)
     assert made.registries.attempts == 9
+    assert made.proxies == Proxies("http://proxy.example:3128", none_for=".example.org")
     assert made.build_cache == 20 << 30
     assert (made.containers.log_driver, made.containers.log_options) == (
         "local", {"max-size": "1m"},

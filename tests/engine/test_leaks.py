@@ -52,11 +52,12 @@ def kept(daemon: Daemon) -> int:
 
 
 def settle(daemon: Daemon, limit: int) -> int:
-    """Descriptors, but for one to each that is kept. Those of clients that left go as soon as
-    the loop gets to them."""
+    """Descriptors, but for one to each that is kept, and the five of its network to each that waits
+    for its container: all but `stays`. Those of clients that left go as soon as the loop gets to
+    them."""
     pid = daemon.process.pid
     end = time.monotonic() + 10
-    while (count := descriptors(pid) - kept(daemon)) > limit and time.monotonic() < end:
+    while (count := descriptors(pid) - 6 * kept(daemon) + 5) > limit and time.monotonic() < end:
         time.sleep(0.05)
     return count
 

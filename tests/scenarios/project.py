@@ -37,6 +37,7 @@ class Project:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, env=self.host.environment(self.environment),
+            process_group=0,  # a job of its own: a group that nobody started can't be stopped
         )  # fmt: skip
         self.host.processes.append(process)
         return process

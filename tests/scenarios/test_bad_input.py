@@ -264,11 +264,11 @@ def test_a_folder_without_a_file(bench: Bench) -> None:
     assert "hint: " in done.stderr
 
 
-def test_wrong_usage_ends_with_two(bench: Bench) -> None:
-    said = bench.refused(STEADY, "up", "--detahc", code=2)
+def test_wrong_usage_ends_with_one(bench: Bench) -> None:
+    said = bench.refused(STEADY, "up", "--detahc", code=1)
     assert "--detahc" in said
     assert "hint: pycompose up --help" in said
-    said = bench.refused(STEADY, "pss", code=2)
+    said = bench.refused(STEADY, "pss", code=1)
     assert "did you mean ps?" in said
 
 

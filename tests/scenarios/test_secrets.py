@@ -85,7 +85,7 @@ def test_nothing_tells_what_a_secret_is(filled: Project) -> None:
     """Neither commands nor what the engine keeps, but for the files that only root can read."""
     shown = [filled(*words.split(), check=False) for words in (
         "config --no-interpolate", "config --format json", "config --environment", "plan",
-        "plan --format json", "plan --out saved.json", "up -d", "ps --format json", "ls",
+        "plan --format json", "plan --output saved.json", "up -d", "ps --format json", "ls",
         "logs", f"events --since 1 --until {int(time.time()) + 1} --json", "history", "lock",
     )]  # fmt: skip
     filled.write("#!/bin/sh\necho again\n", "run.sh")

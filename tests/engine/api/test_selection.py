@@ -22,7 +22,7 @@ from engine.containers.model import (
 )
 from engine.errors import InvalidRequest, NotFound
 from engine.filters import Filters
-from engine.networks.model import Network, PortBinding
+from engine.networks.model import Endpoint, Network, PortBinding
 from engine.volumes.model import Volume
 
 NOW = 1_700_000_000 * 10**9
@@ -46,7 +46,11 @@ def record(name: str, created: int, state: State, **changes: object) -> Record:
 WEB = record(
     "web", 3, State(Status.RUNNING, health=HealthState("healthy")),
     ports=(PortBinding(80, "tcp", "0.0.0.0", 8080),),
-    attachments=(Attachment("front", network_id="f" * 64),),
+    attachments=(
+        Attachment(
+            "front", network_id="f" * 64, endpoint=Endpoint("e", "f" * 64, "front", "c", "web")
+        ),
+    ),
 )  # fmt: skip
 DB = record("db", 2, State(Status.PAUSED), mounts=(MountPoint("volume", "/data", name="v"),))
 JOB = record("job", 1, State(Status.EXITED, exit_code=3))
