@@ -124,9 +124,9 @@ def test_ctrl_c_twice_ends_up(warm: Warm) -> None:
 
 
 def test_a_terminals_size_is_known_and_followed(warm: Warm) -> None:
-    terminal = at_terminal(warm, "exec", "web", "sh", "-c", "echo ready; read x; stty size")
+    asked = "echo ready; until stty size | grep '30 111'; do :; done"
+    terminal = at_terminal(warm, "exec", "web", "sh", "-c", asked)
     terminal.read_until("ready")
     terminal.resize(30, 111)
-    terminal.type("\n")
     terminal.read_until("30 111")
     assert terminal.end() == 0
