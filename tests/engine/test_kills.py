@@ -83,7 +83,7 @@ def helpers(place: Host, prefix: str) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_kills_at_any_moment_leave_nothing(seed: int) -> None:
     """(74-79): that nothing is left is looked at when the host is closed."""
     chance = random.Random(seed)
