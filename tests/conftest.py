@@ -16,10 +16,14 @@ def pytest_configure() -> None:
     # How long an example takes is the machine's business: an emulated one is slow.
     hypothesis.settings.register_profile("any machine", deadline=None)
     hypothesis.settings.load_profile("any machine")
-    # A shell starts what it runs in the background with SIGINT ignored, and so would be the
+    # A shell starts what it runs in the background with these ignored, and so would they be in the
     # programs that tests interrupt.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGQUIT, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
