@@ -36,7 +36,8 @@ async def provide(
     """What each says to those that depend on it. Raises ApplyError."""
     said: dict[str, dict[str, str]] = {}
     for service in providers(project):
-        said[service.name] = await _run(engine, project, service, "up", listener)
+        metadata = await _metadata(project, service)
+        said[service.name] = await _run(engine, project, service, "up", metadata, listener)
         for other in project.services.values():
             if service.name in other.depends_on:
                 _tell_overridden(service, other, said[service.name], listener)
@@ -49,7 +50,8 @@ async def withdraw(
     """Those of `services` (none: all) give up what they hold; those that are needed come last."""
     for service in reversed(providers(project)):
         if not services or service.name in services:
-            await _run(engine, project, service, "down", listener)
+            metadata = await _metadata(project, service)
+            await _run(engine, project, service, "down", metadata, listener)
 
 
 async def rest(
@@ -57,10 +59,10 @@ async def rest(
 ) -> None:
     """The same, but what they hold stays: where a program says that it can stop."""
     for service in reversed(providers(project)):
-        if (not services or service.name in services) and "stop" in await _metadata(
-            project, service
-        ):
-            await _run(engine, project, service, "stop", listener)
+        if not services or service.name in services:
+            metadata = await _metadata(project, service)
+            if "stop" in metadata:
+                await _run(engine, project, service, "stop", metadata, listener)
 
 
 def _tell_overridden(
@@ -133,11 +135,16 @@ def _options(
 
 
 async def _run(
-    engine: Engine, project: Project, service: Service, command: str, listener: Listener
+    engine: Engine,
+    project: Project,
+    service: Service,
+    command: str,
+    metadata: Mapping[str, object],
+    listener: Listener,
 ) -> dict[str, str]:
     """The variables that it sets, by their whole names."""
     program = _program(project, service)
-    options = _options(project, service, command, await _metadata(project, service))
+    options = _options(project, service, command, metadata)
     arguments = ["compose", f"--project-name={project.name}", command, *options, service.name]
     process = await asyncio.create_subprocess_exec(
         program, *arguments,

@@ -23,6 +23,8 @@ Variables = Mapping[str, str]
 def providers(project: Project) -> tuple[Service, ...]:
     """What is needed first comes first."""
     found = {name: each for name, each in project.services.items() if each.provider is not None}
+    if not found:  # as nearly always: what follows walks the whole project
+        return ()
     edges = {
         name: [needed for needed in service.depends_on if needed in project.services]
         for name, service in project.services.items()
@@ -54,10 +56,9 @@ def _with(service: Service, gone: set[str], said: Mapping[str, Variables]) -> Se
 
 
 def as_before(project: Project, observed: Observed) -> Project:
-    gone = {service.name for service in providers(project)}
-    project = provided(project, {})
-    if not gone:
+    if not providers(project):
         return project
+    project = provided(project, {})
     services = dict(project.services)
     for container in observed.containers:
         service = services.get(container.service)
