@@ -42,6 +42,14 @@ class Project:
         self.host.processes.append(process)
         return process
 
+    def git(self, *arguments: str) -> str:
+        """What git says in the folder."""
+        who = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org")
+        done = subprocess.run(
+            ["git", *who, *arguments], cwd=self.folder, check=True, capture_output=True, text=True
+        )
+        return done.stdout
+
     def write(self, text: str, name: str = "compose.yaml") -> None:
         (self.folder / name).write_text(text)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 
 import pytest
 
@@ -36,14 +35,6 @@ def stack(stack: Project) -> Project:
     return stack
 
 
-def git(stack: Project, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-c", "user.name=Ann", "-c", "user.email=ann@example.org", *arguments],
-        cwd=stack.folder, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    return done.stdout
-
-
 def history(stack: Project) -> list[dict[str, object]]:
     found = json.loads(stack("history", "--format", "json").stdout)
     assert isinstance(found, list)
@@ -61,15 +52,15 @@ def motd(stack: Project) -> str:
 
 
 def test_each_change_is_a_revision_and_can_be_returned_to(stack: Project) -> None:
-    git(stack, "init", "-q", "-b", "main")
-    git(stack, "add", ".")
-    git(stack, "commit", "-qm", "Greet politely")
+    stack.git("init", "-q", "-b", "main")
+    stack.git("add", ".")
+    stack.git("commit", "-qm", "Greet politely")
     stack("up", "--detach")
     stack("up", "--detach")  # nothing to do: no revision
     first = history(stack)
     assert [each["number"] for each in first] == [1]
     assert first[0]["git"] == {
-        "commit": git(stack, "rev-parse", "HEAD").strip(),
+        "commit": stack.git("rev-parse", "HEAD").strip(),
         "subject": "Greet politely",
         "dirty": False,
     }
@@ -126,10 +117,10 @@ def test_a_commit_is_brought_up_while_the_working_tree_stays(stack: Project) -> 
     stack.write(".env\n", ".gitignore")
     stack.replace("image: rootfs:/", "build: ./app")
     stack.replace("GREETING: hello", "GREETING: ${SECRET}")
-    git(stack, "init", "-q", "-b", "main")
-    git(stack, "add", ".")
-    git(stack, "commit", "-qm", "Old")
-    git(stack, "tag", "v1")
+    stack.git("init", "-q", "-b", "main")
+    stack.git("add", ".")
+    stack.git("commit", "-qm", "Old")
+    stack.git("tag", "v1")
     stack.replace("GREETING: ${SECRET}", "GREETING: new")
     stack.write("new\n", "app/said")
     stack.write("new motd\n", "motd.txt")
@@ -145,7 +136,7 @@ def test_a_commit_is_brought_up_while_the_working_tree_stays(stack: Project) -> 
     newest = history(stack)[0]
     assert newest["command"] == "up --ref v1"
     assert newest["git"]["subject"] == "Old"  # type: ignore[index]
-    assert git(stack, "status", "--porcelain") != ""
+    assert stack.git("status", "--porcelain") != ""
 
     wrong = stack("up", "--detach", "--ref", "nowhere", check=False)
     assert wrong.returncode == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -108,20 +107,16 @@ def test_plan_history_diff_and_rollback(stack: Project) -> None:
 
 
 def test_a_commit_and_a_lock(stack: Project) -> None:
-    def git(*arguments: str) -> None:
-        who = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org")
-        subprocess.run(["git", *who, *arguments], cwd=stack.folder, check=True, capture_output=True)
-
-    git("init", "-q")
-    git("add", ".")
-    git("commit", "-qm", "good")
-    git("tag", "v1")
+    stack.git("init", "-q")
+    stack.git("add", ".")
+    stack.git("commit", "-qm", "good")
+    stack.git("tag", "v1")
     stack.replace("mem_limit: 64m", "mem_limit: 96m")
-    git("commit", "-qam", "bad")
+    stack.git("commit", "-qam", "bad")
     stack("up", "--detach")
     stack("up", "--detach", "--ref", "v1")
     assert stack("diff", "1", "running").stdout == ""
-    git("revert", "--no-edit", "HEAD")
+    stack.git("revert", "--no-edit", "HEAD")
     stack("lock")
     stack("up", "--detach", "--wait", "--locked")
     assert runs_as_declared(stack)

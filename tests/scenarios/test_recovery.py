@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import socket
-import subprocess
 
 import pytest
 
@@ -131,17 +130,13 @@ def test_out_of_memory(stack: Project) -> None:
 
 
 def test_a_git_revert(stack: Project) -> None:
-    def git(*arguments: str) -> None:
-        who = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org")
-        subprocess.run(["git", *who, *arguments], cwd=stack.folder, check=True, capture_output=True)
-
-    git("init", "-q")
-    git("add", ".")
-    git("commit", "-qm", "good")
+    stack.git("init", "-q")
+    stack.git("add", ".")
+    stack.git("commit", "-qm", "good")
     stack.replace("mem_limit: 64m", "mem_limit: 96m\n    environment: {WRONG: 'yes'}")
-    git("commit", "-qam", "bad")
+    stack.git("commit", "-qam", "bad")
     stack("up", "--detach")
-    git("revert", "--no-edit", "HEAD")
+    stack.git("revert", "--no-edit", "HEAD")
     stack("up", "--detach", "--wait")
     assert stack("diff", "1", "running").stdout == ""
     assert runs_as_declared(stack)
