@@ -1,42 +1,67 @@
-"""`-f` of a git repository: `https://host/shop.git#REF:FOLDER`, fetched once for each commit.
+"""Compose files that another machine has, brought here once for each state that they were in.
 
-    ~/.cache/pycompose/remote/COMMIT/shop/...    XDG_CACHE_HOME is heeded
+https://host/shop.git#REF:FOLDER    from git, which is asked anew what a branch or tag means;
+                                    the `git` program knows keys, credentials and proxies
+oci://registry/team/shop:TAG        from a registry: what `publish` put there
 
-The branch or tag is asked for anew each time; what a commit holds never changes. It asks the `git`
-program, as docker compose does, which is where keys, credentials and proxies are set up.
+~/.cache/pycompose/remote/COMMIT-OR-DIGEST/...    XDG_CACHE_HOME is heeded
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from compose import artifact
+from compose.client.errors import ClientError
 from compose.errors import Problem, ProjectError
 from compose.load.files import NAMES
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def fetch(reference: str, environment: Mapping[str, str]) -> Path:
+def fetch(reference: str, environment: Mapping[str, str], insecure: tuple[str, ...] = ()) -> Path:
     """The Compose file in question, on this machine. Raises ProjectError."""
-    if reference.startswith("oci://"):
-        raise _refusal(
-            reference,
-            "artifacts of registries aren't read",
-            "take them with: docker compose -f ... config -o compose.yaml",
-        )
+    name = reference.removeprefix("oci://")
+    if name != reference:
+        place = artifact.Place(name, environment, insecure)
+        # A loop of its own: a project is also loaded inside of one that runs.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, _from_registry(place, reference)).result()
+    return _from_git(reference, environment)
+
+
+async def _from_registry(place: artifact.Place, reference: str) -> Path:
+    try:
+        digest = await artifact.digest(place)
+        folder = _cache(place.environment) / digest.partition(":")[2]
+        if not folder.is_dir():
+            files = await artifact.files(place, digest)
+            with _made_aside(folder) as made:
+                for name, content in files.items():
+                    (made / name).write_bytes(content)
+    except ClientError as error:
+        hint = "it is oci://REGISTRY/REPOSITORY:TAG; publish puts a project there"
+        raise _refusal(reference, str(error), hint) from error
+    return folder / artifact.MAIN
+
+
+def _from_git(reference: str, environment: Mapping[str, str]) -> Path:
     address, _, rest = reference.partition("#")
     name, _, below = rest.partition(":")
     commit = name if _COMMIT.fullmatch(name) else _commit_of(address, name or "HEAD", reference)
-    title = re.split(r"[/:]", address.rstrip("/").removesuffix(".git"))[-1] or "project"
-    folder = _cache(environment) / commit / re.sub(r"[^\w.-]", "", title)
+    folder = _cache(environment) / commit
     if not folder.is_dir():
-        _check_out(address, commit, folder, reference)
+        with _made_aside(folder) as made:
+            _check_out(address, commit, made, reference)
     found = Path(os.path.normpath(folder / below.lstrip("/")))
     if not found.is_relative_to(folder):
         raise _refusal(reference, f"{below} leads out of the repository", "")
@@ -62,20 +87,28 @@ def _commit_of(address: str, name: str, reference: str) -> str:
     return commit
 
 
-def _check_out(address: str, commit: str, folder: Path, reference: str) -> None:
-    """Whole or not at all: it is made aside, and then renamed."""
-    folder.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent.parent, prefix=".new-") as aside:
-        made = Path(aside) / folder.name
-        _git(reference, "init", "--quiet", str(made))
-        at = ("-C", str(made))
-        _git(reference, *at, "fetch", "--quiet", "--depth=1", "--", address, commit)
-        _git(reference, *at, "checkout", "--quiet", "--detach", "FETCH_HEAD")
-        shutil.rmtree(made / ".git")
-        os.chmod(aside, 0o700)
-        folder.parent.mkdir(mode=0o700, exist_ok=True)
-        if not folder.exists():  # somebody else was as fast
+@contextlib.contextmanager
+def _made_aside(folder: Path) -> Iterator[Path]:
+    """Filled under another name, and then renamed: it is there whole or not at all."""
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new-"))  # 0700
+    try:
+        yield made
+        try:
             os.rename(made, folder)
+        except OSError:
+            if not folder.is_dir():  # nobody else was as fast
+                raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _check_out(address: str, commit: str, made: Path, reference: str) -> None:
+    _git(reference, "init", "--quiet", str(made))
+    at = ("-C", str(made))
+    _git(reference, *at, "fetch", "--quiet", "--depth=1", "--", address, commit)
+    _git(reference, *at, "checkout", "--quiet", "--detach", "FETCH_HEAD")
+    shutil.rmtree(made / ".git")
 
 
 def _git(reference: str, *arguments: str) -> str:

@@ -39,6 +39,7 @@ class Context:
     environment: Mapping[str, str]
     directory: Path
     met: Met  # gets the engine
+    insecure_registries: tuple[str, ...] = ()  # asked for projects (oci://) without TLS
     quiet_pulls: bool = False
     quiet_builds: bool = False
 
@@ -58,7 +59,7 @@ class Context:
         def fetch_remote(reference: str) -> Path:
             from compose.remote import fetch
 
-            return fetch(reference, self.environment)
+            return fetch(reference, self.environment, self.insecure_registries)
 
         return LoadRequest(
             fetch=fetch_remote,

@@ -64,6 +64,7 @@ COMMANDS = {
     "build": "Build the images of the services that say how.",
     "pull": "Get the images of the services, without starting anything.",
     "push": "Send the images that are built here to their registries.",
+    "publish": "Put the project's files into a registry, for -f oci://...",
     "graph": "Draw the stack: text, Mermaid, DOT, SVG or PNG.",
     "lint": "Tell what works, but will hurt.",
     "secret": "Keep what external secrets hold, encrypted on this machine.",
@@ -80,7 +81,6 @@ COMMANDS = {
 
 # Of Docker Compose's, and what to do instead.
 ABSENT = {
-    "publish": "to hand a project on, hand on its files; pycompose lock pins its images",
     "bridge": "pycompose config --format json gives other tools all that they need",
 }
 HIDDEN = {"complete": "Print what the last word may become."}
@@ -231,6 +231,9 @@ def root_command() -> "Command":
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
         ] = False,
+        insecure_registry: Annotated[
+            list[str] | None, typer.Option("--insecure-registry", hidden=True)
+        ] = None,
         compatibility: Annotated[bool, typer.Option("--compatibility", hidden=True)] = False,
         no_ansi: Annotated[bool, typer.Option("--no-ansi", hidden=True)] = False,
         verbose: Annotated[bool, typer.Option("--verbose", hidden=True)] = False,
@@ -269,6 +272,7 @@ def root_command() -> "Command":
             else parallel,
             all_resources=all_resources,
             dry_run=dry_run,
+            insecure_registries=tuple(insecure_registry or ()),
             environment=environment,
             directory=context.obj.directory,
             met=context.obj.met,

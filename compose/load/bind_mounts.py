@@ -26,7 +26,9 @@ def bind_mount(fields: Fields) -> Mount:
     bind, volume = fields.inner("bind"), fields.inner("volume")
     tmpfs, image = fields.inner("tmpfs"), fields.inner("image")
     for name, given in (("bind", bind), ("volume", volume), ("tmpfs", tmpfs), ("image", image)):
-        if given is not None and kind and name != type_ and given.node.entries:
+        # A named volume may ask for a label of SELinux, or a propagation, as a bind does.
+        fits = name == type_ or (name == "bind" and type_ is MountType.VOLUME)
+        if given is not None and kind and not fits and given.node.entries:
             fields.add(
                 name,
                 f'"{name}" has no meaning for a mount of type {type_}',
@@ -38,13 +40,14 @@ def bind_mount(fields: Fields) -> Mount:
         source=source,
         read_only=fields.flag("read_only"),
         consistency=fields.text("consistency"),
-        bind=_bind_options(bind) if bind is not None and type_ is MountType.BIND else None,
+        bind=_bind_options(bind) if bind is not None and type_ in _BOUND else None,
         volume=fields.one("volume", _volume_options),
         tmpfs=fields.one("tmpfs", _tmpfs_options),
         image=fields.one("image", lambda options: ImageOptions(options.text("subpath"))),
     )
 
 
+_BOUND = (MountType.BIND, MountType.VOLUME)
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 
 

@@ -241,14 +241,14 @@ def _mount(node: Node, place: Place, problems: Problems) -> Node:
         del entry.entries["source"]
     if mount.read_only:
         entry.entries["read_only"] = _text(node, True)
-    if mount.is_bind:
-        options = _map(node, create_host_path=True)
-        if mount.selinux:
-            options.entries["selinux"] = _text(node, mount.selinux)
-        if mount.propagation:
-            options.entries["propagation"] = _text(node, mount.propagation)
+    options = _map(node, create_host_path=True) if mount.is_bind else _map(node)
+    if mount.selinux:
+        options.entries["selinux"] = _text(node, mount.selinux)
+    if mount.propagation:
+        options.entries["propagation"] = _text(node, mount.propagation)
+    if options.entries:
         entry.entries["bind"] = options
-    else:
+    if not mount.is_bind:
         entry.entries["volume"] = _map(node, nocopy=True) if mount.nocopy else _map(node)
     return entry
 

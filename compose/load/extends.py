@@ -53,6 +53,8 @@ class _Resolver:
         node = origin.services.entries[name]
         place = ("services", name)
         if not origin.whole:
+            if isinstance(node, Scalar) and node.value is None:  # nothing is laid over
+                return Map(node.source, node.line, node.column, {}, {})
             node = self._reader.service(node, place, origin.around)
         if not isinstance(node, Map) or not isinstance(node.entries.get("extends"), Map):
             return node
@@ -112,8 +114,10 @@ class _Resolver:
 
     def _other_file(self, extends: Map, file: str, origin: _Origin, place: Place) -> _Origin | None:
         node = extends.entries["file"]
+        path = self._reader.located(file, node, (*place, "file"))
+        if path is None:
+            return None
         # Paths of a project start at its folder, but a file further down may mean its own.
-        path = Path(os.path.abspath(node.source.base / file))
         beside = Path(os.path.abspath(node.source.path.parent / file))
         if not self._reader.files.is_file(path) and self._reader.files.is_file(beside):
             path = beside

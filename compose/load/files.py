@@ -19,6 +19,8 @@ OVERRIDES = (
     "docker-compose.override.yaml",
 )
 STDIN = "-"
+Fetch = Callable[[str], Path]
+_REMOTE = re.compile(r"(https?|git|ssh|oci)://|git@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,18 @@ class LoadRequest:
     env_files_read: bool = True  # env_file of services
     stdin: str = ""  # what `-f -` reads
     source: Source = DISK  # of the files
-    fetch: Callable[[str], Path] | None = None  # what -f names on another machine
+    fetch: Fetch | None = None  # brings a file of another machine
+
+
+def is_remote(path: str) -> bool:
+    """Whether a file is named that another machine has: in a git repository, in a registry."""
+    return _REMOTE.match(path) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     files: tuple[Path, ...]  # absolute; Path("-") is standard input
+    fetched: frozenset[Path]  # those of other machines: their paths start where they are
     directory: Path  # of the project
     environment: Mapping[str, str]
     env_files: tuple[Path, ...]  # those that were asked for
@@ -68,15 +76,18 @@ def find_files(request: LoadRequest) -> Found:
         )
     elif not skip:
         _take_in_default(environment, start, here, read, request.source)
-    files = _chosen(request, environment, start, warnings)
+    files, fetched = _chosen(request, environment, start, warnings)
     if request.project_directory:
         directory = start
     else:
-        directory = here if files[0] == Path(STDIN) else files[0].parent
+        # As Docker Compose: what is fetched becomes a project of the folder where the user is.
+        elsewhere = files[0] == Path(STDIN) or files[0] in fetched
+        directory = here if elsewhere else files[0].parent
     if not asked and not skip and directory != start:
         _take_in_default(environment, directory, here, read, request.source)
     return Found(
         files,
+        fetched,
         Path(os.path.abspath(directory)),
         environment,
         tuple((here / path).absolute() for path in asked),
@@ -91,11 +102,13 @@ def _listed(text: str, separator: str) -> tuple[str, ...]:
 
 def _chosen(
     request: LoadRequest, environment: Mapping[str, str], start: Path, warnings: list[Problem]
-) -> tuple[Path, ...]:
+) -> tuple[tuple[Path, ...], frozenset[Path]]:
+    """Which files, and which of them were fetched."""
     separator = environment.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
     listed = request.files or _listed(environment.get("COMPOSE_FILE", ""), separator)
     if listed:
-        return tuple(_given(path, request) for path in listed)
+        given = [(_given(path, request), is_remote(path)) for path in listed]
+        return tuple(path for path, _ in given), frozenset(path for path, far in given if far)
     for folder in (Path(os.path.abspath(start)), *Path(os.path.abspath(start)).parents):
         bases = [folder / name for name in NAMES if request.source.is_file(folder / name)]
         if bases:
@@ -105,7 +118,7 @@ def _chosen(
             for several in (bases, overrides):
                 if len(several) > 1:
                     warnings.append(_several(several))
-            return (bases[0], *overrides[:1])
+            return (bases[0], *overrides[:1]), frozenset()
     raise ProjectError(
         Problem(
             f"there is no Compose file in {start} or in a folder above it",
@@ -118,16 +131,21 @@ def _chosen(
 def _given(path: str, request: LoadRequest) -> Path:
     if path == STDIN:
         return Path(STDIN)
-    if re.match(r"(https?|git|ssh|oci)://|git@", path):
-        if request.fetch is not None:
-            return request.fetch(path)
+    if is_remote(path):
+        return brought(path, request.fetch)
+    return Path(os.path.abspath(request.directory / path))
+
+
+def brought(path: str, fetch: Fetch | None) -> Path:
+    """Where the file of another machine is now. Raises ProjectError."""
+    if fetch is None:
         raise ProjectError(
             Problem(
                 f"cannot read {path}: Compose files are read from this machine only",
                 hint="fetch it first, then name the file with -f",
             )
         )
-    return Path(os.path.abspath(request.directory / path))
+    return fetch(path)
 
 
 def _several(files: list[Path]) -> Problem:

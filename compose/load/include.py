@@ -47,15 +47,10 @@ def _one(
     place = ("include", index)
     files: list[Path] = []
     for node, text in _texts(entry, "path"):
-        if "://" in text or text.startswith("git@"):
-            reader.problems.add(
-                node,
-                place,
-                f"cannot include {text}: files are read from this machine only",
-                "fetch it first, then include the file",
-            )
+        file = reader.located(text, node, place)
+        if file is None:
             return None
-        files.append(Path(os.path.abspath(around.base / text)))
+        files.append(file)
     if not files:
         reader.problems.add(entry, place, '"path" is missing', "say which file is included")
         return None

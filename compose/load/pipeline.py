@@ -57,7 +57,7 @@ def first_file(request: LoadRequest) -> Map:
     """The first document of the first file, as it stands. Raises ProjectError."""
     found = find_files(request)
     problems = Problems()
-    reader = Reader(request.directory, request.stdin, problems, request.source, raw=True)
+    reader = _reader(request, problems, raw=True)
     documents = reader.parsed(found.files[0], Surroundings(found.directory, found.environment))
     if problems.errors or not documents:
         raise ProjectError(*(problems.errors or [_nothing(found, reader)]))
@@ -69,10 +69,10 @@ def load_raw(request: LoadRequest) -> tuple[str, Map]:
     attribute holds one, it stays in the form that it has. Nothing is checked."""
     found = find_files(request)
     problems = Problems()
-    reader = Reader(request.directory, request.stdin, problems, request.source, raw=True)
+    reader = _reader(request, problems, raw=True)
     around = Surroundings(found.directory, found.environment)
     name = _project_name(request, found, reader, around)
-    tree = _load_files(found.files, around, (), reader)
+    tree = _load_files(found.files, around, (), reader, found.fetched)
     root = without_resets(tree) if tree is not None else None
     if not isinstance(root, Map) or problems.errors:
         raise ProjectError(*(problems.errors or [_nothing(found, reader)]))
@@ -96,7 +96,7 @@ def _load(request: LoadRequest) -> tuple[Project, Map]:
     found = find_files(request)
     problems = Problems()
     problems.warnings.extend(found.warnings)
-    reader = Reader(request.directory, request.stdin, problems, request.source)
+    reader = _reader(request, problems)
 
     # The name comes first: files may speak of ${COMPOSE_PROJECT_NAME}.
     environment = dict(found.environment)
@@ -105,7 +105,7 @@ def _load(request: LoadRequest) -> tuple[Project, Map]:
     environment["COMPOSE_PROJECT_NAME"] = name
 
     # One tree of all files: each is read, interpolated, checked and made canonical by itself.
-    tree = _load_files(found.files, around, (), reader)
+    tree = _load_files(found.files, around, (), reader, found.fetched)
     root = without_resets(tree) if tree is not None and reader.has_resets else tree
     if not isinstance(root, Map):
         raise ProjectError(*(_with_causes(problems) or [_nothing(found, reader)]))
@@ -150,14 +150,25 @@ def _load(request: LoadRequest) -> tuple[Project, Map]:
 # ---- the tree ----
 
 
+def _reader(request: LoadRequest, problems: Problems, *, raw: bool = False) -> Reader:
+    return Reader(
+        request.directory, request.stdin, problems, request.source, request.fetch, raw=raw
+    )
+
+
 def _load_files(
-    paths: tuple[Path, ...], around: Surroundings, chain: Chain, reader: Reader
+    paths: tuple[Path, ...],
+    whole: Surroundings,
+    chain: Chain,
+    reader: Reader,
+    fetched: frozenset[Path] = frozenset(),
 ) -> Map | None:
     def load(files: tuple[Path, ...], inner: Surroundings, links: Chain) -> Map | None:
         return _load_files(files, inner, links, reader)
 
     tree: Map | None = None
     for path in paths:
+        around = replace(whole, base=path.parent) if path in fetched else whole
         said_by = chain[-1][1] if chain else None
         for document in reader.whole(path, around, said_by):
             taken = resolve_includes(document, path, around, chain, reader, load)

@@ -3,13 +3,14 @@
 Remembers what it read, since one file may be extended many times.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from compose.dataclass import dataclass
-from compose.errors import Problem
+from compose.errors import Problem, ProjectError
 from compose.load.canonical import canonical, canonical_service
-from compose.load.files import STDIN, label, reason
+from compose.load.files import STDIN, Fetch, brought, is_remote, label, reason
 from compose.load.interpolate import interpolate
 from compose.load.schema import check_file, check_service
 from compose.load.sources import DISK
@@ -47,18 +48,31 @@ class Reader:
         stdin: str,
         problems: Problems,
         files: Files = DISK,
+        fetch: Fetch | None = None,
         *,
         raw: bool = False,
     ) -> None:
         """`raw`: variables stay as they are, and so does what can't be read because of them."""
         self._here, self._stdin, self.problems, self._raw_values = here, stdin, problems, raw
-        self.files = files
+        self.files, self._fetch = files, fetch
         self.read: dict[Path, None] = {}  # in order
         self.has_resets = False  # in any file
         self._raw: dict[tuple[Path, Path], list[Map]] = {}
 
     def shown(self, path: Path) -> str:
         return label(path, self._here)
+
+    def located(self, text: str, said: Node, place: Place) -> Path | None:
+        """Where a file is that another one names; fetched, if another machine has it. None after a
+        problem."""
+        if not is_remote(text):
+            return Path(os.path.abspath(said.source.base / text))
+        try:
+            return brought(text, self._fetch)
+        except ProjectError as error:
+            for problem in error.problems:
+                self.problems.add(said, place, problem.what, problem.hint)
+            return None
 
     def whole(self, path: Path, around: Surroundings, said_by: "Saying | None" = None) -> list[Map]:
         """Every document of the file, checked and in long syntax."""

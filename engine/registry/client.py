@@ -140,11 +140,8 @@ class Repository:
 
     async def manifest(self, name: str, descriptor: Descriptor | None = None) -> Received:
         """By tag or digest; `descriptor` is what an index said of it. Raises EngineError."""
-        content, answer = await self._document(f"manifests/{name}", _ACCEPT)
-        media_type = answer.header("Content-Type").partition(";")[0].strip().lower()
+        content, media_type = await self.written(name)
         digest = digest_of(content)
-        if is_digest(name) and digest != name:
-            raise Failure(f"manifest verification failed for digest {name}")
         if descriptor is not None:
             media_type = descriptor.media_type
             if descriptor.size != len(content):
@@ -155,6 +152,14 @@ class Repository:
             return Received(content, digest, parse_manifest(content, media_type))
         except InvalidRequest as error:
             raise Failure(f"cannot pull {self._reference.familiar}: {error}") from error
+
+    async def written(self, name: str) -> tuple[bytes, str]:
+        """A manifest or index as it stands, whatever it is of, and its media type. Raises
+        EngineError."""
+        content, answer = await self._document(f"manifests/{name}", _ACCEPT)
+        if is_digest(name) and digest_of(content) != name:
+            raise Failure(f"manifest verification failed for digest {name}")
+        return content, answer.header("Content-Type").partition(";")[0].strip().lower()
 
     async def document(self, descriptor: Descriptor) -> bytes:
         """A small blob, whole."""

@@ -88,14 +88,14 @@ class Destination:
                 await asyncio.sleep(pause)
                 failures += 1
 
+    async def put(self, descriptor: Descriptor, content: bytes) -> None:
+        """A small blob that is at hand. Raises EngineError."""
+        await self._end(await self._begin(), descriptor, _bytes(content))
+
     async def put_manifest(self, name: str, content: bytes, media_type: str) -> None:
         url = await self._connection.address(f"{self._reference.path}/manifests/{name}")
-
-        async def pieces() -> AsyncGenerator[bytes, None]:
-            yield content
-
         headers = {"Content-Type": media_type}
-        body = Body(len(content), pieces)
+        body = _bytes(content)
         async with self._connection.send("PUT", url, headers=headers, body=body) as answer:
             await self._check(answer, 201, 200, 202)
 
@@ -148,6 +148,13 @@ class Destination:
                 after=answer.retry_after,
             )
         raise push_refusal(answer.status, answer.reason, body, self._reference)
+
+
+def _bytes(content: bytes) -> Body:
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        yield content
+
+    return Body(len(content), pieces)
 
 
 def _content(path: Path, position: int, end: int, tell: Callable[[int], object]) -> Body:

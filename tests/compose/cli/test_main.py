@@ -126,6 +126,6 @@ def test_flags_may_have_values(tmp_path: Path) -> None:
 
 
 def test_commands_that_are_not_here_say_what_is(tmp_path: Path) -> None:
-    code, _, said = ours(["publish", "me/app"], {}, tmp_path)
+    code, _, said = ours(["bridge", "convert"], {}, tmp_path)
     assert code == 1
-    assert "publish isn't here: to hand a project on" in said
+    assert "bridge isn't here: pycompose config --format json" in said

@@ -122,3 +122,14 @@ def test_a_circle_over_two_files_is_told(tmp_path: Path) -> None:
         ProjectError, match=r"in a circle: a \(compose.yaml:3:5\) -> b \(b.yaml:3:5\) -> a"
     ):
         load(tmp_path)
+
+
+def test_a_service_of_another_file_may_be_empty(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "compose.yaml": "services: {web: {image: x, extends: {file: base.yaml, service: b}}}",
+            "base.yaml": "services: {b: , c: {image: y}}",
+        },
+    )
+    assert load(tmp_path).services["web"].image == "x"

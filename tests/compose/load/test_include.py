@@ -104,5 +104,5 @@ def test_problems_of_an_included_file_are_told_at_its_place(tmp_path: Path) -> N
 
 
 def test_a_remote_include_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProjectError, match="cannot include https://x/y: files are read from this"):
+    with pytest.raises(ProjectError, match="cannot read https://x/y: Compose files are"):
         load(tmp_path, "include: ['https://x/y']\nservices: {a: {image: x}}")

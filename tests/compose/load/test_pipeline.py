@@ -279,3 +279,12 @@ def test_a_decimal_file_mode_is_warned_about(tmp_path: Path) -> None:
         "compose.yaml:2:45: services.a.configs[0].mode: 440 is a decimal number: the mode becomes "
         '0670\n  hint: if you mean octal, write "0440"'
     )
+
+
+def test_a_volume_keeps_the_label_that_its_short_form_asks_for(tmp_path: Path) -> None:
+    project = load(tmp_path, "services: {a: {image: x, volumes: ['v:/v:z']}}\nvolumes: {v: }")
+    (mount,) = project.services["a"].volumes
+    assert mount.to_document() == {
+        **{"type": "volume", "source": "v", "target": "/v"},
+        **{"bind": {"selinux": "z"}, "volume": {}},
+    }
