@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -23,12 +23,12 @@ from engine.api.wire import read_config
 from engine.builder.changes import edit_of
 from engine.containers.commit import CommitRequest
 from engine.containers.model import Status
-from engine.errors import EngineError, InvalidRequest, NotFound, Unsupported
+from engine.errors import EngineError, InvalidRequest, NotFound
 from engine.filters import Filters
 from engine.images.model import Image, ImageUser, Loaded, Progress, Pushed, Removal, Removed
 from engine.oci.digest import parse_digest
 from engine.oci.image_config import ImageConfig, image_config_json
-from engine.oci.platform import best_match, parse_platform
+from engine.oci.platform import parse_platform, platform_of
 from engine.oci.reference import Reference, parse_reference, parse_tag
 from engine.registry.credentials import parse_registry_auth
 
@@ -145,18 +145,23 @@ async def inspect(request: Request, engine: Engine) -> web.Response:
 
 def require_platform(image: Image, text: str) -> None:
     """An image here has one platform; `text` is the API's JSON of the wanted one."""
-    document = parse_json(text.encode())
-    if not isinstance(document, dict):
-        raise InvalidRequest("failed to parse platform: it has to be a JSON object")
-    wanted = Fields(document)
     has = (image.os, image.architecture, image.variant)
-    asked = (wanted.text("os"), wanted.text("architecture"), wanted.text("variant"))
+    asked = platform_parts(text)
     if any(want and want != have for want, have in zip(asked, has, strict=True)):
         said = "/".join(filter(None, asked))
         raise NotFound(
             f"image with reference {image.name} was found but does not provide the specified "
             f"platform ({said})"
         )
+
+
+def platform_parts(text: str) -> tuple[str, str, str]:
+    """Of the API's JSON: operating system, architecture, variant; "" for what isn't said."""
+    document = parse_json(text.encode())
+    if not isinstance(document, dict):
+        raise InvalidRequest("failed to parse platform: it has to be a JSON object")
+    wanted = Fields(document)
+    return wanted.text("os"), wanted.text("architecture"), wanted.text("variant")
 
 
 async def history(request: Request, engine: Engine) -> web.Response:
@@ -316,20 +321,25 @@ async def _present(image: Image) -> AsyncGenerator[Step, None]:
 
 async def _import(request: Request, engine: Engine) -> web.StreamResponse:
     query = request.query
-    platform = query.text("platform")
-    if platform and best_match(parse_platform(platform), [engine.images.platform]) is None:
-        raise Unsupported(f"cannot import for {platform}: only for this machine's kind")
-    if query.text("fromSrc") != "-":
-        raise Unsupported(
-            "cannot import from a URL: this engine fetches nothing; send the archive itself"
+    source, platform = query.text("fromSrc"), query.text("platform")
+
+    async def made_of(archive: AsyncIterator[bytes]) -> Image:
+        return await engine.images.import_(
+            archive,
+            query.text("repo"),
+            query.text("tag"),
+            edit=edit_of(query.texts("changes")),
+            message=query.text("message") or f"Imported from {source}",
+            platform=parse_platform(platform) if platform else None,
         )
-    image = await engine.images.import_(
-        request.chunks(),
-        query.text("repo"),
-        query.text("tag"),
-        edit=edit_of(query.texts("changes")),
-        message=query.text("message"),
-    )
+
+    if source == "-":
+        image = await made_of(request.chunks())
+    else:
+        url = source if "://" in source else f"http://{source}"
+        async with contextlib.aclosing(engine.builder.fetching(url)) as archive:
+            with request.until_gone():
+                image = await made_of(archive)
     tell(engine, "import", image.id, image.name)
     stream = Stream(request, JSON)
     async with stream:
@@ -339,11 +349,11 @@ async def _import(request: Request, engine: Engine) -> web.StreamResponse:
 
 async def load(request: Request, engine: Engine) -> web.StreamResponse:
     """What goes wrong once the archive is read is told inside the stream, as in Docker."""
-    if request.version >= (1, 48) and request.query.text("platform"):
-        raise Unsupported("cannot choose a platform of an archive: all that is in it is loaded")
+    wanted = request.query.text("platform") if request.version >= (1, 48) else ""
+    platform = platform_of(*platform_parts(wanted)) if wanted else None
     is_quiet = request.query.flag("quiet")
     stream = Stream(request, JSON)
-    steps = engine.images.loading(request.chunks())
+    steps = engine.images.loading(request.chunks(), platform=platform)
     async with stream, contextlib.aclosing(steps):
         try:
             async for step in steps:

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from engine.builder import cache
+from engine.builder import cache, download
 from engine.builder.access import Access
 from engine.builder.args import OWN_ARGS, check_build_args, epoch_of
 from engine.builder.context import prepare, read_dockerfile, unpack_context
@@ -31,7 +31,7 @@ from engine.builder.workshop import Caches, Workshop
 from engine.containers.operations import Containers
 from engine.errors import EngineError, Failure, InvalidRequest
 from engine.events import EventLog
-from engine.images.feed import Feed, run_fed
+from engine.images.feed import Feed, Outlet, run_fed
 from engine.images.layers import remove_directory
 from engine.images.model import Image
 from engine.images.operations import Images
@@ -212,6 +212,19 @@ class Builder:
             access.stopped.set()
             await asyncio.wait((running,))
             raise
+
+    async def fetching(self, url: str) -> AsyncGenerator[bytes, None]:
+        """What is at a web address; it stops with its reader."""
+        access = Access(self._proxies, {}, "", self._known_hosts)
+        outlet = Outlet(self._threads)
+        async with contextlib.aclosing(
+            outlet.run(lambda put: download.receive(url, put, access))
+        ) as pieces:
+            try:
+                async for piece in pieces:
+                    yield piece
+            finally:
+                access.stopped.set()
 
     async def _finish(self, workshop: Workshop, state: State, tell: Tell) -> Image:
         """The image itself, named. What the cache has already is the same image again."""

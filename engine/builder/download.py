@@ -3,7 +3,7 @@
 import email.utils
 import hashlib
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from engine.builder import web
@@ -21,23 +21,26 @@ def file_name(url: str) -> str:
 
 
 def download(url: str, path: Path, access: Access) -> int:
-    """When it was last changed, in seconds since 1970; 0 where the server doesn't say. Blocks; for
-    a thread. Raises InvalidRequest, Failure."""
+    """To a file. When it was last changed, in seconds since 1970; 0 where the server doesn't say.
+    Blocks; for a thread. Raises InvalidRequest, Failure."""
+    with open(path, "wb") as stream:
+        return receive(url, stream.write, access)
+
+
+def receive(url: str, put: Callable[[bytes], object], access: Access) -> int:
+    """The same; what comes is put, piece by piece."""
     if not is_url(url) or not urllib.parse.urlsplit(url).hostname:
         raise InvalidRequest(f"cannot fetch {url!r}: only http and https URLs can be")
     from urllib3.exceptions import HTTPError  # where it is needed: 100 ms
 
     try:
-        with (
-            web.opened(url, access.proxies, _who(url, access)) as answer,
-            open(path, "wb") as stream,
-        ):
+        with web.opened(url, access.proxies, _who(url, access)) as answer:
             if answer.status != 200:
                 raise Failure(f"cannot download {url}: {answer.status} {answer.reason}")
             for chunk in answer.stream(_CHUNK, decode_content=False):
                 if access.stopped.is_set():
                     raise Failure(f"the download of {url} was cancelled")
-                stream.write(chunk)
+                put(chunk)
             return _seconds(answer.headers.get("Last-Modified", ""))
     except (HTTPError, ValueError) as error:
         raise Failure(f"cannot download {url}: {web.reason(error)}") from error

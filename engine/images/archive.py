@@ -1,4 +1,5 @@
-"""Reads image archives: what `docker save` writes (manifest.json) and OCI image layouts.
+"""Reads image archives: what `docker save` writes (manifest.json) and OCI image layouts; those of
+long ago are `legacy_archive.py`'s.
 
 The tar is spooled member by member; then names in its documents are looked up among its members
 and nowhere else. A link counts only as `docker save` writes one, for a layer that is in the archive
@@ -95,11 +96,13 @@ def read_archive(spool: Spool, platform: Platform) -> tuple[ArchivedImage, ...]:
         return _docker_images(spool)
     if spool.has("index.json"):
         return _layout_images(spool, platform)
-    raise InvalidRequest("invalid archive: it has neither manifest.json nor index.json")
+    raise InvalidRequest(
+        "invalid archive: it has none of manifest.json, index.json and repositories"
+    )
 
 
 def _docker_images(spool: Spool) -> tuple[ArchivedImage, ...]:
-    document = parse_document(_content(spool.file("manifest.json", "manifest")), "manifest.json")
+    document = parse_document(content_of(spool.file("manifest.json", "manifest")), "manifest.json")
     images = []
     for entry in as_array(document, "manifest.json"):
         fields = as_object(entry, "manifest.json")
@@ -114,7 +117,7 @@ def _docker_images(spool: Spool) -> tuple[ArchivedImage, ...]:
 
 def _layout_images(spool: Spool, platform: Platform) -> tuple[ArchivedImage, ...]:
     """image-spec, image-layout.md. Entries of index.json that are the same image are one here."""
-    index = parse_object(_content(spool.file("index.json", "index")), "index.json")
+    index = parse_object(content_of(spool.file("index.json", "index")), "index.json")
     found: dict[Digest, ArchivedImage] = {}
     for entry in as_array(index.get("manifests"), "manifests"):
         descriptor = parse_descriptor(as_object(entry, "manifests"))
@@ -138,7 +141,7 @@ def _images_below(
     if depth == 0:
         raise InvalidRequest("invalid archive: indexes are nested too deep")
     written = spool.blob(descriptor, "manifest")
-    match parse_manifest(_content(written), descriptor.media_type):
+    match parse_manifest(content_of(written), descriptor.media_type):
         case Manifest() as manifest:
             config = spool.blob(manifest.config, "configuration")
             layers = tuple(spool.blob(layer, "layer") for layer in manifest.layers)
@@ -188,7 +191,7 @@ def _annotated_name(descriptor: Descriptor) -> Reference | None:
     return None
 
 
-def _content(written: Written) -> bytes:
+def content_of(written: Written) -> bytes:
     if written.size > MAX_DOCUMENT:
         raise InvalidRequest(f"invalid archive: a document of {written.size} bytes")
     return written.path.read_bytes()

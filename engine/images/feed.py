@@ -117,7 +117,7 @@ class Outlet:
             self._loop.call_soon_threadsafe(self._queue.put_nowait, chunk)
 
     async def run(
-        self, job: Callable[[Callable[[bytes], None]], None]
+        self, job: Callable[[Callable[[bytes], None]], object]
     ) -> AsyncGenerator[bytes, None]:
         """What `job(put)` puts, as it comes. Raises what the job raises."""
 

@@ -17,6 +17,7 @@ from engine.images.catalog import ImageRecord, LayerRecord
 from engine.images.compression import Source, compress, decompressed
 from engine.images.diff_layer import has_changes, pack_changes
 from engine.images.layers import Layers, Staged, remove_directory
+from engine.images.legacy_archive import is_legacy, legacy_images
 from engine.images.model import Progress
 from engine.images.pack import Sink
 from engine.images.reports import Tell
@@ -24,7 +25,7 @@ from engine.images.watched import Throttle, Watched
 from engine.oci.digest import Digest, digest_of, hex_part
 from engine.oci.image_config import ImageDocument, image_document_json, parse_image_document
 from engine.oci.manifest import OCI_LAYER, OCI_LAYER_GZIP, Descriptor
-from engine.oci.platform import Platform
+from engine.oci.platform import Platform, best_match
 from engine.oci.reference import Reference
 
 # OCI has no media types for the others.
@@ -50,11 +51,23 @@ class Intake:
         self._platform = platform
 
     def load(
-        self, archive: Source, known: Mapping[Digest, LayerRecord], tell: Tell
+        self,
+        archive: Source,
+        known: Mapping[Digest, LayerRecord],
+        tell: Tell,
+        *,
+        platform: Platform | None = None,
     ) -> tuple[Incoming, ...]:
-        """All images of an archive, or none. `tell` hears how far each layer is."""
+        """All images of an archive, or none; with a platform those that are for it. `tell` hears
+        how far each layer is."""
         with self.scratch("load") as folder:
-            images = read_archive(spool_archive(archive, folder), self._platform)
+            spool = spool_archive(archive, folder)
+            if is_legacy(spool):
+                images = legacy_images(spool, folder)
+            else:
+                images = read_archive(spool, platform or self._platform)
+            if platform is not None:
+                images = _meant_for(platform, images)
             with self._staging() as staged:
                 incoming = tuple(self._archived(image, known, staged, tell) for image in images)
                 self._layers.adopt(tuple(staged.values()))
@@ -200,9 +213,7 @@ class Intake:
         staged: dict[Digest, Staged],
         tell: Tell,
     ) -> Incoming:
-        if image.config.size > _MAX_CONFIG:
-            raise InvalidRequest(f"invalid archive: a configuration of {image.config.size} bytes")
-        document = parse_image_document(image.config.path.read_bytes())
+        document = _document(image)
         if len(document.diff_ids) != len(image.layers):
             raise InvalidRequest(
                 f"invalid archive: the configuration has {len(document.diff_ids)} layers, "
@@ -269,6 +280,21 @@ class _Memory:
     def read(self, size: int, /) -> bytes:
         taken, self._content = self._content[:size], self._content[size:]
         return taken
+
+
+def _document(image: ArchivedImage) -> ImageDocument:
+    if image.config.size > _MAX_CONFIG:
+        raise InvalidRequest(f"invalid archive: a configuration of {image.config.size} bytes")
+    return parse_image_document(image.config.path.read_bytes())
+
+
+def _meant_for(platform: Platform, images: Sequence[ArchivedImage]) -> tuple[ArchivedImage, ...]:
+    found = tuple(
+        image for image in images if best_match(platform, [_document(image).platform]) is not None
+    )
+    if not found:
+        raise InvalidRequest(f"cannot load: the archive has no image for {platform}")
+    return found
 
 
 def _media_type(layer: Staged) -> str:

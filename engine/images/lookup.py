@@ -72,7 +72,7 @@ def stack_of(image: Image) -> tuple[Digest, ...]:
 
 def history_of(catalog: Catalog, image: Image) -> tuple[HistoryLine, ...]:
     """Newest first."""
-    sizes = [catalog.layers[diff_id].size for diff_id in stack_of(image)]
+    sizes = [catalog.layers[diff_id].size for diff_id in image.document.diff_ids]
     entries = image.document.history or tuple(HistoryEntry() for _ in sizes)
     lines: list[HistoryLine] = []
     for entry in entries:

@@ -380,11 +380,11 @@ class Images:
             return tuple([step async for step in steps if isinstance(step, Loaded)])
 
     async def loading(
-        self, archive: AsyncIterator[bytes]
+        self, archive: AsyncIterator[bytes], *, platform: Platform | None = None
     ) -> AsyncGenerator[Progress | Loaded, None]:
         """The same, with what happens as it happens, and what came at the end."""
         async with self._store.taking_in():
-            reports = Reports(lambda tell: self._load(archive, tell))
+            reports = Reports(lambda tell: self._load(archive, platform, tell))
             async with contextlib.aclosing(reports.steps()) as steps:
                 async for step in steps:
                     yield step
@@ -400,7 +400,9 @@ class Images:
                 )
                 yield Loaded(self._store.image(each.record.id), names, replaced)
 
-    async def _load(self, archive: AsyncIterator[bytes], tell: Tell) -> tuple[Incoming, ...]:
+    async def _load(
+        self, archive: AsyncIterator[bytes], platform: Platform | None, tell: Tell
+    ) -> tuple[Incoming, ...]:
         known = self._store.catalog.layers
         feed = Feed(archive)
         loop = asyncio.get_running_loop()
@@ -409,7 +411,9 @@ class Images:
             loop.call_soon_threadsafe(tell, step)
 
         return await run_fed(
-            self._store.threads, feed, lambda: self._intake.load(feed, known, tell_loop)
+            self._store.threads,
+            feed,
+            lambda: self._intake.load(feed, known, tell_loop, platform=platform),
         )
 
     async def import_(
@@ -419,7 +423,7 @@ class Images:
         tag: str = "",
         *,
         edit: Edit = unchanged,
-        message: str = "",
+        message: str = "Imported from -",
         platform: Platform | None = None,
     ) -> Image:
         """A flat root file system in a tar becomes an image of one layer."""
@@ -429,9 +433,9 @@ class Images:
             platform=platform or self._platform,
             config=edit(ImageConfig()),
             diff_ids=(),
-            history=(HistoryEntry(created=moment, comment=message or "Imported from -"),),
+            history=(HistoryEntry(created=moment, comment=message),),
             created=moment,
-            comment=message or "Imported from -",
+            comment=message,
         )
         feed = Feed(archive)
         async with self._store.taking_in():

@@ -88,10 +88,14 @@ def test_files_come_through_the_proxy(builder_host: Host) -> None:
         text = "FROM busybox:test\nADD http://files.example/file /a\n"
         builds.ok(f"{text}ADD http://other.example/moved /b\n", t="far")
         assert builds.run("far", "cat", "/a", "/b") == "files.example" * 2
+        source = "http://files.example/file"
+        _, said = builds.daemon.call("POST", f"/images/create?fromSrc={source}")
+        assert "cannot read the tar" in str(said)  # the server's word is no tar
         assert [target for _, target, _ in proxy.seen] == [
             "http://files.example/file",
             "http://other.example/moved",
             "http://files.example/file",
+            source,
         ]
         assert {who for *_, who in proxy.seen} == {"Basic dTpw"}  # u:p
         _, info = builds.daemon.call("GET", "/info")

@@ -23,6 +23,7 @@ from engine.builder.changes import edit_of
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound, Unsupported
 from engine.images.model import ImageUser, Loaded, Progress, Removal
 from engine.images.operations import Images
+from engine.oci.platform import Platform
 from tests.engine.images.archives import (
     chunks,
     config,
@@ -266,6 +267,44 @@ async def test_a_flat_tar_becomes_an_image(images: Images) -> None:
     assert (Path(images.layers(image)[0]) / "etc/name").read_text() == "base\n"
 
 
+async def test_archives_of_long_ago_are_put_together(images: Images) -> None:
+    low, high = "a" * 64, "b" * 64
+    command = {"Cmd": ["/bin/sh", "-c", "#(nop) ADD x"]}
+    documents = {
+        low: {"id": low, "os": "linux", "created": "2014-01-01T00:00:00Z",
+              "container_config": command},
+        high: {"id": high, "parent": low, "os": "linux", "architecture": "amd64", "Size": 5,
+               "config": {"Cmd": ["/bin/true"], "Env": ["A=b"]}, "comment": "second"},
+    }  # fmt: skip
+    entries = [
+        each
+        for (name, document), layer in zip(documents.items(), (BASE, TOP), strict=True)
+        for each in (
+            entry(f"{name}/VERSION", b"1.0"),
+            entry(f"{name}/json", json.dumps(document).encode()),
+            entry(f"{name}/layer.tar", layer),
+        )
+    ]
+    names = entry("repositories", json.dumps({"old": {"1": high, "latest": high}}).encode())
+    (loaded,) = await images.load(chunks(tar([*entries, names])))
+    image = images.resolve("old")
+    assert loaded.tags == ("old:1", "old:latest")
+    assert images.layer_digests(image) == (digest(BASE), digest(TOP))
+    assert (image.config.cmd, image.config.env) == (("/bin/true",), ("A=b",))
+    lines = [(line.created_by, line.comment) for line in images.history(image)]
+    assert lines == [("", "second"), ("/bin/sh -c #(nop) ADD x", "")]
+    with pytest.raises(InvalidRequest, match=f"image '{low}/json' is not in it"):
+        await images.load(chunks(tar([*entries[3:], names])))
+
+
+async def test_of_an_archive_one_platform_can_be_loaded(images: Images) -> None:
+    with pytest.raises(InvalidRequest, match="has no image for linux/s390x"):
+        async for _ in images.loading(chunks(_layout()), platform=Platform("linux", "s390x")):
+            pass
+    wanted = images.loading(chunks(_layout()), platform=Platform("linux", "amd64"))
+    assert len([step async for step in wanted if isinstance(step, Loaded)]) == 1
+
+
 async def test_save_refuses_what_is_no_image_of_layers(images: Images) -> None:
     with pytest.raises(Unsupported, match="directory"):
         await saved(images, "rootfs:/")
@@ -318,8 +357,8 @@ def _layout(*, config_digest: str | None = None, manifest: bytes | None = None) 
 
 BAD_ARCHIVES = {
     "rubbish": (b"not a tar at all" * 100, "archive/tar: invalid tar header"),
-    "empty": (tar([]), "neither manifest.json nor index.json"),
-    "nothing": (b"", "neither manifest.json nor index.json"),
+    "empty": (tar([]), "none of manifest.json, index.json and"),
+    "nothing": (b"", "none of manifest.json, index.json and"),
     "broken json": (tar([entry("manifest.json", b"[{]")]), "no valid JSON"),
     "null": (tar([entry("manifest.json", b"null")]), "expected an array, got null"),
     "null entry": (tar([entry("manifest.json", b"[null]")]), "expected an object, got null"),
