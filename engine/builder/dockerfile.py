@@ -20,6 +20,11 @@ KEYWORDS = frozenset(
         "WORKDIR",
     )
 )
+# How many arguments each needs, where one is not enough, or two are too many.
+_REQUIRED = {
+    **dict.fromkeys(("MAINTAINER", "STOPSIGNAL", "USER", "WORKDIR"), "exactly one argument"),
+    "FROM": "either one or three arguments",
+}
 _WITH_HEREDOCS = ("ADD", "COPY", "RUN")
 _DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*")
 _DIRECTIVES = ("escape", "syntax", "check")
@@ -194,7 +199,7 @@ class _Reader:
         if inner in _WITH_HEREDOCS and exec_form(body) is None:
             heredocs = self._heredocs(body, number)
         if not arguments:
-            count = "exactly one argument" if keyword == "WORKDIR" else "at least one argument"
+            count = _REQUIRED.get(keyword, "at least one argument")
             raise refusal(number, f"{keyword} requires {count}")
         return Instruction(keyword, arguments, number, flags, heredocs, text.strip())
 

@@ -245,15 +245,15 @@ class StageBuild:
             return False
         self._workshop.in_use.add(image.id)
         await self._output.tell(" ---> Using cache\n")
-        await self._made(image)
+        self._made(image)
+        await self._tell_state()
         return True
 
-    async def _made(self, image: Image) -> None:
+    def _made(self, image: Image) -> None:
         self._workshop.in_use.add(image.id)
         self._state = replace(
             self._state, document=image.document, image_id=image.id, is_changed=False
         )
-        await self._tell_state()
 
     async def _add(
         self, key: str, created_by: str, upper: Path | None, *, layer: Digest | None = None
@@ -267,7 +267,7 @@ class StageBuild:
         image = await self._workshop.images.steps.add(
             document, upper, layer=layer, base=self._state.base, cache_key=key, is_step=True
         )
-        await self._made(image)
+        self._made(image)
 
     async def _on_overlay(self, key: str, created_by: str, job: Callable[[int], None]) -> None:
         """`job` changes a view of what there is; the changes become the layer."""
@@ -286,6 +286,7 @@ class StageBuild:
 
             await self._workshop.in_thread(change)
             await self._add(key, created_by, upper)
+        await self._tell_state()
 
     async def _workdir(self, one: Instruction) -> None:
         path = expand_word(one.arguments, self._names(), self._workshop.escape)
@@ -371,6 +372,7 @@ class StageBuild:
         )
         async with run(self._workshop, step, self._output) as upper:
             await self._add(key, variables.prefix + shown, upper)
+        await self._tell_state()
 
     def _host_network(self) -> str:
         mode = self._workshop.request.host.network_mode
@@ -446,6 +448,7 @@ class StageBuild:
         self._workshop.in_use.add(made.id)
         layer = made.document.diff_ids[0] if made.document.diff_ids else None
         await self._add(own, prepared.created_by, None, layer=layer)
+        await self._tell_state()
 
 
 def _in_folder(folder: Path, job: Callable[[int], None]) -> None:
