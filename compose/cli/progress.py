@@ -74,6 +74,15 @@ DOING = {
     Verb.REMOVE: "removing",
 }
 LAYER_DONE = ("Pull complete", "Already exists", "Pushed", "Layer already exists", "Mounted from")
+# From which share of a layer to which; just short of whole, which only its end says.
+STAGES = {
+    "Downloading": (0.0, 0.5),
+    "Verifying Checksum": (0.5, 0.5),
+    "Download complete": (0.5, 0.5),
+    "Extracting": (0.5, 0.99),
+    "Pushing": (0.0, 0.99),
+}
+BAR = 12  # columns
 WANTED = {
     Condition.STARTED: "started",
     Condition.HEALTHY: "healthy",
@@ -94,7 +103,7 @@ class Row:
     detail: str = ""
     began: float = 0.0
     ended: float = 0.0
-    layers: dict[str, str] = field(default_factory=dict)  # of an image: layer -> status
+    layers: dict[str, float] = field(default_factory=dict)  # of an image: layer -> share done
 
 
 @dataclass(slots=True)
@@ -130,7 +139,9 @@ class Board:
         return None
 
     def _add(self, plan: Plan) -> None:
-        start = sum(isinstance(key, int) for key in self.rows)
+        # What an earlier plan had not begun, as after a build, is this one's to say anew.
+        self.rows = {key: row for key, row in self.rows.items() if row.state != "waiting"}
+        start = 1 + max((key for key in self.rows if isinstance(key, int)), default=-1)
         replaced = {
             turn.slot
             for step in plan.steps
@@ -207,18 +218,31 @@ class Board:
         # What comes first has the tag where others have their layer.
         if row is None or not progress.layer or progress.status.startswith("Pulling from"):
             return
-        row.layers[progress.layer] = progress.status
-        done = sum(status.startswith(LAYER_DONE) for status in row.layers.values())
-        row.detail = f"{done} of {len(row.layers)} layers"
-        if progress.total:
-            share = 100 * progress.current // progress.total
-            row.detail += f", {progress.status.lower()} {share} %"
+        before = row.layers.get(progress.layer, 0.0)
+        row.layers[progress.layer] = max(before, share_done(progress))
+        shares = row.layers.values()
+        row.detail = f"{bar(sum(shares) / len(shares))} {sum(share == 1 for share in shares)}"
+        row.detail += f" of {len(shares)} layers"
 
     def _build(self, reference: str, line: str) -> None:
         subject = f"image {reference}"
         row = next((row for row in self.rows.values() if row.subject == subject), None)
         if row is not None and line.startswith("Step "):
             row.detail = line.removeprefix("Step ")
+
+
+def share_done(progress: Progress) -> float:
+    """Of a layer. To come and to be unpacked are half of a pull each."""
+    if progress.status.startswith(LAYER_DONE):
+        return 1.0
+    begin, end = STAGES.get(progress.status, (0.0, 0.0))
+    part = progress.current / progress.total if progress.total else 0.0
+    return begin + (end - begin) * min(part, 1.0)
+
+
+def bar(share: float) -> str:
+    filled = int(share * BAR)
+    return "━" * filled + "─" * (BAR - filled)
 
 
 def plain_line(row: Row) -> str:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from compose.apply import listener as report
 from compose.apply.listener import Pulling, Replacing
 from compose.cli.progress import Board, Row, summary
@@ -38,12 +40,12 @@ def test_a_pull_is_told_by_its_layers() -> None:
         details.append(board.rows[1].detail)
     assert details == [
         "",
-        "1 of 1 layers",
-        "1 of 2 layers",
-        "1 of 2 layers, downloading 25 %",
-        "1 of 2 layers, extracting 100 %",
-        "2 of 2 layers",
-        "2 of 2 layers",
+        "━━━━━━━━━━━━ 1 of 1 layers",
+        "━━━━━━────── 1 of 2 layers",
+        "━━━━━━────── 1 of 2 layers",
+        "━━━━━━━━━━━─ 1 of 2 layers",
+        "━━━━━━━━━━━━ 2 of 2 layers",
+        "━━━━━━━━━━━━ 2 of 2 layers",
     ]
     assert board.rows[0].detail == ""
 
@@ -57,6 +59,21 @@ def test_the_end_says_what_was_done() -> None:
     assert summary(board) == "1 created, 2 started, 1 failed in 1.5 s"
     board.rows = dict(list(board.rows.items())[:2])
     assert summary(board) == ""
+
+
+def test_what_a_later_plan_says_anew_is_told_once() -> None:
+    board = Board()
+    build = Step("build", CreateContainer("web", "web", "image"), 0)
+    create = Step("create", CreateContainer("web", "web", "web"), 1)
+    changes = (Change(Verb.BUILD, "image web", "missing"), Change(Verb.CREATE, "web", "missing"))
+    board.take(report.Planned(Plan("demo", changes, (build, create))))
+    board.take(report.Started(build))
+    board.take(report.Finished(build))
+    again = replace(create, change=0)
+    board.take(report.Planned(Plan("demo", changes[1:], (again,))))
+    board.take(report.Started(again))
+    rows = [(row.subject, row.state) for row in board.rows.values()]
+    assert rows == [("image web", "done"), ("web", "working")]
 
 
 def test_of_an_update_the_turns_are_told() -> None:
