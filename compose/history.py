@@ -33,8 +33,9 @@ async def describe(
     images = await images_of(engine, project)
     git = git or await asyncio.to_thread(git_state, project)
     return make_revision(
-        project, plan, options, images, who=whoami(os.environ), command=command, git=git
-    )
+        project, plan, options, images, who=whoami(os.environ), command=command, git=git,
+        engine_id=await engine.id() if project.secrets else "",
+    )  # fmt: skip
 
 
 async def revisions(engine: Engine, project: str) -> list[Revision]:
@@ -81,7 +82,8 @@ async def previous(engine: Engine, project: str) -> Revision:
 async def restored(engine: Engine, revision: Revision, name: str) -> Project:
     """The project of a revision, its images pinned to what they were. Raises ProjectError where
     that can't be had any more."""
-    project = await asyncio.to_thread(project_of, revision, name, os.environ)
+    engine_id = await engine.id()
+    project = await asyncio.to_thread(project_of, revision, name, os.environ, engine_id)
     references = {image_of(project, service): key for key, service in project.services.items()}
     pins: dict[str, str] = {}
     gone: list[Problem] = []

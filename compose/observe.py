@@ -43,6 +43,8 @@ async def observe(engine: Engine, project_name: str, project: Project | None = N
         listing = group.create_task(engine.containers.list(all=True))
         networks = group.create_task(engine.networks.list())
         volumes = group.create_task(engine.volumes.list())
+        has_secrets = project and any(service.secrets for service in project.services.values())
+        engine_id = group.create_task(engine.id()) if has_secrets else None
         images = {
             reference: group.create_task(_find_image(engine, reference)) for reference in references
         }
@@ -67,6 +69,7 @@ async def observe(engine: Engine, project_name: str, project: Project | None = N
         else frozenset(),
         profiles=_seccomp_profiles(project) if project else {},
         now=int(time.time()),
+        engine_id=engine_id.result() if engine_id else "",
         is_ours=engine.is_ours,
         api_socket=await _api_socket(engine, project) if project else None,
     )

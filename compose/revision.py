@@ -26,6 +26,8 @@ from compose.plan.plan import Plan
 from compose.plan.record import (
     network_record,
     parse_record,
+    sealed,
+    sealed_digest,
     service_record,
     volume_record,
 )
@@ -71,6 +73,7 @@ def make_revision(
     who: str,
     command: str,
     git: GitState | None,
+    engine_id: str = "",
 ) -> Revision:
     return Revision(
         number=0,
@@ -83,7 +86,7 @@ def make_revision(
         working_dir=str(project.working_dir),
         files=tuple(str(path) for path in project.files),
         images=images,
-        digests=_digests(project),
+        digests=_digests(project, engine_id),
         disabled=tuple(sorted(project.disabled)),
         scale=options.scale,
         model=model_of(project),
@@ -166,7 +169,9 @@ def parse_revision(document: Mapping[str, object]) -> Revision:
     )
 
 
-def project_of(revision: Revision, name: str, environment: Mapping[str, str]) -> Project:
+def project_of(
+    revision: Revision, name: str, environment: Mapping[str, str], engine_id: str
+) -> Project:
     """The project as it was, but for the contents of its secrets, which are read where it says.
     Its warnings tell which of these are others now. Raises ProjectError."""
     folder = Path(revision.working_dir)
@@ -195,29 +200,38 @@ def project_of(revision: Revision, name: str, environment: Mapping[str, str]) ->
         disabled=frozenset(revision.disabled),
         environment_files=(),
         positions={},
-        warnings=tuple(_other_contents(revision, project)),
+        warnings=tuple(_other_contents(revision, project, engine_id)),
         unmet=tuple(replace(problem, at=None) for problem in project.unmet),
     )
 
 
-def _other_contents(revision: Revision, project: Project) -> list[Problem]:
-    now = _digests(project)
+def _other_contents(revision: Revision, project: Project, engine_id: str) -> list[Problem]:
+    now = _digests(project, engine_id)
     return [
         Problem(
             f"{place} had another content in revision {revision.number}",
             hint="contents of secrets and large configs aren't kept: what is there now is used",
         )
-        for place, digest in revision.digests.items()
+        for place, digest in _sealed(revision.digests, engine_id).items()
         if now.get(place, digest) != digest
     ]
 
 
-def _digests(project: Project) -> dict[str, str]:
+def _digests(project: Project, engine_id: str) -> dict[str, str]:
     objects = {
         **{f"config {key}": config.digest for key, config in project.configs.items()},
         **{f"secret {key}": secret.digest for key, secret in project.secrets.items()},
     }
-    return {place: digest for place, digest in sorted(objects.items()) if digest}
+    found = {place: digest for place, digest in sorted(objects.items()) if digest}
+    return _sealed(found, engine_id)
+
+
+def _sealed(digests: Mapping[str, str], engine_id: str) -> dict[str, str]:
+    """Those of secrets as they may be shown; revisions of before this have them plain."""
+    return {
+        place: sealed_digest(digest, engine_id) if place.startswith("secret ") else digest
+        for place, digest in digests.items()
+    }
 
 
 # --- what is compared
@@ -258,13 +272,23 @@ def snapshot_of_running(observed: Observed, project: str) -> Document:
     }
 
 
-def compare(old: Document, new: Document) -> list[Difference]:
+def compare(old: Document, new: Document, engine_id: str) -> list[Difference]:
     """An image's id counts only where both know it: what isn't pulled yet has none."""
     return [
         difference
-        for difference in differences(old, new)
+        for difference in differences(_alike(old, engine_id), _alike(new, engine_id))
         if difference.place[-1:] != ("image_id",) or (difference.old and difference.new)
     ]
+
+
+def _alike(snapshot: Document, engine_id: str) -> Document:
+    """Its secrets in the form that labels have them in."""
+    services = {
+        name: sealed(service, engine_id)
+        for name, service in _child(snapshot, "services").items()
+        if isinstance(service, dict)
+    }
+    return {**snapshot, "services": services}
 
 
 def _flat(record: Mapping[str, object]) -> Document:

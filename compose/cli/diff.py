@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
             return compare(
                 await _snapshot(context, engine, name, old),
                 await _snapshot(context, engine, name, new),
+                await engine.id(),
             )
 
         found = asyncio.run(work())
@@ -62,7 +63,10 @@ async def _snapshot(context: Context, engine: Engine, name: str, what: str) -> D
         return snapshot_of_running(await observe(engine, name), name)
     if what.isdigit():
         revision = await history.revision(engine, name, int(what))
-        project = await asyncio.to_thread(project_of, revision, name, context.environment)
+        engine_id = await engine.id()
+        project = await asyncio.to_thread(
+            project_of, revision, name, context.environment, engine_id
+        )
         ids = {reference: image.id for reference, image in revision.images.items()}
         return snapshot(project, ids, revision.scale)
     source = None if what == FILES else context.commit(what)

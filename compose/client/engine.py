@@ -62,6 +62,10 @@ class Engine:
     async def version(self) -> Mapping[str, object]:
         return fields.mapping(await self.transport.json("GET", "/version"), "the version")
 
+    async def id(self) -> str:
+        """Random, and the engine's own for as long as it lives."""
+        return fields.text(await self.info(), "ID", "")
+
     async def info(self) -> Mapping[str, object]:
         return fields.mapping(await self.transport.json("GET", "/info"), "the info")
 

@@ -103,5 +103,6 @@ class Observed:
     taken_ports: frozenset[ObservedPort] = frozenset()  # by processes of this machine
     profiles: Mapping[str, str] = field(default_factory=dict)  # seccomp files -> JSON
     now: int = 0  # seconds since 1970
+    engine_id: str = ""  # known where a service has secrets
     is_ours: bool = False  # the engine is pycompose's own
     api_socket: ApiSocket | None = None  # where a service is to have it

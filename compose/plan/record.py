@@ -2,11 +2,16 @@
 
 "Has it changed?" is answered by comparing records field by field, so a cause can be given in words,
 contents of configs and secrets count, and a new version of this program recreates nothing.
+
+Labels are shown to many, and a short secret is soon guessed from its plain digest. So that of a
+secret is keyed with the id of the engine, which is random and in no label: all who use the engine
+come to the same value, and one who only sees the label learns nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from collections.abc import Iterable, Mapping
 
@@ -46,6 +51,23 @@ def service_record(
     if service.provided:
         record["provided"] = list(service.provided)
     return record
+
+
+def sealed(record: Mapping[str, object], engine_id: str) -> Document:
+    """The record as it may be shown; one that is sealed already, or was written before there was
+    this, is equal then."""
+    secrets = record.get("secrets")
+    if not isinstance(secrets, dict):
+        return dict(record)
+    found = {key: sealed_digest(str(digest), engine_id) for key, digest in secrets.items()}
+    return {**record, "secrets": found}
+
+
+def sealed_digest(digest: str, engine_id: str) -> str:
+    if not digest.startswith("sha256:"):
+        return digest
+    made = hmac.new(engine_id.encode(), digest.encode(), "sha256").hexdigest()
+    return f"hmac-sha256:{made}"
 
 
 def config_hash(document: Document) -> str:

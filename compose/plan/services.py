@@ -21,7 +21,13 @@ from compose.plan.images import image_of
 from compose.plan.live import is_live
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import PlanOptions
-from compose.plan.record import config_hash, parse_record, record_differences, service_record
+from compose.plan.record import (
+    config_hash,
+    parse_record,
+    record_differences,
+    sealed,
+    service_record,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +101,9 @@ def decide_service(
     image_id = image.id if image else ""
     document = service.to_document()
     record = service_record(project, service, document, image_id)
+    record = sealed(record, observed.engine_id)
     wanted = service.replicas
-    best, leftovers = _one_a_number(project, service, own, record, options)
+    best, leftovers = _one_a_number(project, service, own, record, observed, options)
     causes = {
         container.number: divergence(
             project, service, container, record, observed, options, replaced
@@ -153,7 +160,7 @@ def divergence(
         return "", ()
     if parents := sorted(shared_services(service) & replaced):
         return f"made from {parents[0]}, which is recreated", ()
-    cause, found = _changed(service, container, record)
+    cause, found = _changed(service, container, record, observed.engine_id)
     if cause:
         return cause, found
     if container.edited:
@@ -163,9 +170,12 @@ def divergence(
     return _detached(project, service, container, observed)
 
 
-def _changed(service: Service, container: ObservedContainer, record: Document) -> Divergence:
+def _changed(
+    service: Service, container: ObservedContainer, record: Document, engine_id: str
+) -> Divergence:
     old = parse_record(container.record)
     if old is not None:
+        old = sealed(old, engine_id)
         if not record["image_id"]:  # not pulled yet: planned again afterwards
             record = record | {"image_id": old.get("image_id", "")}
         found = record_differences(old, record)
@@ -204,6 +214,7 @@ def _one_a_number(
     service: Service,
     own: Iterable[ObservedContainer],
     record: Document,
+    observed: Observed,
     options: PlanOptions,
 ) -> tuple[list[ObservedContainer], list[ObservedContainer]]:
     """An interrupted replacement leaves two of one number: the better one, and the rest."""
@@ -212,7 +223,7 @@ def _one_a_number(
         by_number.setdefault(container.number, []).append(container)
 
     def merit(container: ObservedContainer) -> tuple[bool, bool, int]:
-        unchanged = not _changed(service, container, record)[0]
+        unchanged = not _changed(service, container, record, observed.engine_id)[0]
         return container.is_running, unchanged, container.created
 
     best, rest = [], []

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from compose.model.fingerprint import service_hash
 from compose.model.project import Project
 from compose.plan.diff import differences, in_words, summary
-from compose.plan.record import config_hash, parse_record, service_record, write_record
+from compose.plan.record import config_hash, parse_record, sealed, service_record, write_record
 from tests.compose.strategies import projects
 
 
@@ -22,6 +22,16 @@ def test_a_record_reads_back_as_it_was_written(project: Project) -> None:
     for service in project.services.values():
         record = service_record(project, service, service.to_document(), "sha256:1")
         assert parse_record(write_record(record)) == record
+
+
+def test_a_record_tells_nothing_of_a_secret_but_whether_it_is_the_same() -> None:
+    plain = {"service": {}, "secrets": {"pin": "sha256:" + "0" * 64}}
+    one, other = sealed(plain, "engine-one"), sealed(plain, "engine-two")
+    assert "0" * 64 not in write_record(one)
+    assert one != other
+    # Containers of before that stay as they are.
+    assert sealed(plain, "engine-one") == sealed(one, "engine-one") == one
+    assert sealed({"service": {}}, "engine-one") == {"service": {}}
 
 
 def test_what_is_no_record_is_none() -> None:
