@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -40,7 +41,10 @@ def register(app: typer.Typer) -> None:
             if not no_up:
                 from compose.cli.up import converged
 
-                await converged(context, engine, project, options(services or ()))
+                # What was edited before is to be in the images, too: only later changes are seen.
+                first = options(services or ())
+                first = replace(first, plan=replace(first.plan, build="always"))
+                await converged(context, engine, project, first)
             try:
                 return await watching(context, engine, project, services or ())
             finally:

@@ -242,11 +242,14 @@ def test_watch_builds_again(shop: Project) -> None:
         "    depends_on: [worker]\n    develop:\n      watch:\n"
         "        - {action: rebuild, path: web}\n",
     )
+    shop("up", "-d")
+    shop.write("edited before\n", "web/page")
     process = shop.start("watch")
     assert process.stdout is not None
     for line in process.stdout:
         if "watching" in line:
             break
+    assert page(shop) == "edited before\nhello\n"
     shop.write("changed\n", "web/page")
     for line in process.stdout:
         if "rebuilt" in line:
