@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from compose.client import fields
-from compose.client.build_context import context_tar, read_context
+from compose.client.build_context import context_tar, list_named, listed_tar, read_context
 from compose.client.credentials import CredentialStore
 from compose.client.engine import Engine
 from compose.client.images import SECRETS_HEADER
@@ -61,6 +61,34 @@ def build(
             "--secret",
             help="For RUN --mount=type=secret; this engine only.",
             metavar="id=NAME,src=FILE|env=VARIABLE",
+        ),
+    ] = None,
+    ssh: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ssh",
+            help="An SSH agent for RUN --mount=type=ssh and git; this engine only.",
+            metavar="default|ID=SOCKET",
+        ),
+    ] = None,
+    build_context: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--build-context",
+            help="For FROM and --from; this engine only.",
+            metavar="NAME=FOLDER|URL|docker-image://IMAGE",
+        ),
+    ] = None,
+    no_cache_filter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--no-cache-filter", help="Do its steps anew; this engine only.", metavar="STAGE"
+        ),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow", help="To RUN; this engine only.", metavar="network.host|security.insecure"
         ),
     ] = None,
     iidfile: Annotated[
@@ -129,17 +157,30 @@ def build(
         "forcerm": force_rm,
     }
     secrets = _secrets(secret or (), at.directory, at.environment)
+    named = readers.key_values("--build-context", build_context or (), alone=False)
+    own: Query = {
+        "ssh": _json(_agents(ssh or (), at.environment)),
+        "nocachestages": _json([*(no_cache_filter or ())]),
+        "entitlements": _json([*(allow or ())]),
+    }
     context = _context(source, file, at.directory)
 
     async def work(engine: Engine) -> str:
-        if secrets and not engine.is_ours:
-            raise UsageError("this engine's classic build call knows no secrets")
+        if not engine.is_ours and (secrets or named or any(own.values())):
+            raise UsageError(
+                "this engine's classic build call knows no secrets, SSH agents, named contexts, "
+                "stages to do anew and allowances"
+            )
         headers = {"X-Registry-Config": await CredentialStore(at.environment).all_header()}
         if secrets:
             headers[SECRETS_HEADER] = base64.urlsafe_b64encode(
                 json.dumps(secrets).encode()
             ).decode()
-        asked = engine.proxies.in_query({**query, **context.query})
+        contexts = {
+            name: await _named(engine, place, at.directory) for name, place in named.items()
+        }
+        everything = {**query, **own, "contexts": _json(contexts), **context.query}
+        asked = engine.proxies.in_query(everything)
         async with engine.transport.stream(
             "POST", "/build", query=asked, body=context.body, headers=headers
         ) as answer:
@@ -197,6 +238,32 @@ def _context(source: str, file: str, directory: Path) -> Source:
     dockerfile = str(directory / file) if file and file != "-" else ""
     context = read_context(directory / source, dockerfile, inline)
     return Source({"dockerfile": context.dockerfile}, context_tar(context))
+
+
+async def _named(engine: Engine, place: str, directory: Path) -> str:
+    """A context as the engine is told of it. A folder is sent, and stays there."""
+    if place.startswith(("docker-image://", *_REMOTE)):
+        return place
+    listed = list_named(directory / place)
+    await engine.images.keep_context(listed.id, listed.source, lambda: listed_tar(listed))
+    return f"kept:{listed.id}"
+
+
+def _agents(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Id -> the socket of an agent."""
+    found = {}
+    for word in words:
+        name, _, path = word.partition("=")
+        path = path or environment.get("SSH_AUTH_SOCK", "")
+        if not name or not path:
+            raise UsageError(
+                f"cannot use --ssh {word!r}: SSH_AUTH_SOCK is not set\n"
+                "  hint: start an agent (ssh-agent, ssh-add), or write ID=SOCKET"
+            )
+        if not Path(path).is_socket():
+            raise UsageError(f"cannot use --ssh {word!r}: {path} is no agent's socket")
+        found[name] = path
+    return found
 
 
 def _from_input(file: str) -> Source:

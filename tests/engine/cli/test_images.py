@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +82,27 @@ def test_a_build_is_given_secrets_and_a_dockerfile_on_standard_input(
     failed = pyengine("build", "-q", "-", input="FROM rootfs:/\nRUN echo why; exit 3\n", code=1)
     assert "why\n" in failed.stderr
     assert failed.stdout == ""
+
+
+def test_a_build_is_lent_an_agent_and_given_more_folders(pyengine: Pyengine, here: Path) -> None:
+    (here / "more").mkdir()
+    (here / "more/word").write_text("from elsewhere\n")
+    text = (
+        "FROM rootfs:/ AS one\nCOPY --from=more word /word\n"
+        'RUN --mount=type=ssh,required test -S "$SSH_AUTH_SOCK" && cat /word\n'
+    )
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, socket.socket(
+        socket.AF_UNIX
+    ) as agent:  # fmt: skip
+        agent.bind(f"{folder}/agent")
+        agent.listen()
+        options = (
+            "-f", "-", "--ssh", f"default={folder}/agent", "--build-context", "more=more",
+            "--no-cache-filter", "one", "--allow", "network.host",
+        )  # fmt: skip
+        assert "from elsewhere\n" in pyengine("build", *options, ".", input=text).stdout
+    refused = pyengine("build", "-f", "-", "--ssh", "default=/none", ".", input=text, code=1)
+    assert "/none is no agent's socket" in refused.stderr
 
 
 def test_files_become_an_image_and_leave_a_container(pyengine: Pyengine, here: Path) -> None:
