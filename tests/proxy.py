@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import select
+import socket
+import ssl
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
@@ -24,15 +27,28 @@ class Proxy:
         return f"127.0.0.1:{self.port}"
 
 
+def carry(one: socket.socket, other: socket.socket) -> None:
+    """Bytes both ways, until one side has ended."""
+    ends = {one: other, other: one}
+    while True:
+        # What TLS has decrypted already, no descriptor tells of.
+        waiting = [end for end in ends if isinstance(end, ssl.SSLSocket) and end.pending()]
+        for end in waiting or select.select(list(ends), [], [])[0]:
+            if not (content := end.recv(1 << 16)):
+                return
+            ends[end].sendall(content)
+
+
 @contextlib.contextmanager
 def proxying(
     routes: Mapping[str, int],
     listen: Callable[[Callable[[], ThreadingHTTPServer]], ThreadingHTTPServer] = lambda make: (
         make()
     ),
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Proxy]:
-    """Serves GET of http; of CONNECT it only learns, and refuses it. `listen` may make its
-    socket in another network."""
+    """Serves GET of http, and CONNECT to what it has a route to; others it refuses. `listen` may
+    make its socket in another network; with `tls` the proxy itself is an https:// one."""
     proxy = Proxy(routes)
 
     class Handler(BaseHTTPRequestHandler):
@@ -45,7 +61,14 @@ def proxying(
 
         def do_CONNECT(self) -> None:
             self.note()
-            self.send_error(407)
+            if self.path not in proxy.routes:
+                self.send_error(407)
+                return
+            with socket.create_connection(("127.0.0.1", proxy.routes[self.path])) as upstream:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.flush()
+                carry(self.connection, upstream)
 
         def do_GET(self) -> None:
             self.note()
@@ -66,6 +89,8 @@ def proxying(
             upstream.close()
 
     server = listen(lambda: ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     proxy.port = server.server_port
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

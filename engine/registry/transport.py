@@ -33,6 +33,7 @@ MAX_REDIRECTS = 10
 CHUNK = 1 << 17
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _ALERT = re.compile(r"V\d+_ALERT_(\w*CERTIFICATE\w*|UNKNOWN_CA|ACCESS_DENIED)")
+_ACCOUNT = re.compile(r"://[^/@\s]*@")  # of a proxy: nobody is told
 # Seconds. There is no limit for a whole transfer: layers are large and lines are slow.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 
@@ -255,7 +256,7 @@ def _failed(request: str, error: Exception) -> Failure:
     # A certificate doesn't get better by waiting, nor a proxy that doesn't want to.
     final = isinstance(
         error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientHttpProxyError
-    ) or bool(_alert(error))
+    ) or bool(_alert(error) or _unproven(error))
     return (Failure if final else Interrupted)(f"{request}: {_reason(error)}")
 
 
@@ -268,6 +269,8 @@ def _reason(error: Exception) -> str:
     """In the words of Docker, which clients and people search for."""
     if alert := _alert(error):
         return f"remote error: tls: {alert}"
+    if unproven := _unproven(error):
+        return f"tls: failed to verify certificate: {unproven}"
     match error:
         case aiohttp.ClientHttpProxyError():
             return f"the proxy refuses: {error.status} {error.message}"
@@ -276,8 +279,7 @@ def _reason(error: Exception) -> str:
         case aiohttp.ClientConnectorDNSError():
             return f"dial tcp: lookup {error.host}: {_lookup(error.os_error)}"
         case aiohttp.ClientConnectorCertificateError():
-            reason = getattr(error.certificate_error, "verify_message", error.certificate_error)
-            return f"tls: failed to verify certificate: {reason}"
+            return f"tls: failed to verify certificate: {error.certificate_error}"
         case aiohttp.ClientSSLError() if _is_plain_http(error):
             return "http: server gave HTTP response to HTTPS client"
         case aiohttp.ClientSSLError():
@@ -290,7 +292,7 @@ def _reason(error: Exception) -> str:
             return "unexpected EOF"
         case OSError():
             return _words(error)
-    return str(error) or type(error).__name__
+    return _ACCOUNT.sub("://xxxxx:xxxxx@", str(error)) or type(error).__name__
 
 
 def _alert(error: BaseException | None) -> str:
@@ -299,6 +301,16 @@ def _alert(error: BaseException | None) -> str:
         if isinstance(error, ssl.SSLError) and (found := _ALERT.search(str(error))):
             return found[1].lower().replace("_", " ")
         error = error.__cause__
+    return ""
+
+
+def _unproven(error: BaseException | None) -> str:
+    """Why a certificate isn't believed, also inside of the tunnel of an https:// proxy: that error
+    comes wrapped in others, which tell the proxy's password."""
+    while error is not None:
+        if reason := getattr(error, "verify_message", ""):  # of ssl.SSLCertVerificationError
+            return str(reason)
+        error = error.__cause__ or error.__context__
     return ""
 
 

@@ -11,6 +11,7 @@ import base64
 import gzip
 import io
 import json
+import ssl
 import sys
 import tarfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -309,11 +310,11 @@ def _error(status: int, code: str, message: str, headers: Mapping[str, str]) -> 
 
 
 @asynccontextmanager
-async def serving(port: int = 0) -> AsyncIterator[Registry]:
+async def serving(port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[Registry]:
     registry = Registry()
     runner = web.AppRunner(registry.application(), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port)
+    site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls)
     await site.start()
     registry.port = runner.addresses[0][1]
     try:

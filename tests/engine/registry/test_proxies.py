@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -27,8 +30,9 @@ async def registry() -> AsyncIterator[Registry]:
         yield served
 
 
-async def opened(folder: Path, proxies: Proxies) -> Images:
-    registries = Registries(insecure=(NAME,), attempts=1)
+async def opened(folder: Path, proxies: Proxies, certificates: tuple[Path, ...] = ()) -> Images:
+    insecure = () if certificates else (NAME,)
+    registries = Registries(insecure=insecure, certificates=certificates, attempts=1)
     return await Images.open(
         folder / "images", client=RegistryClient(registries, proxies, pauses=(0, 0))
     )
@@ -65,6 +69,46 @@ async def test_tls_is_a_tunnel_and_a_refusal_is_told(tmp_path: Path) -> None:
             ("CONNECT", "private.example:443")
         }
         await images.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_registry_with_tls_is_reached_through_the_tunnel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """Who it is is checked inside of it; the proxy learns neither what is asked nor by whom."""
+    server = vouched_for(tmp_path, "registry.example", "127.0.0.1")
+    (tmp_path / "certs" / NAME).mkdir(parents=True)
+    shutil.copy(tmp_path / "crt", tmp_path / "certs" / NAME / "ours.crt")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "crt"))  # for the proxy's own
+    async with serving(tls=server) as registry:
+        registry.add_image("app:1", [BASE, TOP])
+        tls = server if scheme == "https" else None
+        with proxying({NAME: registry.port, "other.example:5000": registry.port}, tls=tls) as proxy:
+            proxies = Proxies(https=f"{scheme}://ann:pass@{proxy.address}")
+            images = await opened(tmp_path, proxies, (tmp_path / "certs",))
+            await pull(images, f"{NAME}/app:1")
+            assert images.resolve(f"{NAME}/app:1").size
+            assert set(proxy.seen) == {("CONNECT", NAME, "Basic YW5uOnBhc3M=")}
+            assert not any("Proxy-Authorization" in request.headers for request in registry.seen)
+            with pytest.raises(Failure, match="failed to verify certificate: Hostname mismatch"):
+                await pull(images, "other.example:5000/app:1")
+            await images.close()
+
+
+def vouched_for(folder: Path, *names: str) -> ssl.SSLContext:
+    """A server's: a certificate of its own, at `crt`."""
+    kinds = ("IP" if name[0].isdecimal() else "DNS" for name in names)
+    known = ",".join(f"{kind}:{name}" for kind, name in zip(kinds, names, strict=True))
+    key, certificate = folder / "key", folder / "crt"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-days", "2", "-subj", "/CN=ours", "-addext", f"subjectAltName={known}",
+         "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
 
 
 async def test_a_proxy_that_is_not_there_is_named(tmp_path: Path) -> None:
