@@ -31,13 +31,22 @@ class Borrowed:
     def __init__(self, sockets: NetworkSockets) -> None:
         self.namespace = sockets.namespace
         self.route = NetlinkSocket.adopt(sockets.route)
-        self.netfilter = NetlinkSocket.adopt(sockets.netfilter)
+        self._netfilter_descriptor = sockets.netfilter
+        self._netfilter: NetlinkSocket | None = None
         self.dns_udp = sockets.dns_udp
         self.dns_tcp = sockets.dns_tcp
         self.is_closed = False
         self.dns_ports: tuple[int, int] | None = None
         if sockets.dns_udp >= 0:
             self.dns_ports = (port_of(sockets.dns_udp), port_of(sockets.dns_tcp))
+
+    @property
+    def netfilter(self) -> NetlinkSocket:
+        """Most have no name service to lead to, and do without."""
+        if self._netfilter is None:
+            self._netfilter = NetlinkSocket.adopt(self._netfilter_descriptor)
+            self._netfilter_descriptor = -1
+        return self._netfilter
 
     def hand_over_dns(self) -> tuple[int, int]:
         handed = (self.dns_udp, self.dns_tcp)
@@ -60,7 +69,9 @@ class Borrowed:
         wait for what it has deleted."""
         self.is_closed = True
         self.route.close()
-        self.netfilter.close()
-        for descriptor in (self.namespace, self.dns_udp, self.dns_tcp):
+        if self._netfilter is not None:
+            self._netfilter.close()
+        left = (self.namespace, self._netfilter_descriptor, self.dns_udp, self.dns_tcp)
+        for descriptor in left:
             if descriptor >= 0:
                 os.close(descriptor)

@@ -68,24 +68,28 @@ class NetlinkSocket:
     def request(self, *messages: Message) -> list[Reply]:
         """Sends all in one datagram; answers other than acknowledgements come back in order.
         Raises NetlinkError of the first that failed (the others have been tried)."""
-        return self._exchange(messages, all_acknowledged=True)
+        return self._exchange(messages, acknowledged=True)
 
     def batch(self, messages: Sequence[Message]) -> None:
         """One nftables transaction, framed by BATCH_BEGIN and BATCH_END: all or nothing."""
-        self._exchange(messages, all_acknowledged=False)
+        self._exchange(messages, acknowledged=False)
 
-    def _exchange(self, messages: Sequence[Message], *, all_acknowledged: bool) -> list[Reply]:
+    def _exchange(self, messages: Sequence[Message], *, acknowledged: bool) -> list[Reply]:
         first = self.sequence + 1
         self.sequence += len(messages)
         self.handle.send(
             b"".join(
-                message.pack(first + index, acknowledge=all_acknowledged)
+                # What fails is told of in any case: one acknowledgement says that all is over.
+                message.pack(
+                    first + index,
+                    acknowledge=acknowledged and first + index == self.sequence,
+                )
                 for index, message in enumerate(messages)
             )
         )
         answers: list[Reply] = []
         failure: NetlinkError | None = None
-        for reply in self._drain():
+        for reply in self._drain(self.sequence if acknowledged else 0):
             if not first <= reply.sequence <= self.sequence:
                 continue
             if reply.type != ERROR:
@@ -99,15 +103,19 @@ class NetlinkSocket:
             raise failure
         return answers
 
-    def _drain(self) -> list[Reply]:
-        """What lies in the queue: the kernel has answered before send() returned."""
+    def _drain(self, last: int) -> list[Reply]:
+        """What lies in the queue, up to the verdict on message `last`: the kernel has answered
+        before send() returned."""
         gathered: list[Reply] = []
         while True:
             try:
                 datagram = self.handle.recv(1 << 16, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return gathered
-            gathered.extend(replies(datagram))
+            for reply in replies(datagram):
+                gathered.append(reply)
+                if reply.type == ERROR and reply.sequence == last:
+                    return gathered
 
     def dump(self, message: Message) -> list[Reply]:
         """All objects of one kind."""
