@@ -1,53 +1,80 @@
-"""JSON documents on disk that are whole or absent, also after a crash or power loss."""
+"""JSON documents on disk that are whole or absent, also after a crash or power loss.
+
+A document may hold frozen dataclasses, which are written field by field, and enums.
+"""
 
 import contextlib
 import errno
 import json
 import os
+from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 
 _LONGEST = 64 << 10  # bytes of a file of records, about
 
 
-def write_record(path: Path, document: object, *, durable: bool = True) -> None:
+def encode(document: object) -> bytes:
+    return _ENCODER.encode(document).encode()
+
+
+def fields_of(value: object) -> object:
+    """A value that JSON doesn't know, by one that it does."""
+    if (names := getattr(type(value), "__dataclass_fields__", None)) is not None:
+        return {name: getattr(value, name) for name in names}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a {type(value).__name__} can't be written as JSON")
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=fields_of)
+
+
+def write_record(path: Path | str, document: object) -> None:
     """Replace `path` atomically and durably: temporary file, fsync, rename, fsync of the folder.
 
-    Without `durable` only atomically: a power loss may leave the old one. The file has mode 0600.
-    Raises OSError (ENOSPC and the like) and then leaves no piece behind.
+    The file has mode 0600. Raises OSError (ENOSPC and the like) and then leaves no piece behind.
     """
-    text = json.dumps(document, separators=(",", ":")).encode()
-    temporary = path.with_name(f".{path.name}.new")
+    text = encode(document)
+    folder, name = os.path.split(path)
+    temporary = f"{folder}/.{name}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600)
     try:
         with open(descriptor, "wb") as stream:
             stream.write(text)
             stream.flush()
-            if durable:
-                os.fsync(stream.fileno())
+            os.fsync(stream.fileno())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    if durable:
-        sync_directory(path.parent)
+    sync_directory(folder)
 
 
-def append_record(path: Path, document: object, *, durable: bool) -> None:
+def begin_records(path: Path | str) -> None:
+    """A file for `append_record`. Its name is durable when the caller has synced the folder. Raises
+    FileExistsError where there is one."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    os.close(os.open(path, flags, 0o600))
+
+
+def append_record(path: Path | str, document: object, *, durable: bool) -> None:
     """Add a line to `path`, of which `last_record` reads the last whole one: one write, where a
     replaced file has the disk begin to write at once (ext4, auto_da_alloc).
 
-    A file that has grown long begins anew. The file has mode 0600. Raises OSError and then leaves
-    the last record what it was.
+    A file that has grown long begins anew. Raises OSError and then leaves the last record what it
+    was.
     """
-    text = json.dumps(document, separators=(",", ":")).encode()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600)
+    text = encode(document)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         size = os.fstat(descriptor).st_size
         if size > _LONGEST:
-            write_record(path, document, durable=durable)
+            write_record(path, document)
             return
         try:
             # First: the end of a line that a crash tore.
@@ -55,20 +82,19 @@ def append_record(path: Path, document: object, *, durable: bool) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         except OSError:
             os.ftruncate(descriptor, size)
-            if not size:
-                os.unlink(path)
             raise
         if durable:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    if durable:
-        sync_directory(path.parent)
 
 
 def last_record(path: Path) -> object:
-    """Raises FileNotFoundError, or ValueError where there is no whole record."""
-    for line in reversed(path.read_bytes().split(b"\n")):
+    """None where there is none yet. Raises ValueError where there is no whole one."""
+    content = path.read_bytes()
+    if not content:
+        return None
+    for line in reversed(content.split(b"\n")):
         with contextlib.suppress(ValueError):
             return json.loads(line)
     raise ValueError(f"there is no whole record in {path.name}")
@@ -85,7 +111,7 @@ def read_record(path: Path) -> object:
     return json.loads(path.read_bytes())
 
 
-def sync_directory(path: Path) -> None:
+def sync_directory(path: Path | str) -> None:
     """Make names created, renamed or removed in `path` durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

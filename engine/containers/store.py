@@ -1,9 +1,9 @@
 """Containers on disk: <root>/<id>/config.json says that one exists, state.json how it is.
 
 config.json is written durably and last, and removed first: a folder without it is what a crash
-left of a create or a remove. state.json is written often and lies beside it, a line for each
-state, so that a start waits for no disk: it is synced soon after, and an exit is durable before it
-is told.
+left of a create or a remove. state.json is written often and lies beside it from the beginning, a
+line for each state, so that a start waits for no disk: it is synced soon after, and an exit is
+durable before it is told.
 """
 
 import contextlib
@@ -23,6 +23,8 @@ from engine.containers.model import Attachment, Record, State, Status
 from engine.networks.model import PortBinding
 from engine.records import (
     append_record,
+    begin_records,
+    fields_of,
     last_record,
     read_record,
     sync_directory,
@@ -64,6 +66,7 @@ class Store:
             os.mkdir(f"{folder}{part}", 0o700)
         # The mode of the container's own `/`, whatever the daemon's umask.
         os.chmod(f"{folder}/rootfs/upper", 0o755)
+        begin_records(f"{folder}/{STATE}")
         if names := list(volumes):
             (folder / INTENT).write_text(json.dumps(names))
         return folder
@@ -79,36 +82,35 @@ class Store:
         changing = _Changing(
             record.state, record.attachments, record.ports, record.restart_count, record.boot_id
         )
-        folder = self.folder(record.id)
-        append_record(folder / STATE, to_json(changing), durable=durable)
+        append_record(f"{self.root}/{record.id}/{STATE}", changing, durable=durable)
 
     def sync_state(self, container_id: str) -> None:
         """Makes what was last written durable."""
-        folder = self.folder(container_id)
+        path = f"{self.root}/{container_id}/{STATE}"
         with contextlib.suppress(FileNotFoundError):
-            descriptor = os.open(folder / STATE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            sync_directory(folder)
 
     def intend(self, container_id: str, volumes: Iterable[str]) -> None:
         """A removal begins: these volumes go with the container, whoever ends it."""
-        path = self.folder(container_id) / INTENT
+        path = f"{self.root}/{container_id}/{INTENT}"
         if names := list(volumes):
-            path.write_text(json.dumps(names))
-        else:
-            path.unlink(missing_ok=True)
+            Path(path).write_text(json.dumps(names))
+            return
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
     def intended(self, container_id: str) -> tuple[str, ...]:
         return _intended(self.folder(container_id))
 
     def forget(self, container_id: str) -> None:
         """It no longer exists, durably; its files follow."""
-        folder = self.folder(container_id)
+        folder = f"{self.root}/{container_id}"
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(folder / CONFIG)
+            os.unlink(f"{folder}/{CONFIG}")
         with contextlib.suppress(FileNotFoundError):
             sync_directory(folder)
 
@@ -143,10 +145,14 @@ class Store:
             raise ValueError(f"{CONFIG} is not that of {folder.name}")
         document.pop("version", None)
         record = typing.cast(Record, from_json(Record, document))
+        if not (folder / STATE).exists():  # of an earlier version, and not started yet
+            begin_records(folder / STATE)
+            sync_directory(folder)
         try:
-            changing = typing.cast(_Changing, from_json(_Changing, last_record(folder / STATE)))
-        except FileNotFoundError:
-            return record
+            last = last_record(folder / STATE)
+            if last is None:
+                return record
+            changing = typing.cast(_Changing, from_json(_Changing, last))
         except (ValueError, TypeError, KeyError) as error:
             log.warning("container %s: its state was lost: %s", folder.name, error)
             state = State(Status.EXITED, exit_code=255, started_at=record.created)
@@ -198,43 +204,15 @@ def _intended(folder: Path) -> tuple[str, ...]:
 
 
 def _config_json(record: Record) -> dict[str, object]:
-    document = to_json(record)
-    assert isinstance(document, dict)
+    fields = typing.cast("dict[str, object]", fields_of(record))
     for name in _CHANGING:
-        document.pop(name)
+        del fields[name]
     # The networks that were asked for at create are durable; their endpoints come and go.
-    document["attachments"] = [
-        to_json(dataclasses.replace(attachment, endpoint=None)) for attachment in record.attachments
-    ]
-    return {"version": VERSION, **document}
+    asked = [dataclasses.replace(attachment, endpoint=None) for attachment in record.attachments]
+    return {"version": VERSION, **fields, "attachments": asked}
 
 
-# --- frozen dataclasses <-> JSON: field by field, by their annotations -----------------------
-
-
-def to_json(value: object) -> object:
-    kind: typing.Any = type(value)
-    if value is None or kind in _PLAIN:
-        return value
-    if (names := _field_names(kind)) is not None:
-        return {name: to_json(getattr(value, name)) for name in names}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json(item) for item in value]
-    return value
-
-
-_PLAIN = frozenset({str, int, bool, float})
-
-
-@cache
-def _field_names(kind: type) -> tuple[str, ...] | None:
-    if not dataclasses.is_dataclass(kind):
-        return None
-    return tuple(field.name for field in dataclasses.fields(kind))
+# --- JSON -> frozen dataclasses: field by field, by their annotations ------------------------
 
 
 @cache
