@@ -47,10 +47,12 @@ async def create_container(
 ) -> tuple[Record, tuple[str, ...]]:
     """The new container's record, on disk, and warnings."""
     logged = with_usual_log(request.host.log_config, parts.defaults)
-    request = replace(request, host=replace(request.host, log_config=logged))
+    if logged != request.host.log_config:
+        request = replace(request, host=replace(request.host, log_config=logged))
     warnings = check(parts, request)
     fitting, lacking = limits.fitted(request.host, unified=parts.hierarchy.is_v2)
-    request = replace(request, host=fitting)
+    if fitting is not request.host:
+        request = replace(request, host=fitting)
     warnings += lacking
     image = parts.images.resolve(request.config.image)
     _check_platform(image, request.config.image, request.platform)
@@ -300,15 +302,13 @@ def _of_others(parts: Parts, host: HostConfig) -> HostConfig:
             return mode
         return f"container:{parts.find(mode.removeprefix('container:')).record.id}"
 
-    try:
-        host = replace(
-            host,
-            network_mode=meant(host.network_mode),
-            pid_mode=meant(host.pid_mode),
-            ipc_mode=meant(host.ipc_mode),
-        )
-    except NotFound as error:
-        raise InvalidRequest(str(error)) from error
+    modes = (host.network_mode, host.pid_mode, host.ipc_mode)
+    if any(mode.startswith("container:") for mode in modes):
+        try:
+            network, pid, ipc = map(meant, modes)
+        except NotFound as error:
+            raise InvalidRequest(str(error)) from error
+        host = replace(host, network_mode=network, pid_mode=pid, ipc_mode=ipc)
     for link in host.links if host.network_mode in legacy_links.MODES else ():
         name = checks.parse_link(link)[1]
         try:

@@ -123,7 +123,7 @@ def _request(
     record = container.record
     host = record.host
     privileged = config.privileged or host.privileged
-    names = spec.capability_names(replace(host, privileged=privileged), parts.machine)
+    names = spec.capability_names(host, parts.machine, privileged=privileged)
     process: dict[str, object] = {
         "terminal": config.tty,
         "user": {"uid": 0, "gid": 0},

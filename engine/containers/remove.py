@@ -59,8 +59,12 @@ def _intend(parts: Parts, container_id: str, volumes: Sequence[str]) -> None:
 
 async def _remove_files(parts: Parts, container_id: str) -> None:
     await parts.spawner.give_up(container_id)
-    await asyncio.to_thread(parts.store.clear, container_id)
-    await asyncio.to_thread(start.clear_exec_dir, parts.exec_dir(container_id))
+    await asyncio.to_thread(_clear, parts, container_id)
+
+
+def _clear(parts: Parts, container_id: str) -> None:
+    parts.store.clear(container_id)
+    start.clear_exec_dir(parts.exec_dir(container_id))
 
 
 async def _remove_volumes(parts: Parts, container: Container) -> None:

@@ -106,8 +106,12 @@ def with_ids(mount: Mapping[str, object], ids: IdMaps | None) -> Mapping[str, ob
     return mount if ids is None else {**mount, **ids.to_oci()}
 
 
-def capability_names(host: HostConfig, machine: Machine) -> tuple[str, ...]:
-    return capabilities.effective(host.cap_add, host.cap_drop, host.privileged, machine.bounding)
+def capability_names(
+    host: HostConfig, machine: Machine, *, privileged: bool | None = None
+) -> tuple[str, ...]:
+    """`privileged`: of an exec that may be more so than its container."""
+    chosen = host.privileged if privileged is None else privileged
+    return capabilities.effective(host.cap_add, host.cap_drop, chosen, machine.bounding)
 
 
 def capability_sets(names: Sequence[str]) -> dict[str, list[str]]:

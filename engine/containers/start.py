@@ -101,7 +101,7 @@ async def _launch(parts: Parts, container: Container) -> Shim:
         undo.push_async_callback(_settle, joining)
         write_files(parts, record, place)
         # Where a crash may come now, adoption finds in state.json what the process is to have.
-        parts.store.save_state(replace(record, boot_id=parts.boot_id), durable=False)
+        parts.store.save_state(record, durable=False)
         undo.callback(parts.save, container.record)
         try:
             await parts.spawner.launch(shim, request)
@@ -113,7 +113,7 @@ async def _launch(parts: Parts, container: Container) -> Shim:
         await _connect_clients(container, shim)
         await shim.go()
         undo.pop_all()
-    container.record = replace(record, boot_id=parts.boot_id)
+    container.record = record
     return shim
 
 
@@ -234,10 +234,11 @@ def _running(parts: Parts, reference: str, what: str) -> Record:
 
 
 def _allocate(parts: Parts, record: Record, *, is_own: bool) -> Record:
+    """The record of this boot, with its places in the networks."""
     with about("failed to set up container networking"):
         attachments = tuple(attach(parts, record, wanted) for wanted in record.attachments)
     if not is_own:
-        return replace(record, attachments=attachments, ports=())
+        return replace(record, attachments=attachments, ports=(), boot_id=parts.boot_id)
     wanted_ports = tuple(port_requests(record))
     endpoints = [found.endpoint for found in attachments if found.endpoint is not None]
     ports: tuple[PortBinding, ...] = ()
@@ -248,7 +249,7 @@ def _allocate(parts: Parts, record: Record, *, is_own: bool) -> Record:
             f" connectivity {where}"
         ):
             ports = parts.networks.reserve_ports(record.id, wanted_ports, endpoints)
-    return replace(record, attachments=attachments, ports=ports)
+    return replace(record, attachments=attachments, ports=ports, boot_id=parts.boot_id)
 
 
 def attach(parts: Parts, record: Record, wanted: Attachment) -> Attachment:
@@ -366,9 +367,14 @@ def write_files(parts: Parts, record: Record, place: NetworkPlace) -> None:
 
 def _write_in_place(path: str, text: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(path, flags, 0o644), "wb") as stream:
-        os.fchmod(stream.fileno(), 0o644)
-        stream.write(text.encode(errors="replace"))
+    descriptor = os.open(path, flags, 0o644)
+    try:
+        os.fchmod(descriptor, 0o644)
+        left = memoryview(text.encode(errors="replace"))
+        while left:
+            left = left[os.write(descriptor, left) :]
+    finally:
+        os.close(descriptor)
 
 
 def _text(path: str) -> str:
@@ -459,9 +465,11 @@ def _request(
             hostname_path=other.hostname_path,
             config=replace(record.config, hostname=other.config.hostname),
         )
-    record = replace(record, host=with_block_devices(record.host))
+    host = with_block_devices(record.host)
     if container.console_size is not None:
-        record = replace(record, host=replace(record.host, console_size=container.console_size))
+        host = replace(host, console_size=container.console_size)
+    if host is not record.host:
+        record = replace(record, host=host)
     return LaunchRequest(
         container_id=record.id,
         spec=spec.make_spec(record, parts.machine, around),
@@ -510,7 +518,7 @@ def seccomp_filter(
     is_privileged = host.privileged if privileged is None else privileged
     if wanted == "unconfined" or (is_privileged and not wanted):
         return b""
-    names = spec.capability_names(replace(host, privileged=is_privileged), machine)
+    names = spec.capability_names(host, machine, privileged=is_privileged)
     return _compiled(wanted, frozenset(names), machine.kernel)
 
 

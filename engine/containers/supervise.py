@@ -67,16 +67,16 @@ async def start_container(parts: Parts, container: Container) -> None:
                 },
             )
     parts.publish(record, "start")
-    parts.tasks.watch(_sync_soon(parts, container), f"syncing {record.id}")
+    asyncio.get_running_loop().call_later(SYNC_AFTER, _sync, parts, container, shim)
     log.info("container %s started: pid %d", record.id, shim.pid)
 
 
-async def _sync_soon(parts: Parts, container: Container) -> None:
+def _sync(parts: Parts, container: Container, shim: Shim) -> None:
     """So that a policy like `always` holds after a power loss. Nobody waits for it, and most
     short runs end before: their exit is written durably anyway."""
-    await asyncio.sleep(SYNC_AFTER)
-    if container.record.state.status.is_up:
-        await asyncio.to_thread(parts.store.sync_state, container.id)
+    if container.shim is shim and not parts.tasks.is_closing:
+        writing = asyncio.to_thread(parts.store.sync_state, container.id)
+        parts.tasks.watch(writing, f"syncing {container.id}")
 
 
 def _began(parts: Parts, container: Container, shim: Shim) -> None:

@@ -10,7 +10,14 @@ class Turns:
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
+        self._is_taken = False  # in this pass
 
     async def take(self) -> None:
         async with self._lock:
-            await asyncio.sleep(0)
+            while self._is_taken:
+                await asyncio.sleep(0)
+            self._is_taken = True
+            asyncio.get_running_loop().call_soon(self._pass_on)
+
+    def _pass_on(self) -> None:
+        self._is_taken = False
