@@ -5,7 +5,7 @@ Elsewhere the record of what it was made from, a label, can't be changed, so it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from compose.model.own import writes_in_place
 from compose.model.service import Service
@@ -41,6 +41,40 @@ def is_live(service: Service, differences: Iterable[Difference]) -> bool:
     return bool(found) and all(
         _network(each) or _fields(each) or (writes and _content(each)) for each in found
     )
+
+
+def told_again(edited: str, service: Mapping[str, object]) -> tuple[Difference, ...]:
+    """Limits that were changed by hand, as the fields that declare them, old and new the same.
+    `edited`: as the engine calls them; what isn't declared keeps that name and isn't live.
+    `service`: its canonical form."""
+    found: dict[Place, object] = {}
+    for name in filter(None, edited.split(",")):
+        wanted = "".join(word.capitalize() for word in name.split("_"))
+        place = next(_declaring(wanted, service), (name,))
+        found[place] = value_at(service, place)
+    return tuple(Difference(place, value, value) for place, value in found.items())
+
+
+def _declaring(wanted: str, service: Mapping[str, object]) -> Iterator[Place]:
+    """Places of the service that say what a field of HostConfig is to be."""
+    places: list[tuple[Place, tuple[str, ...]]] = [
+        *(((key,), fields) for key, fields in LIMITS.items() if key != "blkio_config"),
+        (("blkio_config", "weight"), LIMITS["blkio_config"]),
+        *((("deploy", *place), fields) for place, fields in IN_DEPLOY.items()),
+    ]
+    for place, fields in places:
+        if wanted in fields and value_at(service, place) is not ABSENT:
+            yield place
+    if wanted == "RestartPolicy":
+        yield ("restart",)  # not declared is declared, too
+
+
+def value_at(document: object, place: Place) -> object:
+    for step in place:
+        if not isinstance(document, Mapping) or step not in document:
+            return ABSENT
+        document = document[step]
+    return document
 
 
 def has_new_contents(differences: Iterable[Difference]) -> bool:

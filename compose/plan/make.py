@@ -810,6 +810,7 @@ class Planner:
                 self._at(service, *each.place),
             )
             for each in differences
+            if each.old != each.new  # else it is as declared before, and to be told again
         )
 
     def _at(self, service: str, *place: str | int) -> Position | None:

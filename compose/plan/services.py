@@ -18,7 +18,7 @@ from compose.plan.container import shared_services
 from compose.plan.diff import ABSENT, Difference, Place, summary
 from compose.plan.handover import is_one_of_several
 from compose.plan.images import image_of
-from compose.plan.live import is_live
+from compose.plan.live import is_live, told_again
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import PlanOptions
 from compose.plan.record import (
@@ -104,6 +104,8 @@ def decide_service(
     record = sealed(record, observed.engine_id)
     wanted = service.replicas
     best, leftovers = _one_a_number(project, service, own, record, observed, options)
+    if options.heal and options.no_recreate:
+        leftovers = []  # of an update that is paused: whoever goes back has them
     causes = {
         container.number: divergence(
             project, service, container, record, observed, options, replaced
@@ -127,9 +129,11 @@ def decide_service(
         else:
             decisions.append(_keep(project, service, container, options, completes=completes))
     taken = {container.number for container in staying}
-    cause = scaled if best else "missing"
+    highest = max((container.number for container in best), default=0)
     for number in _free_numbers(taken, wanted - len(staying)):
-        decisions.append(Create(number, cause))
+        # Below one that is there it has been, and to what is kept as it was nothing is added.
+        is_more = 0 < highest < number and not options.heal
+        decisions.append(Create(number, scaled if is_more else "missing"))
     return ServiceDecision(service, document, record, image_id, tuple(decisions))
 
 
@@ -161,10 +165,11 @@ def divergence(
     if parents := sorted(shared_services(service) & replaced):
         return f"made from {parents[0]}, which is recreated", ()
     cause, found = _changed(service, container, record, observed.engine_id)
+    by_hand = told_again(container.edited, service.to_document()) if container.edited else ()
     if cause:
-        return cause, found
-    if container.edited:
-        return f"changed by hand: {container.edited}", ()
+        return cause, (*found, *by_hand) if found else ()
+    if by_hand:
+        return f"changed by hand: {container.edited.replace(',', ', ')}", by_hand
     if observed.is_ours and is_one_of_several(service) and not container.shares_ports:
         return "its ports are to be shared", ()
     return _detached(project, service, container, observed)

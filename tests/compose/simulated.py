@@ -137,6 +137,7 @@ class Simulated:
                 self.put(replace(container, state="exited", exit_code=137, health=""))
             case UpdateContainer():
                 labels = text_labels(action.body)
+                assert "Memory" in action.body or not self.find(action.container).edited
                 self.put(
                     replace(
                         self.find(action.container), edited="",

@@ -65,8 +65,11 @@ def test_whatever_happens_to_it_is_put_right(stack: Project) -> None:
     expect(keeper, r"sick\.1 +started")
 
     call(stack, "POST", f"/containers/{web}/update", {"Memory": 32 << 20, "MemorySwap": 64 << 20})
-    lines = expect(keeper, r"web\.1 +recreated")
-    assert any("changed by hand: memory" in line for line in lines)
+    lines = expect(keeper, r"web\.1 +updated")
+    assert any("update web.1: changed by hand: memory" in line for line in lines)
+    after = stack.inspect(web)
+    assert after["HostConfig"]["Memory"] == 64 << 20  # type: ignore[index]
+    assert after["RestartCount"] == 0
 
     stack("exec", "-T", "sick", "touch", "/sick")
     expect(keeper, r"restart sick\.1: is unhealthy")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from compose.errors import ProjectError
-from compose.model.deploy import Deploy, UpdateConfig
+from compose.model.deploy import Deploy, Resource, UpdateConfig
 from compose.model.mount import BindOptions, Mount, MountType
 from compose.model.port import Port
 from compose.model.project import Project
@@ -196,6 +196,41 @@ remove web.2   scaled from 3 to 1
 remove web.3   scaled from 3 to 1
 """
     )
+
+
+def test_one_that_was_taken_away_is_missing_and_not_scaled() -> None:
+    project = make_project(make_service("web", scale=3))
+    observed = applied(project)
+    first, second, third = observed.containers
+    without_second = replace(observed, containers=(first, third))
+    assert planned(project, without_second) == "create web.2   missing\n"
+    without_third = replace(observed, containers=(first, second))
+    assert planned(project, without_third, heal=True) == "create web.3   missing\n"
+
+
+@pytest.mark.parametrize(
+    ("edited", "verb"),
+    [
+        ("memory", "update"),
+        ("memory,memory_swap", "update"),
+        ("nano_cpus", "update"),
+        ("restart_policy", "update"),
+        ("memory,pids_limit", "recreate"),  # no limit can't be told to what runs
+    ],
+)
+def test_a_limit_that_was_changed_by_hand_is_told_again(edited: str, verb: str) -> None:
+    web = make_service("web", mem_limit=64 << 20, deploy=Deploy(limits=Resource(cpus=0.5)))
+    project = make_project(web)
+    observed = in_state(applied(project), "demo-web-1", edited=edited)
+    ours = replace(observed, is_ours=True)
+    words = f"changed by hand: {edited.replace(',', ', ')}"
+    assert planned(project, ours) == f"{verb} web.1   {words}\n"
+    assert planned(project, replace(observed, is_ours=False)) == f"recreate web.1   {words}\n"
+    # Whatever else is changed as it runs doesn't hide it.
+    policy = changed(project, replace(web, restart="always"))
+    (change,) = make_plan(policy, ours, PlanOptions()).changes
+    assert change.verb.value == verb
+    assert [each.place for each in change.fields] == ["restart"]
 
 
 def test_orphans_are_told_of_and_removed_when_asked() -> None:
