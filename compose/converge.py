@@ -181,6 +181,20 @@ async def plan_rollback(engine: Engine, name: str, number: int) -> Plan:
     return await plan_up(engine, project, options)
 
 
+async def plan_healing(
+    engine: Engine, revision: Revision, name: str, *, settled: frozenset[str] = frozenset()
+) -> tuple[Plan, Project, PlanOptions]:
+    """What brings back what the last revision declared, and from what that plan was made."""
+    from compose import history
+
+    project = await history.restored(engine, revision, name)
+    options = PlanOptions(
+        heal=True, ignore_orphans=True, scale=revision.scale, settled=settled,
+        no_recreate=bool(revision.paused),  # a person goes on with that, or goes back
+    )  # fmt: skip
+    return await plan_up(engine, project, options), project, options
+
+
 async def _up(engine: Engine, project: Project, options: UpOptions, listener: Listener) -> Outcome:
     observed = await observe(engine, project.name, provided(project, {}))
     plan = make_plan(as_before(project, observed), observed, options.plan)

@@ -70,13 +70,13 @@ async def revision(engine: Engine, project: str, number: int) -> Revision:
 
 
 async def previous(engine: Engine, project: str) -> Revision:
-    """The one before the last. Raises UsageError."""
-    found = await revisions(engine, project)
-    if len(found) < 2:
+    """The one before the last, of those that were carried through. Raises UsageError."""
+    found = [each for each in (await revisions(engine, project))[:-1] if not each.paused]
+    if not found:
         raise UsageError(
             f"project {project} has no revision before this one\n  hint: see pycompose history"
         )
-    return await revision(engine, project, found[-2].number)
+    return await revision(engine, project, found[-1].number)
 
 
 async def restored(engine: Engine, revision: Revision, name: str) -> Project:

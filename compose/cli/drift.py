@@ -28,8 +28,9 @@ def register(app: typer.Typer) -> None:
         async def work() -> tuple[Plan, int]:
             name, _ = find_project(context, lenient=True)
             engine = await context.engine()
-            number = (await history.latest(engine, name)).number
-            return await converge.plan_rollback(engine, name, number), number
+            last = await history.latest(engine, name)
+            plan, _, _ = await converge.plan_healing(engine, last, name)
+            return plan, last.number
 
         plan, number = asyncio.run(work())
         if plan.is_empty and format == "text":

@@ -164,13 +164,9 @@ class Reconciler:
         """Mend what may be mended now. After how many seconds to come back; None: at an event."""
         try:
             revision = await history.latest(engine, self.name)
-            project = await history.restored(engine, revision, self.name)
-            options = PlanOptions(
-                heal=True, ignore_orphans=True, scale=revision.scale,
-                settled=frozenset(self.settled),
-                no_recreate=bool(revision.paused),  # a person goes on with that, or goes back
-            )  # fmt: skip
-            plan = await converge.plan_up(engine, project, options)
+            plan, project, options = await converge.plan_healing(
+                engine, revision, self.name, settled=frozenset(self.settled)
+            )
             if plan.is_empty:
                 return None
             for words in told:

@@ -21,9 +21,10 @@ from compose.model.deploy import Deploy, UpdateConfig
 from compose.model.mount import Mount, MountType
 from compose.model.project import Project
 from compose.model.resources import Volume
+from compose.model.service import Condition
 from compose.model.units import Duration
 from compose.plan.options import DownOptions, PlanOptions
-from tests.compose.projects import check, make_project, make_service
+from tests.compose.projects import check, make_project, make_service, needs
 
 pytestmark = pytest.mark.peer
 
@@ -34,6 +35,7 @@ SECOND = 1_000_000_000
 NEW = "n=1; while ! mkdir /shared/$n 2>/dev/null; do n=$((n+1)); done; "
 FAILS = 'case " $BAD " in *" $n "*) echo bad luck; exit 3;; esac; touch /tmp/ok; exec sleep 2000'
 OLD = "touch /tmp/ok; exec sleep 1000"
+ONE = UpdateConfig(monitor=Duration(SECOND))
 
 
 @pytest.fixture
@@ -64,6 +66,16 @@ def declared(
         deploy=Deploy(replicas=replicas, update_config=config, rollback_config=back),
     )
     return make_project(web, name=name, volumes={"shared": Volume("shared", f"{name}_shared")})
+
+
+def beside(project: Project, seconds: str) -> Project:
+    """With a service that has nothing to do with it, and one that needs it."""
+    config = Deploy(update_config=ONE)
+    calm = make_service("calm", command=("sleep", seconds), deploy=config)
+    needing = make_service(
+        "needs", command=("sleep", seconds), deploy=config, depends_on=needs(web=Condition.STARTED)
+    )
+    return replace(project, services={**project.services, "calm": calm, "needs": needing})
 
 
 class Stack:
@@ -112,9 +124,6 @@ def stack(engine: Engine, name: str) -> Stack:
     return Stack(engine, name)
 
 
-ONE = UpdateConfig(monitor=Duration(SECOND))
-
-
 async def test_one_has_its_turn_when_the_one_before_runs(stack: Stack) -> None:
     await stack.begin(declared(stack.name, ONE, OLD))
     assert await stack.update(declared(stack.name, ONE, NEW + FAILS)) == ""
@@ -157,12 +166,26 @@ async def test_paused_it_stays_as_it_is_and_the_next_up_goes_on(stack: Stack) ->
 
 
 async def test_of_a_paused_update_one_goes_back_to_the_old_containers(stack: Stack) -> None:
-    before = declared(stack.name, ONE, OLD)
+    """Beside it a service that is updated all the same, and one that needs it and so isn't."""
+    before = beside(declared(stack.name, ONE, OLD), "1000")
     await stack.begin(before)
-    assert await stack.update(declared(stack.name, ONE, NEW + FAILS, bad="1"))
+    failing = beside(declared(stack.name, ONE, NEW + FAILS, bad="1"), "2000")
+    assert "as before: web.2, web.3" in await stack.update(failing)
+    standing = await stack.standing()
+    assert standing.pop(next(key for key in standing if key.startswith("web-1_"))) == "old exited"
+    others = {"web-2": "old running", "web-3": "old running", "needs-1": "old running"}
+    assert standing == {"web-1": "new exited", "calm-1": "new running", **others}
+
+    # What keeps it as it is brings nothing forth, and leaves what one may go back to.
+    last = await history.latest(stack.engine, stack.name)
+    healing, _, _ = await converge.plan_healing(stack.engine, last, stack.name)
+    assert [str(change) for change in healing.changes] == ["start web.1"]
+
     back = (await history.previous(stack.engine, stack.name)).number
     await converge.rollback(stack.engine, stack.name, back)
-    assert await stack.standing() == dict.fromkeys(("web-1", "web-2", "web-3"), "old running")
+    assert await stack.standing() == {
+        "web-1": "old running", "calm-1": "new running", **others,
+    }  # fmt: skip
     assert (await converge.plan_up(stack.engine, before, PlanOptions())).is_empty
 
 
