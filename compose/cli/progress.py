@@ -104,6 +104,7 @@ class Row:
     began: float = 0.0
     ended: float = 0.0
     layers: dict[str, float] = field(default_factory=dict)  # of an image: layer -> share done
+    steps: frozenset[str] = frozenset()  # keys of all of them
 
 
 @dataclass(slots=True)
@@ -127,7 +128,7 @@ class Board:
             case Skipped(step, because):
                 return self._end(step, "skipped", because)
             case Undone(step):
-                return self._end(step, "skipped", "taken back")
+                return self._take_back(step)
             case Replacing(slot, state, detail):
                 return self._replace(slot, state, detail)
             case Pulling(reference, progress) | Pushing(reference, progress):
@@ -156,10 +157,10 @@ class Board:
             ):
                 done = "started"
             left = {step.key for step in steps}
-            if change.subject in replaced:
+            if change.verb is Verb.RECREATE and change.subject in replaced:
                 left.add(f"replace {change.subject}")
             self.rows[start + index] = Row(
-                change.subject, DOING[change.verb], done, change.cause, left
+                change.subject, DOING[change.verb], done, change.cause, left, steps=frozenset(left)
             )
 
     def _row(self, step: Step) -> Row | None:
@@ -198,6 +199,14 @@ class Board:
         if row is None or row.state in ("failed", "skipped"):
             return None
         row.state, row.detail, row.ended = state, detail, self.clock()
+        return row
+
+    def _take_back(self, step: Step) -> Row | None:
+        """It was finished, but perhaps not the change that it belongs to."""
+        row = next((row for row in self.rows.values() if step.key in row.steps), None)
+        if row is None or row.state == "failed":
+            return None
+        row.state, row.detail, row.ended = "skipped", "taken back", self.clock()
         return row
 
     def _replace(self, slot: str, state: str, detail: str) -> Row | None:

@@ -83,10 +83,12 @@ def test_of_an_update_the_turns_are_told() -> None:
         RemoveContainer(old), can_overlap=False,
     )  # fmt: skip
     create = Step("create web.1", CreateContainer("web.1", "web", "interim"), 0)
+    remove = Step("remove web.1 aside", RemoveContainer(old), 1)
     update = Step("update web", UpdateService("web", (turn,), Pace(monitor=2), Pace()))
+    changes = (Change(Verb.RECREATE, "web.1", "x"), Change(Verb.REMOVE, "web.1", "left over"))
+    planned = report.Planned(Plan("demo", changes, (create, remove, update)))
     board = Board()
-    changes = (Change(Verb.RECREATE, "web.1", "x"),)
-    board.take(report.Planned(Plan("demo", changes, (create, update))))
+    board.take(planned)
     assert board.take(report.Started(create)) is None
     assert board.take(report.Finished(create)) is None
     states = []
@@ -98,3 +100,15 @@ def test_of_an_update_the_turns_are_told() -> None:
     row = board.take(report.Started(update))
     assert row is not None
     assert (row.subject, row.cause) == ("web", "each is watched for 2 s")
+    row = board.take(report.Finished(remove))  # the same slot's, and none of its turns
+    assert row is not None
+    assert row.state == "done"
+
+    # An update that never begins: what was made for it goes again.
+    board = Board()
+    board.take(planned)
+    board.take(report.Finished(create))
+    board.take(report.Skipped(update, "update db"))
+    row = board.take(report.Undone(create))
+    assert row is not None
+    assert (row.subject, row.state, row.detail) == ("web.1", "skipped", "taken back")
