@@ -9,6 +9,7 @@ import typer
 from compose import history
 from compose.cli.context import Context
 from compose.cli.find import find_project
+from compose.cli.plan import columns
 from compose.cli.render import Format, check_format, json_array, table
 from compose.client.human import ago, shorten
 from compose.client.times import parse_time
@@ -45,10 +46,21 @@ def register(app: typer.Typer) -> None:
         elif not found:
             context.say("nothing was applied yet")
         else:
-            now = time.time()
-            headers = ("REVISION", "APPLIED", "BY", "COMMIT", "COMMAND", "CHANGES")
-            print(table(headers, [_cells(revision, now) for revision in found]))
+            print(_list([_cells(revision, time.time()) for revision in found], columns()))
         return 0
+
+
+HEADERS = ("REVISION", "APPLIED", "BY", "COMMIT", "COMMAND", "CHANGES")
+WIDE = 100  # columns that a line has to have for all of them
+
+
+def _list(rows: list[tuple[str, ...]], width: int | None) -> str:
+    """`width`: of the terminal, None: it is none. In a narrow one what changed stands below."""
+    if width is None or width >= WIDE:
+        return table(HEADERS, rows, firm=("APPLIED",))
+    first, *lines = table(HEADERS[:-1], [row[:-1] for row in rows], firm=("APPLIED",)).splitlines()
+    below = [f"{' ' * 11}{shorten(row[-1], width - 11)}" for row in rows]
+    return "\n".join([first, *(line for pair in zip(lines, below, strict=True) for line in pair)])
 
 
 def _cells(revision: Revision, now: float) -> tuple[str, ...]:
@@ -64,11 +76,11 @@ def _cells(revision: Revision, now: float) -> tuple[str, ...]:
 
 
 def _commit(revision: Revision) -> str:
-    """`1a2b3c4 Add a cache (+ changes)`"""
+    """`1a2b3c4-dirty Add a cache`: the mark stands where a narrow column still has it."""
     if revision.git is None:
         return "-"
-    dirty = " (+ changes)" if revision.git.dirty else ""
-    return f"{revision.git.commit[:7]} {shorten(revision.git.subject, 30)}{dirty}"
+    dirty = "-dirty" if revision.git.dirty else ""
+    return f"{revision.git.commit[:7]}{dirty} {shorten(revision.git.subject, 30)}"
 
 
 def _whole(revision: Revision) -> str:

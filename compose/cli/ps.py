@@ -62,7 +62,8 @@ def register(app: typer.Typer) -> None:
             text = json_lines(_document(row) for row in rows)
         else:
             width = 10_000 if no_trunc else 20
-            text = table(HEADERS, (_cells(row, width) for row in rows), fit=not no_trunc)
+            cells = [_cells(row, width) for row in rows]
+            text = table(HEADERS, cells, fit=not no_trunc, firm=("NAME", "SERVICE", "STATUS"))
         if text:
             print(text)
         return 0

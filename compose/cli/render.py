@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -27,13 +27,21 @@ def check_format(
     raise typer.BadParameter(f"--format: {format!r} is none of {known}")
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, fit: bool = True) -> str:
+def table(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    fit: bool = True,
+    firm: Collection[str] = (),
+) -> str:
     """Columns aligned to the left, three spaces apart, no line ends in blanks. On a terminal the
-    widest columns are shortened until a line fits, unless `fit` says not to."""
+    widest columns are shortened until a line fits, unless `fit` says not to; those of the headers
+    `firm` as the last."""
     lines = [tuple(headers), *(tuple(row) for row in rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(headers))]
     if fit and sys.stdout.isatty():
-        widths = fitted(widths, shutil.get_terminal_size().columns)
+        places = [index for index, header in enumerate(headers) if header in firm]
+        widths = fitted(widths, shutil.get_terminal_size().columns, places)
     return "\n".join(
         GAP.join(
             shorten(cell, width).ljust(width) for cell, width in zip(line, widths, strict=True)
@@ -45,13 +53,15 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, fit: bool = 
 NARROWEST = 8  # no column is made narrower
 
 
-def fitted(widths: Sequence[int], room: int) -> list[int]:
-    """The widths for lines of `room` letters; the widest give way first."""
+def fitted(widths: Sequence[int], room: int, firm: Collection[int] = ()) -> list[int]:
+    """The widths for lines of `room` letters; the widest give way first, those at the places `firm`
+    after all others."""
     found = [*widths]
     excess = sum(found) + len(GAP) * (len(found) - 1) - room
-    while excess > 0 and (widest := max(found)) > NARROWEST:
-        found[found.index(widest)] -= 1
-        excess -= 1
+    for giving in ([place for place in range(len(found)) if place not in firm], firm):
+        while excess > 0 and max((found[place] for place in giving), default=0) > NARROWEST:
+            found[max(giving, key=found.__getitem__)] -= 1
+            excess -= 1
     return found
 
 

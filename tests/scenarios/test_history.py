@@ -74,7 +74,7 @@ def test_each_change_is_a_revision_and_can_be_returned_to(stack: Project) -> Non
     stack("up", "--detach")
     assert [each["number"] for each in history(stack)] == [2, 1]
     assert history(stack)[0]["git"]["dirty"] is True  # type: ignore[index]
-    assert "Greet politely (+ changes)" in stack("history").stdout
+    assert "-dirty Greet politely" in stack("history").stdout
     assert greeting(stack) == "GREETING=hi"
     shown = stack("diff", "1", "2", "--show-values").stdout
     assert 'services.web.environment.GREETING "hello" -> "hi"' in shown

@@ -22,3 +22,8 @@ def test_columns_are_aligned_and_lines_end_without_blanks() -> None:
 )
 def test_the_widest_columns_give_way(widths: list[int], room: int, expected: list[int]) -> None:
     assert fitted(widths, room) == expected
+
+
+def test_firm_columns_give_way_last() -> None:
+    assert fitted([20, 20, 20], 50, [0]) == [20, 12, 12]
+    assert fitted([20, 20, 20], 40, [0]) == [18, 8, 8]
