@@ -144,7 +144,8 @@ def _block_device(entry: Mapping[str, object]) -> Mapping[str, object]:
     try:
         status = os.stat(str(path))
     except OSError as error:
-        raise InvalidRequest(f"cannot limit block device {path}: {error.strerror}") from error
+        reason = (error.strerror or "").lower()
+        raise InvalidRequest(f"cannot limit block device {path}: {reason}") from error
     if not stat.S_ISBLK(status.st_mode):
         raise InvalidRequest(f"cannot limit block device {path}: it is none")
     found: dict[str, object] = {

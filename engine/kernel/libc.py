@@ -17,7 +17,8 @@ class KernelError(OSError):
         self.path = path
 
     def __str__(self) -> str:
-        return f"{self.call}({self.path}): {self.strerror}"
+        # In small letters, as Go has them: Docker's command makes its exit code of the words.
+        return f"{self.call}({self.path}): {(self.strerror or '').lower()}"
 
 
 AT_FDCWD = -100

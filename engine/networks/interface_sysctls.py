@@ -35,7 +35,8 @@ def _write(name: str, value: str) -> None:
     try:
         (SYSCTL / path_of(name)).write_text(value)
     except OSError as error:
-        raise InvalidRequest(f"cannot set sysctl {name} to {value!r}: {error.strerror}") from error
+        reason = (error.strerror or "").lower()
+        raise InvalidRequest(f"cannot set sysctl {name} to {value!r}: {reason}") from error
 
 
 def path_of(name: str) -> str:

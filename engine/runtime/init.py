@@ -48,7 +48,8 @@ def run_step(step: Step, place: Place) -> None:
         raise Refused(f"cannot {step.describe()}: {error}") from None
     except OSError as error:
         about = f"{error.filename}: " if error.filename else ""
-        raise Refused(f"cannot {step.describe()}: {about}{error.strerror}") from None
+        reason = (error.strerror or "").lower()
+        raise Refused(f"cannot {step.describe()}: {about}{reason}") from None
 
 
 def _report(place: Place, text: str, code: int) -> None:

@@ -84,7 +84,7 @@ async def test_endpoint_that_cannot_be_is_refused(engine: Engine) -> None:
         (EndpointSettings(ipv6_address="fd00::1"), "networks with user configured subnets"),
         (
             EndpointSettings(driver_opts={ENDPOINT_SYSCTLS: "net.ipv4.conf.IFNAME.nosuch=1"}),
-            r"cannot set sysctl net.ipv4.conf.eth1.nosuch to '1': No such file",
+            r"cannot set sysctl net.ipv4.conf.eth1.nosuch to '1': no such file",
         ),
     ):
         with pytest.raises(InvalidRequest, match=words):
@@ -199,7 +199,7 @@ async def test_container_without_networks_leaves_none_before_it_joins_one(engine
     # It was started without a name service.
     web = await engine.run("sleep", "1000", name="web", host=HostConfig(network_mode="front"))
     wish = ExecConfig(("getent", "hosts", "web"), attach_stdout=True)
-    made = engine.containers.exec_create(identifier, wish)
+    made = await engine.containers.exec_create(identifier, wish)
     streams = await engine.containers.exec_start(made.id, detach=False, tty=False)
     assert streams is not None
     said = unframed([piece async for piece in streams])

@@ -50,7 +50,7 @@ async def test_tmpfs_is_shared_while_it_is_used_and_then_gone(engine: Engine) ->
 async def test_what_the_kernel_cannot_mount_is_said_at_the_start(engine: Engine) -> None:
     wrong = {
         "bogus": ({"type": "tmpfs", "device": "tmpfs", "o": "bogus=1"}, "bogus"),
-        "none": ({"type": "nosuchfs", "device": "x"}, "No such device"),
+        "none": ({"type": "nosuchfs", "device": "x"}, "no such device"),
     }
     for name, (options, words) in wrong.items():
         await engine.volumes.create(name, options=options)
