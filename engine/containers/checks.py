@@ -27,6 +27,14 @@ MINIMUM_MEMORY = 6 * 1024 * 1024
 NOT_TO_HOST = (
     "cannot connect container to host network - container must be created in host network mode"
 )
+NO_NETWORK_BESIDE = (
+    "container sharing network namespace with another container or host cannot be connected to "
+    "any other network"
+)
+NONE_IS_ALONE = (
+    "container cannot be connected to multiple networks with one of the networks in private "
+    "(none) mode"
+)
 ULIMITS = re.compile(
     "as|core|cpu|data|fsize|locks|memlock|msgqueue|nice|nofile|nproc|rss|rtprio|rttime|"
     "sigpending|stack"
@@ -239,15 +247,16 @@ def _check_network(request: CreateRequest) -> None:
     kind = mode.partition(":")[0]
     if request.host.links and kind in ("host", "none", "container"):
         raise InvalidRequest(
-            f"conflicting options: {kind} type networking can't be used with links"
+            f"conflicting options: {kind} type networking can't be used with links."
+            " This would result in undefined behavior"
         )
     shared = mode == "host" or mode.startswith("container:")
     if mode == "container:":
-        raise InvalidRequest("invalid network mode: container: has no container name or id")
-    if shared and request.endpoints and set(request.endpoints) - {mode}:
-        raise InvalidRequest(
-            f"conflicting options: {kind} type networking can't be used with other networks"
-        )
+        raise InvalidRequest("invalid network mode: invalid container format container:<name|id>")
+    if shared and set(request.endpoints) - {mode}:
+        raise InvalidRequest(NO_NETWORK_BESIDE)
+    if "none" in request.endpoints and len(request.endpoints) > 1:
+        raise InvalidRequest(NONE_IS_ALONE)
     if mode.startswith("container:"):
         if request.config.hostname:
             raise InvalidRequest("conflicting options: hostname and the network mode")
@@ -296,17 +305,11 @@ def check_connect(record: Record, network: Network) -> None:
     """Whether the container may join this network too."""
     mode = record.host.network_mode
     if mode == "host" or mode.startswith("container:"):
-        raise InvalidRequest(
-            "container sharing network namespace with another container or host cannot be "
-            "connected to any other network"
-        )
+        raise InvalidRequest(NO_NETWORK_BESIDE)
     if network.name == "host":
         raise InvalidRequest(NOT_TO_HOST)
     if network.name == "none" or any(each.network == "none" for each in record.attachments):
-        raise InvalidRequest(
-            "container cannot be connected to multiple networks with one of the networks in "
-            "private (none) mode"
-        )
+        raise InvalidRequest(NONE_IS_ALONE)
 
 
 def _check_published(port: str, host_ip: str, host_port: str) -> None:

@@ -78,7 +78,7 @@ def parse_bind(text: str) -> MountPoint:
         raise InvalidRequest(f"invalid volume specification: '{text}'")
     source, target = parts[0], checked_target(parts[1])
     mode = parts[2] if len(parts) == 3 else ""
-    read_only, propagation, no_copy, recursive = _parse_mode(mode, text)
+    read_only, propagation, no_copy, recursive = _parse_mode(mode)
     if source.startswith("/"):
         if no_copy:
             raise InvalidRequest(f"invalid volume specification: '{text}': nocopy is for volumes")
@@ -105,9 +105,12 @@ def parse_bind(text: str) -> MountPoint:
     )
 
 
-def _parse_mode(mode: str, text: str) -> tuple[bool, str, bool, bool]:
+def _parse_mode(mode: str) -> tuple[bool, str, bool, bool]:
     read_only, propagation, no_copy, recursive = False, "", False, True
-    for word in filter(None, mode.split(",")):
+    words = mode.split(",")
+    if len({"ro", "readonly", "rw"} & set(words)) > 1:
+        raise InvalidRequest(f"invalid mode: {mode}")
+    for word in filter(None, words):
         match word:
             case "ro" | "readonly":
                 read_only = True
@@ -122,7 +125,7 @@ def _parse_mode(mode: str, text: str) -> tuple[bool, str, bool, bool]:
             case _ if word in PROPAGATIONS:
                 propagation = word
             case _:
-                raise InvalidRequest(f"invalid mode: {mode} in '{text}'")
+                raise InvalidRequest(f"invalid mode: {mode}")
     return read_only, propagation, no_copy, recursive
 
 
@@ -142,7 +145,10 @@ def mount_point(request: MountRequest) -> MountPoint:
 
     if not request.target:
         raise refuse("field Target must not be empty")
-    target = checked_target(request.target)
+    try:
+        target = checked_target(request.target)
+    except InvalidRequest as error:
+        raise refuse(str(error)) from None
     match request.type:
         case "bind":
             if not request.source:
@@ -203,10 +209,6 @@ def mount_point(request: MountRequest) -> MountPoint:
                 subpath=_checked_subpath(request, "image"),
                 from_mounts=True,
             )
-        case "npipe" | "cluster":
-            raise Unsupported(
-                f"cannot mount type {request.type!r}: use bind, volume, image or tmpfs"
-            )
         case _:
             raise refuse("mount type unknown")
 
@@ -248,7 +250,7 @@ def tmpfs_options(text: str) -> tuple[str, ...]:
     options = tuple(filter(None, text.split(",")))
     for option in options:
         if not _TMPFS_OPTIONS.fullmatch(option):
-            raise InvalidRequest(f'invalid tmpfs option ["{option}"]')
+            raise InvalidRequest(f'invalid tmpfs option "{option}"')
     return options
 
 

@@ -21,7 +21,7 @@ def check_wishes(network: Network, addresses: Mapping[int, str]) -> None:
             problems.append(f"invalid IPv{version} address: {text}")
         if network.predefined:
             problems.append("user specified IP address is supported on user defined networks only")
-        elif network.has_links:
+        if network.predefined or network.has_links:
             problems += _outside(network, version, text, address)
     if problems:
         lines = problems if len(problems) == 1 else [f"* {problem}" for problem in problems]

@@ -42,7 +42,7 @@ def check_spec(spec: NetworkSpec) -> None:
         raise InvalidRequest("invalid name: name is empty")
     if "\0" in spec.name or "/" in spec.name or len(spec.name) > 255:
         raise InvalidRequest(f"invalid network name: {spec.name!r}")
-    if spec.name in PREDEFINED:
+    if spec.name in (*PREDEFINED, "default"):
         raise Forbidden(f"operation is not permitted on predefined {spec.name} network")
     if spec.config_only or spec.config_from:
         _check_template(spec)

@@ -147,7 +147,7 @@ class Volumes:
         if not os.path.isdir(source.path):
             raise Failure(
                 f"failed to mount local volume: mount {source.path}:{volume.mountpoint}: "
-                "no such directory"
+                "no such file or directory"
             )
         if source.file_system is not None and volume.name not in self._mounted:
             raise Failure(f"volume {volume.name} is not mounted: no container that uses it runs")

@@ -17,7 +17,7 @@ def parse_source(name: str, mountpoint: str, options: Mapping[str, str]) -> Volu
     for key in options:
         if key not in _KEYS:
             raise InvalidRequest(f'create {name}: invalid option: "{key}"')
-    if not any(options.values()):
+    if not options:
         return VolumeSource("bind", mountpoint)
     device, kind = options.get("device", ""), options.get("type", "")
     words = [word for word in options.get("o", "").split(",") if word]

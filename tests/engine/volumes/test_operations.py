@@ -80,7 +80,7 @@ async def test_options_of_the_local_driver(volumes: Volumes, tmp_path: Path) -> 
     source = volumes.source(bound)
     assert (source.path, source.options) == (str(place), ("ro",))
     place.rmdir()
-    with pytest.raises(Failure, match="no such directory"):
+    with pytest.raises(Failure, match="no such file or directory"):
         volumes.source(bound)
     for options, kind, text in (
         ({"size": "1g"}, InvalidRequest, 'invalid option: "size"'),
