@@ -40,26 +40,32 @@ def _is_mere_place(upper: str, path: str, kind: int, lowers: Sequence[str]) -> b
         return empty_file or stat.S_ISDIR(status.st_mode)
     if kind == DELETED or not stat.S_ISDIR(status.st_mode) or _is_opaque(f"{upper}{path}"):
         return False
-    below = next(os.lstat(f"{lower}{path}") for lower in lowers if _exists(lower, path))
-    return (status.st_mode, status.st_uid, status.st_gid) == (
+    below = _find(lowers, path)
+    return below is not None and (status.st_mode, status.st_uid, status.st_gid) == (
         below.st_mode,
         below.st_uid,
         below.st_gid,
     )
 
 
-def _walk(upper: str, folder: str, lowers: Sequence[str]) -> Iterator[Change]:
-    for entry in os.scandir(f"{upper}{folder}"):
+def _walk(
+    upper: str, folder: str, lowers: Sequence[str], *, is_hidden: bool = False
+) -> Iterator[Change]:
+    """`is_hidden`: what the image has in this folder doesn't show through."""
+    is_hidden = is_hidden or _is_opaque(f"{upper}{folder}")
+    with os.scandir(f"{upper}{folder}") as listing:
+        entries = list(listing)
+    if is_hidden:
+        for name in sorted(_names(lowers, folder) - {entry.name for entry in entries}):
+            yield Change(f"{folder}/{name}", DELETED)
+    for entry in entries:
         path = f"{folder}/{entry.name}"
-        status = entry.stat(follow_symlinks=False)
-        if _is_whiteout(status):
+        if _is_whiteout(entry.stat(follow_symlinks=False)):
             yield Change(path, DELETED)
             continue
-        below = [] if _is_opaque(f"{upper}{folder}") else lowers
-        existed = any(_exists(lower, path) for lower in below)
-        yield Change(path, MODIFIED if existed else ADDED)
+        yield Change(path, MODIFIED if _find(lowers, path) else ADDED)
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(upper, path, below)
+            yield from _walk(upper, path, lowers, is_hidden=is_hidden)
 
 
 def _is_whiteout(status: os.stat_result) -> bool:
@@ -74,18 +80,36 @@ def _is_opaque(path: str) -> bool:
         return False
 
 
-def _exists(lower: str, path: str) -> bool:
-    """Component by component: a link on the way leads out of the layer."""
-    current = lower
-    names = path.strip("/").split("/")
-    for index, name in enumerate(names):
-        current = f"{current}/{name}"
-        try:
-            status = os.lstat(current)
-        except OSError:
-            return False
-        if _is_whiteout(status):
-            return False
-        if index < len(names) - 1 and not stat.S_ISDIR(status.st_mode):
-            return False
-    return True
+def _find(lowers: Sequence[str], path: str) -> os.stat_result | None:
+    """What the layers, the topmost first, show at `path`. Component by component: a link on the
+    way leads out of the layer."""
+    for lower in lowers:
+        current, is_opaque = lower, False
+        status = None
+        for name in path.strip("/").split("/"):
+            if status is not None:
+                if not stat.S_ISDIR(status.st_mode):
+                    return None
+                is_opaque = is_opaque or _is_opaque(current)
+            current = f"{current}/{name}"
+            try:
+                status = os.lstat(current)
+            except OSError:
+                break
+            if _is_whiteout(status):
+                return None
+        else:
+            return status
+        if is_opaque:
+            return None
+    return None
+
+
+def _names(lowers: Sequence[str], folder: str) -> set[str]:
+    """What the layers show in `folder`."""
+    names: set[str] = set()
+    for lower in lowers:
+        status = _find([lower], folder)
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            names |= set(os.listdir(f"{lower}{folder}"))
+    return {name for name in names if _find(lowers, f"{folder}/{name}")}

@@ -60,19 +60,30 @@ def test_changes_are_read_from_the_writable_layer(tmp_path: Path) -> None:
     (upper / "opaque").mkdir()
     os.setxattr(upper / "opaque", "trusted.overlay.opaque", b"y")
     (lower / "opaque").mkdir()
-    (lower / "opaque/inside").touch()
-    (upper / "opaque/inside").touch()
+    (lower / "opaque/inside/folder").mkdir(parents=True)
+    (lower / "opaque/hidden").touch()
+    (upper / "opaque/inside").mkdir()
+    (upper / "opaque/added").touch()
     (upper / "link").mkdir()
     (upper / "link/passwd").touch()
-    assert changes_of(str(upper), [str(lower)]) == (
+    top = tmp_path / "top"  # a layer of the image that took something away again
+    (top / "etc").mkdir(parents=True)
+    os.mknod(top / "etc/back", 0o020000, os.makedev(0, 0))
+    (lower / "etc/back").touch()
+    (upper / "etc/back").touch()
+    assert changes_of(str(upper), [str(top), str(lower)]) == (
         Change("/etc", 0),
+        Change("/etc/back", 1),
         Change("/etc/gone", 2),
         Change("/etc/new", 1),
         Change("/etc/old", 0),
         Change("/link", 0),
         Change("/link/passwd", 1),
         Change("/opaque", 0),
-        Change("/opaque/inside", 1),
+        Change("/opaque/added", 1),
+        Change("/opaque/hidden", 2),
+        Change("/opaque/inside", 0),
+        Change("/opaque/inside/folder", 2),
     )
 
 
