@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from engine.errors import InvalidRequest
 from engine.filters import Filters
 
-FILTERS = ("description", "id", "inuse", "parent", "private", "shared", "type", "until",
-           "unused-for")  # fmt: skip
+FILTERS = ("description", "id", "inuse", "label", "label!", "parent", "private", "shared", "type",
+           "until", "unused-for")  # fmt: skip
 # The words of BuildKit.
 STEP, MOUNT, CONTEXT = "regular", "exec.cachemount", "source.local"
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
@@ -64,6 +64,7 @@ def _fits(one: Holding, filters: Filters, now: float) -> bool:
         and filters.any("type", one.kind.__eq__)
         and filters.any("description", lambda text: text in one.description)
         and filters.any("parent", lambda text: False)
+        and filters.labels({})  # `docker system prune` hands on what it was told
         and filters.flag("inuse") is not True
         and all(flag is None or flag == one.is_shared for flag in wanted)
     )
