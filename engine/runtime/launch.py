@@ -300,12 +300,15 @@ class Spawner:
         if ready is not None:
             self._builds_worlds = bool(ready.body["worlds"])
         else:
-            self._end()
-            raise Failure(f"cannot start {sys._base_executable}: it ended at once")  # type: ignore[attr-defined]
+            code = self._end()  # below zero: the signal
+            program = sys._base_executable  # type: ignore[attr-defined]
+            raise Failure(f"cannot start {program}: it ended at once, with code {code}")
         # It says no more: what can be read from now on is its end.
         asyncio.get_running_loop().add_reader(ours.fileno(), self._end)
 
-    def _end(self) -> None:
+    def _end(self) -> int:
+        """The code that it ended with, if it had ended."""
+        code = 0
         connection, self._connection = self._connection, None
         if connection is not None:
             asyncio.get_running_loop().remove_reader(connection.fileno())
@@ -314,8 +317,9 @@ class Spawner:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._pid, 0)
+                code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
             self._pid = 0
+        return code
 
     def _steps(self, request: LaunchRequest) -> Sequence[Step]:
         walked = sequence.container_sequence(
