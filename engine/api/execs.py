@@ -15,7 +15,8 @@ from engine.api.wire import read_exec, read_exec_start
 
 async def create(request: Request, engine: Engine) -> web.Response:
     config = read_exec(await request.document())
-    return reply(201, {"Id": engine.containers.exec_create(request["id"], config).id})
+    made = await engine.containers.exec_create(request["id"], config)
+    return reply(201, {"Id": made.id})
 
 
 async def start(request: Request, engine: Engine) -> web.StreamResponse:

@@ -15,7 +15,9 @@ from engine.containers.parts import Parts
 from engine.containers.streams import MessageStreams, ProcessStreams, parse_detach_keys
 from engine.errors import Conflict, InvalidRequest, NotFound
 from engine.ids import new_id
+from engine.runtime import accounts
 from engine.runtime.launch import ExecProcess, ExecRequest, Lost, StartFailed
+from engine.runtime.users import UnknownUser
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +26,12 @@ KEPT = 100
 NOT_RUN = 126  # what inspect says of one that could not start for another reason than its command
 
 
-def create(parts: Parts, container: Container, config: ExecConfig) -> Exec:
+async def create(parts: Parts, container: Container, config: ExecConfig) -> Exec:
     check_exec(config)
     demand_running(container)
+    if config.user:
+        # In a thread: what lies in the container's place of the files may be slow.
+        await asyncio.to_thread(_check_user, container.record.state.pid, config.user)
     made = Exec(new_id(), container.id, config)
     ended = [exec.id for exec in container.execs.values() if exec.exit_code is not None]
     for exec_id in ended[: max(0, len(ended) - KEPT)]:
@@ -34,6 +39,17 @@ def create(parts: Parts, container: Container, config: ExecConfig) -> Exec:
     container.execs[made.id] = made
     parts.publish(container.record, f"exec_create: {_said(config)}", execID=made.id)
     return made
+
+
+def _check_user(pid: int, user: str) -> None:
+    """Docker looks the user up already now; what counts is what the exec itself finds.
+
+    Raises InvalidRequest."""
+    with contextlib.suppress(OSError):  # it ended meanwhile, or its files can't be read
+        try:
+            accounts.find(user, (), f"/proc/{pid}/root")
+        except UnknownUser as error:
+            raise InvalidRequest(str(error)) from None
 
 
 def _said(config: ExecConfig) -> str:

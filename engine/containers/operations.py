@@ -424,10 +424,10 @@ class Containers:
 
     # --- execs ----------------------------------------------------------------------------
 
-    def exec_create(self, reference: str, config: ExecConfig) -> ExecInstance:
+    async def exec_create(self, reference: str, config: ExecConfig) -> ExecInstance:
         container = self._find(reference)
         parse_detach_keys(config.detach_keys, called="escape")
-        return execs.create(self._parts, container, config).instance()
+        return (await execs.create(self._parts, container, config)).instance()
 
     async def exec_start(
         self, exec_id: str, *, detach: bool, tty: bool, console_size: tuple[int, int] = (0, 0)

@@ -9,14 +9,12 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from engine.kernel import mount, privileges
-from engine.kernel.libc import KernelError
-from engine.runtime import channel, users
+from engine.kernel import privileges
+from engine.runtime import accounts, channel, users
 from engine.runtime.steps import Place, Refused, Step, give_streams
 
 # Tells the daemon: it words this otherwise, as Docker, which looks users up itself.
 NO_USER = 125
-_LONGEST_FILE = 8 << 20  # bytes of passwd or group (CVE-2024-9676)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,38 +27,9 @@ class FindUser(Step):
 
     def run(self, place: Place) -> None:
         try:
-            place.identity = users.resolve(
-                self.user, self.groups, _read_account_file("passwd"), _read_account_file("group")
-            )
+            place.identity = accounts.find(self.user, self.groups, "/")
         except users.UnknownUser as error:
             raise Refused(str(error), NO_USER) from None
-
-
-def _read_account_file(name: str) -> str:
-    """The container's own /etc/`name`, "" where there is no such regular file: a pipe could hold
-    us up, a device never end (CVE-2024-9676)."""
-    root = mount.open_by_name("/", os.O_PATH | os.O_DIRECTORY)
-    try:
-        handle = mount.open_in_root(root, f"/etc/{name}")
-        try:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                return ""
-        finally:
-            os.close(handle)
-        found = mount.open_in_root(root, f"/etc/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except KernelError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return ""
-        raise
-    finally:
-        os.close(root)
-    with open(found, "rb", buffering=0) as stream:
-        content = b""
-        while piece := stream.read(1 << 16):
-            content += piece
-            if len(content) > _LONGEST_FILE:
-                raise Refused(f"cannot read /etc/{name}: it is longer than {_LONGEST_FILE} bytes")
-    return content.decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)

@@ -529,6 +529,9 @@ async def test_networks_that_are_named_are_all_there_are(engine: Engine, mode: s
     assert [one.network for one in engine.get(created.id).attachments] == ["extra"]
     with pytest.raises(InvalidRequest, match="cannot connect container to host network"):
         await engine.containers.create(replace(wanted, endpoints={"host": EndpointSettings()}))
+    beside = {"none": EndpointSettings(), "extra": EndpointSettings()}
+    with pytest.raises(InvalidRequest, match=r"multiple networks .* private \(none\) mode"):
+        await engine.containers.create(replace(wanted, endpoints=beside))
 
 
 async def test_namespaces_of_the_host_are_shared_on_wish(engine: Engine) -> None:
@@ -627,7 +630,7 @@ async def test_client_that_leaves_before_the_start_is_forgotten(engine: Engine) 
 
 async def test_exec_runs_beside_and_its_code_is_there_before_the_end(engine: Engine) -> None:
     identifier = await engine.run("sleep", "1000", env=("COLOUR=red",))
-    made = engine.containers.exec_create(
+    made = await engine.containers.exec_create(
         identifier,
         ExecConfig(
             ("sh", "-c", "echo $COLOUR-$TASTE; cat; exit 8"),
@@ -658,7 +661,7 @@ async def test_user_may_open_its_own_output_by_name(engine: Engine, tty: bool) -
     assert (code, sorted(said.split())) == (0, ["one", "two"])
     identifier = await engine.run("sleep", "1000", user="1234")
     wish = ExecConfig(("sh", "-c", script), attach_stdout=True, attach_stderr=True, tty=tty)
-    made = engine.containers.exec_create(identifier, wish)
+    made = await engine.containers.exec_create(identifier, wish)
     streams = await engine.containers.exec_start(made.id, detach=False, tty=tty)
     assert streams is not None
     text = b"".join([piece async for piece in streams])
@@ -669,20 +672,23 @@ async def test_user_may_open_its_own_output_by_name(engine: Engine, tty: bool) -
 async def test_exec_that_cannot_start_says_so_in_its_stream(engine: Engine) -> None:
     identifier = await engine.run("sleep", "1000")
     wish = ExecConfig(("no-such-program",), attach_stdout=True)
-    made = engine.containers.exec_create(identifier, wish)
+    made = await engine.containers.exec_create(identifier, wish)
     streams = await engine.containers.exec_start(made.id, detach=False, tty=False)
     assert streams is not None
     text = b"".join([piece async for piece in streams])
     assert b"executable file not found in $PATH" in text
     assert engine.containers.exec_inspect(made.id).exit_code == 127
-    made = engine.containers.exec_create(identifier, wish)
+    made = await engine.containers.exec_create(identifier, wish)
     with pytest.raises(InvalidRequest, match="executable file not found"):
         await engine.containers.exec_start(made.id, detach=True, tty=False)
+    for user in ("nosuch", "0:nosuch", "4294967295"):
+        with pytest.raises(InvalidRequest, match=r"unable to find|uids and gids must be"):
+            await engine.containers.exec_create(identifier, replace(wish, user=user))
 
 
 async def test_execs_end_with_their_container(engine: Engine) -> None:
     identifier = await engine.run("sleep", "1000")
-    made = engine.containers.exec_create(
+    made = await engine.containers.exec_create(
         identifier, ExecConfig(("sleep", "1000"), attach_stdout=True)
     )
     streams = await engine.containers.exec_start(made.id, detach=False, tty=False)
@@ -691,7 +697,7 @@ async def test_execs_end_with_their_container(engine: Engine) -> None:
     assert [piece async for piece in streams] == []
     assert engine.containers.exec_inspect(made.id).exit_code == 137
     with pytest.raises(Conflict, match="is not running"):
-        engine.containers.exec_create(identifier, ExecConfig(("true",)))
+        await engine.containers.exec_create(identifier, ExecConfig(("true",)))
 
 
 # --- health -----------------------------------------------------------------------------------
@@ -708,7 +714,7 @@ async def test_health_follows_the_probes(engine: Engine) -> None:
         assert health.failing_streak >= 2
         assert health.log[-1].output == "looked\n"
         assert health.log[-1].exit_code == 1
-        made = engine.containers.exec_create(identifier, ExecConfig(("touch", "/tmp/well")))
+        made = await engine.containers.exec_create(identifier, ExecConfig(("touch", "/tmp/well")))
         await engine.containers.exec_start(made.id, detach=True, tty=False)
         await event(told, "health_status: healthy")
     health = engine.get(identifier).state.health
@@ -950,7 +956,7 @@ async def test_many_clients_at_once_only_ever_hear_refusals(engine: Engine) -> N
         )
 
     async def run_beside(name: str) -> None:
-        made = containers.exec_create(name, ExecConfig(("echo", "x"), attach_stdout=True))
+        made = await containers.exec_create(name, ExecConfig(("echo", "x"), attach_stdout=True))
         streams = await containers.exec_start(made.id, detach=False, tty=False)
         assert streams is not None
         async for _ in streams:

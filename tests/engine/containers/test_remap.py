@@ -117,7 +117,7 @@ async def test_layers_are_shown_to_root_inside(engine: Engine) -> None:
 
 async def run_inside(engine: Engine, identifier: str, *command: str, user: str = "") -> str:
     wish = ExecConfig(command, attach_stdout=True, attach_stderr=True, user=user)
-    made = engine.containers.exec_create(identifier, wish)
+    made = await engine.containers.exec_create(identifier, wish)
     streams = await engine.containers.exec_start(made.id, detach=False, tty=False)
     assert streams is not None
     text = b"".join([piece async for piece in streams])
