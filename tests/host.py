@@ -263,7 +263,7 @@ class Host:
 
     def _await_nothing_left(self) -> list[str]:
         """The kernel takes down namespaces, and the links in them, in its own time."""
-        limit = time.monotonic() + 10
+        limit = time.monotonic() + 60
         while (left := self.leftovers()) and time.monotonic() < limit:
             time.sleep(0.05)
         return left

@@ -82,7 +82,7 @@ def execute(daemon: Daemon, name: str, *command: str) -> str:
 
 
 def until(condition: Callable[[], object], what: str) -> None:
-    limit = time.monotonic() + 20
+    limit = time.monotonic() + 100  # an emulated machine is slow
     while not condition():
         assert time.monotonic() < limit, f"in vain: {what}"
         time.sleep(0.02)
