@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from watchdog.events import (
-    EVENT_TYPE_CREATED,
-    EVENT_TYPE_DELETED,
-    EVENT_TYPE_MODIFIED,
-    EVENT_TYPE_MOVED,
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
     FileSystemEvent,
     FileSystemEventHandler,
 )
@@ -23,10 +26,26 @@ from compose.watch.rules import watched_paths
 
 # Seconds without a change that end a batch. An editor's save is several events within
 # milliseconds, and whoever saved it looks at the result; a checkout of another branch is thousands
-# with pauses among them, and is to be one.
+# with pauses among them, longer ones on a busy machine, and is to be one.
 QUIET, QUIET_IN_STORM = 0.02, 0.2
 STORM = 20  # paths
-CHANGES = frozenset({EVENT_TYPE_CREATED, EVENT_TYPE_DELETED, EVENT_TYPE_MODIFIED, EVENT_TYPE_MOVED})
+PACE = 4000  # paths: so many are worth a pause of a second
+# The kernel is to tell of these only: its queue is finite, opening and reading change nothing, and
+# what changes in a folder comes with its own event.
+CHANGES: list[type[FileSystemEvent]] = [
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+]
+
+
+def quiet(count: int) -> float:
+    """Seconds without a change after which `count` paths are a batch."""
+    return QUIET if count < STORM else max(QUIET_IN_STORM, count / PACE)
 
 
 class Changes:
@@ -47,7 +66,9 @@ class Changes:
                 del self._watches[folder]
         for folder, recursive in folders.items():
             if folder not in self._watches and os.path.isdir(folder):
-                watch = self._observer.schedule(self._handler, folder, recursive=recursive)
+                watch = self._observer.schedule(
+                    self._handler, folder, recursive=recursive, event_filter=CHANGES
+                )
                 self._watches[folder] = (recursive, watch)
 
     def put(self, path: str) -> None:
@@ -61,7 +82,7 @@ class Changes:
             while not self._queue.empty():
                 paths.add(self._queue.get_nowait())
             try:
-                async with asyncio.timeout(QUIET if len(paths) < STORM else QUIET_IN_STORM):
+                async with asyncio.timeout(quiet(len(paths))):
                     paths.add(await self._queue.get())
             except TimeoutError:
                 return paths
@@ -79,10 +100,6 @@ class _Handler(FileSystemEventHandler):
         self._changes = changes
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.event_type not in CHANGES:
-            return  # opening and reading change nothing
-        if event.is_directory and event.event_type == EVENT_TYPE_MODIFIED:
-            return  # what changed in it comes with its own event
         for path in (event.src_path, event.dest_path):
             if path:
                 self._changes.put(os.fsdecode(path))
