@@ -44,7 +44,8 @@ def test_a_variable_turns_it_off(switch: str) -> None:
     assert not allows({"PYCOMPOSE_WARM": switch})
 
 
-def test_who_measures_or_traces_runs_cold() -> None:
+def test_who_measures_or_traces_runs_cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-m", "pytest"])
     before = sys.getprofile()
     assert allows({}) == (before is None)
     sys.setprofile(lambda *_: None)
