@@ -76,6 +76,8 @@ class Builds:
                 named[name] = f"kept:{await self._kept((path, None), partial(list_named, path))}"
         if named:
             query["contexts"] = json.dumps(named)
+        # Of its registry, and the engine's own cache counts as well.
+        query["cachesources"] = query.pop("cachefrom", None)
         images = self._engine.images
         async for line in images.build(action.reference, query, body, secrets=action.secrets):
             yield line

@@ -162,6 +162,7 @@ def parse_build(request: Request) -> BuildRequest:
         no_cache=query.flag("nocache"),
         no_cache_stages=_list(query, "nocachestages"),
         cache_from=_list(query, "cachefrom"),
+        cache_sources=_list(query, "cachesources"),
         pull=query.flag("pull"),
         host=host_of(query),
         credentials=_credentials(request.header("X-Registry-Config")),

@@ -20,7 +20,7 @@ from engine.builder.kept import KeptContexts
 from engine.builder.model import BuildRequest
 from engine.builder.output import Output, StageOutput, Tell
 from engine.builder.run_step import STEP_LABEL
-from engine.builder.sources import fetch, kept_ids
+from engine.builder.sources import cache_reference, fetch, kept_ids
 from engine.builder.stage import StageBuild
 from engine.builder.stages import Stage, make_plan
 from engine.builder.state import State, known_args, stamp
@@ -29,16 +29,18 @@ from engine.builder.trees import Digests, Tree
 from engine.builder.upkeep import Upkeep
 from engine.builder.workshop import Caches, Workshop
 from engine.containers.operations import Containers
-from engine.errors import EngineError, Failure, InvalidRequest
+from engine.errors import EngineError, Failure, InvalidRequest, NotFound
 from engine.events import EventLog
 from engine.images.feed import Feed, Outlet, run_fed
 from engine.images.layers import remove_directory
 from engine.images.model import Image
 from engine.images.operations import Images
+from engine.oci.reference import parse_reference
 from engine.proxies import Proxies
 
 log = logging.getLogger(__name__)
 THREADS = 4
+_REMEMBERED = 10_000  # states
 
 
 class Builder:
@@ -61,6 +63,7 @@ class Builder:
         self._in_use: list[set[str]] = []
         self._threads = ThreadPoolExecutor(THREADS, "builder")
         self._digests = Digests()
+        self._reached: set[str] = set()
         self.kept = KeptContexts(root / "contexts", self._temporary, self._threads)
         self.cache = Upkeep(
             images, self._caches, self.kept, self._temporary, events, limit, self._in_use
@@ -104,6 +107,8 @@ class Builder:
     ) -> Image:
         """`archive`: the context as a tar, unless the request says where else it comes from. A
         cancelled build leaves nothing but what its steps have put into the cache."""
+        if len(self._reached) > _REMEMBERED:
+            self._reached.clear()
         in_use: set[str] = set()
         self._in_use.append(in_use)
         folder = self._temporary / secrets.token_hex(8)
@@ -141,11 +146,11 @@ class Builder:
         labels = _labels(request.labels, dockerfile.escape)
         dockerfile = replace(dockerfile, instructions=(*dockerfile.instructions, *labels))
         plan = make_plan(dockerfile, request.build_args, known_args(request), request.contexts)
-        if request.cache_from:
-            listed = " ".join(request.cache_from)
-            await tell(
-                f"[Warning] {listed} not consulted: steps are found in the own cache alone\n"
-            )
+        sources = [
+            image
+            for text in (*request.cache_from, *request.cache_sources)
+            if (image := await self._cache_source(text, request, in_use, tell)) is not None
+        ]
         workshop = Workshop(
             self._images,
             self._containers,
@@ -161,6 +166,8 @@ class Builder:
             self._threads,
             access,
             in_use,
+            self._reached,
+            tuple(sources),
             epoch_of(request.build_args, plan.global_names),
         )
         try:
@@ -168,6 +175,28 @@ class Builder:
         finally:
             await workshop.close()
         return await self._finish(workshop, state, tell)
+
+    async def _cache_source(
+        self, text: str, request: BuildRequest, in_use: set[str], tell: Tell
+    ) -> Image | None:
+        """An image that steps may be taken from. A build goes on without."""
+        try:
+            name = cache_reference(text)
+            try:
+                image = self._images.resolve(name)
+            except NotFound:
+                if text in request.cache_from:
+                    raise
+                reference = parse_reference(name).with_default_tag()
+                credentials = request.credentials_for(reference)
+                async for step in self._images.pull(reference, credentials=credentials):
+                    await tell(step)
+                image = self._images.resolve(name)
+        except EngineError as error:
+            await tell(f"[Warning] {text} not consulted for the cache: {error}\n")
+            return None
+        in_use.add(image.id)
+        return image
 
     async def _receive(
         self,

@@ -5,7 +5,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from engine.oci.image_config import ImageDocument, image_config_json
+from engine.oci.digest import Digest
+from engine.oci.image_config import HistoryEntry, ImageDocument, image_config_json
 
 # Raise it when steps come to do something else with what they are given.
 VERSION = "2"
@@ -51,3 +52,24 @@ def copy_key(
 ) -> str:
     """`sources`: digests of what is copied."""
     return step_key(parent, keyword, list(sources), destination, list(flags))
+
+
+def remembered(
+    document: ImageDocument, created_by: str, image: ImageDocument
+) -> tuple[HistoryEntry, Digest | None] | None:
+    """What the next step made of these layers when that image was built, by its history: the line
+    of that step, and its layer if it has one. None where it began, or went on, otherwise."""
+    so_far, layers = document.history, document.diff_ids
+    before, after = image.history[: len(so_far)], image.history[len(so_far) :]
+    if _words(before) != _words(so_far) or image.diff_ids[: len(layers)] != layers:
+        return None
+    if not after or after[0].created_by != created_by:
+        return None
+    if after[0].empty_layer:
+        return after[0], None
+    own = image.diff_ids[len(layers) :]
+    return (after[0], own[0]) if own else None
+
+
+def _words(history: Sequence[HistoryEntry]) -> list[tuple[str, bool]]:
+    return [(line.created_by, line.empty_layer) for line in history]

@@ -88,7 +88,13 @@ class CopyStep:
             plain = tuple(source for source in self._sources if source not in made)
             digests = await self._digests(scratch, made, plain, attributes)
             summary = digests[0] if len(digests) == 1 else "multi:" + _together(digests)
-            created_by = f"/bin/sh -c #(nop) {one.keyword} {summary} in {self._destination} "
+            said = " ".join(
+                f"--{flag.name}{'' if flag.value is None else f'={flag.value}'}"
+                for flag in one.flags
+                if flag.name != "from"
+            )
+            what = f"{said} {summary}" if said else summary
+            created_by = f"/bin/sh -c #(nop) {one.keyword} {what} in {self._destination} "
 
             def job(target: int) -> None:
                 def copy(source: int) -> None:

@@ -25,7 +25,8 @@ class BuildRequest:
     platform: str = ""
     no_cache: bool = False
     no_cache_stages: tuple[str, ...] = ()
-    cache_from: tuple[str, ...] = ()
+    cache_from: tuple[str, ...] = ()  # images here, instead of the own cache: as Docker has it
+    cache_sources: tuple[str, ...] = ()  # images of registries, beside it: as BuildKit has it
     entitlements: frozenset[str] = frozenset()  # "network.host", "security.insecure"
     pull: bool = False
     host: HostConfig = field(

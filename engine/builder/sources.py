@@ -31,6 +31,17 @@ def check_contexts(contexts: Mapping[str, str]) -> None:
             )
 
 
+def cache_reference(text: str) -> str:
+    """Of a `cache_from`: an image's name, or BuildKit's `type=registry,ref=NAME`. Raises
+    InvalidRequest for what no image is."""
+    if "=" not in text:
+        return text
+    fields = dict(part.partition("=")[::2] for part in text.split(","))
+    if fields.get("type", "registry") != "registry" or not fields.get("ref"):
+        raise InvalidRequest("only images of registries can be, as in type=registry,ref=NAME")
+    return fields["ref"]
+
+
 def context_value(contexts: Mapping[str, str], name: str) -> str:
     """What a name in a Dockerfile stands for; "" where it is no context's. A context may have the
     name of an image, however that is written."""

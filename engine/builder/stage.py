@@ -42,7 +42,7 @@ from engine.ids import short_id
 from engine.images.model import Image
 from engine.kernel.overlay import on_overlay
 from engine.oci.digest import Digest
-from engine.oci.image_config import ImageDocument
+from engine.oci.image_config import HistoryEntry, ImageDocument
 from engine.oci.platform import parse_platform
 from engine.oci.reference import parse_reference
 
@@ -65,6 +65,7 @@ class StageBuild:
         self._state = State(scratch_document(), "")
         names = [name.lower() for name in workshop.request.no_cache_stages]
         # What was done anew counts as new for what comes after it: see State.key.
+        self._has_own_cache = not workshop.request.cache_from
         self._no_cache = workshop.request.no_cache or stage.name in names
 
     async def build(self) -> State:
@@ -163,8 +164,7 @@ class StageBuild:
             match one.keyword:
                 case "ARG":
                     self._declare(one)
-                    self._note(one, self._state.document)
-                    await self._tell_state()
+                    await self._note(one, self._state.document)
                 case "RUN":
                     await self._run(one)
                 case "COPY" | "ADD":
@@ -172,11 +172,9 @@ class StageBuild:
                 case "WORKDIR":
                     await self._workdir(one)
                 case "MAINTAINER":
-                    self._note(one, replace(self._state.document, author=one.arguments))
-                    await self._tell_state()
+                    await self._note(one, replace(self._state.document, author=one.arguments))
                 case keyword if keyword in CONFIG_KEYWORDS:
-                    self._change(one)
-                    await self._tell_state()
+                    await self._change(one)
                 case _:
                     raise refusal(one.line, f"unexpected {one.keyword}")
 
@@ -210,18 +208,26 @@ class StageBuild:
                 args[name] = known
         self._state = replace(self._state, args=args)
 
-    def _change(self, one: Instruction) -> None:
+    async def _change(self, one: Instruction) -> None:
         config = changed_config(self._state.config, one, self._names(), self._workshop.escape)
         if one.keyword == "CMD":
             self._state = replace(self._state, cmd_is_own=True)
         if one.keyword == "ENTRYPOINT" and not self._state.cmd_is_own:
             config = replace(config, cmd=())  # the base's arguments were for the base's entrypoint
-        self._note(one, replace(self._state.document, config=config))
+        await self._note(one, replace(self._state.document, config=config))
 
-    def _note(self, one: Instruction, document: ImageDocument) -> None:
+    async def _note(self, one: Instruction, document: ImageDocument) -> None:
+        """A step without files: nothing is kept of it but the words, and whether they are new."""
         line = entry(f"/bin/sh -c #(nop)  {one.source}", self._stamp(), empty=True)
+        before = self._state.document
         document = replace(document, history=(*document.history, line))
         self._state = replace(self._state, document=document, is_changed=True)
+        key, workshop = self._state.key, self._workshop
+        is_known = key in workshop.reached and self._has_own_cache
+        if not self._no_cache and (is_known or self._source_of(before, line.created_by)):
+            await self._output.tell(" ---> Using cache\n")
+        workshop.reached.add(key)
+        await self._tell_state()
 
     def _stamp(self) -> str:
         return stamp(self._workshop.epoch)
@@ -236,11 +242,14 @@ class StageBuild:
     def _lowers(self) -> tuple[str, ...]:
         return self._workshop.images.layers(unnamed(self._state))
 
-    async def _known_step(self, key: str) -> bool:
-        """Whether the cache has it; then it is done."""
+    async def _known_step(self, key: str, created_by: str = "") -> bool:
+        """Whether the cache has it, or an image that was built elsewhere, by the line of its
+        history; then it is done."""
         if self._no_cache:
             return False
-        image = self._workshop.images.steps.made_of(key)
+        image = self._workshop.images.steps.made_of(key) if self._has_own_cache else None
+        if image is None and created_by and self._workshop.epoch is None:
+            image = await self._remembered(key, created_by)
         if image is None:
             return False
         self._workshop.in_use.add(image.id)
@@ -248,6 +257,24 @@ class StageBuild:
         self._made(image)
         await self._tell_state()
         return True
+
+    async def _remembered(self, key: str, created_by: str) -> Image | None:
+        document = self._state.document
+        found = self._source_of(document, created_by)
+        if found is None:
+            return None
+        line, layer = found
+        document = replace(document, created=line.created, history=(*document.history, line))
+        return await self._workshop.images.steps.add(
+            document, None, layer=layer, base=self._state.base, cache_key=key, is_step=True
+        )
+
+    def _source_of(
+        self, document: ImageDocument, created_by: str
+    ) -> tuple[HistoryEntry, Digest | None] | None:
+        documents = (source.document for source in self._workshop.sources)
+        found = (cache.remembered(document, created_by, each) for each in documents)
+        return next((each for each in found if each is not None), None)
 
     def _made(self, image: Image) -> None:
         self._workshop.in_use.add(image.id)
@@ -297,14 +324,11 @@ class StageBuild:
         document = replace(self._state.document, config=config)
         self._state = replace(self._state, document=document)
         key = cache.step_key(self._key(), "WORKDIR")
-        if await self._known_step(key):
+        created_by = f"/bin/sh -c #(nop) WORKDIR {path}"
+        if await self._known_step(key, created_by):
             return
         owner = await self._owner()
-        await self._on_overlay(
-            key,
-            f"/bin/sh -c #(nop) WORKDIR {path}",
-            lambda root: make_folders(root, path, owner),
-        )
+        await self._on_overlay(key, created_by, lambda root: make_folders(root, path, owner))
 
     async def _owner(self) -> Attributes:
         """A working directory that is made belongs to the USER, who is to work there (as BuildKit
@@ -341,18 +365,21 @@ class StageBuild:
         build_args = self._workshop.request.build_args
         variables = run_variables(state.args or {}, env_names(state.config), build_args)
         self._workshop.consumed |= variables.consumed
+        network = flags.network or self._host_network()
         keys = [await mount_key(self._workshop, mount, tree) for mount, tree in with_trees]
         key = cache.run_key(
             self._key(),
             (*words, script),
             variables.counted,
-            flags.network or self._host_network(),
+            network,
             keys,
             is_privileged=flags.is_privileged,
         )
-        if await self._known_step(key):
-            return
         shown = " ".join(words)
+        # Of these alone the line of history says all that went into it.
+        is_told = not (mounts or script or network or flags.is_privileged)
+        if await self._known_step(key, variables.prefix + shown if is_told else ""):
+            return
         step = RunStep(
             image_id=state.image_id or await self._empty_image(),
             lowers=self._lowers(),
@@ -423,7 +450,7 @@ class StageBuild:
             )  # fmt: skip
             if step.is_linked:
                 await self._link(key, prepared)
-            elif not await self._known_step(key):
+            elif not await self._known_step(key, prepared.created_by):
                 await self._on_overlay(key, prepared.created_by, prepared.job)
 
     async def _link(self, key: str, prepared: Prepared) -> None:

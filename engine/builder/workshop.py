@@ -20,6 +20,7 @@ from engine.containers.operations import Containers
 from engine.errors import InvalidRequest
 from engine.images.feed import finish
 from engine.images.layers import remove_directory
+from engine.images.model import Image
 from engine.images.operations import Images
 from engine.kernel.overlay import on_overlay
 
@@ -62,6 +63,8 @@ class Workshop:
     threads: ThreadPoolExecutor
     access: Access
     in_use: set[str]  # ids of images that must not be pruned now
+    reached: set[str]  # keys of states that builds came to before, whatever was kept of them
+    sources: tuple[Image, ...] = ()  # of the cache: images that may have been built alike
     epoch: int | None = None  # SOURCE_DATE_EPOCH: what is made is not newer, in seconds since 1970
     steps: int = 0  # in all
     consumed: set[str] = field(default_factory=set)  # build args that an ARG declared

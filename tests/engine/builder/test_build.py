@@ -82,7 +82,7 @@ def test_the_same_again_comes_from_the_cache(builds: Builds) -> None:
     first = builds.ok(text, {"a": "one"}, t="cached")
     again = builds.ok(text, {"a": "one"}, t="cached")
     assert again.id == first.id
-    assert again.output.count(" ---> Using cache\n") == 2
+    assert again.output.count(" ---> Using cache\n") == 3
     other = builds.ok(text, {"a": "two"}, t="cached")
     assert " ---> Using cache\n" not in other.output
     assert builds.run("cached", "cat", "/b") == "two"

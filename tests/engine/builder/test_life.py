@@ -36,6 +36,15 @@ def begin(daemon: Daemon, text: str) -> UnixConnection:
     return connection
 
 
+def send(daemon: Daemon, method: str, path: str, body: bytes = b"") -> bytes:
+    connection = UnixConnection(daemon.socket, 60)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/x-tar"})
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
 def until(condition: Callable[[], bool]) -> None:
     limit = time.monotonic() + 20
     while not condition():
@@ -47,6 +56,41 @@ def prune(daemon: Daemon, query: str = "") -> dict[str, object]:
     assert status == 200, pruned
     assert isinstance(pruned, dict)
     return pruned
+
+
+CACHED = (
+    "FROM busybox:test\nENV A=b\nWORKDIR /w\nCOPY --chmod=600 a a\n"
+    "ARG V\nRUN echo $V > out\nCMD cat\n"
+)
+
+
+def test_an_image_that_was_built_elsewhere_is_a_cache(builds: Builds) -> None:
+    """Of `cache_from` steps are taken by its history. Docker's rule: of nothing else then."""
+
+    def again(text: str = CACHED, v: str = "1", a: str = "a", **query: str) -> int:
+        built = builds.ok(text, {"a": a}, t="later", buildargs={"V": v}, **query)
+        return built.output.count("Using cache")
+
+    daemon = builds.daemon
+    builds.ok(CACHED, {"a": "a"}, t="first", buildargs={"V": "1"})
+    archive = send(daemon, "GET", "/images/first/get")
+    daemon.call("DELETE", "/images/first?force=1")
+    prune(daemon, "?all=1")
+    send(daemon, "POST", "/images/load", archive)
+    sources = json.dumps(["first"])
+    assert again(cachefrom=json.dumps(["nosuch"])) == 0
+    daemon.call("DELETE", "/images/later?force=1")
+    prune(daemon, "?all=1")
+    assert again(cachefrom=sources) == 6
+    assert builds.image("later")["RootFS"] == builds.image("first")["RootFS"]
+    assert again(cachefrom=sources, v="2") == 4
+    assert again(cachefrom=sources, a="changed") == 2
+    # BuildKit's, as pycompose asks: beside the own cache, and got from where it is.
+    assert again(a="changed", cachesources=json.dumps(["type=registry,ref=first"])) == 6
+    told = builds.ok(CACHED, {"a": "a"}, cachesources=json.dumps(["127.0.0.1:1/x"]), buildargs={})
+    assert "[Warning] 127.0.0.1:1/x not consulted for the cache: Get" in told.output
+    for name in ("first", "later", told.id):
+        daemon.call("DELETE", f"/images/{name}?force=1")
 
 
 def test_a_build_ends_with_its_client(builds: Builds) -> None:
