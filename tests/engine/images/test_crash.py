@@ -108,8 +108,8 @@ def test_a_store_is_whole_whenever_the_daemon_is_killed(
     daemon_at: Callable[[], Daemon], seed: int
 ) -> None:
     moments = Random(seed)
+    daemon = daemon_at()
     for name, (prepare, act) in WORKS.items():
-        daemon = daemon_at()
         send(daemon, "POST", "/images/create?fromSrc=-&repo=busybox&tag=test", busybox_tar())
         prepare(daemon)
         number = moments.choice((moments.randint(1, 12), moments.randint(1, 300)))
@@ -119,7 +119,6 @@ def test_a_store_is_whole_whenever_the_daemon_is_killed(
         print(f"{name}, killed after {number} changes")
         everything_is_whole(daemon)
         everything_goes(daemon)
-        daemon.kill()
 
 
 def everything_is_whole(daemon: Daemon) -> None:
