@@ -8,7 +8,8 @@ hands them on unread; the process reads them in memory that goes with execve.
 import marshal
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 
 from engine.runtime import channel, files, hiding, init, mounts, nodes, payload, steps, world
 from engine.runtime.steps import Step
@@ -16,16 +17,24 @@ from engine.runtime.steps import Step
 _LENGTH = struct.Struct("=I")
 
 
-def _kinds() -> dict[str, tuple[type[Step], tuple[str, ...]]]:
-    found: dict[str, tuple[type[Step], tuple[str, ...]]] = {}
+def _kinds() -> dict[str, type[Step]]:
+    found: dict[str, type[Step]] = {}
     for module in (steps, mounts, files, nodes, hiding, world, payload, init):
         for name, kind in vars(module).items():
             if isinstance(kind, type) and issubclass(kind, Step) and kind is not Step:
-                found[name] = (kind, tuple(getattr(kind, "__dataclass_fields__", ())))
+                found[name] = kind
     return found
 
 
+def _getter(kind: type[Step]) -> Callable[[Step], tuple[object, ...]]:
+    fields = tuple(getattr(kind, "__dataclass_fields__", ()))
+    if len(fields) > 1:
+        return attrgetter(*fields)
+    return lambda step: tuple([getattr(step, field) for field in fields])
+
+
 _KINDS = _kinds()
+_FIELDS = {kind: _getter(kind) for kind in _KINDS.values()}
 
 
 def write(shims_part: Mapping[str, object], walked: Sequence[Step]) -> int:
@@ -45,9 +54,9 @@ def read_steps(document: int) -> list[Step]:
     (length,) = _LENGTH.unpack(os.pread(document, _LENGTH.size, 0))
     begin = _LENGTH.size + length
     rows = marshal.loads(os.pread(document, os.fstat(document).st_size - begin, begin))
-    return [_KINDS[name][0](*fields) for name, fields in rows]
+    return [_KINDS[name](*fields) for name, fields in rows]
 
 
 def _row(step: Step) -> tuple[str, tuple[object, ...]]:
-    name = type(step).__name__
-    return name, tuple([getattr(step, field) for field in _KINDS[name][1]])
+    kind = type(step)
+    return kind.__name__, _FIELDS[kind](step)

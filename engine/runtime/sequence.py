@@ -16,6 +16,7 @@ import resource
 import termios
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from engine.kernel import mount, namespaces
 from engine.kernel.process import SIBLING_FLAGS
@@ -346,7 +347,8 @@ def _mount(entry: Mapping[str, object], index: int) -> tuple[Mapping[str, object
     return entry, mount_options(_texts(entry, "options"))
 
 
-def mount_options(words: Sequence[str]) -> MountOptions:
+@lru_cache(maxsize=256)  # the same few in nearly all containers
+def mount_options(words: tuple[str, ...]) -> MountOptions:
     chosen = {False: [0, 0], True: [0, 0]}
     propagation, propagation_recursive = 0, False
     bind = recursive_bind = False
@@ -529,7 +531,8 @@ def _sysctl(name: str) -> str:
     return name
 
 
-def capability_bits(names: Sequence[str]) -> int:
+@lru_cache(maxsize=256)
+def capability_bits(names: tuple[str, ...]) -> int:
     bits = 0
     for name in names:
         if name not in capabilities.NAMES:
@@ -589,7 +592,11 @@ def _texts(found: Mapping[str, object], key: str) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list | tuple):
         raise SpecError(f"{key} must be a list of strings")
-    return tuple(_plain_text(one, key) for one in value)
+    try:
+        are_plain = "\0" not in "".join(value)
+    except TypeError:
+        are_plain = False
+    return tuple(value) if are_plain else tuple(_plain_text(one, key) for one in value)
 
 
 def _text(found: Mapping[str, object], key: str) -> str:

@@ -10,6 +10,7 @@ import posixpath
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from engine.kernel import mount
 from engine.kernel.libc import KernelError
@@ -127,6 +128,7 @@ def is_possible() -> bool:
     return True
 
 
-def _is_below(path: str, tops: Sequence[str]) -> bool:
+@lru_cache(maxsize=256)  # the same few in nearly all containers
+def _is_below(path: str, tops: tuple[str, ...]) -> bool:
     normal = posixpath.normpath(path)
     return normal in tops or normal.startswith(tuple(f"{top}/" for top in tops))
