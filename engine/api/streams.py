@@ -127,9 +127,13 @@ def _upgrade_head(request: Request, *, tty: bool) -> bytes:
 
 async def _output(streams: Streams, raw: RawStream) -> None:
     with contextlib.suppress(ConnectionError):
-        await raw.head_was_read()
+        is_first = True
         async for piece in streams:
+            if is_first:
+                await raw.head_was_read()
+                is_first = False
             await raw.write(piece)
+        raw.end()
 
 
 async def _input(streams: Streams, raw: RawStream, *, stdin: bool) -> None:

@@ -127,7 +127,8 @@ class Connection(web.RequestHandler):
         self._half_closed = True
         if self._raw is not None:
             self._raw.feed_eof()
-            self._watch_hangup()
+            if not self._raw.is_ended:
+                self._watch_hangup()
             return True
         if self._kept is not None:
             self._watch_hangup()
@@ -249,6 +250,7 @@ class RawStream:
         self._reader = asyncio.StreamReader(limit=PIECE)
         self._reader.set_transport(transport)
         self.lost = asyncio.get_running_loop().create_future()
+        self.is_ended = False
 
     def feed(self, data: bytes) -> None:
         self._reader.feed_data(data)
@@ -287,13 +289,18 @@ class RawStream:
         self._transport.write(data)
         await self._connection.drain()
 
+    def end(self) -> None:
+        """Nothing more will be sent: the client sees the end of the output."""
+        self.is_ended = True
+        if not self._transport.is_closing() and self._transport.can_write_eof():
+            self._transport.write_eof()
+
     async def finish(self) -> None:
         """End the output and wait for the client to hang up, so that closing the socket while
         it still sends doesn't turn its end of file into a reset."""
         if self.lost.done() or self._transport.is_closing():
             return
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        self.end()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER):
                 while await self._reader.read(HIGH_WATER):
