@@ -47,17 +47,16 @@ class Exchange:
             request = h11.Request(method=method, target=target, headers=list(headers.items()))
         except h11.LocalProtocolError as error:
             raise BadAnswer(f"cannot send {method} {target!r}: {error}") from error
+        if isinstance(body, bytes):  # in one packet, so that the engine reads once
+            await self._write(request, h11.Data(data=body), h11.EndOfMessage())
+            return
         await self._write(request)
-        if isinstance(body, bytes):
-            if body:
-                await self._write(h11.Data(data=body))
-        else:
-            async for block in body:
-                await self._write(h11.Data(data=block))
+        async for block in body:
+            await self._write(h11.Data(data=block))
         await self._write(h11.EndOfMessage())
 
-    async def _write(self, event: h11.Event) -> None:
-        if text := self._state.send(event):
+    async def _write(self, *events: h11.Event) -> None:
+        if text := b"".join(self._state.send(event) or b"" for event in events):
             self.writer.write(text)
             await self.writer.drain()
 
