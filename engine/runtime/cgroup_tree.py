@@ -495,8 +495,9 @@ def _enable(directory: str, controllers: tuple[str, ...], *, is_root: bool) -> N
     missing = [name for name in controllers if name in available - enabled]
     # The machine's own root may hold processes, and has no cgroup.type. In any other group the
     # threaded controllers (cpu, pids) would not even be refused, but make it a threaded domain.
-    if missing and is_root and os.path.exists(f"{directory}/cgroup.type"):
-        _evacuate(directory)
+    is_inner = missing and is_root and os.path.exists(f"{directory}/cgroup.type")
+    if is_inner and not _evacuate(directory):
+        return  # a limit that needs them is refused when its file is missing
     control = f"{directory}/cgroup.subtree_control"
     for name in missing:
         try:
@@ -508,9 +509,13 @@ def _enable(directory: str, controllers: tuple[str, ...], *, is_root: bool) -> N
             # is refused when its file is missing.
 
 
-def _evacuate(directory: str) -> None:
+def _evacuate(directory: str) -> bool:
+    """Move the group's processes into one below it; False where some can't be. A process of
+    another PID namespace reads as 0: nobody here can name it."""
     supervisor = f"{directory}/{_SUPERVISOR}"
     while pids := _read(f"{directory}/cgroup.procs").split():
+        if "0" in pids:
+            return False
         with contextlib.suppress(FileExistsError):
             os.mkdir(supervisor)
         for pid in pids:
@@ -519,6 +524,7 @@ def _evacuate(directory: str) -> None:
             except OSError as error:
                 if error.errno != errno.ESRCH:  # it has ended meanwhile
                     raise
+    return True
 
 
 def _await_event(directory: str, key: str, value: int, timeout: float) -> bool:
@@ -591,7 +597,9 @@ def _pids_below(directory: str) -> list[int]:
     for folder, _, _ in os.walk(directory):
         # A nested group may go while we look (ENOENT, or ENODEV once it is open).
         with contextlib.suppress(OSError):
-            found += [int(pid) for pid in _read(f"{folder}/cgroup.procs").split()]
+            pids = _read(f"{folder}/cgroup.procs").split()
+            # 0: of another PID namespace. To kill(2) it means our own process group.
+            found += [int(pid) for pid in pids if pid != "0"]
     return found
 
 

@@ -348,3 +348,29 @@ def test_groups_come_and_go_side_by_side(hierarchy: Hierarchy) -> None:
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
     assert not any(os.path.exists(path) for path in folders(Cgroup(hierarchy, parent)))
+
+
+def test_processes_of_another_pid_namespace_stay_where_they_are(hierarchy: Hierarchy) -> None:
+    unified = next((tree for tree in hierarchy.trees if tree.unified and tree.controllers), None)
+    if unified is None:
+        pytest.skip("the unified hierarchy has no controllers here")
+    base = Path(f"{unified.point}/pycompose-test-{uuid.uuid4().hex}")
+    base.mkdir()
+    try:
+        program = (
+            "import sys; from engine.runtime.cgroup_tree import Cgroup, Hierarchy, Tree\n"
+            "tree = Tree(sys.argv[1], (sys.argv[3],), unified=True)\n"
+            "base = Hierarchy((tree,), sys.argv[2])\n"
+            "Cgroup(base, 'group').create({})\n"
+            "assert Cgroup(Hierarchy((tree,), ''), sys.argv[2]).pids() == [1]"
+        )
+        arguments = (unified.point, f"/{base.name}", unified.controllers[0])
+        subprocess.run(  # unshare itself is outside, as who enters a container is
+            ["unshare", "--pid", "--fork", sys.executable, "-c", program, *arguments],
+            check=True, timeout=20, cwd=Path(__file__).parents[3],
+            preexec_fn=lambda: (base / "cgroup.procs").write_text("0"),
+        )  # fmt: skip
+        assert [path.name for path in base.iterdir() if path.is_dir()] == ["group"]
+    finally:
+        for path in (*base.glob("*/"), base):
+            path.rmdir()
