@@ -1,4 +1,4 @@
-"""A Diagram as a picture, SVG or PNG, drawn with matplotlib (`pip install pycompose[graph]`)."""
+"""A Diagram as a picture, SVG or PNG, drawn with matplotlib (an extra: `graph`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def picture(diagram: Diagram, format: str) -> bytes:
     except ImportError as error:
         raise UsageError(
             f"cannot draw {format}: matplotlib isn't installed\n"
-            "  hint: pip install 'pycompose[graph]', or choose --format text, mermaid or dot"
+            "  hint: pip install matplotlib, or choose --format text, mermaid or dot"
         ) from error
     places = _places(diagram)
     width = max((x for x, _ in places.values()), default=0) + _WIDTH + 0.4

@@ -53,11 +53,14 @@ def start_server(engine: str, environment: Mapping[str, str]) -> None:
 
 def servers(engine: str) -> list[int]:
     """The pids of those that belong to the engine at this UNIX socket, whoever started them. By
-    their command line: one that isn't ready yet has no other sign."""
+    their command line: one that isn't ready yet has no other sign. Their children, the commands
+    that run now, have it too; a server leads its session."""
     words = b"\0".join(map(os.fsencode, (*_COMMAND, engine, "")))
     found = []
     for process in Path("/proc").iterdir():
         with suppress(OSError):  # it has ended
             if process.name.isdecimal() and words in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
+                pid = int(process.name)
+                if os.getsid(pid) == pid:
+                    found.append(pid)
     return found

@@ -127,6 +127,7 @@ def test_pyengine_shows_it_and_waits_for_its_end(fresh: Warm) -> None:
     options = ("--exec-root", str(daemon.exec_root))
     status = fresh.stack.host.run(*command, "status", *options, env=fresh.stack.environment)
     assert f"warm        pid {pid}, " in status.stdout
+    assert status.stdout.count("warm ") == 1  # what shows it is a child of it
     fresh.stack.host.run(*command, "stop", *options, env=fresh.stack.environment)
     await_end(pid, limit=0)
     assert not fresh.door.exists()
