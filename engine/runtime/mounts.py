@@ -373,6 +373,12 @@ class AttachTree(Step):
                 )
             target = make_target(place.root, self.target, directory=is_directory, owner=place.owner)
             try:
+                if stat.S_ISDIR(os.fstat(target).st_mode) != is_directory:
+                    kinds = ("a file", "a directory")
+                    raise Refused(
+                        f"cannot bind {self.target}: the source is {kinds[is_directory]} and "
+                        f"the target {kinds[not is_directory]}; both must be of one kind"
+                    )
                 mount.move_mount(tree, target, path=self.target)
             finally:
                 os.close(target)

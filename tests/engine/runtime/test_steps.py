@@ -184,6 +184,18 @@ async def test_mounts_over_root_and_proc_are_refused(lab: Laboratory, target: st
         await lab.run("true", mounts=(bind(lab.folder, target),))
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "reason"),
+    [("/etc/passwd", "/etc", "a file and the target a directory"),
+     ("/etc", "/etc/passwd", "a directory and the target a file")],
+)  # fmt: skip
+async def test_file_on_directory_is_refused_in_words(
+    lab: Laboratory, source: str, target: str, reason: str
+) -> None:
+    with pytest.raises(StartFailed, match=f"cannot bind {target}: the source is {reason}"):
+        await lab.run("true", mounts=(bind(Path(source), target),))
+
+
 # --- traps in images --------------------------------------------------------------------------
 
 
