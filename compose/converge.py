@@ -24,7 +24,7 @@ from compose.client.engine import Engine
 from compose.client.errors import ClientError
 from compose.client.locate import built_in_places
 from compose.dataclass import dataclass
-from compose.errors import ApplyError, ComposeError, Rehearsed, UsageError, first_of
+from compose.errors import ApplyError, ComposeError, Rehearsed, UsageError
 from compose.model.project import Project
 from compose.model.service import Condition, Dependency
 from compose.observe import observe, observed_container
@@ -478,19 +478,10 @@ async def make_run(
             from compose.apply.perform import Performer
 
             performer = Performer(engine, watch, listener)
-            try:
-                for dependency in service.depends_on.values():
-                    # What need only be started has been, and may have ended since.
-                    if (
-                        dependency.service in needed
-                        and dependency.condition is not Condition.STARTED
-                    ):
-                        await performer.perform(_condition(observed, dependency))
-            except BaseExceptionGroup as group:
-                failed, others = group.split(WaitFailed)
-                if failed is None or others is not None:
-                    raise
-                raise first_of(failed) from None
+            for dependency in service.depends_on.values():
+                # What need only be started has been, and may have ended since.
+                if dependency.service in needed and dependency.condition is not Condition.STARTED:
+                    await performer.perform(_condition(observed, dependency))
             from compose.plan.run import make_one_off
 
             action = make_one_off(project, observed, options, os.urandom(6).hex())
@@ -618,26 +609,14 @@ def _ids(project: Project, containers: Iterable[ObservedContainer]) -> dict[str,
 async def _wait_until_ready(
     watch: ContainerWatch, containers: Collection[str], timeout: float | None
 ) -> None:
+    from compose.apply.wait import await_ready, unready
+
     try:
         async with asyncio.timeout(timeout):
-            await _ready(watch, containers)
+            await await_ready(watch, containers)
     except TimeoutError:
-        from compose.apply.wait import unready
-
         late = ", ".join(await unready(watch, containers))
         raise WaitFailed(
             f"not ready after {timeout:g} s: {late}",
             hint="look at their logs, or give more time with --wait-timeout",
         ) from None
-
-
-async def _ready(watch: ContainerWatch, containers: Collection[str]) -> None:
-    from compose.apply.wait import await_ready
-
-    try:
-        await await_ready(watch, containers)
-    except BaseExceptionGroup as group:
-        failed, others = group.split(WaitFailed)
-        if failed is None or others is not None:
-            raise
-        raise first_of(failed) from None

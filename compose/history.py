@@ -18,6 +18,7 @@ from compose.plan.images import image_of, is_directory
 from compose.plan.options import PlanOptions
 from compose.plan.plan import Plan
 from compose.revision import Image, Revision, make_revision, parse_revision, project_of
+from compose.tasks import Together
 
 
 async def describe(
@@ -123,7 +124,7 @@ async def images_of(engine: Engine, project: Project) -> dict[str, Image]:
     references = sorted({image_of(project, each) for each in project.services.values()})
     names = {pinned: name for name, pinned in project.pins.items()}
     found: dict[str, Image] = {}
-    async with asyncio.TaskGroup() as group:
+    async with Together() as group:
         tasks = {each: group.create_task(engine.images.find(each)) for each in references}
     for reference, task in tasks.items():
         if (image := task.result()) is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
 import os
@@ -34,12 +33,13 @@ from compose.plan.observed import (
     ObservedPort,
     ObservedVolume,
 )
+from compose.tasks import Together
 
 
 async def observe(engine: Engine, project_name: str, project: Project | None = None) -> Observed:
     """All that a plan for this project may know. Without its files no images are looked at."""
     references = sorted(_images(project)) if project else []
-    async with asyncio.TaskGroup() as group:
+    async with Together() as group:
         listing = group.create_task(engine.containers.list(all=True))
         networks = group.create_task(engine.networks.list())
         volumes = group.create_task(engine.volumes.list())

@@ -49,6 +49,7 @@ COMPOSE = (
     ("compose.load",),
     ("compose.graph", "compose.patterns", "compose.secrets"),
     ("compose.model",),
+    ("compose.tasks",),
     ("compose.errors",),
     ("compose.position",),
     ("compose.dataclass",),

@@ -16,6 +16,7 @@ from compose.client.containers import ContainerDetails
 from compose.client.engine import Engine
 from compose.client.errors import ApiError, NotFound
 from compose.model.service import Condition
+from compose.tasks import Together
 
 LOG_LINES = 10
 # What has no check counts as up once it has lived for so long: programs that can't start (a wrong
@@ -27,7 +28,7 @@ async def await_condition(
     watch: ContainerWatch, condition: Condition, containers: Collection[str]
 ) -> None:
     """Returns when all `containers` (ids) are as wanted; raises WaitFailed when one can't be."""
-    async with asyncio.TaskGroup() as group:
+    async with Together() as group:
         for container in containers:
             match condition:
                 case Condition.STARTED:
@@ -45,7 +46,7 @@ async def await_ready(
 ) -> None:
     """All of them healthy, or up for `settling` seconds where there is no check, or ended with
     code 0; and still so when the last one is. Raises WaitFailed."""
-    async with asyncio.TaskGroup() as group:
+    async with Together() as group:
         for container in containers:
             group.create_task(_await_one_ready(watch, container, settling))
     for container in containers:

@@ -6,7 +6,6 @@ volume: the only thing of Docker's that holds a text, outlives containers and ca
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ from compose.client import fields
 from compose.client.errors import NotFound
 from compose.client.transport import Transport
 from compose.client.volumes import VolumeDetails, Volumes
+from compose.tasks import Together
 
 PROJECT = "io.pycompose.revision.project"
 NUMBER = "io.pycompose.revision"
@@ -107,7 +107,7 @@ class VolumeRevisions:
         return {int(number): row for number, row in numbers if number.isdigit()}
 
     async def _remove(self, volumes: Iterable[VolumeDetails]) -> None:
-        async with asyncio.TaskGroup() as group:
+        async with Together() as group:
             for volume in volumes:
                 group.create_task(self._remove_one(volume.name))
 

@@ -1,5 +1,6 @@
 """Rules that no schema can say: names that must exist, things that exclude each other. Pure."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from signal import Signals
@@ -19,6 +20,14 @@ from compose.model.resources import FileObject
 from compose.model.service import Service
 
 _Subnet: TypeAlias = IPv4Network | IPv6Network
+
+# What engines take: host and port, path, tag, digest (or an id alone, which looks like a path).
+_IMAGE = re.compile(
+    r"(?:[\w.-]+(?::\d+)?/|\[[0-9a-fA-F:]+\](?::\d+)?/)?"
+    r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*"
+    r"(?::[A-Za-z0-9_][\w.-]{0,127})?(?:@[\w+.-]+:[0-9a-fA-F]{32,})?",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,16 @@ def _check_service(service: Service, known: Known) -> Iterator[Problem]:
                 *place,
                 hint='add "image:", as in image: rootfs:/ or image: nginx, or "build:"',
             )
+    elif service.image and not _is_image_name(service.image):
+        lower = service.image.lower()
+        yield project.problem(
+            f'"{service.image}" can\'t be the name of an image',
+            *place,
+            "image",
+            hint=f"write it in lower case: {lower}"
+            if _is_image_name(lower)
+            else "write [HOST[:PORT]/]NAME[:TAG], as in nginx:1.27",
+        )
     yield from _check_own_extension(service, project)
     yield from _check_networks(service, project)
     yield from _check_references(service, known)
@@ -135,6 +154,10 @@ def _check_service(service: Service, known: Known) -> Iterator[Problem]:
             "platforms",
             hint=f'add "{service.platform}" to the list',
         )
+
+
+def _is_image_name(text: str) -> bool:
+    return text.startswith("rootfs:") or _IMAGE.fullmatch(text) is not None
 
 
 def _check_networks(service: Service, project: Project) -> Iterator[Problem]:
