@@ -16,6 +16,11 @@ Statuses are assigned in `engine/api/status.py` and nowhere else.
 import contextlib
 from collections.abc import Iterator
 
+NO_SWARM_MANAGER = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect '
+    "this node to swarm and try again."
+)
+
 
 class EngineError(Exception):
     """Base of all refusals; `str(error)` is the text that clients get as `message`."""

@@ -10,11 +10,18 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from engine.errors import InvalidRequest
 
 _TRUE = frozenset({"true", "1", "True", "t", "T", "TRUE"})
 _FALSE = frozenset({"false", "0", "False", "f", "F", "FALSE"})
+_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|ms|s|m|h))+", re.ASCII)
+_DURATION_PART = re.compile(r"([0-9.]+)(ns|us|ms|s|m|h)", re.ASCII)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T|$)", re.ASCII)
+_NANOSECONDS = {
+    "ns": 1, "us": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +60,14 @@ class Filters:
         )
 
     def flag(self, key: str) -> bool | None:
-        """The truth value of `key`, None where it isn't asked for (or both values are)."""
-        wanted = self.get(key)
-        found: set[bool] = set()
-        for value in wanted:
-            if value in _TRUE:
-                found.add(True)
-            elif value in _FALSE:
-                found.add(False)
-            else:
-                raise InvalidRequest(f"invalid filter '{key}=[{value}]'")
-        return found.pop() if len(found) == 1 else None
+        """The truth value of `key`, None where it isn't asked for."""
+        wanted = frozenset(self.get(key))
+        for values, meaning in ((_TRUE, True), (_FALSE, False)):
+            if wanted and wanted <= values:
+                return meaning
+        if wanted:
+            raise InvalidRequest(f"invalid filter '{key}=[{' '.join(self.get(key))}]'")
+        return None
 
     def choice(self, key: str, what: str, choices: Iterable[str]) -> frozenset[str] | None:
         """The wanted values of `key`, each one of `choices`; None where it isn't asked for."""
@@ -95,6 +99,8 @@ def parse_filters(text: str) -> Filters:
 
 
 def _values(key: str, wanted: object) -> tuple[str, ...]:
+    if wanted is None:
+        return ()
     if isinstance(wanted, dict):
         if not all(isinstance(on, bool) for on in wanted.values()):
             raise InvalidRequest(f"invalid filter '{key}'")
@@ -126,3 +132,25 @@ def matches_name(name: str, pattern: str) -> bool:
 def matches_container_name(name: str, pattern: str) -> bool:
     """The same for a container, whose name counts with and without its slash."""
     return matches_name(f"/{name}", pattern) or matches_name(name, pattern)
+
+
+def parse_until(text: str, now: int) -> int:
+    """ "10m" (ago), seconds since the epoch, or RFC 3339; nanoseconds since the epoch."""
+    if re.fullmatch(r"[0-9]{1,11}(?:\.[0-9]{1,9})?", text, re.ASCII):
+        whole, _, fraction = text.partition(".")
+        return int(whole) * 10**9 + int(fraction.ljust(9, "0"))
+    if _DURATION.fullmatch(text):
+        try:
+            parts = [(float(size), unit) for size, unit in _DURATION_PART.findall(text)]
+        except ValueError:
+            raise InvalidRequest(f"invalid filter 'until={text}'") from None
+        return now - sum(int(size * _NANOSECONDS[unit]) for size, unit in parts)
+    try:
+        if not _DATE.match(text):  # fromisoformat takes much more than RFC 3339
+            raise ValueError(text)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequest(f"invalid filter 'until={text}'") from None
+    if moment.tzinfo is None:
+        moment = moment.astimezone()
+    return int(moment.timestamp() * 10**9)

@@ -83,6 +83,7 @@ def failure(error: EngineError) -> Document:
 async def prune(request: Request, engine: Engine) -> web.Response:
     query = request.query
     kept = [query.integer(key) or 0 for key in ("keep-storage", "reserved-space", "max-used-space")]
+    query.integer("min-free-space")
     gone, reclaimed = await engine.builder.cache.prune(
         PruneRequest(query.flag("all"), max(kept), query.filters())
     )

@@ -16,7 +16,7 @@ from engine.api.bars import progress_bar
 from engine.api.fields import Fields
 from engine.api.parts import Engine
 from engine.api.request import Request, Version, parse_json
-from engine.api.selection import parse_until, wanted_for_prune
+from engine.api.selection import wanted_for_prune
 from engine.api.shown import Document
 from engine.api.streams import JSON, TAR, Stream, send_all
 from engine.api.wire import read_config
@@ -24,7 +24,7 @@ from engine.builder.changes import edit_of
 from engine.containers.commit import CommitRequest
 from engine.containers.model import Status
 from engine.errors import EngineError, InvalidRequest, NotFound
-from engine.filters import Filters
+from engine.filters import Filters, parse_until
 from engine.images.model import Image, ImageUser, Loaded, Progress, Pushed, Removal, Removed
 from engine.oci.digest import parse_digest
 from engine.oci.image_config import ImageConfig, image_config_json
@@ -452,7 +452,9 @@ def summary_json(
         "Id": image.id,
         "Labels": image.labels or None,
         "ParentId": image.parent,
-        "RepoDigests": ["<none>@<none>"] if is_nameless else image.digests,
+        "RepoDigests": ["<none>@<none>"]
+        if is_nameless
+        else image.digests or (None if version < (1, 43) else ()),
         "RepoTags": ["<none>:<none>"] if is_nameless else image.tags,
         "SharedSize": shared_size,
         "Size": image.size,
@@ -502,5 +504,9 @@ def image_json(image: Image, layers: Sequence[str], version: Version) -> Documen
     if version < (1, 44):
         document["VirtualSize"] = image.size
     if version < (1, 45):
-        document["ContainerConfig"] = {**image_config_json(ImageConfig()), **_OLD_CONFIG}
+        document["ContainerConfig"] = {
+            "Volumes": None,
+            **image_config_json(ImageConfig()),
+            **_OLD_CONFIG,
+        }
     return document

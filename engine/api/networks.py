@@ -13,7 +13,15 @@ from engine.api.request import Request
 from engine.api.selection import select_networks, wanted_for_prune
 from engine.api.shown import Document, timestamp
 from engine.api.wire import read_endpoint, read_network
-from engine.networks.model import AddressPool, Endpoint, GatewayMode, Network, version_of
+from engine.errors import InvalidRequest, NotFound
+from engine.networks.model import (
+    BOOLEANS,
+    AddressPool,
+    Endpoint,
+    GatewayMode,
+    Network,
+    version_of,
+)
 from engine.networks.request import warnings_of
 
 
@@ -35,16 +43,21 @@ async def listing(request: Request, engine: Engine) -> web.Response:
 
 
 async def inspect(request: Request, engine: Engine) -> web.Response:
-    if request.query.text("scope") not in ("", "local"):
-        engine.networks.get("")  # other scopes are a swarm's: nothing is found there
+    verbose, scope = request.query.text("verbose"), request.query.text("scope")
+    if verbose.lower() not in BOOLEANS and verbose:
+        raise InvalidRequest(f"invalid value for verbose: {verbose}")
+    if scope not in ("", "local"):  # other scopes are a swarm's: nothing is found there
+        raise NotFound(f"network {request['id']} not found")
     return reply(200, inspect_json(engine, engine.networks.get(request["id"])))
 
 
 def inspect_json(engine: Engine, network: Network) -> Document:
     document = network_json(network)
     document["Containers"] = {
-        endpoint.container_id: endpoint_json(endpoint)
-        for endpoint in engine.networks.endpoints(network.id)
+        place.endpoint.container_id: endpoint_json(place.endpoint)
+        for record in engine.containers.network_users(network.id)
+        for place in record.attachments
+        if place.endpoint is not None and place.network_id == network.id
     }
     return document
 

@@ -174,6 +174,10 @@ def parse_json(raw: bytes) -> object:
         )
     except RecursionError:
         raise InvalidRequest("invalid JSON: nested too deeply") from None
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            raise InvalidRequest("unexpected content after JSON") from None
+        raise InvalidRequest(f"invalid JSON: {error}") from None
     except ValueError as error:
         raise InvalidRequest(f"invalid JSON: {error}") from None
     if b"\\u" in raw:  # only an escape can smuggle these in

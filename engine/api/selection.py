@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from engine.api.shown import port_list
 from engine.containers.model import Record, Status
 from engine.errors import InvalidRequest, NotFound
-from engine.filters import Filters, matches_container_name, matches_name
+from engine.filters import Filters, matches_container_name, matches_name, parse_until
 from engine.networks.model import Network
 from engine.volumes.model import Volume
 
@@ -24,12 +23,6 @@ NETWORK_FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope
 VOLUME_FILTERS = frozenset({"dangling", "driver", "label", "name"})
 PRUNE_FILTERS = frozenset({"label", "label!", "until"})
 _HEALTH = ("none", "starting", "healthy", "unhealthy")
-_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|ms|s|m|h))+", re.ASCII)
-_DURATION_PART = re.compile(r"([0-9.]+)(ns|us|ms|s|m|h)", re.ASCII)
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T|$)", re.ASCII)
-_NANOSECONDS = {
-    "ns": 1, "us": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,28 +158,6 @@ def wanted_for_prune(
         return filters.labels(labels) and all(created < bound for bound in bounds)
 
     return wanted
-
-
-def parse_until(text: str, now: int) -> int:
-    """ "10m" (ago), seconds since the epoch, or RFC 3339; nanoseconds since the epoch."""
-    if re.fullmatch(r"[0-9]{1,11}(?:\.[0-9]{1,9})?", text, re.ASCII):
-        whole, _, fraction = text.partition(".")
-        return int(whole) * 10**9 + int(fraction.ljust(9, "0"))
-    if _DURATION.fullmatch(text):
-        try:
-            parts = [(float(size), unit) for size, unit in _DURATION_PART.findall(text)]
-        except ValueError:
-            raise InvalidRequest(f"invalid filter 'until={text}'") from None
-        return now - sum(int(size * _NANOSECONDS[unit]) for size, unit in parts)
-    try:
-        if not _DATE.match(text):  # fromisoformat takes much more than RFC 3339
-            raise ValueError(text)
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidRequest(f"invalid filter 'until={text}'") from None
-    if moment.tzinfo is None:
-        moment = moment.astimezone()
-    return int(moment.timestamp() * 10**9)
 
 
 def select_networks(

@@ -251,7 +251,11 @@ def container_json(record: Record) -> Document:
         "ProcessLabel": "",
         "AppArmorProfile": _apparmor_profile(record.host),
         "ExecIDs": record.exec_ids or None,
-        "HostConfig": {**host_config_json(record.host), "Links": links_json(record) or None},
+        "HostConfig": {
+            **host_config_json(record.host),
+            "Links": links_json(record) or None,
+            **unconfined_json(record.host),
+        },
         "GraphDriver": {"Data": None, "Name": "overlay2"},
         "Mounts": mounts_json(record),
         "Config": config_json(record.config),
@@ -259,11 +263,22 @@ def container_json(record: Record) -> Document:
     }
 
 
+def unconfined_json(host: HostConfig) -> Document:
+    """What Docker adds for those that see the host's processes, and leaves out for those that
+    may do everything."""
+    document: Document = {}
+    sees_host = host.privileged or "host" in (host.pid_mode, host.ipc_mode)
+    if sees_host and not any(option.startswith("label") for option in host.security_opt):
+        document["SecurityOpt"] = (*host.security_opt, "label=disable")
+    if host.privileged:
+        document["MaskedPaths"] = host.masked_paths or None
+        document["ReadonlyPaths"] = host.readonly_paths or None
+    return document
+
+
 def links_json(record: Record) -> list[str]:
-    """On the default bridge with all names whole: "/db:/web/alias"."""
-    links = record.host.links
-    if not has_links(record):
-        return list(links)
+    """On the default bridge alone, with all names whole: "/db:/web/alias"."""
+    links = record.host.links if has_links(record) else ()
     return [f"/{name}:/{record.name}/{alias}" for alias, name in map(parse_link, links)]
 
 
@@ -313,7 +328,7 @@ def config_json(config: ContainerConfig) -> Document:
         "Tty": config.tty,
         "OpenStdin": config.open_stdin,
         "StdinOnce": config.stdin_once,
-        "Env": config.env,
+        "Env": config.env or None,
         "Cmd": config.cmd,
         "Image": config.image,
         "Volumes": {path: {} for path in config.volumes} or None,
@@ -516,7 +531,8 @@ def network_settings_json(record: Record) -> Document:
     """The fields beside `Networks` tell of the default bridge, for old clients."""
     networks = networks_json(record)
     bridge = networks.get("bridge", {})
-    running = record.state.status.is_up
+    # Who joins another's network has no sandbox of its own.
+    running = record.state.status.is_up and not record.host.network_mode.startswith("container:")
     return {
         "Bridge": "",
         "SandboxID": record.id if running else "",

@@ -15,7 +15,7 @@ from engine.api.parts import Engine
 from engine.api.request import Request
 from engine.api.shown import container_summary
 from engine.api.volumes import volume_json
-from engine.errors import InvalidRequest, NotFound, Unavailable, Unsupported
+from engine.errors import NO_SWARM_MANAGER, InvalidRequest, NotFound, Unavailable, Unsupported
 from engine.registry.credentials import Credentials
 
 
@@ -88,6 +88,9 @@ async def disk_usage(request: Request, engine: Engine) -> web.Response:
 
 
 async def plugins(request: Request, engine: Engine) -> web.Response:
+    filters = request.query.filters()
+    filters.check({"capability", "enabled"})
+    filters.flag("enabled")
     return reply(200, [])
 
 
@@ -100,10 +103,9 @@ async def no_plugins(request: Request, engine: Engine) -> web.Response:
 
 
 async def no_swarm(request: Request, engine: Engine) -> web.Response:
-    raise Unavailable(
-        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to '
-        "connect this node to swarm and try again."
-    )
+    """A request that no swarm would understand is told that first."""
+    await request.document()
+    raise Unavailable(NO_SWARM_MANAGER)
 
 
 async def no_swarm_update(request: Request, engine: Engine) -> web.Response:
@@ -115,6 +117,7 @@ async def no_swarm_update(request: Request, engine: Engine) -> web.Response:
 
 
 async def no_swarm_to_join(request: Request, engine: Engine) -> web.Response:
+    await request.document()
     raise Unsupported("cannot set up a swarm: this engine works on one machine")
 
 

@@ -10,7 +10,7 @@ from engine.api.parts import Engine
 from engine.api.request import Request
 from engine.api.selection import VOLUME_FILTERS, select_volumes
 from engine.api.shown import Document
-from engine.errors import Unsupported
+from engine.errors import NO_SWARM_MANAGER, Unavailable
 from engine.volumes.model import Volume
 
 _PRUNE_FILTERS = (VOLUME_FILTERS - {"dangling", "driver", "name"}) | {"all", "label!"}
@@ -19,7 +19,7 @@ _PRUNE_FILTERS = (VOLUME_FILTERS - {"dangling", "driver", "name"}) | {"all", "la
 async def create(request: Request, engine: Engine) -> web.Response:
     body = Fields(await request.document())
     if "ClusterVolumeSpec" in body:
-        raise Unsupported("cannot create a cluster volume: this engine is no swarm manager")
+        raise Unavailable(NO_SWARM_MANAGER)
     known = {volume.name for volume in engine.volumes.list()}
     volume = await engine.volumes.create(
         body.text("Name"),

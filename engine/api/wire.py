@@ -41,7 +41,7 @@ def read_create(
 ) -> CreateRequest:
     body = Fields(document)
     if not document:
-        raise InvalidRequest("invalid JSON: got EOF while reading request body")
+        raise InvalidRequest("config cannot be empty in order to create a container")
     host = read_host_config(body.inside("HostConfig"))
     if body.text("Runtime") and not host.runtime:
         host = replace(host, runtime=body.text("Runtime"))  # where docker-py puts it
@@ -123,6 +123,15 @@ def _unless_default(swappiness: int | None) -> int | None:
 
 
 def read_host_config(host: Fields) -> HostConfig:
+    for key, what in (("IOMaximumBandwidth", "bandwidth"), ("IOMaximumIOps", "IOPs")):
+        if host.integer(key):
+            raise InvalidRequest(
+                f"invalid option: QoS maximum {what} configuration is not supported on linux"
+            )
+    if "" in host.text_map("Annotations"):
+        raise InvalidRequest(
+            "invalid Annotations: the empty string is not permitted as an annotation key"
+        )
     log = host.inside("LogConfig")
     mode = host.text("NetworkMode")
     return HostConfig(
@@ -294,7 +303,7 @@ def read_endpoint(endpoint: Fields) -> EndpointSettings:
 
 def read_exec(document: Mapping[str, object]) -> ExecConfig:
     body = Fields(document)
-    command = body.words("Cmd")
+    command = body.texts("Cmd")
     if not command:
         raise InvalidRequest("No exec command specified")
     return ExecConfig(

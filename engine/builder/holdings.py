@@ -4,16 +4,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from engine.errors import InvalidRequest
-from engine.filters import Filters
+from engine.filters import Filters, parse_until
 
 FILTERS = ("description", "id", "inuse", "label", "label!", "parent", "private", "shared", "type",
            "until", "unused-for")  # fmt: skip
 # The words of BuildKit.
 STEP, MOUNT, CONTEXT = "regular", "exec.cachemount", "source.local"
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +36,12 @@ def chosen(holdings: Sequence[Holding], request: PruneRequest, now: float) -> tu
     """What goes: what was not used for longest first. Raises InvalidRequest for a filter that is
     none."""
     request.filters.check(FILTERS)
+    bounds = [
+        parse_until(text, int(now * 10**9)) / 10**9
+        for key in ("until", "unused-for")
+        for text in request.filters.get(key)
+    ]
+    since = max(bounds, default=now)
     total = sum(each.size for each in holdings)
     gone: list[Holding] = []
     # Of what was used at once, that which stands on others goes before them.
@@ -48,18 +50,16 @@ def chosen(holdings: Sequence[Holding], request: PruneRequest, now: float) -> tu
             break
         if each.in_use or (each.is_shared and not request.everything):
             continue
-        if _fits(each, request.filters, now):
+        if _fits(each, request.filters, since):
             gone.append(each)
             total -= each.size
     return tuple(gone)
 
 
-def _fits(one: Holding, filters: Filters, now: float) -> bool:
-    unused = min((_seconds(text) for key in ("until", "unused-for") for text in filters.get(key)),
-                 default=0.0)  # fmt: skip
+def _fits(one: Holding, filters: Filters, since: float) -> bool:
     wanted = [filters.flag("shared"), None if (own := filters.flag("private")) is None else not own]
     return (
-        now - one.used >= unused
+        one.used <= since
         and filters.any("id", lambda text: bool(re.search(re.escape(text), one.id)))
         and filters.any("type", one.kind.__eq__)
         and filters.any("description", lambda text: text in one.description)
@@ -68,9 +68,3 @@ def _fits(one: Holding, filters: Filters, now: float) -> bool:
         and filters.flag("inuse") is not True
         and all(flag is None or flag == one.is_shared for flag in wanted)
     )
-
-
-def _seconds(text: str) -> float:
-    if not _DURATION.fullmatch(text):
-        raise InvalidRequest(f"invalid filter 'until={text}': it has to be a duration, as in 24h")
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))

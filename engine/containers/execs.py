@@ -118,7 +118,10 @@ async def run(
         detach_keys=parse_detach_keys(config.detach_keys) if config.attach_stdin else b"",
         when_detached=lambda: parts.publish(container.record, "exec_detach", execID=wanted.id),
     )
-    streams.connect(process.reader, process.writer, wanted.settled)
+    if process.reader is None:
+        streams.never_connects()  # nothing of it was asked for: as in Docker, the answer ends
+    else:
+        streams.connect(process.reader, process.writer, wanted.settled)
     return streams
 
 

@@ -31,6 +31,8 @@ class Known:
 
     def find(self, reference: str) -> Container:
         """By id, name (with or without slash), or unique id prefix. Raises NotFound."""
+        if not reference:
+            raise InvalidRequest('invalid name or ID supplied: ""')
         if (found := self.containers.get(reference)) is not None:
             return found
         named = self.names.get(reference.removeprefix("/"), "")
@@ -39,7 +41,7 @@ class Known:
         matching = [
             container
             for container_id, container in self.containers.items()
-            if reference and container_id.startswith(reference)
+            if container_id.startswith(reference)
         ]
         if len(matching) == 1:
             return matching[0]

@@ -319,9 +319,9 @@ class Containers:
             return True
 
     async def rename(self, reference: str, name: str) -> None:
-        container = self._find(reference)
         if not name:
             raise InvalidRequest("Neither old nor new names may be empty")
+        container = self._find(reference)
         with about("Error when allocating new name"):
             checked = checked_name(f"/{name.removeprefix('/')}")
         await self._parts.tasks.finish(self._rename(container, checked))
@@ -537,7 +537,7 @@ class Containers:
             container = self._find(reference)
         except NotFound:
             if force:
-                return
+                raise NotFound(f"endpoint {reference} not found") from None
             raise
         await self._parts.tasks.finish(connections.disconnect(self._parts, container, found.id))
 

@@ -149,10 +149,6 @@ class Networks:
     def list(self) -> tuple[Network, ...]:
         return tuple(self._catalog)
 
-    def endpoints(self, network_id: str) -> tuple[Endpoint, ...]:
-        """Places in use in a network: what its inspect shows under Containers."""
-        return tuple(places[network_id] for places in self._joined.values() if network_id in places)
-
     async def create(self, spec: NetworkSpec) -> Network:
         """Raises Conflict where the name is taken, Forbidden where the subnet is."""
         check_spec(spec)

@@ -5,7 +5,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from engine.errors import Forbidden, InvalidRequest, NotFound, Unavailable, Unsupported
+from engine.errors import (
+    NO_SWARM_MANAGER,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+    Unsupported,
+)
 from engine.networks.ipam import wanted_pools
 from engine.networks.model import (
     BOOLEANS,
@@ -55,10 +62,7 @@ def check_spec(spec: NetworkSpec) -> None:
         case "host" | "null" | "none":
             raise Forbidden(f'only one instance of "{spec.driver}" network is allowed')
         case "overlay":
-            raise Unavailable(
-                'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" '
-                "to connect this node to swarm and try again."
-            )
+            raise Forbidden(NO_SWARM_MANAGER)
         case driver:
             raise NotFound(f'plugin "{driver}" not found')
     if not spec.enable_ipv4 and not spec.enable_ipv6:
@@ -66,8 +70,8 @@ def check_spec(spec: NetworkSpec) -> None:
     if spec.ipam_driver not in ("default", ""):
         raise NotFound(f'plugin "{spec.ipam_driver}" not found')
     for pool in spec.pools:
-        if not pool.subnet and (pool.gateway or pool.ip_range or pool.auxiliary):
-            raise InvalidRequest("a gateway, ip-range or aux-address needs a subnet")
+        if not pool.subnet:
+            raise InvalidRequest("invalid subnet : invalid CIDR block notation")
     wanted_pools(spec.pools, ipv4=spec.enable_ipv4, ipv6=spec.enable_ipv6)
     check_options(spec.options)
     for name in OPTION_GATEWAY_MODE.values():

@@ -9,7 +9,10 @@ from engine.filters import (
     matches_container_name,
     matches_name,
     parse_filters,
+    parse_until,
 )
+
+NOW = 1_700_000_000 * 10**9
 
 
 @pytest.mark.parametrize("text", ['{"label":["a=b","c"]}', '{"label":{"a=b":true,"c":true}}'])
@@ -92,3 +95,25 @@ def test_a_name_that_is_not_meant_does_not_match(pattern: str) -> None:
 
 def test_a_name_is_found_whatever_it_would_be_as_a_pattern() -> None:
     assert matches_name("a(b", "a(b")
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("10m", NOW - 600 * 10**9),
+        ("1h30m", NOW - 5400 * 10**9),
+        ("1.5s", NOW - 1_500_000_000),
+        ("1699999999", 1_699_999_999 * 10**9),
+        ("1699999999.5", 1_699_999_999_500_000_000),
+        ("2023-11-14T22:13:20Z", NOW),
+        ("2023-11-14T22:13:20+00:00", NOW),
+    ],
+)
+def test_until_is_a_moment_or_an_age(text: str, moment: int) -> None:
+    assert parse_until(text, NOW) == moment
+
+
+@pytest.mark.parametrize("text", ["", "x", "10x", "-5m", "1" * 40, "1..5s", "2023-W01-1"])
+def test_until_has_to_be_one(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="until"):
+        parse_until(text, NOW)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from engine.errors import NO_SWARM_MANAGER
 from tests.engine.api.conftest import TCP_PORT
 from tests.engine.api.dialogue import Dialogue
 from tests.host import Daemon, Host
@@ -85,14 +86,12 @@ def test_the_version_names_what_clients_ask_for(engine: Daemon) -> None:
         (
             "/tasks/x/logs?stdout=1",
             503,
-            'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to '
-            "connect this node to swarm and try again.",
+            NO_SWARM_MANAGER,
         ),
         (
             "/services",
             503,
-            'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to '
-            "connect this node to swarm and try again.",
+            NO_SWARM_MANAGER,
         ),
         ("/containers/%00/json", 400, "invalid path: it holds a NUL"),
         ("/containers/%ff/json", 400, "invalid path: it is no UTF-8"),
@@ -135,6 +134,31 @@ REFUSED: tuple[tuple[str, str, object, int, str], ...] = (
      {"Image": "rootfs:/", "HostConfig": {
          "Mounts": [{"Type": "tmpfs", "Target": "/x", "BindOptions": {}}]}},
      400, 'BindOptions must not be specified on mount type "tmpfs"'),
+    *((method, path, body, 400, 'invalid name or ID supplied: ""') for method, path, body in (
+        ("POST", "/networks/none/connect", {}), ("POST", "/networks/none/disconnect", {}),
+        ("POST", "/commit", {}))),
+    ("POST", "/networks/none/disconnect", {"Container": "nosuch", "Force": True}, 404,
+     "endpoint nosuch not found"),
+    ("POST", "/networks/create", {"Name": "default"}, 403,
+     "operation is not permitted on predefined default network"),
+    ("POST", "/networks/create", {"Name": "x", "IPAM": {"Config": [{}]}}, 400,
+     "invalid subnet : invalid CIDR block notation"),
+    ("GET", "/networks/none?verbose=bad", None, 400, "invalid value for verbose: bad"),
+    ("GET", "/networks/none?scope=swarm", None, 404, "network none not found"),
+    ("GET", "/volumes?filters=%7B%22dangling%22:%5B%221%22,%220%22%5D%7D", None, 400,
+     "invalid filter 'dangling=[1 0]'"),
+    ("GET", f"/plugins?filters={UNKNOWN_FILTER}", None, 400, "invalid filter 'nosuch'"),
+    ("POST", "/containers/nosuch/rename", None, 400, "Neither old nor new names may be empty"),
+    ("POST", "/containers/x/exec", {"Cmd": "true"}, 400,
+     'invalid value of Cmd: it has to be a list of strings, not "true"'),
+    ("POST", "/containers/create", {"Image": "x", "HostConfig": {"IOMaximumIOps": 1}}, 400,
+     "invalid option: QoS maximum IOPs configuration is not supported on linux"),
+    ("POST", "/containers/create", {"Image": "x", "HostConfig": {"Annotations": {"": "x"}}}, 400,
+     "invalid Annotations: the empty string is not permitted as an annotation key"),
+    ("POST", "/services/create", [], 400, "invalid JSON: the body has to be an object"),
+    ("POST", "/volumes/create", {"ClusterVolumeSpec": {}}, 503, NO_SWARM_MANAGER),
+    ("POST", "/build/prune?min-free-space=x", None, 400,
+     "invalid value 'x' of 'min-free-space': it has to be a number"),
 )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ import pytest
 
 from engine.api.selection import (
     ContainerFacts,
-    parse_until,
     select_containers,
     select_networks,
     select_volumes,
@@ -128,28 +127,6 @@ def test_a_bad_filter_is_refused(key: str, value: str) -> None:
 def test_before_one_that_is_not_there_is_not_found() -> None:
     with pytest.raises(NotFound, match="No such container: nosuch"):
         names(before="nosuch")
-
-
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [
-        ("10m", NOW - 600 * 10**9),
-        ("1h30m", NOW - 5400 * 10**9),
-        ("1.5s", NOW - 1_500_000_000),
-        ("1699999999", 1_699_999_999 * 10**9),
-        ("1699999999.5", 1_699_999_999_500_000_000),
-        ("2023-11-14T22:13:20Z", NOW),
-        ("2023-11-14T22:13:20+00:00", NOW),
-    ],
-)
-def test_until_is_a_moment_or_an_age(text: str, moment: int) -> None:
-    assert parse_until(text, NOW) == moment
-
-
-@pytest.mark.parametrize("text", ["", "x", "10x", "-5m", "1" * 40, "1..5s", "2023-W01-1"])
-def test_until_has_to_be_one(text: str) -> None:
-    with pytest.raises(InvalidRequest, match="until"):
-        parse_until(text, NOW)
 
 
 def test_a_prune_takes_what_is_old_and_not_refused() -> None:

@@ -16,6 +16,7 @@ from engine.api.shown import (
     quoted,
     status_text,
     timestamp,
+    unconfined_json,
 )
 from engine.api.wire import read_host_config
 from engine.containers.model import (
@@ -199,7 +200,14 @@ def test_lists_that_were_given_empty_are_shown_empty() -> None:
     assert (shown["Binds"], shown["Devices"], shown["Ulimits"]) == (None, None, None)
 
 
+def test_who_sees_the_host_is_shown_without_labels_and_masks() -> None:
+    assert unconfined_json(HostConfig()) == {}
+    assert unconfined_json(HostConfig(pid_mode="host")) == {"SecurityOpt": ("label=disable",)}
+    asked = HostConfig(privileged=True, security_opt=("label=disable",), masked_paths=("/proc/x",))
+    assert unconfined_json(asked) == {"MaskedPaths": ("/proc/x",), "ReadonlyPaths": None}
+
+
 def test_links_of_the_default_bridge_are_shown_with_all_names() -> None:
     host = HostConfig(network_mode="bridge", links=("db:store",))
     assert links_json(record(host=host)) == ["/db:/web/store"]
-    assert links_json(record(host=replace(host, network_mode="net"))) == ["db:store"]
+    assert links_json(record(host=replace(host, network_mode="net"))) == []

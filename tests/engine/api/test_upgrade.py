@@ -308,6 +308,15 @@ def test_a_detached_exec_answers_at_once_or_says_what_is_wrong(
     assert "executable file not found in $PATH" in str(answer)
 
 
+def test_an_exec_of_which_nothing_is_wanted_is_not_waited_for(engine: Daemon, running: str) -> None:
+    _, made = engine.call("POST", f"/containers/{running}/exec", {"Cmd": ["sleep", "100"]})
+    assert isinstance(made, dict)
+    assert engine.call("POST", f"/exec/{made['Id']}/start", {}) == (200, None)
+    _, shown = engine.call("GET", f"/exec/{made['Id']}/json")
+    assert isinstance(shown, dict)
+    assert shown["Running"] is True
+
+
 def test_an_exec_needs_a_running_container(engine: Daemon, make: Make) -> None:
     name = make("true")
     status, answer = engine.call("POST", f"/containers/{name}/exec", {"Cmd": ["true"]})

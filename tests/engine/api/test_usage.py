@@ -39,6 +39,15 @@ def test_a_network_is_unused_until_a_container_runs_in_it(
     assert unused_networks(engine) == [network]
 
 
+def test_the_networks_of_the_host_and_of_none_list_who_is_there(engine: Daemon, make: Make) -> None:
+    for network in ("host", "none"):
+        name = make("sleep", "60", HostConfig={"NetworkMode": network})
+        engine.call("POST", f"/containers/{name}/start")
+        _, found = engine.call("GET", f"/networks/{network}")
+        assert isinstance(found, dict)
+        assert name in [one["Name"] for one in found["Containers"].values()]
+
+
 def test_volumes_and_images_tell_how_many_containers_use_them(engine: Daemon, make: Make) -> None:
     containers = [make("true", HostConfig={"Binds": ["counted:/data"]}) for _ in range(2)]
     engine.call("POST", "/volumes/create", {"Name": "idle"})

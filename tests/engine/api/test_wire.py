@@ -48,7 +48,7 @@ def test_the_least_request_has_dockers_defaults() -> None:
 
 
 def test_an_empty_body_is_no_request() -> None:
-    with pytest.raises(InvalidRequest, match="EOF"):
+    with pytest.raises(InvalidRequest, match="config cannot be empty"):
         create({})
 
 

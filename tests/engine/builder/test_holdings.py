@@ -53,4 +53,4 @@ def test_filters() -> None:
         assert names(PruneRequest(filters=Filters(values))) == wanted
     for values in ({"odd": ("x",)}, {"until": ("soon",)}):
         with pytest.raises(InvalidRequest):
-            names(PruneRequest(filters=Filters(values)))
+            chosen((), PruneRequest(filters=Filters(values)), 0)

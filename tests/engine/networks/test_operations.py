@@ -614,7 +614,6 @@ async def test_failed_join_leaves_no_port_and_no_name(machine: Machine) -> None:
         await machine.networks.join(web.id, web.endpoints, web.sockets(), web.ports)
     await machine.networks.leave(web.id)
     await machine.networks.leave(web.id)
-    assert machine.networks.endpoints(front.id) == ()
     assert published() == set()
     assert machine.networks.reserve_ports("x", (wish,))
     await machine.networks.leave("x")

@@ -33,7 +33,7 @@ from engine.networks.request import check_options, check_spec, taken_from, warni
             "gateway mode 'isolated' can only be used for an internal network",
         ),
         (NetworkSpec("x", ipam_driver="foo"), NotFound, 'plugin "foo" not found'),
-        (NetworkSpec("x", driver="overlay"), Unavailable, "not a swarm manager"),
+        (NetworkSpec("x", driver="overlay"), Forbidden, "not a swarm manager"),
         (NetworkSpec("x", scope="swarm"), Unavailable, "swarm is not active"),
         (
             NetworkSpec("x", driver="ipvlan", options={"ipvlan_mode": "l4"}),
@@ -60,7 +60,7 @@ from engine.networks.request import check_options, check_spec, taken_from, warni
             InvalidRequest,
             "bridge driver doesn't support multiple subnets",
         ),
-        (NetworkSpec("x", pools=(AddressPool("", "10.0.0.1"),)), InvalidRequest, "needs a subnet"),
+        (NetworkSpec("x", pools=(AddressPool("", "10.0.0.1"),)), InvalidRequest, "invalid subnet"),
     ],
 )
 def test_network_that_cannot_be_is_refused(
