@@ -18,7 +18,7 @@ from compose.apply.rollout import Rollout
 from compose.apply.wait import await_condition, log_end
 from compose.apply.watch import ContainerWatch
 from compose.client.engine import Engine
-from compose.client.errors import ApiError, NotFound
+from compose.client.errors import ApiError, Conflict, NotFound
 from compose.dataclass import dataclass
 from compose.errors import ApplyError
 from compose.model.service import Hook
@@ -149,7 +149,10 @@ class Performer:
             case StopContainer():
                 await self._stop(container, action)
             case KillContainer():
-                await containers.kill(container, signal=action.signal)
+                # It ran a moment ago: one that has ended by itself meanwhile is as dead.
+                gone = (Conflict, NotFound) if action.signal == "SIGKILL" else ()
+                with contextlib.suppress(*gone):
+                    await containers.kill(container, signal=action.signal)
             case UpdateContainer():
                 for warning in await containers.update(container, action.body):
                     self.listener(Note(warning))

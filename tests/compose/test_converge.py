@@ -11,7 +11,10 @@ import pytest
 
 from compose import converge
 from compose.apply.errors import StepsFailed, WaitFailed
-from compose.apply.listener import Finished, Report, Started
+from compose.apply.executor import apply_plan
+from compose.apply.listener import Finished, Report, Started, silent
+from compose.apply.perform import Performer
+from compose.apply.watch import watch_containers
 from compose.client.containers import ContainerDetails
 from compose.client.engine import Engine
 from compose.client.streams import outputs, read_blocks
@@ -22,6 +25,8 @@ from compose.model.port import Port
 from compose.model.project import Project
 from compose.model.resources import ConfigFile, Network, Secret, Volume
 from compose.model.service import Attachment, Condition, Dependency, Hook, Service
+from compose.observe import observe
+from compose.plan.life import make_kill_plan
 from compose.plan.options import DownOptions, PlanOptions
 from compose.plan.text import text
 from tests.compose.projects import check, make_project, make_service, needs
@@ -407,6 +412,22 @@ unpause b.1   is paused
 """
     )
     assert set((await states(engine, name)).values()) == {"running"}
+
+
+@pytest.mark.peer
+async def test_what_ends_before_it_is_killed_is_as_good_as_killed(
+    engine: Engine, name: str
+) -> None:
+    project = make_project(make_service("a", stop_signal="SIGKILL"), name=name)
+    await converge.up(engine, project, UpOptions())
+    plan = make_kill_plan(await observe(engine, name), name)
+    hangup = make_kill_plan(await observe(engine, name), name, signal="SIGHUP")
+    await converge.stop(engine, name, project)
+    async with watch_containers(engine, name) as watch:
+        performer = Performer(engine, watch, silent)
+        await apply_plan(plan, performer, silent)
+        with pytest.raises(StepsFailed, match="not running"):
+            await apply_plan(hangup, performer, silent)
 
 
 async def test_two_changes_at_once_are_refused(engine: Engine, name: str) -> None:
