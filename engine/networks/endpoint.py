@@ -9,7 +9,6 @@ import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from engine.networks import link_message as link
 from engine.networks.firewall_rules import name_service_table
@@ -18,7 +17,7 @@ from engine.networks.netlink import Message
 from engine.networks.netlink_socket import NetlinkError, NetlinkSocket
 from engine.networks.nft_message import create_table, replace_table, transaction
 
-BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+BRIDGE_FILTER = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 LINK_LOCAL_PREFIX = {4: 16, 6: 64}
 
 
@@ -30,6 +29,7 @@ class Place:
     bridge_index: int = 0
     mtu: int = 0
     isolated: bool = False  # from the other containers of the network (enable_icc: false)
+    hairpin: bool = False  # its packets may come back to it from the bridge
     parent: str = ""  # of a macvlan or ipvlan link: the host's interface that it is on
     kind: link.Kind | None = None  # set together with `parent`
 
@@ -89,10 +89,9 @@ def attach(host: NetlinkSocket, place: Place, namespace: int) -> None:
             mac_address=endpoint.mac_address,
         )
     ]
-    hairpin = bridges_are_filtered()
-    if place.isolated or hairpin:
+    if place.isolated or place.hairpin:
         name = endpoint.host_ifname
-        messages.append(link.set_port(name, isolated=place.isolated, hairpin=hairpin))
+        messages.append(link.set_port(name, isolated=place.isolated, hairpin=place.hairpin))
     host.request(*messages)
 
 
@@ -100,7 +99,8 @@ def bridges_are_filtered() -> bool:
     """Whether br_netfilter is at work: then a container's packet to its own published port goes
     back on the bridge instead of through the host's routing."""
     try:
-        return BRIDGE_FILTER.read_text().strip() != "0"
+        with open(BRIDGE_FILTER, "rb", buffering=0) as setting:
+            return setting.read(1) != b"0"
     except FileNotFoundError:
         return False
 

@@ -17,7 +17,7 @@ from engine.networks import links
 from engine.networks.borrowed import NetworkSockets
 from engine.networks.catalog import Catalog
 from engine.networks.dns_server import NameService, View
-from engine.networks.endpoint import Place, ways_out
+from engine.networks.endpoint import Place, bridges_are_filtered, ways_out
 from engine.networks.firewall_rules import PublishedPort, talks_within
 from engine.networks.host_network import bridge_of, free_pool
 from engine.networks.host_thread import HostThread
@@ -593,6 +593,8 @@ class Networks:
             bridge_index=self._host.bridges[network.id],
             mtu=network.mtu,
             isolated=not talks_within(network),
+            # Found out here: in the thread each look at a file waits for the event loop's turn.
+            hairpin=bridges_are_filtered(),
         )
 
     async def _serve_names(self, container_id: str, udp: int, tcp: int) -> None:

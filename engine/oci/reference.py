@@ -6,6 +6,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from engine.errors import InvalidRequest
 from engine.oci.digest import Digest, parse_digest
@@ -72,6 +73,7 @@ class Reference:
         return replace(self, tag="", digest=digest)
 
 
+@lru_cache(maxsize=256)
 def parse_reference(text: str) -> Reference:
     """A normalised reference; tag and digest only as given. Raises InvalidRequest."""
     if len(text) > _LONGEST_REFERENCE:
