@@ -23,6 +23,7 @@ from engine.containers.parts import Parts
 from engine.containers.propagation import check_propagation, parse_mounts
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound, about
 from engine.networks import endpoint_options
+from engine.networks.endpoint import gateway_endpoint
 from engine.networks.model import (
     SHARED_PORTS,
     DnsOptions,
@@ -354,7 +355,7 @@ def write_files(parts: Parts, record: Record, place: NetworkPlace) -> None:
         record.config.domainname,
         _endpoints(record),
         extra,
-        gateway=_host_gateway(parts),
+        gateway=_host_gateway(parts, record, shares_network=shares_network),
         base=_text("/etc/hosts") if shares_network else "",
     )
     for path, text in (
@@ -384,8 +385,19 @@ def _text(path: str) -> str:
         return ""
 
 
-def _host_gateway(parts: Parts) -> str:
-    """What "host-gateway" stands for: this machine, as the default bridge sees it."""
+def _host_gateway(parts: Parts, record: Record, *, shares_network: bool) -> str:
+    """What "host-gateway" stands for: this machine, at the container's own end of a bridge. Docker
+    takes the default bridge's address, which is nowhere here while no container is on that."""
+    if shares_network:
+        return "127.0.0.1"
+    bridged = [
+        endpoint
+        for endpoint in _endpoints(record)
+        if parts.networks.get(endpoint.network_id).driver == "bridge"
+    ]
+    for version in (4, 6):
+        if (endpoint := gateway_endpoint(bridged, version)) is not None:
+            return endpoint.way_out(version)
     pools = parts.networks.get("bridge").pools
     return pools[0].gateway if pools else ""
 

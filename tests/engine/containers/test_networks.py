@@ -54,13 +54,14 @@ async def test_interface_is_as_asked_for(engine: Engine) -> None:
     script = (
         "ip -o addr show dmz0; ip -o link show dmz0; ip -6 route;"
         "cat /proc/sys/net/ipv4/conf/dmz0/log_martians /proc/sys/net/ipv6/conf/dmz0/accept_ra;"
-        "cat /etc/hosts"
+        "cat /etc/hosts; bash -c ': > /dev/tcp/here/9' 2>&1; true"
     )
-    host = HostConfig(network_mode="front")
+    host = HostConfig(network_mode="front", extra_hosts=("here:host-gateway",))
     said = await start(engine, "sh", "-c", script, settings=settings, host=host)
     for words in (
         "inet 10.7.0.9/24", "inet6 fd00:7::9/64", "inet 169.254.8.8/16", "inet6 fe80::99/64",
         "02:00:00:00:00:11", "default via fd00:7::1 dev dmz0", "\n1\n0\n", "fd00:7::9\t",
+        "10.7.0.1\there\n", "Connection refused",  # by this machine, which has no such port
     ):  # fmt: skip
         assert words in said, (words, said)
 
