@@ -58,6 +58,7 @@ class Screen:
         status, layer = fields.text(message, "status", ""), fields.text(message, "id", "")
         if text := fields.text(message, "stream", ""):
             self._stream.write(text)
+            self._lines.clear()  # what comes next of layers stands below it
         elif status:
             self._step(status, layer, fields.child(message, "progressDetail"))
         self._stream.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from compose.client.transport import Query
 from compose.errors import UsageError
 from engine.cli.containers import readers
 from engine.cli.options import Platform
-from engine.cli.progress import objects
+from engine.cli.progress import Screen, objects
 from engine.cli.session import on_engine, session
 from engine.cli.streams import read_blocks, write_text
 
@@ -196,23 +197,14 @@ def build(
 async def _follow(messages: AsyncIterator[Mapping[str, object]], *, quiet: bool) -> str:
     """The image's id. With `quiet` only what a failed build wrote is shown."""
     identity = ""
-    written: list[str] = []
+    written = io.StringIO()
+    screen = Screen(written if quiet else sys.stdout, quiet=False)
     try:
         async for message in messages:
             identity = fields.text(fields.child(message, "aux"), "ID", identity)
-            text = fields.text(message, "stream", "")
-            if not text and (status := fields.text(message, "status", "")):
-                layer = fields.text(message, "id", "")
-                # A base image is on its way; how far is of no use in a log.
-                if not fields.child(message, "progressDetail"):
-                    text = f"{layer and layer + ': '}{status}\n"
-            if quiet:
-                written.append(text)
-            else:
-                sys.stdout.write(text)
-                sys.stdout.flush()
+            screen.show(message)
     except BaseException:
-        sys.stderr.write("".join(written))
+        sys.stderr.write(written.getvalue())
         raise
     return identity
 
@@ -275,7 +267,6 @@ def _from_input(file: str) -> Source:
     if head.startswith(_COMPRESSED) or head[257:262] == b"ustar":
         return Source({"dockerfile": file or None}, _rest(head))
     text = head + stdin.read()
-    import io
     import tarfile
 
     buffer = io.BytesIO()
