@@ -369,9 +369,9 @@ def enter_network(pid: int) -> None:
         os.close(descriptor)
 
 
-def open_host() -> Host:
+def open_host(parent: str = "/var/tmp") -> Host:
     # Short: the path of a UNIX socket holds 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="pyc-", dir="/var/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="pyc-", dir=parent))
     holder = subprocess.Popen(
         [sys.executable, "-I", "-c", _HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -383,8 +383,9 @@ def open_host() -> Host:
 
 
 @contextlib.contextmanager
-def host() -> Iterator[Host]:
-    opened = open_host()
+def host(parent: str = "/var/tmp") -> Iterator[Host]:
+    """With its folder in `parent`."""
+    opened = open_host(parent)
     try:
         yield opened
     finally:

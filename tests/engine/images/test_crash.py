@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -23,7 +23,7 @@ from tests.compose.engines import busybox_tar
 from tests.engine.builder.conftest import context_of
 from tests.engine.images.archives import docker_archive, entry, folder, tar
 from tests.engine.moments import killed_at
-from tests.host import ROOT, Daemon, Host, UnixConnection
+from tests.host import ROOT, Daemon, UnixConnection, host
 
 pytestmark = pytest.mark.kernel
 
@@ -91,15 +91,17 @@ WORKS: dict[str, tuple[Step, Step]] = {
 
 
 @pytest.fixture
-def daemon_at(host: Host) -> Callable[[], Daemon]:
-    server = subprocess.Popen(
-        host.command([sys.executable, "-m", "tests.engine.registry.server", "5000"]),
-        stdout=subprocess.PIPE, text=True, cwd=ROOT, env=host.environment(),
-    )  # fmt: skip
-    host.processes.append(server)
-    assert server.stdout is not None
-    assert server.stdout.readline() == "ready\n"
-    return host.daemon
+def daemon_at() -> Iterator[Callable[[], Daemon]]:
+    """In memory: what a process has written outlives it there as well, and no sync takes time."""
+    with host("/dev/shm") as opened:
+        server = subprocess.Popen(
+            opened.command([sys.executable, "-m", "tests.engine.registry.server", "5000"]),
+            stdout=subprocess.PIPE, text=True, cwd=ROOT, env=opened.environment(),
+        )  # fmt: skip
+        opened.processes.append(server)
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        yield opened.daemon
 
 
 @pytest.mark.timeout(300)  # a daemon starts anew for each moment
