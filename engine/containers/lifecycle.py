@@ -61,11 +61,10 @@ def refusal(record: Record, change: Change) -> str:
     status = record.state.status
     match change:
         case Change.REMOVE:
-            state = status.value
-            return (
-                f'cannot remove container "{record.name}": container is {state}: '
-                f"stop the container before removing or force remove"
-            )
+            refused = f'cannot remove container "{record.name}": container is {status.value}'
+            if status is Status.PAUSED:
+                return f"{refused} and must be unpaused first"
+            return f"{refused}: stop the container before removing or force remove"
         case Change.PAUSE if status is Status.PAUSED:
             return f"Container {record.id} is already paused"
         case Change.PAUSE if status is Status.RESTARTING:

@@ -185,7 +185,12 @@ def network_place(parts: Parts, record: Record) -> NetworkPlace:
     if not mode.startswith("container:"):
         return NetworkPlace(None)
     with about("joining network namespace of container"):
-        other = _running(parts, mode.removeprefix("container:"), "network")
+        other = parts.find(mode.removeprefix("container:")).record
+    if not other.state.status.is_up:
+        raise Conflict(
+            "cannot join network namespace of a non running container: container "
+            f"{other.name} is {other.state.status.value}"
+        )
     if other.id == record.id:
         raise InvalidRequest("cannot join own network namespace")
     return NetworkPlace(f"/proc/{other.state.pid}/ns/net", other)
@@ -197,7 +202,7 @@ def _pid_namespace(parts: Parts, record: Record) -> str | None:
         return ""
     if not mode.startswith("container:"):
         return None
-    other = _running(parts, mode.removeprefix("container:"), "PID namespace")
+    other = _running(parts, mode.removeprefix("container:"), "PID")
     return f"/proc/{other.state.pid}/ns/pid"
 
 
@@ -230,7 +235,7 @@ def _user_pid(parts: Parts, record: Record) -> int:
 def _running(parts: Parts, reference: str, what: str) -> Record:
     other = parts.find(reference).record
     if not other.state.status.is_up:
-        raise Conflict(f"cannot join {what} of a non running container: {other.id}")
+        raise Conflict(f"failed to join {what} namespace: container {other.id} is not running")
     return other
 
 

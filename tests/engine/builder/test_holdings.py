@@ -49,6 +49,7 @@ def test_filters() -> None:
         ({"description": ("made new",)}, ["new"]),
         ({"inuse": ("true",)}, []),
         ({"shared": ("true",)}, []),
+        ({"label": ("x",)}, []),
     ):
         assert names(PruneRequest(filters=Filters(values))) == wanted
     for values in ({"odd": ("x",)}, {"until": ("soon",)}):

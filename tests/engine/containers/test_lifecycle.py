@@ -32,7 +32,7 @@ def test_only_what_is_up_can_exit_and_only_what_is_down_can_go() -> None:
     ("status", "change", "text"),
     [
         (Status.RUNNING, Change.REMOVE, "container is running: stop the container before"),
-        (Status.PAUSED, Change.REMOVE, "container is paused: stop the container before"),
+        (Status.PAUSED, Change.REMOVE, "container is paused and must be unpaused first"),
         (Status.RESTARTING, Change.REMOVE, "container is restarting: stop the container before"),
         (Status.PAUSED, Change.PAUSE, "is already paused"),
         (Status.RUNNING, Change.UNPAUSE, "is not paused"),
