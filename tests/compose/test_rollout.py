@@ -35,7 +35,9 @@ SECOND = 1_000_000_000
 NEW = "n=1; while ! mkdir /shared/$n 2>/dev/null; do n=$((n+1)); done; "
 FAILS = 'case " $BAD " in *" $n "*) echo bad luck; exit 3;; esac; touch /tmp/ok; exec sleep 2000'
 OLD = "touch /tmp/ok; exec sleep 1000"
-ONE = UpdateConfig(monitor=Duration(SECOND))
+# With a check: without one, what is to fail needs longer than this to do so on a busy machine.
+ONE = UpdateConfig(monitor=Duration(SECOND // 5))
+LONG = replace(ONE, monitor=Duration(20 * SECOND))
 
 
 @pytest.fixture
@@ -201,7 +203,7 @@ async def test_start_first_a_failed_one_leaves_the_old_one_serving(stack: Stack)
 @pytest.mark.parametrize("order", ["stop-first", "start-first"])
 async def test_rolled_back_the_very_containers_are_back(stack: Stack, order: str) -> None:
     config = replace(ONE, failure_action="rollback", order=order)
-    back = UpdateConfig(parallelism=0, order=order)
+    back = replace(ONE, parallelism=0, order=order)
     await stack.begin(declared(stack.name, config, OLD, back=back))
     told = await stack.update(declared(stack.name, config, NEW + FAILS, bad="3", back=back))
     assert "the update was taken back: all run as before" in told
@@ -232,10 +234,10 @@ async def test_so_many_may_fail(stack: Stack, bad: str, new: int) -> None:
 
 async def test_without_a_check_it_is_watched_while_others_have_their_turn(stack: Stack) -> None:
     """The first dies within `monitor`, when the second is replaced already."""
-    config = replace(ONE, monitor=Duration(4 * SECOND), failure_action="rollback")
+    config = replace(LONG, failure_action="rollback")
     await stack.begin(declared(stack.name, config, OLD, checked=False))
     dies = NEW + "test $n != 1 || { while ! test -e /shared/2; do :; done; exit 3; }; sleep 2000"
-    told = await stack.update(declared(stack.name, config, dies, checked=False))
+    told = await stack.update(declared(stack.name, config, dies, checked=False, back=ONE))
     assert "web.1: container" in told
     assert ("web.2", "working") in stack.turns()
     assert await stack.ids() == stack.old
@@ -243,16 +245,16 @@ async def test_without_a_check_it_is_watched_while_others_have_their_turn(stack:
 
 
 async def test_what_ends_well_has_ended_too_early_all_the_same(stack: Stack) -> None:
-    await stack.begin(declared(stack.name, ONE, OLD, checked=False))
+    await stack.begin(declared(stack.name, LONG, OLD, checked=False))
     assert "exited with code 0" in await stack.update(
-        declared(stack.name, ONE, "true", checked=False)
+        declared(stack.name, LONG, "true", checked=False)
     )
 
 
 async def test_what_cannot_be_started_fails_as_what_dies(stack: Stack) -> None:
     config = replace(ONE, failure_action="rollback")
     await stack.begin(declared(stack.name, config, OLD))
-    project = declared(stack.name, config, OLD)
+    project = declared(stack.name, config, OLD, back=ONE)
     broken = replace(project.services["web"], command=("/no/such/program",))
     told = await stack.update(replace(project, services={"web": broken}))
     assert "cannot update web: web.1: " in told
@@ -265,7 +267,7 @@ async def test_a_rollback_that_fails_is_paused(stack: Stack) -> None:
     config = replace(ONE, failure_action="rollback")
     once = "test -e /once && exit 5; touch /once /tmp/ok; exec sleep 1000"
     await stack.begin(declared(stack.name, config, once))
-    told = await stack.update(declared(stack.name, config, NEW + FAILS, bad="2"))
+    told = await stack.update(declared(stack.name, config, NEW + FAILS, bad="2", back=ONE))
     assert "on the way back, web.2: container" in told
     assert "the way back is paused (new: web.1; as before: web.2, web.3)" in told
     standing = await stack.standing()

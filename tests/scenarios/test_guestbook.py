@@ -21,7 +21,7 @@ SERVICES = {"api", "migrate", "queue", "web", "worker"}
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Project]:
-    """One guestbook that runs, for tests that leave it as it was."""
+    """One guestbook that runs, for tests that leave it as it was, and for the last."""
     with host() as place:
         guestbook = example(place, "guestbook")
         guestbook("up", "--detach", "--wait")
@@ -115,9 +115,8 @@ def test_logs_are_merged_and_prefixed(shared: Project) -> None:
     assert re.search(r"^migrate-1 +\| migrate: the schema is at version 3$", text, re.M)
 
 
-def test_kill_nine_of_the_daemon_loses_nothing(host: Host) -> None:
-    guestbook = example(host, "guestbook")
-    guestbook("up", "--detach", "--wait")
+def test_kill_nine_of_the_daemon_loses_nothing(shared: Project) -> None:
+    guestbook, host = shared, shared.host
     before = {name: guestbook.inspect(name)["State"]["Pid"] for name in guestbook.ids()}  # type: ignore[index]
     guestbook.daemon.kill()
     # Ports go on without the daemon; names, which it serves, come back with it.
@@ -131,13 +130,10 @@ def test_kill_nine_of_the_daemon_loses_nothing(host: Host) -> None:
     assert done.stdout.startswith("172.")
     guestbook("up", "--detach", "--wait")
     assert {n: guestbook.inspect(n)["State"]["Pid"] for n in guestbook.ids()} == before  # type: ignore[index]
-    guestbook("down", "-v")
-    assert guestbook.containers() == {}
 
 
-def test_a_killed_process_comes_back_by_its_policy(host: Host) -> None:
-    guestbook = example(host, "guestbook")
-    guestbook("up", "--detach", "--wait")
+def test_a_killed_process_comes_back_by_its_policy(shared: Project) -> None:
+    guestbook = shared
     events = guestbook.start("events", "--json", "--since", f"{time.time():.9f}")
     state = guestbook.inspect("guestbook-web-1")["State"]
     assert isinstance(state, dict)
@@ -148,8 +144,8 @@ def test_a_killed_process_comes_back_by_its_policy(host: Host) -> None:
         if event["service"] == "web" and event["action"] == "health_status: healthy":
             break
     assert "Welcome" in page(guestbook)
+    events.kill()
     assert guestbook.inspect("guestbook-web-1")["RestartCount"] == 1
-    guestbook("down", "-v")
 
 
 def test_data_outlives_down_and_goes_with_volumes(host: Host) -> None:
@@ -172,11 +168,11 @@ def test_data_outlives_down_and_goes_with_volumes(host: Host) -> None:
     guestbook("up", "--detach", "--wait")
     assert "still here" not in page(guestbook)
     guestbook("down", "-v")
+    assert guestbook.containers() == {}
 
 
-def test_watch_applies_an_edit_and_leaves_the_stack_alone_on_a_broken_one(host: Host) -> None:
-    guestbook = example(host, "guestbook")
-    guestbook("up", "--detach", "--wait")
+def test_watch_applies_an_edit_and_leaves_the_stack_alone_on_a_broken_one(shared: Project) -> None:
+    guestbook = shared
     before = guestbook.ids()
     watching = guestbook.start("watch", "--no-up")
     assert watching.stdout is not None
@@ -192,7 +188,7 @@ def test_watch_applies_an_edit_and_leaves_the_stack_alone_on_a_broken_one(host: 
     read_until(watching.stdout, "is up to date")
     after = guestbook.ids()
     assert {name for name in before if before[name] != after[name]} == {"guestbook-worker-1"}
-    guestbook("down", "-v")
+    watching.kill()
 
 
 def read_until(stream: object, words: str) -> str:

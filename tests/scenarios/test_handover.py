@@ -15,18 +15,18 @@ pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
 
 # Slow to listen, and slow to answer: a refused or a cut request would show.
 SERVER = """\
-import http.server, os, time
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = os.environ["GENERATION"].encode()
-        time.sleep(0.01)
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *args): pass
+import os, socket, threading, time
+body = os.environ["GENERATION"].encode()
+def serve():
+    while True:
+        visitor, _ = listening.accept()
+        with visitor:
+            visitor.recv(4096)
+            time.sleep(0.01)
+            visitor.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\n" + body)
 time.sleep(0.3)
-http.server.ThreadingHTTPServer(("", 80), Handler).serve_forever()
+listening = socket.create_server(("", 80), backlog=100)
+for _ in range(12): threading.Thread(target=serve).start()
 """
 STACK = """\
 services:
@@ -38,13 +38,13 @@ services:
     configs: [{source: server, target: /server.py}]
 CHECK    stop_signal: SIGKILL
     deploy:
-      update_config: {order: start-first, failure_action: rollback, monitor: 1s}
+      update_config: {order: start-first, failure_action: rollback, monitor: MONITOR}
 configs:
   server: {file: ./server.py}
 """
 CHECK = """\
     healthcheck:
-      test: [CMD, python3, -c, "import urllib.request as r; r.urlopen('http://127.0.0.1')"]
+      test: [CMD, python3, -c, "import socket as s; s.create_connection(('127.0.0.1', 80))"]
       interval: 200ms
       retries: 2
       start_period: 2s
@@ -55,23 +55,24 @@ EACH = 1000  # requests a redeploy, at least
 # every thousand answers.
 VISITORS = f"""\
 EACH = {EACH}
-import http.client, json, signal, threading
+import json, signal, socket, threading
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 done, lock, answers, failures = threading.Event(), threading.Lock(), [], []
 def visit():
     while not done.is_set():
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", 8000, timeout=10)
-            connection.request("GET", "/")
-            answer = connection.getresponse().read().decode()
-            connection.close()
+            with socket.create_connection(("127.0.0.1", 8000), timeout=10) as connection:
+                connection.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+                with connection.makefile("rb") as reading:
+                    head, _, answer = reading.read().decode().partition("\\r\\n\\r\\n")
+            assert head == "HTTP/1.0 200 OK" and answer, (head, answer)
             with lock:
                 answers.append(answer)
                 if len(answers) % EACH == 0:
                     print(flush=True)
         except Exception as error:
             failures.append(repr(error))
-threads = [threading.Thread(target=visit) for _ in range(8)]
+threads = [threading.Thread(target=visit) for _ in range(12)]
 [thread.start() for thread in threads]
 signal.sigwait([signal.SIGTERM])
 done.set()
@@ -80,11 +81,15 @@ print(json.dumps([answers, failures]))
 """
 
 
-@pytest.mark.parametrize(("check", "redeploys"), [("", 2), (CHECK, 10)], ids=["by age", "by check"])
+@pytest.mark.parametrize(
+    ("check", "monitor", "redeploys"),
+    [("", "1s", 2), (CHECK, "100ms", 10)],
+    ids=["by age", "by check"],
+)
 def test_no_request_is_refused_or_cut_while_containers_are_replaced(
-    host: Host, check: str, redeploys: int
+    host: Host, check: str, monitor: str, redeploys: int
 ) -> None:
-    web = project(host, STACK.replace("CHECK", check))
+    web = project(host, STACK.replace("CHECK", check).replace("MONITOR", monitor))
     web.write(SERVER, "server.py")
     web("up", "--detach", "--wait")
     visitors = subprocess.Popen(
@@ -107,11 +112,11 @@ def test_no_request_is_refused_or_cut_while_containers_are_replaced(
 
 
 def test_what_does_not_get_healthy_is_taken_back_by_itself(host: Host) -> None:
-    web = project(host, STACK.replace("CHECK", CHECK))
+    web = project(host, STACK.replace("CHECK", CHECK).replace("MONITOR", "1s"))
     web.write(SERVER, "server.py")
     web("up", "--detach", "--wait")
     before = web.ids()
-    web.replace("r.urlopen('http://127.0.0.1')", "print('no good'); raise SystemExit(1)")
+    web.replace("s.create_connection(('127.0.0.1', 80))", "print('no good'); raise SystemExit(1)")
     web.replace('GENERATION: "0"', 'GENERATION: "1"')
     failed = web("up", "--detach", check=False)
     assert failed.returncode == 1

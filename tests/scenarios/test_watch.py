@@ -184,8 +184,9 @@ def test_a_broken_edit_is_told_and_changes_nothing(
     site: Project, watching: subprocess.Popen[str]
 ) -> None:
     before = own(site)
-    site.replace("image: rootfs:/\n    command: sleep infinity\n    stop_signal: SIGKILL\n  built",
-                 "image: [rootfs:/]\n    command: sleep infinity\n  built")  # fmt: skip
+    text = "image: rootfs:/\n    command: sleep infinity\n    stop_signal: SIGKILL\n  built"
+    broken = text.replace("rootfs:/", "[rootfs:/]").replace("infinity", "1000")
+    site.replace(text, broken)
     told = await_line(watching.stdout, "stays as it is")
     assert re.search(r"compose\.yaml:\d+:\d+: services\.other\.image", told), told
     assert own(site) == before
