@@ -18,7 +18,7 @@ from compose.load.files import STDIN
 from compose.load.pipeline import LoadRequest, load_project
 from compose.model.document import Document, double_dollars
 from compose.model.project import Project
-from compose.plan.diff import Difference, differences
+from compose.plan.diff import ABSENT, Difference, differences
 from compose.plan.images import image_of
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import PlanOptions
@@ -277,7 +277,7 @@ def compare(old: Document, new: Document, engine_id: str) -> list[Difference]:
     return [
         difference
         for difference in differences(_alike(old, engine_id), _alike(new, engine_id))
-        if difference.place[-1:] != ("image_id",) or (difference.old and difference.new)
+        if difference.place[-1:] != ("image_id",) or ABSENT not in (difference.old, difference.new)
     ]
 
 

@@ -9,6 +9,7 @@ import typer
 
 from compose.cli.context import Context
 from compose.cli.render import check_format
+from compose.client.human import counted
 
 
 def register(app: typer.Typer) -> None:
@@ -55,5 +56,5 @@ def register(app: typer.Typer) -> None:
         warnings = sum(each.level == WARNING for each in found)
         if format == "text":
             notes = f", {len(found) - warnings} notes" if all else ""
-            context.say(f"{warnings} warning{'s' * (warnings != 1)}{notes}")
+            context.say(f"{counted(warnings, 'warning')}{notes}")
         return 1 if warnings else 0

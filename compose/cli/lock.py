@@ -5,6 +5,7 @@ import asyncio
 import typer
 
 from compose.cli.context import Context
+from compose.client.human import counted
 from compose.load.files import label
 from compose.lockfile import Lock, lock_path, make_lock, write_lock
 
@@ -22,5 +23,8 @@ def register(app: typer.Typer) -> None:
         path = lock_path(project)
         path.write_text(write_lock(made))
         shown = label(path, context.directory)
-        context.say(f"{shown}: {len(made.images)} images, {len(made.builds)} build contexts")
+        context.say(
+            f"{shown}: {counted(len(made.images), 'image')}, "
+            f"{counted(len(made.builds), 'build context')}"
+        )
         return 0

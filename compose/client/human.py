@@ -40,5 +40,10 @@ def human_size(size: float, *, base: int = 1000, digits: int = 4) -> str:
     return f"{size:.{digits}g}{units[power]}"
 
 
+def counted(count: int, what: str) -> str:
+    """`1 file`, `2 files`"""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"

@@ -20,6 +20,7 @@ from compose.client.build_context import read_context
 from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
 from compose.client.errors import ClientError
+from compose.client.human import counted
 from compose.converge import UpOptions
 from compose.dataclass import dataclass
 from compose.errors import ComposeError
@@ -51,7 +52,8 @@ class Session:
         async with observe(watched_folders(self.project)) as changes:
             self.ignored = ignored_in_contexts(self.project)
             await self._sync_first()
-            self.say(f"watching {len(self.project.watched_files)} files of {self.project.name}")
+            files = counted(len(self.project.watched_files), "file")
+            self.say(f"watching {files} of {self.project.name}")
             while True:
                 await self._work(changes, await changes.batch())
 
@@ -61,7 +63,7 @@ class Session:
             for container in await self._containers(service.name) if paths else ():
                 await sync(self.engine, container.id, paths)
             if paths:
-                self.say(f"{service.name}: {len(paths)} files synced")
+                self.say(f"{service.name}: {counted(len(paths), 'file')} synced")
 
     async def _work(self, changes: Changes, paths: set[str]) -> None:
         work = decide(self.project, paths, self.ignored)
@@ -83,7 +85,7 @@ class Session:
         self.ignored = ignored_in_contexts(project)
         changes.watch(watched_folders(project))
         count = len(outcome.plan.changes)
-        done = f"{count} change{'s' * (count != 1)} applied" if count else "nothing to change"
+        done = f"{counted(count, 'change')} applied" if count else "nothing to change"
         self.say(f"{project.name} is up to date: {done}")
 
     async def _serve(self, work: ServiceWork) -> None:

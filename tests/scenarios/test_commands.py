@@ -751,7 +751,11 @@ def test_the_keys_of_up(fresh: Project) -> None:
     os.close(other)
     said = b""
     try:
-        for key, awaited in ((b"w", b"d: detach"), (b"d", b"watching 1 files"), (b"", b"detached")):
+        for key, awaited in (
+            (b"w", b"d: detach"),
+            (b"d", b"watching 1 file of"),
+            (b"", b"detached"),
+        ):
             while awaited not in said:
                 assert select.select([terminal], [], [], 60)[0], said
                 said += os.read(terminal, 4096)

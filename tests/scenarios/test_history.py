@@ -129,6 +129,7 @@ def test_a_commit_is_brought_up_while_the_working_tree_stays(stack: Project) -> 
 
     assert "web.environment.GREETING changed" in stack("diff", "v1", "files").stdout
     stack("up", "--detach", "--ref", "v1")
+    assert stack("diff", "v1", "running").stdout == ""
     assert stack("exec", "-T", "web", "cat", "/said").stdout == "old\n"
     assert greeting(stack) == "GREETING=kept out of git"
     assert motd(stack) == "first\n"
