@@ -343,7 +343,7 @@ def _files(folder: Path) -> Iterator[str]:
             name = str(path.relative_to(engine / "data"))
             if re.match(r"builder/contexts/[0-9a-f]+/tree/", name):
                 continue  # the user's own files, kept for the next build
-            if name.startswith("containers") or re.search(r"(^|/)\.[^/]*$|\.(new|next)$", name):
+            if name.startswith("containers/") or re.search(r"(^|/)\.[^/]*$|\.(new|next)$", name):
                 yield f"file {path}"
         tag = hashlib.sha256(os.fsencode(engine / "data" / "images")).hexdigest()[:12]
         for memory in (Path("/dev/shm"), Path("/run")):

@@ -30,6 +30,9 @@ from compose.watch.rules import watched_paths
 QUIET, QUIET_IN_STORM = 0.02, 0.2
 STORM = 20  # paths
 PACE = 4000  # paths: so many are worth a pause of a second
+# It is slept through in so many naps: where the machine is busy, or has stopped this process, a
+# pause is over when it has its turn again, before watchdog's threads told what happened meanwhile.
+NAPS = 4
 # The kernel is to tell of these only: its queue is finite, opening and reading change nothing, and
 # what changes in a folder comes with its own event.
 CHANGES: list[type[FileSystemEvent]] = [
@@ -78,14 +81,14 @@ class Changes:
     async def batch(self) -> set[str]:
         """The next changes that belong together."""
         paths = {await self._queue.get()}
-        while True:
+        naps = 0
+        while naps < NAPS:
+            await asyncio.sleep(quiet(len(paths)) / NAPS)
+            naps += 1
             while not self._queue.empty():
                 paths.add(self._queue.get_nowait())
-            try:
-                async with asyncio.timeout(quiet(len(paths))):
-                    paths.add(await self._queue.get())
-            except TimeoutError:
-                return paths
+                naps = 0
+        return paths
 
     def start(self) -> None:
         self._observer.start()

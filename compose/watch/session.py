@@ -46,6 +46,7 @@ class Session:
     options: UpOptions
 
     ignored: Ignored = field(default_factory=dict)
+    synced: set[str] = field(default_factory=set)  # containers that had their initial_sync
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -58,10 +59,16 @@ class Session:
                 await self._work(changes, await changes.batch())
 
     async def _sync_first(self) -> None:
+        """What is to be there before the first change, into each container that hasn't had it."""
         for service in self.project.services.values():
-            paths = tuple(initial_paths(service))
-            for container in await self._containers(service.name) if paths else ():
-                await sync(self.engine, container.id, paths)
+            if not any(rule.initial_sync for rule in service.watch or ()):
+                continue
+            found = await self._containers(service.name)
+            new = [container.id for container in found if container.id not in self.synced]
+            paths = tuple(initial_paths(service)) if new else ()
+            for container in new if paths else ():
+                await sync(self.engine, container, paths)
+            self.synced.update(new)
             if paths:
                 self.say(f"{service.name}: {counted(len(paths), 'file')} synced")
 
@@ -84,6 +91,7 @@ class Session:
         self.project = project
         self.ignored = ignored_in_contexts(project)
         changes.watch(watched_folders(project))
+        await self._sync_first()
         count = len(outcome.plan.changes)
         done = f"{counted(count, 'change')} applied" if count else "nothing to change"
         self.say(f"{project.name} is up to date: {done}")
@@ -125,6 +133,7 @@ class Session:
         with self.progress() as listener:
             await converge.build(self.engine, alone, PlanOptions(), listener)
             await converge.up(self.engine, self.project, self.options, listener)
+        await self._sync_first()
         self.say(f"{service}: rebuilt")
 
     def _project_files(self) -> list[str]:

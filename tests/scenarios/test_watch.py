@@ -152,18 +152,6 @@ def test_a_config_changes_in_place_where_that_is_asked_for(
     assert site("plan").stdout == ""
 
 
-def test_a_storm_is_one_round(site: Project, watching: subprocess.Popen[str]) -> None:
-    """As a checkout of another branch makes one. How long that takes doesn't matter: the watcher,
-    stopped meanwhile as by Ctrl-Z, sees it as one."""
-    watching.send_signal(signal.SIGTSTP)
-    os.waitid(os.P_PID, watching.pid, os.WSTOPPED)
-    for number in range(5000):
-        (site.folder / "pages" / f"page{number}").write_text(str(number))
-    watching.send_signal(signal.SIGCONT)
-    await_line(watching.stdout, "web: .* synced")
-    assert inside(site, "sh", "-c", "ls /srv/pages | grep ^page | wc -l") == "5000\n"
-
-
 @pytest.mark.parametrize(
     ("name", "text"), [("web.env", "COLOUR=blue\n"), ("motd", "good morning\n")]
 )
@@ -178,6 +166,7 @@ def test_a_changed_env_file_or_config_recreates_only_its_service(
     assert after["web-1"] != before["web-1"]
     shown = inside(site, "sh", "-c", "echo COLOUR=$COLOUR; cat /motd")
     assert text in shown
+    assert inside(site, "cat", "/srv/pages/first") == "there from the start"
 
 
 def test_a_broken_edit_is_told_and_changes_nothing(
@@ -195,3 +184,15 @@ def test_a_broken_edit_is_told_and_changes_nothing(
     after = own(site)
     assert after["web-1"] == before["web-1"]
     assert after["other-1"] != before["other-1"]
+
+
+def test_a_storm_is_one_round(site: Project, watching: subprocess.Popen[str]) -> None:
+    """As a checkout of another branch makes one. How long that takes doesn't matter: the watcher,
+    stopped meanwhile as by Ctrl-Z, sees it as one."""
+    watching.send_signal(signal.SIGTSTP)
+    os.waitid(os.P_PID, watching.pid, os.WSTOPPED)
+    for number in range(5000):
+        (site.folder / "pages" / f"page{number}").write_text(str(number))
+    watching.send_signal(signal.SIGCONT)
+    await_line(watching.stdout, "web: .* synced")
+    assert inside(site, "sh", "-c", "ls /srv/pages | grep ^page | wc -l") == "5000\n"
