@@ -388,7 +388,7 @@ def test_broken_files_of_one_container_do_not_stop_the_others(host: Host) -> Non
     for name in ("exit.json", "shim.json"):
         (folder / name).write_text('{"code": ')
     (torn / ".config.json.new").write_text("{")
-    (torn / "state.json").write_text("")
+    (torn / "state.json").write_text('{"state":')
     daemon = host.daemon()
     assert state(daemon, "whole")["Status"] == "exited"
     assert state(daemon, "torn")["Status"] == "exited"
