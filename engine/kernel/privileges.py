@@ -21,7 +21,6 @@ _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _SECCOMP_SET_MODE_FILTER = 1
 
-_prctl_text = function("prctl", ctypes.c_int, ctypes.c_char_p, *[ctypes.c_ulong] * 3)
 _prctl = function("prctl", ctypes.c_int, *[ctypes.c_ulong] * 4)
 
 
@@ -44,7 +43,7 @@ def set_no_new_privileges() -> None:
 
 def set_name(name: str) -> None:
     """The 15 characters that `ps -o comm` shows."""
-    check(_prctl_text(_PR_SET_NAME, name.encode()[:15], 0, 0, 0), "prctl", "PR_SET_NAME")
+    system_call("prctl", _PR_SET_NAME, name.encode()[:15], path="PR_SET_NAME")
 
 
 def clear_parent_death_signal() -> None:

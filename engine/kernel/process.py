@@ -7,7 +7,6 @@ import os
 import signal
 import struct
 import termios
-from typing import NamedTuple
 
 from engine.kernel.libc import KernelError, system_call
 
@@ -22,46 +21,48 @@ _P_PIDFD = 3
 _CLD_EXITED = 1
 
 
-class Child(NamedTuple):
-    pid: int  # 0 in the child itself
-    pidfd: int
-
-
 # What `sibling` asks for, by the call that filters of system calls know by its arguments.
 SIBLING_FLAGS = CLONE_PIDFD | CLONE_PARENT
 
 
-def clone3(flags: int = 0, *, cgroup: int = -1) -> Child:
-    """Fork with new namespaces in `flags`; with `cgroup`, a descriptor in the unified tree, the
-    child is born in that group.
+# Made once: what each fork makes for itself, it makes on pages of its own.
+_CLONE = struct.Struct("=11Q")
+_clone_arguments = ctypes.create_string_buffer(_CLONE.size)
+_CLONE_ARGUMENTS = ctypes.addressof(_clone_arguments)
+_pidfd = ctypes.c_int(-1)
+_PIDFD = ctypes.addressof(_pidfd)
+_SIGCHLD = int(signal.SIGCHLD)
+
+
+def clone3(flags: int = 0, *, cgroup: int = -1) -> tuple[int, int]:
+    """pid and pidfd of a fork with new namespaces in `flags`, in itself 0 and -1; with `cgroup`, a
+    descriptor in the unified tree, it is born in that group.
 
     Half the price of os.fork, which runs the interpreter's hooks for threads; there are none
     here. The caller must be single threaded.
     """
-    pidfd = ctypes.c_int(-1)
     flags |= CLONE_PIDFD
     if cgroup >= 0:
         flags |= CLONE_INTO_CGROUP
-    arguments = struct.pack(
-        "=11Q",
+    _CLONE.pack_into(
+        _clone_arguments,
+        0,
         flags,
-        ctypes.addressof(pidfd),
-        0,
-        0,
-        int(signal.SIGCHLD),
+        _PIDFD,
+        *(0, 0, _SIGCHLD),
         *(0, 0, 0),  # no stack of its own, no thread-local storage
         *(0, 0),  # pids as the kernel gives them
         max(cgroup, 0),
     )
-    pid = system_call("clone3", arguments, len(arguments))
-    return Child(pid, pidfd.value if pid else -1)
+    pid = system_call("clone3", _CLONE_ARGUMENTS, _CLONE.size)
+    return pid, _pidfd.value if pid else -1
 
 
-def sibling() -> Child:
+def sibling() -> tuple[int, int]:
     """Fork a child of the caller's parent, who is told of its end as of that of others."""
     pidfd = ctypes.c_int(-1)
     pid = system_call("clone", SIBLING_FLAGS, 0, ctypes.addressof(pidfd))
-    return Child(pid, pidfd.value if pid else -1)
+    return pid, pidfd.value if pid else -1
 
 
 def reap(pidfd: int) -> tuple[int, int | None] | None:

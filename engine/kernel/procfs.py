@@ -25,18 +25,20 @@ def _stat(pid: int) -> list[bytes] | None:
 
 def set_command_line(text: str) -> None:
     """Write over this process's arguments, which `ps` and `top` show."""
-    start, room = _arguments()
-    if start and room > 1:
-        ctypes.memmove(start, text.encode()[: room - 1].ljust(room, b"\0"), room)
+    arguments = _arguments()
+    if arguments is not None:
+        room = len(arguments)
+        arguments[:] = text.encode()[: room - 1].ljust(room, b"\0")
 
 
 @cache
-def _arguments() -> tuple[int, int]:
-    """Where they are, the same in each fork, and how long; zeros if that is not told."""
+def _arguments() -> memoryview | None:
+    """Where they are, the same in each fork; None if that is not told."""
     fields = _stat(os.getpid())
-    if fields is None or len(fields) < 47:
-        return 0, 0
-    return int(fields[45]), int(fields[46]) - int(fields[45])
+    if fields is None or len(fields) < 47 or fields[45] == b"0":
+        return None
+    begin, end = int(fields[45]), int(fields[46])
+    return memoryview((ctypes.c_char * (end - begin)).from_address(begin)).cast("B")
 
 
 def cgroup_paths(pid: int) -> dict[str, str]:

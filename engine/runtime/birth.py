@@ -28,13 +28,14 @@ class Birth:
 
     # Descriptors, -1 where there is no such thing.
     daemon: int  # the connection
+    orders: int = -1  # another, on which the first process hears what it is to become
+    supervisor: int = -1  # where it says how far it is
+    heard: int = -1  # the other end of that
     exec_dir: int = -1
     listener: int = -1  # for the daemons to come
     group: int = -1  # the cgroup in the unified tree
     oom: int = -1  # see Cgroup.oom_fd
     network: int = -1  # a namespace of its own
-    route: int = -1  # netlink sockets made in there
-    netfilter: int = -1
     dns_udp: int = -1
     dns_tcp: int = -1
     user: int = -1  # its user namespace
@@ -51,15 +52,18 @@ _FIRST = _FIELDS.index("daemon")
 def pack(birth: Birth) -> tuple[bytes, list[int]]:
     """A message, and the descriptors beside it."""
     values = [getattr(birth, name) for name in _FIELDS]
-    descriptors = [one for one in values[_FIRST:] if one >= 0]
+    places = [place for place in range(_FIRST, len(values)) if values[place] >= 0]
+    descriptors = [values[place] for place in places]
     # Both sides are forks of one process.
-    return marshal.dumps((values[:_FIRST], [one >= 0 for one in values[_FIRST:]])), descriptors
+    values[_FIRST:] = [-1] * (len(values) - _FIRST)
+    return marshal.dumps((values, places)), descriptors
 
 
 def unpack(message: bytes, descriptors: Sequence[int]) -> Birth:
-    values, is_there = marshal.loads(message)
-    received = iter(descriptors)
-    return Birth(*values, *[next(received) if one else -1 for one in is_there])
+    values, places = marshal.loads(message)
+    for place, descriptor in zip(places, descriptors, strict=False):
+        values[place] = descriptor
+    return Birth(*values)
 
 
 def unlink_files(exec_dir: int, *more: str) -> None:

@@ -67,8 +67,11 @@ def receive(connection: socket.socket) -> Message | None:
             # The other side went without having read all of ours. That is told once, before
             # what it had sent; its last words and the end follow.
             continue
-    if not body:
-        return None
+    return message(body, beside) if body else None
+
+
+def message(body: bytes, beside: Beside) -> Message:
+    """Of what recvmsg gave."""
     return Message(decode(body), tuple(descriptors(beside)))
 
 

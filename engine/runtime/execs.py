@@ -83,7 +83,7 @@ class Execs:
             close_input_after_client=True,
             when_drained=lambda: self._conclude(entry),
         )
-        entry = Exec(key, stdio, Starting(ours), joiner.pidfd)
+        entry = Exec(key, stdio, Starting(ours), joiner)
         self._running[key] = entry
         client = -1
         if request["stdin"] or request["stdout"] or request["stderr"]:
@@ -93,7 +93,9 @@ class Execs:
             )
         if pipes is not None:
             pipes.close_theirs()
-            stdio.use_pipes(pipes.input, pipes.outputs)
+            stdio.use_outputs(pipes.outputs)
+            if pipes.input >= 0:
+                stdio.use_input(pipes.input)
 
         def listen(_: int) -> None:
             entry.starting.drain(lambda found: self._says(entry, found))
@@ -102,7 +104,7 @@ class Execs:
 
         entry.listen = listen
         self._poller.watch(ours.fileno(), READABLE, listen)
-        self._poller.watch(joiner.pidfd, READABLE, lambda _: self._reap_joiner(entry))
+        self._poller.watch(joiner, READABLE, lambda _: self._reap_joiner(entry))
 
     def _says(self, entry: Exec, message: Message) -> None:
         if message.body["state"] == "joined":

@@ -30,20 +30,20 @@ def start(
     container: int,
     oom_score: int,
     apparmor: str,
-) -> process.Child:
+) -> int:
     """Start the walk inside the container whose first process is behind the pidfd `container`.
 
     The joiner, whose pidfd is returned, tells the rest through the place's supervisor.
     """
     group = place.cgroup.unified_fd()
     try:
-        joiner = process.clone3(cgroup=group)
+        pid, pidfd = process.clone3(cgroup=group)
     finally:
         if group >= 0:
             os.close(group)
-    if joiner.pid == 0:
+    if pid == 0:
         _join(plan, place, stdio, container, oom_score, apparmor)
-    return joiner
+    return pidfd
 
 
 def _join(

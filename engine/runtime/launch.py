@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import cast
+from typing import Any, cast
 
 from engine.errors import Failure
 from engine.kernel import privileges
@@ -163,10 +163,10 @@ class Spawner:
         spare = await self._spares.take(asked)
         try:
             if spare is not None:
-                handle = Shim(spare.connection, spare.id, spare.exec_dir)
+                handle = Shim(spare.connection, spare.id, spare.exec_dir, first=spare.first)
                 handle.is_spare, handle.mould, handle.world = True, spare.mould, spare.mould.world
-                if spare.greeting is not None:
-                    handle._take(spare.greeting)
+                for message in spare.said:
+                    handle._take(message)
                 try:
                     await handle._greeted()
                 except Lost:
@@ -204,7 +204,7 @@ class Spawner:
             walked = (LimitResources(left), *walked)
         document = orders.write(_launch_orders(request), walked)
         try:
-            await shim._step("launch", descriptors=(document,))
+            await shim._launch(document)
         except Lost:
             await remains.clear(request.exec_dir)
             raise
@@ -212,27 +212,18 @@ class Spawner:
             os.close(document)
 
     async def _prepare_anew(self, request: LaunchRequest, asked: Mapping[str, object]) -> "Shim":
-        document = orders.write(asked, ())
-        try:
-            for attempt in (1, 2):
-                ours, theirs = channel.pair()
-                try:
-                    await self._send(document, theirs.fileno())
-                except BaseException:
-                    ours.close()
+        for attempt in (1, 2):
+            connection, first = await self._fork(asked, ())
+            handle = Shim(connection, request.container_id, request.exec_dir, first=first)
+            try:
+                await handle._greeted()
+                handle.ids = _id_maps(asked)
+                return handle
+            except Lost:
+                # The spawner died before it had a shim.
+                await remains.clear(request.exec_dir)
+                if attempt == 2:
                     raise
-                finally:
-                    theirs.close()
-                handle = Shim(ours, request.container_id, request.exec_dir)
-                try:
-                    return await handle._greeted()
-                except Lost:
-                    # The spawner died before it had a shim.
-                    await remains.clear(request.exec_dir)
-                    if attempt == 2:
-                        raise
-        finally:
-            os.close(document)
         raise AssertionError("unreachable")
 
     async def close(self) -> None:
@@ -243,20 +234,25 @@ class Spawner:
             os.close(self._interpreter)
 
     async def _fork(
-        self,
-        shims_part: Mapping[str, object],
-        building: Sequence[Step],
-        connection: socket.socket,
-    ) -> None:
-        """A shim that does its part of the orders at the other end of `connection`, while its
-        first process builds what it will need."""
-        document = orders.write(shims_part, building)
-        try:
-            await self._send(document, connection.fileno())
-        finally:
-            os.close(document)
+        self, shims_part: Mapping[str, object], building: Sequence[Step]
+    ) -> tuple[socket.socket, socket.socket]:
+        """A shim that does its part of the orders, while its first process builds what it will
+        need: connections to the two."""
+        with contextlib.ExitStack() as undo, contextlib.ExitStack() as after:
+            document = orders.write(shims_part, building)
+            after.callback(os.close, document)
+            ours = []
+            theirs = []
+            for _ in range(2):
+                one, other = channel.pair()
+                one.setblocking(False)
+                ours.append(undo.enter_context(one))
+                theirs.append(after.enter_context(other).fileno())
+            await self._send((document, *theirs))
+            undo.pop_all()
+            return ours[0], ours[1]
 
-    async def _send(self, document: int, connection: int) -> None:
+    async def _send(self, descriptors: tuple[int, ...]) -> None:
         async with self._lock:
             for _ in range(2):
                 if self._connection is None:
@@ -264,7 +260,7 @@ class Spawner:
                 assert self._connection is not None
                 try:
                     await _when_writable(
-                        self._connection, channel.encode({"launch": True}), (document, connection)
+                        self._connection, channel.encode({"launch": True}), descriptors
                     )
                     return
                 except OSError as error:
@@ -388,7 +384,15 @@ def _launch_orders(request: LaunchRequest) -> dict[str, object]:
 class Shim:
     """The daemon's handle on one container's shim."""
 
-    def __init__(self, connection: socket.socket, container_id: str, exec_dir: str) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        container_id: str,
+        exec_dir: str,
+        *,
+        first: socket.socket | None = None,
+    ) -> None:
+        """`first`: to the first process, until that is what it will be."""
         loop = asyncio.get_running_loop()
         self.container_id = container_id
         self.pid = 0
@@ -405,16 +409,21 @@ class Shim:
         self.when_out_of_memory: Callable[[], None] = lambda: None
         self._exec_dir = exec_dir
         self._connection = connection
+        self._first = first
         self._greeting: asyncio.Future[channel.Message] = loop.create_future()
         self._replies: dict[int, asyncio.Future[channel.Message]] = {}
         self._execs: dict[str, ExecProcess] = {}
-        self._start_event: asyncio.Future[None] = loop.create_future()
+        self._launched: asyncio.Future[bool] = loop.create_future()
+        self._beginning: asyncio.Future[None] = loop.create_future()
         self._went = False
         self._number = 0
+        self._failure: StartFailed | None = None  # of its start
         self._closed = False
         self._released = False
         connection.setblocking(False)
         loop.add_reader(connection.fileno(), self._on_readable)
+        if first is not None:
+            loop.add_reader(first.fileno(), self._on_launched)
 
     @classmethod
     async def adopt(cls, exec_dir: str) -> "Shim | ExitStatus | None":
@@ -437,7 +446,7 @@ class Shim:
                 await handle._greeted()
                 if await handle._did_start():
                     return handle
-            except Lost:
+            except (Lost, StartFailed):
                 handle._close()  # it ended while we were talking: its record says how
         finally:
             os.close(folder)
@@ -447,14 +456,20 @@ class Shim:
 
     async def go(self) -> None:
         """The network is ready: execute the payload. Raises StartFailed; then nothing stays."""
-        self._began((await self._step("go")).body)
+        await self._order({"go": True})
+        await self._beginning
 
-    async def _step(self, call: str, *, descriptors: tuple[int, ...] = ()) -> channel.Message:
-        try:
-            return await self._call(call, descriptors=descriptors)
-        except StartFailed as error:
-            self._close()
-            raise StartFailed(_start_text(str(error), error.exit_code), error.exit_code) from None
+    async def _launch(self, document: int) -> None:
+        """Raises StartFailed, and Lost if the shim ended."""
+        await self._order({"orders": True}, (document,))
+        if not await self._launched:
+            await self._beginning  # raises why
+
+    async def _order(self, body: Mapping[str, object], descriptors: tuple[int, ...] = ()) -> None:
+        """Tell the first process; if it is no more, the shim says why."""
+        if self._first is not None:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                await _when_writable(self._first, channel.encode(body), descriptors)
 
     def _began(self, body: Mapping[str, object]) -> None:
         self.started = True
@@ -473,7 +488,7 @@ class Shim:
         """Ends a container that is not to go on, and clears it away."""
         try:
             await self.kill_all()
-        except Lost:
+        except (Lost, StartFailed):
             return  # a start that was refused has cleared itself away
         await self.exited
         await self.release()
@@ -579,30 +594,26 @@ class Shim:
     async def _greeted(self) -> "Shim":
         """This very handle. It is closed if this raises StartFailed or Lost."""
         try:
-            message = await self._greeting
+            body = (await self._greeting).body
+            if body["event"] == "failed":
+                self._fail(body)
+                await self._beginning
         except BaseException:
-            if (came := _result(self._greeting)) is not None:
-                _close_all(came.descriptors)
+            if self.sockets is not None:
+                self.sockets.close()
+                self.sockets = None
             self._close()
             raise
-        body = message.body
-        if body["event"] == "failed":
-            code = cast(int, body["code"])
-            self._released = True
-            self._close()
-            raise StartFailed(_start_text(cast(str, body["error"]), code), code)
-        self.container_id = cast(str, body["container_id"])
         self.pid, self.shim_pid = cast(int, body["pid"]), cast(int, body["shim"])
+        if body["event"] == "prepared":
+            return self
+        self.container_id = cast(str, body["container_id"])
         # Shims outlive their daemon, also one that is replaced by a newer version: what came later
         # isn't in what an older one says.
-        if body.get("ids") is not None:
-            ids = cast("Mapping[str, list[object]]", body["ids"])
-            self.ids = IdMaps.parse(ids["uidMappings"], ids["gidMappings"])
+        self.ids = _id_maps(body)
         self.started, self._went = bool(body["started"]), bool(body["went"])
         if self.started:
             self._began(body)
-        if message.descriptors:
-            self.sockets = _sockets(message.descriptors)
         if body["exit"] is not None:
             self._set_exit(cast("Mapping[str, object]", body["exit"]))
         return self
@@ -611,7 +622,7 @@ class Shim:
         """Whether the payload runs or ran. A start that a dead daemon left half-way is undone."""
         if self._went:
             if not self.started:
-                await self._start_event
+                await self._beginning
             return True
         await self.kill_all()
         await self.exited
@@ -622,7 +633,7 @@ class Shim:
         self, call: str, *, descriptors: tuple[int, ...] = (), **arguments: object
     ) -> channel.Message:
         if self._closed:
-            raise Lost("the container's shim is gone")
+            raise self._failure or Lost("the container's shim is gone")
         self._number += 1
         number = self._number
         reply: asyncio.Future[channel.Message] = asyncio.get_running_loop().create_future()
@@ -645,7 +656,8 @@ class Shim:
         try:
             await _when_writable(self._connection, channel.encode(body), descriptors)
         except OSError as error:
-            raise Lost(f"the container's shim is gone: {error}") from None
+            self._on_readable()  # its last words
+            raise self._failure or Lost(f"the container's shim is gone: {error}") from None
 
     def _on_readable(self) -> None:
         # All that is there: an exit must be known before the end of a stream is.
@@ -677,10 +689,15 @@ class Shim:
                 handle = self._execs.pop(cast(str, message.body["exec"]), None)
                 if handle is not None and not handle.exited.done():
                     handle.exited.set_result(exit_status(message.body))
+            case "connected":
+                self.sockets = _sockets(message.descriptors)
             case "started":
-                self.started = True
-                if not self._start_event.done():
-                    self._start_event.set_result(None)
+                self._let_go_of_first()
+                self._began(message.body)
+                if not self._beginning.done():
+                    self._beginning.set_result(None)
+            case "failed" if self._greeting.done():
+                self._fail(message.body)
             case "oom":
                 self.when_out_of_memory()
             case "unfit":
@@ -690,6 +707,44 @@ class Shim:
             case _:
                 if not self._greeting.done():
                     self._greeting.set_result(message)
+
+    def _fail(self, body: Mapping[str, object]) -> None:
+        """Nothing is left of it, nor will be of its shim."""
+        self._released = True
+        text, code = cast(str, body["error"]), cast(int, body["code"])
+        self._failure = StartFailed(_start_text(text, code), code)
+        self._refuse_all(self._failure)
+        self._set_killed()
+        self._close()
+
+    def _on_launched(self) -> None:
+        """The first process has its orders, or is no more."""
+        assert self._first is not None
+        try:
+            launched = channel.receive(self._first) is not None
+        except OSError:
+            launched = False
+        if launched:
+            asyncio.get_running_loop().remove_reader(self._first.fileno())
+            self._launched.set_result(True)
+        else:
+            self._let_go_of_first()
+
+    def _refuse_all(self, error: Exception) -> None:
+        waiting: list[asyncio.Future[Any]]
+        waiting = [self._greeting, self._beginning, *self._replies.values()]
+        for one in waiting:
+            if not one.done():
+                one.set_exception(error)
+                one.exception()  # nobody need be waiting
+
+    def _let_go_of_first(self) -> None:
+        if self._first is not None:
+            asyncio.get_running_loop().remove_reader(self._first.fileno())
+            self._first.close()
+            self._first = None
+        if not self._launched.done():
+            self._launched.set_result(False)
 
     def _set_killed(self, ran_for: int = 0) -> None:
         if not self.exited.done():
@@ -721,16 +776,8 @@ class Shim:
         self._closed = True
         asyncio.get_running_loop().remove_reader(self._connection.fileno())
         self._connection.close()
-        gone = Lost("the container's shim is gone")
-        unanswered: list[asyncio.Future[channel.Message] | asyncio.Future[None]] = [
-            self._greeting,
-            self._start_event,
-            *self._replies.values(),
-        ]
-        for waiting in unanswered:
-            if not waiting.done():
-                waiting.set_exception(gone)
-                waiting.exception()  # nobody need be waiting
+        self._let_go_of_first()
+        self._refuse_all(Lost("the container's shim is gone"))
         killed = ExitStatus(_KILLED, signal.SIGKILL, False, time.time_ns())
         for handle in self._execs.values():
             if not handle.exited.done() and not self._released:
@@ -751,6 +798,11 @@ class ExecProcess:
 
     async def resize(self, height: int, width: int) -> None:
         await self._owner._call("resize", exec=self._key, height=height, width=width)
+
+
+def _id_maps(body: Mapping[str, object]) -> IdMaps | None:
+    ids = cast("Mapping[str, list[object]] | None", body.get("ids"))
+    return None if ids is None else IdMaps.parse(ids["uidMappings"], ids["gidMappings"])
 
 
 def _result(answer: "asyncio.Future[channel.Message]") -> channel.Message | None:

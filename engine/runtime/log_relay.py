@@ -42,12 +42,12 @@ class LogRelay:
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        child = process.clone3()
-        if child.pid == 0:
+        pid, pidfd = process.clone3()
+        if pid == 0:
             _write_apart(theirs, self._open_writer)
         theirs.close()
         ours.setblocking(False)
-        self._connection, self._pidfd = ours, child.pidfd
+        self._connection, self._pidfd = ours, pidfd
         self._sent = 0
         return ours
 

@@ -52,17 +52,17 @@ class Rotation:
             return
         ours, theirs = os.pipe()
         try:
-            child = process.clone3()
+            pid, pidfd = process.clone3()
         except KernelError:
             os.close(ours)
             os.close(theirs)
             return
-        if child.pid == 0:
+        if pid == 0:
             _pack_apart(f"{self.path}.1", theirs)
         os.close(theirs)
         self._packing = ours
-        os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
-        os.close(child.pidfd)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
 
     def settle(self) -> None:
         """Wait for what is being packed."""
@@ -77,7 +77,7 @@ def _pack_apart(path: str, alive: int) -> None:
     try:
         # No client may wait for the end of a connection that only this process still holds.
         process.close_all_but(alive)
-        if process.clone3().pid == 0:
+        if process.clone3()[0] == 0:
             pack_file(path)
     finally:
         os._exit(0)

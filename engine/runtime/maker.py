@@ -52,10 +52,11 @@ def serve(daemon: socket.socket, spawner: socket.socket, hierarchy: Hierarchy) -
             message = channel.receive(daemon)
             if message is None:
                 break
-            document, descriptor = message.descriptors
+            document, descriptor, orders = message.descriptors
             with socket.socket(fileno=descriptor) as shims_end:
-                _make(spawner, document, shims_end, hierarchy)
+                _make(spawner, document, shims_end, orders, hierarchy)
             os.close(document)
+            os.close(orders)
         refuge.leave(hierarchy, together=True)
     except _SpawnerGone:
         pass  # the daemon starts another, and us with it
@@ -66,11 +67,16 @@ def serve(daemon: socket.socket, spawner: socket.socket, hierarchy: Hierarchy) -
 
 
 def _make(
-    spawner: socket.socket, document: int, shims_end: socket.socket, hierarchy: Hierarchy
+    spawner: socket.socket,
+    document: int,
+    shims_end: socket.socket,
+    orders: int,
+    hierarchy: Hierarchy,
 ) -> None:
     try:
-        orders = read_shims_part(document)
-        with _made(orders, shims_end.fileno(), hierarchy) as birth:
+        wanted = read_shims_part(document)
+        with _made(wanted, shims_end, hierarchy) as birth:
+            birth.orders = orders
             birth.world = document if birth.is_spare else -1
             _fork(spawner, birth)
     except _SpawnerGone:
@@ -98,9 +104,11 @@ def _fork(spawner: socket.socket, birth: Birth) -> None:
 
 
 @contextlib.contextmanager
-def _made(orders: Mapping[str, object], shims_end: int, hierarchy: Hierarchy) -> Iterator[Birth]:
-    """By the shim's part of the orders; inside, its owner is forked. If anything fails, nothing
-    of it stays; descriptors never do."""
+def _made(
+    orders: Mapping[str, object], shims_end: socket.socket, hierarchy: Hierarchy
+) -> Iterator[Birth]:
+    """By the shim's part of the orders; inside, its owner is forked, after the daemon was given
+    its own of it. If anything fails, nothing of it stays; descriptors never do."""
     cgroup = Cgroup(hierarchy, cast(str, orders["cgroup"]))
     birth = Birth(
         container_id=cast(str, orders["container_id"]),
@@ -111,7 +119,7 @@ def _made(orders: Mapping[str, object], shims_end: int, hierarchy: Hierarchy) ->
         ids=cast("Mapping[str, Sequence[object]] | None", orders["ids"]),
         owner=(0, 0),
         is_spare=bool(orders["spare"]),
-        daemon=shims_end,
+        daemon=shims_end.fileno(),
     )
     with contextlib.ExitStack() as held, contextlib.ExitStack() as undo:
 
@@ -133,6 +141,7 @@ def _made(orders: Mapping[str, object], shims_end: int, hierarchy: Hierarchy) ->
         write_document(birth.exec_dir, RECORD, record, durable=False)
         cgroup.create(cast("Mapping[str, object]", orders["resources"]))
         undo.callback(cgroup.remove)
+        birth.supervisor, birth.heard = (hold(one.detach()) for one in channel.pair())
         birth.group = hold(cgroup.unified_fd())
         birth.oom = hold(cgroup.oom_fd())
         birth.listener = hold(_listener(birth.exec_dir))
@@ -154,7 +163,9 @@ def _made(orders: Mapping[str, object], shims_end: int, hierarchy: Hierarchy) ->
                 visiting.raise_loopback()
                 if orders["dns"]:
                     birth.dns_udp, birth.dns_tcp = map(hold, visiting.dns_sockets())
-                birth.route, birth.netfilter = map(hold, visiting.netlink_sockets())
+                netlink = tuple(map(hold, visiting.netlink_sockets()))
+            dns = (birth.dns_udp, birth.dns_tcp) if orders["dns"] else ()
+            channel.send(shims_end, {"event": "connected"}, (birth.network, *netlink, *dns))
         yield birth
         undo.pop_all()
 

@@ -1,5 +1,8 @@
 """A container's first process until it is told what to become: so it can be there, in its
 namespaces and its cgroup, before anybody knows that.
+
+The daemon tells it; the shim only hears what comes of it. For what that takes in memory goes with
+execve here, while a shim would keep it.
 """
 
 import os
@@ -12,15 +15,22 @@ from engine.runtime import channel, init, orders, reaper
 from engine.runtime.birth import Birth
 from engine.runtime.cgroup_tree import Cgroup
 from engine.runtime.rehearsal import rehearse_payload, rehearse_world
+from engine.runtime.stdio import Pipes
 from engine.runtime.steps import EnterCgroup, Place, Step
 from engine.runtime.world import build
 
 
-def await_orders(birth: Birth, supervisor: socket.socket, cgroup: Cgroup) -> NoReturn:
+def await_orders(birth: Birth, cgroup: Cgroup) -> NoReturn:
     """A container's first process, just born into the container's cgroup where that has the
-    unified tree: it waits, warmed up if that may be long, for a message with the descriptors of
-    its orders and of its stdio."""
-    place = Place(supervisor, cgroup, user=birth.user, files=birth.files, owner=birth.owner)
+    unified tree: it waits, warmed up if that may be long, for the daemon's orders."""
+    place = Place(
+        socket.socket(fileno=birth.supervisor),
+        cgroup,
+        orders=socket.socket(fileno=birth.orders),
+        user=birth.user,
+        files=birth.files,
+        owner=birth.owner,
+    )
     init.become(lambda: _await_orders(birth, place), place)
 
 
@@ -33,21 +43,35 @@ def _await_orders(birth: Birth, place: Place) -> Sequence[Step]:
     ):
         if descriptor >= 0:
             namespaces.setns(descriptor, kind)
-    # Of the shim's: with its end of our own connection open here, its death would not be seen.
+    # Of the shim's: with its ends of connections open here, its death would not be seen.
     kept = (one for one in (place.user, place.files, birth.world) if one >= 0)
-    process.close_all_but(place.supervisor.fileno(), reaper.DESCRIPTOR, *kept)
+    process.close_all_but(place.supervisor.fileno(), birth.orders, reaper.DESCRIPTOR, *kept)
     if birth.world >= 0:
         _spend_the_wait(orders.read_steps(birth.world), place)
         os.close(birth.world)
-    message = channel.receive(place.supervisor)
+    assert place.orders is not None
+    message = channel.receive(place.orders)
     if message is None:
         os._exit(1)
-    document, *stdio = message.descriptors
-    init.use_stdio(stdio)
+    (document,) = message.descriptors
+    use_stdio(orders.read_shims_part(document), place.supervisor)
+    channel.send(place.orders, {})  # from now on whoever is attached gets all
     walked = orders.read_steps(document)
-    for descriptor in message.descriptors:
-        os.close(descriptor)
+    os.close(document)
     return walked
+
+
+def use_stdio(shims_part: dict[str, object], supervisor: socket.socket) -> None:
+    """The shim is given its ends of it, with its part of the orders."""
+    pipes = None if shims_part["terminal"] else Pipes(stdin=bool(shims_part["open_stdin"]))
+    stdin = (pipes.input,) if pipes is not None and pipes.input >= 0 else ()
+    channel.send(supervisor, {"state": "launched", **shims_part}, stdin)
+    if pipes is not None:
+        channel.send(supervisor, {"state": "stdio"}, tuple(pipes.outputs))
+        init.use_stdio(pipes.theirs)
+        pipes.close_theirs()
+        for descriptor in (*stdin, *pipes.outputs):
+            os.close(descriptor)
 
 
 def _spend_the_wait(world: Sequence[Step], place: Place) -> None:

@@ -6,6 +6,8 @@ container's exec directory. On disk there: `shim.json` names the cgroup, `shim.l
 wrong with the shim itself. How the container ended is told to the daemon, which records it; where
 none is connected, or its disk is full, it is written to `exit.json`. Then, if no daemon is
 connected, the shim cleans up and goes.
+
+Until the container says something, ends, or a daemon wants something, it sleeps: see `sleeping`.
 """
 
 import contextlib
@@ -18,9 +20,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import NoReturn, cast
 
-from engine.errors import EngineError
-from engine.kernel import privileges, process, procfs
-from engine.runtime import channel, daemons, newborn, refuge, visiting
+from engine.kernel import process
+from engine.runtime import channel, daemons, newborn, refuge, sleeping, visiting
 from engine.runtime.birth import EXIT, Birth, unlink_files, unpack, write_document
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
 from engine.runtime.channel import Message
@@ -29,28 +30,23 @@ from engine.runtime.daemons import Daemon, Daemons
 from engine.runtime.execs import Execs, Reply
 from engine.runtime.log_relay import LogRelay
 from engine.runtime.log_writer import LogWriter
-from engine.runtime.orders import read_shims_part
 from engine.runtime.poller import READABLE, Poller
+from engine.runtime.sleeping import Said
 from engine.runtime.starting import CannotStart, Starting
-from engine.runtime.stdio import Pipes, Stdio, wanted
+from engine.runtime.stdio import STDERR, STDOUT, Stdio, wanted
 
 LOG = "shim.log"
 _LOOKS = 20
 _LOOK_AGAIN = 0.05  # seconds
 
-# What may go wrong in a start without being a mistake of ours.
-_EXPECTED = (OSError, CannotStart, EngineError)
-
-
-FirstProcess = Callable[[Birth, socket.socket, Cgroup], NoReturn]
+_NOT_STARTED = 128
 
 
 class Shim:
     """Of the container, or the spare, that `birth` was made for."""
 
-    def __init__(self, birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess) -> None:
+    def __init__(self, birth: Birth, hierarchy: Hierarchy) -> None:
         self.birth = birth
-        self.first_process = first_process
         self.hierarchy = hierarchy
         self.poller = Poller()
         self.daemons = Daemons(self.poller, self._answer, self.on_left)
@@ -60,12 +56,11 @@ class Shim:
         self.pid = 0
         self.pidfd = -1
         self.starting: Starting | None = None
-        self.launched = False
+        self.launched = False  # it was said what the first process is to become
+        self.went = False  # it was told to become that
         self.started = False
         self.started_at = 0  # nanoseconds since 1970
         self.started_clock = 0  # of uptime()
-        self.go_reply: Reply | None = None
-        self.went = False
         self.status: tuple[int, int | None] | None = None
         self.exit: dict[str, object] | None = None
         self.recorded = False  # exit.json is there
@@ -73,7 +68,6 @@ class Shim:
         self.released = False
         self.mounts = -1
         self.network = birth.network
-        self.netlink = _those_there(birth.route, birth.netfilter)
         self.dns = _those_there(birth.dns_udp, birth.dns_tcp)
         self.oom = birth.oom
         self.oom_kills = 0  # that were told
@@ -83,30 +77,23 @@ class Shim:
 
     # --- beginning ------------------------------------------------------------------------
 
-    def be_born(self) -> None:
-        """A first process that waits for its orders."""
-        birth = self.birth
-        ours, theirs = channel.pair()
-        with visiting.joined_pid(birth.pid_namespace):
-            child = process.clone3(birth.namespaces, cgroup=birth.group)
-            if child.pid == 0:
-                self.first_process(birth, theirs, self.cgroup())
-        theirs.close()
-        _close_all(
-            _those_there(
-                *(birth.group, birth.user, birth.files, birth.ipc, birth.uts, birth.world),
-            )
-        )
-        self.pid, self.pidfd = child.pid, child.pidfd
-        self.starting = Starting(ours)
-        self.poller.watch(ours.fileno(), READABLE, lambda _: self.on_starting())
+    def keep(self, pid: int, pidfd: int, said: Said, started_at: int, started_clock: int) -> None:
+        """Be the one who hears of the first process from now on; see `sleeping`."""
+        self.pid, self.pidfd = pid, pidfd
+        starting = self.starting = Starting(socket.socket(fileno=self.birth.heard))
+        for body, beside in said:
+            starting.take(channel.message(body, beside), self._init_says)
+        if started_at:
+            starting.end()
+            self._start_is_over()
+            self.started = True
+            self.started_at, self.started_clock = started_at, started_clock
+        else:
+            self.poller.watch(self.birth.heard, READABLE, lambda _: self.on_starting())
         self.poller.watch(self.pidfd, READABLE, lambda _: self.on_exit())
-        self.poller.watch(birth.listener, READABLE, lambda _: self.on_connect())
+        self.poller.watch(self.birth.listener, READABLE, lambda _: self.on_connect())
         if self.oom >= 0:
             self.poller.watch(self.oom, READABLE, lambda _: self.on_oom())
-        descriptors = self._sockets() if self.network >= 0 else ()
-        self.daemons.broadcast({"event": "prepared", **self._identity()}, descriptors)
-        _close_all(descriptors[1:3])
 
     def cgroup(self) -> Cgroup:
         return Cgroup(self.hierarchy, self.birth.cgroup)
@@ -116,30 +103,21 @@ class Shim:
         """Still: nobody has said what it is to be."""
         return self.birth.is_spare and not self.launched
 
-    def launch(self, orders: Mapping[str, object], document: int) -> None:
-        starting = self.starting
-        assert starting is not None
-        pipes = None if orders["terminal"] else Pipes(stdin=bool(orders["open_stdin"]))
-        try:
-            beside = (document, *pipes.theirs) if pipes else (document,)
-            channel.send(starting.connection, {"orders": True}, beside)
-        except BrokenPipeError:
-            if self.is_spare:
-                self._be_unfit()  # it was killed while it waited: the daemon starts another
-            # It may have said why.
-            starting.drain(self._init_says)
-            raise starting.failure or CannotStart("the process ended at once") from None
+    def _launch(self, orders: Mapping[str, object], descriptors: tuple[int, ...]) -> None:
         self.launched = True
-        log = cast("Mapping[str, object]", orders["log"])
-        if log["path"]:
-            self.stdio.log = self._open_log(log)
         self.stdio.close_input_after_client = bool(orders["stdin_once"])
-        if pipes is not None:
-            pipes.close_theirs()
-            self.stdio.use_pipes(pipes.input, pipes.outputs)
+        if descriptors:
+            self.stdio.use_input(descriptors[0])
         if not orders["dns"]:
             _close_all(self.dns)
             self.dns = ()
+        log = cast("Mapping[str, object]", orders["log"])
+        if log["path"]:
+            try:
+                self.stdio.log = self._open_log(log)
+            except OSError as error:
+                # As of a full disk: it costs what would be recorded, not the container.
+                complain(self.birth.exec_dir, f"cannot open the container's log: {error}\n")
 
     def _be_unfit(self) -> NoReturn:
         starting = self.starting
@@ -161,10 +139,8 @@ class Shim:
 
     def _sockets(self) -> tuple[int, ...]:
         """Descriptors in the order of launch.NetworkSockets; the two netlink ones are new."""
-        netlink, self.netlink = self.netlink, ()
-        if not netlink:
-            with visiting.in_network(self.network):
-                netlink = visiting.netlink_sockets()
+        with visiting.in_network(self.network):
+            netlink = visiting.netlink_sockets()
         return (self.network, *netlink, *self.dns)
 
     def _identity(self) -> dict[str, object]:
@@ -196,30 +172,12 @@ class Shim:
         else:
             connection.close()
 
-    def call_launch(self, message: Message, reply: Reply) -> None:
-        document = message.descriptors[0]
-        self.undertake(
-            lambda: self.launch(read_shims_part(document), document),
-            lambda refusal: reply({**refusal, "over": True}, ()),
-        )
-        reply({}, ())
-
-    def undertake(
-        self, beginning: Callable[[], None], refuse: Callable[[dict[str, object]], None]
-    ) -> None:
-        """Begin as a daemon asks, or tell it why not and end."""
-        try:
-            beginning()
-        except BaseException as error:  # noqa: BLE001 - undone and told
-            if not isinstance(error, _EXPECTED):
-                complain(self.birth.exec_dir, traceback.format_exc())
-            text, code = reason(error)
-            self.undo_before(lambda: refuse({"error": text, "code": code}))
-
     def on_left(self) -> None:
-        if not self.went and self.pid:
+        if not self.started:
+            self.on_starting()
+        if not self.went:
             # The start was never finished and nobody can finish it: nothing half-made stays.
-            self.undo()
+            self.undo_before(lambda: None)
 
     def _answer(self, daemon: Daemon, message: Message) -> None:
         number = message.body["id"]
@@ -229,6 +187,8 @@ class Shim:
                 self.daemons.tell(daemon, {"id": number, **body}, descriptors)
 
         call = _CALLS.get(cast(str, message.body["call"]))
+        # What its first process said before comes first.
+        self.on_starting()
         try:
             if call is None:
                 raise CannotStart(f"unknown call {message.body['call']!r}")
@@ -241,17 +201,6 @@ class Shim:
             _close_all(message.descriptors)
 
     # --- calls ----------------------------------------------------------------------------
-
-    def call_go(self, message: Message, reply: Reply) -> None:
-        if self.starting is None or self.went:
-            raise CannotStart("the container was started already")
-        self.went = True
-        self.go_reply = reply
-        if self.starting.over:
-            self._conclude_start()
-            return
-        with contextlib.suppress(BrokenPipeError):
-            channel.send(self.starting.connection, {"go": True})
 
     def call_kill(self, message: Message, reply: Reply) -> None:
         if self.status is None:
@@ -321,62 +270,54 @@ class Shim:
     def on_starting(self) -> None:
         starting = self.starting
         assert starting is not None
+        if starting.over:
+            return
         starting.drain(self._init_says)
+        if not starting.over:
+            return
         if self.is_spare:
             # It ended, or could not even enter its cgroup.
             self._be_unfit()
-        if not starting.over:
-            return
+        failure = starting.failure
+        if failure is not None:
+            self.fail(failure)
+        self._start_is_over()
+        self.started = True
+        self.started_at, self.started_clock = time.time_ns(), uptime()
+        times = {"started_at": self.started_at, "started_clock": self.started_clock}
+        self.daemons.broadcast({"event": "started", **times})
+        if self.status is not None:
+            self._after_exit()
+
+    def _start_is_over(self) -> None:
+        starting = self.starting
+        assert starting is not None
         self.poller.forget(starting.connection.fileno())
         starting.connection.close()
-        if self.go_reply is not None:
-            self._conclude_start()
 
     def _init_says(self, message: Message) -> None:
-        if message.body["state"] == "terminal":
-            self.stdio.use_terminal(message.descriptors[0])
-        elif message.body["state"] == "ready":
-            # While the shim holds it, the end of the container does not wait for the overlay's
-            # file system to be synced, which unmounting does.
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                self.mounts = os.open(f"/proc/{self.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-
-    def _conclude_start(self) -> None:
-        """Answer `go`: the payload runs, or why it does not. Then nothing of it stays."""
-        starting, reply = self.starting, self.go_reply
-        assert starting is not None
-        assert reply is not None
-        self.go_reply = None
-        if starting.failure is None:
-            self.started = True
-            self.started_at, self.started_clock = time.time_ns(), uptime()
-            reply({"started_at": self.started_at, "started_clock": self.started_clock}, ())
-            self.daemons.broadcast({"event": "started"})
-            if self.status is not None:
-                self._after_exit()
-            return
-        failure = starting.failure
-        self.undo_before(
-            lambda: reply({"error": str(failure), "code": failure.code, "over": True}, ())
-        )
+        match message.body["state"]:
+            case "launched":
+                self._launch(message.body, message.descriptors)
+            case "stdio":
+                stdout, stderr = message.descriptors
+                self.stdio.use_outputs({stdout: STDOUT, stderr: STDERR})
+            case "terminal":
+                self.stdio.use_terminal(message.descriptors[0])
+            case "mounts":
+                (self.mounts,) = message.descriptors
+            case "going":
+                self.went = True
 
     def on_exit(self) -> None:
         self.status = process.reap(self.pidfd)
         if self.status is None:
             return
-        if self.is_spare:
-            self.on_starting()
         self.poller.forget(self.pidfd)
-        starting = self.starting
-        assert starting is not None
-        if not starting.over:
-            self.on_starting()
         if self.started:
             self._after_exit()
-        elif not self.went:
-            # Ended before it began: nothing to record, but whoever ended it waits to hear so.
-            self.exit = self._ending()
-            self.daemons.broadcast({"event": "exited", **self.exit})
+        else:
+            self.on_starting()
 
     def _ending(self) -> dict[str, object]:
         assert self.status is not None
@@ -432,8 +373,6 @@ class Shim:
     def _close_network(self) -> None:
         _close_all(self.dns)
         self.dns = ()
-        _close_all(self.netlink)
-        self.netlink = ()
         if self.network >= 0:
             os.close(self.network)
             self.network = -1
@@ -478,8 +417,10 @@ class Shim:
             tell()
             os._exit(0)
 
-    def undo(self) -> NoReturn:
-        self.undo_before(lambda: None)
+    def fail(self, error: BaseException) -> NoReturn:
+        code = error.code if isinstance(error, CannotStart) else _NOT_STARTED
+        event = {"event": "failed", "error": str(error) or type(error).__name__, "code": code}
+        self.undo_before(lambda: self.daemons.broadcast(event))
 
     def serve(self) -> NoReturn:
         while True:
@@ -495,8 +436,6 @@ class Shim:
 
 
 _CALLS: Mapping[str, Callable[[Shim, Message, Reply], None]] = {
-    "launch": Shim.call_launch,
-    "go": Shim.call_go,
     "kill": Shim.call_kill,
     "kill_all": Shim.call_kill_all,
     "freeze": Shim.call_freeze,
@@ -530,28 +469,17 @@ def main(message: bytes, beside: channel.Beside, hierarchy: Hierarchy) -> NoRetu
     """In the fork of the spawner: be the shim that a message of the maker is for."""
     birth = unpack(message, channel.descriptors(beside))
     try:
-        os.setsid()
-        process.default_signal(signal.SIGCHLD)
-        privileges.set_name("pycompose-shim")
-        procfs.set_command_line(f"pycompose-shim {birth.container_id}")
-        # Not the daemon's: whoever reads that waits for its end, which we outlive.
-        for descriptor in (1, 2):
-            os.dup2(0, descriptor)
-        shim = Shim(birth, hierarchy, newborn.await_orders)
-        shim.undertake(
-            shim.be_born,
-            lambda refusal: shim.daemons.broadcast({"event": "failed", **refusal}),
-        )
+        # Not the daemon's streams: whoever reads them waits for its end, which we outlive.
+        sleeping.settle(birth.container_id, (1, 2))
+        try:
+            pid, pidfd = sleeping.bear(birth, hierarchy, newborn.await_orders)
+        except OSError as error:
+            Shim(birth, hierarchy).fail(error)
+        said, at, clock = sleeping.sleep(birth, pidfd)
+        shim = Shim(birth, hierarchy)
+        shim.keep(pid, pidfd, said, at, clock)
         shim.serve()
     except BaseException:  # noqa: BLE001 - its log is all that can be had
         complain(birth.exec_dir, traceback.format_exc())
     finally:
         os._exit(1)
-
-
-def reason(error: BaseException) -> tuple[str, int]:
-    """Text and exit code for whoever asked."""
-    text = str(error) or type(error).__name__
-    if not isinstance(error, _EXPECTED):
-        text = f"{type(error).__name__}: {error}"
-    return text, error.code if isinstance(error, CannotStart) else 128

@@ -88,16 +88,20 @@ class Spare:
     id: str
     mould: Mould
     connection: socket.socket
+    first: socket.socket  # to its first process
     exec_dir: str
-    greeting: channel.Message | None = None  # it is there, and has told how it is reached
+    said: list[channel.Message] = field(default_factory=list)  # that it is there, and what is
 
 
 class Spares:
-    """`fork(orders, world, connection)` has a shim made; it raises OSError or Failure."""
+    """`fork(orders, world)` has a shim made, and gives back how to reach it and its first process;
+    it raises OSError or Failure."""
 
     def __init__(
         self,
-        fork: Callable[[Mapping[str, object], Sequence[Step], socket.socket], Awaitable[None]],
+        fork: Callable[
+            [Mapping[str, object], Sequence[Step]], Awaitable[tuple[socket.socket, socket.socket]]
+        ],
     ) -> None:
         self._fork = fork
         self._mould: Mould | None = None
@@ -200,23 +204,15 @@ class Spares:
         if mould is None or self._is_closing:
             return
         orders = _orders(mould)
-        ours, theirs = channel.pair()
-        ours.setblocking(False)
         try:
-            await self._fork(orders, mould.world, theirs)
+            connection, first = await self._fork(orders, mould.world)
         except (OSError, Failure) as error:
             log.warning("cannot prepare a container: %s", error)
-            ours.close()
             return
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
         identifier, exec_dir = cast(str, orders["container_id"]), cast(str, orders["exec_dir"])
-        spare = Spare(identifier, mould, ours, exec_dir)
+        spare = Spare(identifier, mould, connection, first, exec_dir)
         self._free.append(spare)
-        asyncio.get_running_loop().add_reader(ours.fileno(), self._on_readable, spare)
+        asyncio.get_running_loop().add_reader(connection.fileno(), self._on_readable, spare)
         if self._is_closing or mould != self._mould:
             self._dismiss(spare)
         else:
@@ -226,8 +222,8 @@ class Spares:
         """It is prepared; later, or instead of that, it says why it failed, or ends."""
         with contextlib.suppress(BlockingIOError, OSError):
             message = channel.receive(spare.connection)
-            if message is not None and message.body["event"] == "prepared":
-                spare.greeting = message
+            if message is not None and message.body["event"] in ("connected", "prepared"):
+                spare.said.append(message)
                 return
             if message is not None:
                 log.warning("cannot prepare a container: %s", message.body.get("error"))
@@ -253,7 +249,9 @@ class Spares:
 
     async def _await_end(self, spare: Spare) -> None:
         """It cleans up when we leave; what a killed one left is cleared here."""
-        _let_go(spare.greeting)
+        for message in spare.said:
+            _let_go(message)
+        spare.first.close()
         with spare.connection as connection:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_WR)

@@ -39,7 +39,7 @@ def main() -> NoReturn:
         sys.stderr.write(f"containers end with the engine's service: {error}\n")
     _harden(hierarchy)
     ours, theirs = channel.pair()
-    if process.clone3().pid == 0:
+    if process.clone3()[0] == 0:
         ours.close()
         maker.serve(connection, theirs, hierarchy)
     os.dup2(ours.detach(), CONNECTION, inheritable=False)
@@ -60,8 +60,8 @@ def _fork(
 ) -> bytes:
     """The answer."""
     try:
-        if process.clone3().pid == 0:
-            connection.close()
+        if process.clone3()[0] == 0:
+            os.close(connection.detach())
             shim.main(message, beside, hierarchy)
     except OSError as error:
         return str(error).encode()
@@ -78,8 +78,6 @@ def _harden(hierarchy: Hierarchy) -> None:
     # Shims take these over as they are.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    procfs.set_command_line("pycompose-spawner")
-    privileges.set_name("pycompose-spawn")
     for name in ("ascii", "latin-1", "utf-8"):
         codecs.lookup(name)  # a codec is a module, too
     # From now on nothing can be imported: not from a container's files, after its root is ours.
@@ -96,5 +94,7 @@ def _harden(hierarchy: Hierarchy) -> None:
     process.close_range(_RECEIVED)
     # Shims are reaped by nobody: the kernel drops them. They set this back.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    procfs.set_command_line("pycompose-spawner")
+    privileges.set_name("pycompose-spawn")
     layout.fill_gaps()
     gc.freeze()

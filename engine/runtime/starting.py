@@ -35,18 +35,24 @@ class Starting:
             except BlockingIOError:
                 return
             if message is None:
-                self.over = True
-                break
-            state = cast(str, message.body["state"])
-            if state == "executing":
-                self.program = cast(str, message.body["program"])
-            elif state == "refused":
-                text, code = cast(str, message.body["text"]), cast(int, message.body["code"])
-                self.failure = CannotStart(text, code)
-            elif number := reaper.failure(state):
-                refused = cannot_execute(self.program, OSError(number, os.strerror(number)))
-                self.failure = CannotStart(str(refused), refused.code)
+                self.end()
             else:
-                on_message(message)
+                self.take(message, on_message)
+
+    def take(self, message: Message, on_message: Callable[[Message], None]) -> None:
+        state = cast(str, message.body["state"])
+        if state == "executing":
+            self.program = cast(str, message.body["program"])
+        elif state == "refused":
+            text, code = cast(str, message.body["text"]), cast(int, message.body["code"])
+            self.failure = CannotStart(text, code)
+        elif number := reaper.failure(state):
+            refused = cannot_execute(self.program, OSError(number, os.strerror(number)))
+            self.failure = CannotStart(str(refused), refused.code)
+        else:
+            on_message(message)
+
+    def end(self) -> None:
+        self.over = True
         if self.failure is None and not self.program:
             self.failure = CannotStart("the process was killed before it could start", 137)

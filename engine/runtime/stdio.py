@@ -61,16 +61,18 @@ class Stdio:
 
     # --- wiring ---------------------------------------------------------------------------
 
-    def use_pipes(self, stdin: int, outputs: dict[int, int]) -> None:
-        """Our ends of the pipes; `stdin` is -1 if the process has none."""
+    def use_input(self, stdin: int) -> None:
+        """Our end of a pipe."""
+        os.set_blocking(stdin, False)
         self._input = stdin
+        self._feed_input()
+
+    def use_outputs(self, outputs: Mapping[int, int]) -> None:
+        """Our ends of pipes: which stream each of them is."""
         for descriptor, stream in outputs.items():
             os.set_blocking(descriptor, False)
             self._outputs[descriptor] = stream
-        if stdin >= 0:
-            os.set_blocking(stdin, False)
         self._watch_outputs()
-        self._feed_input()
 
     def use_terminal(self, master: int) -> None:
         os.set_blocking(master, False)

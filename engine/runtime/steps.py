@@ -31,6 +31,7 @@ class Place:
 
     supervisor: socket.socket
     cgroup: Cgroup
+    orders: socket.socket | None = None  # the daemon, as a container's first process hears it
     root: int = -1
     world: int = -1  # what was built before the root was known
     null: int = -1
@@ -103,13 +104,19 @@ class JoinNamespace(Step):
 
 @dataclass(frozen=True, slots=True)
 class NewMountNamespace(Step):
-    """Late: a process that waits to become a container must not keep mounts of the host busy."""
+    """Late: a process that waits to become a container must not keep mounts of the host busy.
+
+    The supervisor keeps it: so the end of the container does not wait for the overlay's file
+    system to be synced, which unmounting does."""
 
     def describe(self) -> str:
         return "make a mount namespace"
 
     def run(self, place: Place) -> None:
         namespaces.unshare(namespaces.CLONE_NEWNS)
+        mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        channel.send(place.supervisor, {"state": "mounts"}, (mounts,))
+        os.close(mounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +271,9 @@ class EnterPidNamespace(Step):
         return "enter the PID namespace"
 
     def run(self, place: Place) -> None:
-        child = process.sibling()
-        if child.pid:
-            channel.send(place.supervisor, {"state": "joined", "pid": child.pid}, (child.pidfd,))
+        pid, pidfd = process.sibling()
+        if pid:
+            channel.send(place.supervisor, {"state": "joined", "pid": pid}, (pidfd,))
             os._exit(0)
         os.setsid()
 
@@ -291,9 +298,10 @@ class AwaitGo(Step):
 
     def run(self, place: Place) -> None:
         channel.send(place.supervisor, {"state": "ready"})
-        if channel.receive(place.supervisor) is None:
-            # The supervisor is gone: nobody would hear this container or reap it.
+        if place.orders is None or channel.receive(place.orders) is None:
+            # The daemon is gone, or the supervisor is, which it would not let live on.
             os._exit(1)
+        channel.send(place.supervisor, {"state": "going"})
 
 
 @dataclass(frozen=True, slots=True)

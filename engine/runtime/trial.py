@@ -5,19 +5,21 @@ The interpreter writes into a function's code until it has specialised it, and i
 until that is in its caches: each shim would do so anew, and own the pages.
 """
 
+import contextlib
 import os
 import signal
 import socket
 from typing import NoReturn
 
 from engine.kernel import process
-from engine.runtime import birth, channel, orders
+from engine.runtime import birth, channel, newborn, sleeping
 from engine.runtime.birth import Birth
 from engine.runtime.cgroup_tree import Hierarchy
 from engine.runtime.shim import Shim
+from engine.runtime.stdio import STDOUT
 
 _LINES = b'a "line"\nand another\n'
-_ORDERS = {
+_ORDERS: dict[str, object] = {
     "dns": True,
     "log": {
         "path": os.devnull,
@@ -36,48 +38,32 @@ _ORDERS = {
 def try_life(hierarchy: Hierarchy) -> Shim:
     """The shim, with descriptors that are not closed yet; its first process is no more."""
     ours, theirs = channel.pair()
-    document = orders.write(_ORDERS, ())
     reading, writing = os.pipe()
-    with ours:
-        message, descriptors = birth.pack(_made_up(theirs.detach()))
-        shim = Shim(
-            birth.unpack(message, descriptors), hierarchy, lambda _, own, __: _play(own, reading)
-        )
-        shim.be_born()
-        ours.setblocking(False)
-        _await(shim, ours, "event", "prepared")
-        channel.send(ours, {"id": 0, "call": "launch"}, (document,))
-        _await(shim, ours, "id", 0)
-        channel.send(ours, {"id": 1, "call": "go"})
-        _await(shim, ours, "event", "started")
-        for _ in range(2):
-            os.write(writing, b"!")
-            shim.poller.turn()
+    message, descriptors = birth.pack(_made_up(theirs.detach()))
+    born = birth.unpack(message, descriptors)
+    with contextlib.suppress(PermissionError):  # the spawner has its session already
+        sleeping.settle(born.container_id, ())
+    pid, pidfd = sleeping.bear(born, hierarchy, lambda own, _: _play(own, reading))
+    os.write(writing, b"!")
+    slept = sleeping.sleep(born, pidfd)
+    shim = Shim(born, hierarchy)
+    shim.keep(pid, pidfd, *slept)
+    for _ in range(2):
+        shim.poller.turn()
+        os.write(writing, b"!")
+    ours.close()
     process.send_signal(shim.pidfd, signal.SIGKILL)
     os.waitid(os.P_PIDFD, shim.pidfd, os.WEXITED)
-    for descriptor in (document, reading, writing):
+    for descriptor in (reading, writing):
         os.close(descriptor)
     return shim
-
-
-def _await(shim: Shim, daemon: socket.socket, key: str, value: object) -> None:
-    while True:
-        try:
-            message = channel.receive(daemon)
-        except BlockingIOError:
-            shim.poller.turn()
-            continue
-        assert message is not None
-        for descriptor in message.descriptors:
-            os.close(descriptor)
-        if message.body.get(key) == value:
-            return
 
 
 def _made_up(connection: int) -> Birth:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind("")  # the kernel chooses a name
         listener.listen()
+        supervisor, heard = (one.detach() for one in channel.pair())
         return Birth(
             container_id="rehearsal",
             exec_path="/",
@@ -88,6 +74,9 @@ def _made_up(connection: int) -> Birth:
             owner=(0, 0),
             is_spare=True,
             daemon=connection,
+            supervisor=supervisor,
+            heard=heard,
+            orders=os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC),
             exec_dir=os.open("/", os.O_PATH | os.O_CLOEXEC),
             listener=listener.detach(),
             oom=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
@@ -96,18 +85,18 @@ def _made_up(connection: int) -> Birth:
         )
 
 
-_ANY = ("route", "netfilter", "dns_udp", "dns_tcp")
+_ANY = ("dns_udp", "dns_tcp")
 
 
-def _play(supervisor: socket.socket, signals: int) -> NoReturn:
+def _play(own: Birth, signals: int) -> NoReturn:
     """What a first process says; then lines of output, as often as it is told to."""
-    message = channel.receive(supervisor)
-    if message is None:
-        os._exit(1)
+    supervisor = socket.socket(fileno=own.supervisor)
+    newborn.use_stdio(_ORDERS, supervisor)
+    channel.send(supervisor, {"state": "mounts"}, (signals,))
     channel.send(supervisor, {"state": "ready"})
-    channel.receive(supervisor)
+    channel.send(supervisor, {"state": "going"})
     channel.send(supervisor, {"state": "executing", "program": "none"})
     supervisor.close()
     while os.read(signals, 1):
-        os.write(message.descriptors[2], _LINES)
+        os.write(STDOUT, _LINES)
     os._exit(0)

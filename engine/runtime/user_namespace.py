@@ -48,15 +48,15 @@ def make(maps: IdMaps, kinds: int, *, joined: str = "") -> Made:
 def _make(maps: IdMaps, kinds: int, names: tuple[str, ...], *, joined: str = "") -> tuple[int, ...]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        child = process.clone3(0 if joined else namespaces.CLONE_NEWUSER | kinds)
-        if child.pid == 0:
+        pid, pidfd = process.clone3(0 if joined else namespaces.CLONE_NEWUSER | kinds)
+        if pid == 0:
             ours.close()
             _stand_there(theirs, joined, kinds)
         theirs.close()
         try:
             if (said := ours.recv(4096)) != _HERE:
                 raise OSError(f"cannot join the other container's users: {said.decode()}")
-            folder = f"/proc/{child.pid}"
+            folder = f"/proc/{pid}"
             if not joined:
                 _write(f"{folder}/uid_map", maps.uids)
                 _write(f"{folder}/gid_map", maps.gids)
@@ -65,8 +65,8 @@ def _make(maps: IdMaps, kinds: int, names: tuple[str, ...], *, joined: str = "")
         finally:
             ours.close()
             with contextlib.suppress(ChildProcessError):  # where ended children are dropped
-                os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
-            os.close(child.pidfd)
+                os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+            os.close(pidfd)
 
 
 def _stand_there(maker: socket.socket, joined: str, kinds: int) -> NoReturn:

@@ -146,9 +146,9 @@ async def test_non_blocking_mode_loses_output_rather_than_wait(engine: Engine) -
     script = "i=0; read x; seq -f 'line %07.0f' 1 200000; echo > /written; read x; echo last"
     identifier = await engine.run("sh", "-c", script, host=host, open_stdin=True)
     record = engine.get(identifier)
+    client = await engine.containers.attach(identifier, stdin=True, stdout=True, stderr=False)
     (writer,) = _log_writers(record)
     os.kill(writer, signal.SIGSTOP)  # as a disk that hangs
-    client = await engine.containers.attach(identifier, stdin=True, stdout=True, stderr=False)
     await client.write(b"\n")
     # 2.6 MB are said, and heard by who is attached, though none of it can be written.
     heard = b""
@@ -170,7 +170,7 @@ async def test_non_blocking_mode_loses_output_rather_than_wait(engine: Engine) -
 
 
 def _log_writers(record: Record) -> list[int]:
-    """Of the shim of a container: its children but the container itself."""
+    """Of the shim of a container that does something: its children but the container itself."""
     status = Path(f"/proc/{record.state.pid}/status").read_text()
     shim = re.search(r"PPid:\s(\d+)", status)
     assert shim is not None
@@ -189,8 +189,8 @@ async def _until_written(path: Path) -> None:
 async def test_a_killed_log_writer_is_followed_by_another(engine: Engine) -> None:
     host = HostConfig(log_config=LogConfig("local", {"mode": "non-blocking"}))
     identifier = await engine.run("sh", "-c", "cat; cat", host=host, open_stdin=True)
-    (writer,) = _log_writers(engine.get(identifier))
     client = await engine.containers.attach(identifier, stdin=True, stdout=True, stderr=False)
+    (writer,) = _log_writers(engine.get(identifier))
     said = aiter(client)
     pidfd = os.pidfd_open(writer)
     os.kill(writer, signal.SIGKILL)

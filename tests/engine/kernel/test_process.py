@@ -11,34 +11,35 @@ from engine.kernel import privileges, process, procfs
 pytestmark = pytest.mark.kernel
 
 
-def forked(code: int) -> process.Child:
-    child = process.clone3()
-    if child.pid == 0:
+def forked(code: int) -> int:
+    """Its pidfd."""
+    pid, pidfd = process.clone3()
+    if pid == 0:
         os._exit(code)
-    return child
+    return pidfd
 
 
 def test_exit_code_is_read_once_by_pidfd() -> None:
-    child = forked(7)
-    poll_until_readable(child.pidfd)
-    assert process.reap(child.pidfd) == (7, None)
+    pidfd = forked(7)
+    poll_until_readable(pidfd)
+    assert process.reap(pidfd) == (7, None)
     with pytest.raises(ChildProcessError):
-        process.reap(child.pidfd)
-    os.close(child.pidfd)
+        process.reap(pidfd)
+    os.close(pidfd)
 
 
 def test_killed_child_has_128_and_its_signal() -> None:
     reading, writing = os.pipe()
-    child = process.clone3()
-    if child.pid == 0:
+    pid, pidfd = process.clone3()
+    if pid == 0:
         os.close(writing)
         os.read(reading, 1)
         os._exit(0)
-    assert process.reap(child.pidfd) is None
-    process.send_signal(child.pidfd, signal.SIGTERM)
-    poll_until_readable(child.pidfd)
-    assert process.reap(child.pidfd) == (143, signal.SIGTERM)
-    for descriptor in (reading, writing, child.pidfd):
+    assert process.reap(pidfd) is None
+    process.send_signal(pidfd, signal.SIGTERM)
+    poll_until_readable(pidfd)
+    assert process.reap(pidfd) == (143, signal.SIGTERM)
+    for descriptor in (reading, writing, pidfd):
         os.close(descriptor)
 
 
@@ -50,11 +51,13 @@ def poll_until_readable(descriptor: int) -> None:
 
 def test_start_time_names_a_process() -> None:
     assert procfs.start_time(os.getpid()) == procfs.start_time(os.getpid())
-    child = forked(0)
-    poll_until_readable(child.pidfd)
-    process.reap(child.pidfd)
-    os.close(child.pidfd)
-    assert procfs.start_time(child.pid) is None
+    pid, pidfd = process.clone3()
+    if pid == 0:
+        os._exit(0)
+    poll_until_readable(pidfd)
+    process.reap(pidfd)
+    os.close(pidfd)
+    assert procfs.start_time(pid) is None
 
 
 def test_capabilities_are_read_as_proc_has_them() -> None:

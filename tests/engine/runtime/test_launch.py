@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from engine.runtime.launch import ExitStatus, LogTarget, Shim, StartFailed, read_exit
+from tests.benchmarks.measures import own_memory
 from tests.engine.runtime.laboratory import (
     DAEMON,
     PREFIX,
@@ -478,6 +479,7 @@ async def test_a_container_can_be_started_again_on_the_same_root(lab: Laboratory
 
 async def test_nothing_leaks_in_the_shim(lab: Laboratory) -> None:
     shim = await lab.start("sleep", "100")
+    await shim.kill(signal.SIGCONT)  # it does something: until then it has less open
     before = open_files(shim.shim_pid)
     for _ in range(3):
         for request in (
@@ -498,6 +500,15 @@ async def test_nothing_leaks_in_the_shim(lab: Laboratory) -> None:
     async with asyncio.timeout(10):  # it sees the closed clients at its next turn
         while open_files(shim.shim_pid) != before:
             await asyncio.sleep(0.01)
+
+
+async def test_shim_of_a_silent_container_sleeps_and_costs_little(lab: Laboratory) -> None:
+    shim = await lab.start("sh", "-c", "read x; echo $x", open_stdin=True, stdin_once=True)
+    assert own_memory(shim.shim_pid) < 0.9
+    reader, writer = await shim.attach(stdin=True, stdout=True, stderr=False)
+    writer.write(b"heard\n")
+    assert unframe(await reader.read()) == (b"heard\n", b"")
+    writer.close()
 
 
 def open_files(pid: int) -> int:

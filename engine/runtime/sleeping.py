@@ -1,0 +1,105 @@
+"""A shim for as long as it has nothing to do: it bears the container's first process, tells the
+daemon when that has become the payload, and sleeps until the container or a daemon wants something.
+
+A shim owns each page that it writes to, and to run code is to write: to what it counts references
+of. So here is what every container needs of its shim, with as little as will do, in every start by
+the same few lines; what the first process said meanwhile is kept unread.
+"""
+
+import _socket
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from engine.kernel import privileges, process, procfs
+from engine.runtime import channel, visiting
+from engine.runtime.birth import Birth
+from engine.runtime.cgroup_tree import Cgroup, Hierarchy
+from engine.runtime.clock import uptime
+
+FirstProcess = Callable[[Birth, Cgroup], NoReturn]
+Said = list[tuple[bytes, channel.Beside]]
+
+_EXECUTING = b'{"state":"executing"'
+_OUTPUTS = (b'{"state":"stdio"', b'{"state":"terminal"')  # what brings them
+_MOST = (4096, *channel.MOST[1:])  # of what a first process says
+
+
+def settle(container_id: str, streams: Sequence[int]) -> None:
+    """Be a process of its own; `streams`: those not to be kept."""
+    process.default_signal(signal.SIGCHLD)
+    privileges.set_name("pycompose-shim")
+    procfs.set_command_line(f"pycompose-shim {container_id}")
+    for descriptor in streams:
+        os.dup2(0, descriptor)
+    os.setsid()
+
+
+def bear(birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess) -> tuple[int, int]:
+    """pid and pidfd of a first process that waits for its orders, of which the daemon is told."""
+    if birth.pid_namespace:
+        with visiting.joined_pid(birth.pid_namespace):
+            pid, pidfd = _fork(birth, hierarchy, first_process)
+    else:
+        pid, pidfd = _fork(birth, hierarchy, first_process)
+    for one in (
+        *(birth.orders, birth.supervisor, birth.group, birth.user, birth.files),
+        *(birth.ipc, birth.uts, birth.world),
+    ):
+        if one >= 0:
+            os.close(one)
+    _tell(birth, b'{"event":"prepared","pid":%d,"shim":%d}' % (pid, os.getpid()))
+    return pid, pidfd
+
+
+def _fork(birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess) -> tuple[int, int]:
+    child = process.clone3(birth.namespaces, cgroup=birth.group)
+    if child[0] == 0:
+        first_process(birth, Cgroup(hierarchy, birth.cgroup))
+    return child
+
+
+def sleep(birth: Birth, pidfd: int) -> tuple[Said, int, int]:
+    """Returns when something happened that is not dealt with here and is still to be seen: what
+    the first process said, and when it started, in nanoseconds since 1970 and of `uptime`; zeros
+    if that is yet to come."""
+    said: Said = []
+    heard = birth.heard
+    poll = select.poll()
+    poll.register(heard, 0)  # only its end, which is the first process's or comes with execve
+    poll.register(birth.daemon, select.POLLIN)
+    poll.register(birth.listener, select.POLLIN)
+    if poll.poll() != [(heard, select.POLLHUP)]:
+        return said, 0, 0
+    # Without what its class in `socket` does, which writes to more pages than all of this here.
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, heard)
+    while True:
+        body, beside, _, _ = connection.recvmsg(*_MOST)
+        if not body:
+            break
+        said.append((body, beside))
+    connection.detach()
+    if not said or not said[-1][0].startswith(_EXECUTING):
+        return said, 0, 0
+    at, clock = time.time_ns(), uptime()
+    _tell(birth, b'{"event":"started","started_at":%d,"started_clock":%d}' % (at, clock))
+    poll.unregister(heard)
+    poll.register(pidfd, select.POLLIN)
+    if birth.oom >= 0:
+        poll.register(birth.oom, select.POLLIN)
+    for state, brought in said:
+        if state.startswith(_OUTPUTS):
+            for output in channel.descriptors(brought):
+                poll.register(output, select.POLLIN)
+    poll.poll()
+    return said, at, clock
+
+
+def _tell(birth: Birth, event: bytes) -> None:
+    try:  # noqa: SIM105 - a context manager writes to pages, too
+        os.write(birth.daemon, event)
+    except BrokenPipeError:
+        pass  # it is gone, as is seen next
