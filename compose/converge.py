@@ -1,4 +1,4 @@
-"""Observe, plan, apply: what `up`, `down`, `watch` and the like share.
+"""Observe, plan, apply, until a project is as its files say: what `up`, `watch` and healing share.
 
 Each function that changes something holds the project's lock, returns an Outcome, and raises
 ProjectError (nothing was touched), ApplyError (what failed, what was taken back), Busy or
@@ -8,39 +8,34 @@ EngineError. Nothing is printed: reports go to the listener.
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compose.apply.errors import StepsFailed, WaitFailed
-from compose.apply.executor import PARALLEL, apply_plan
+from compose.apply.errors import StepsFailed
+from compose.apply.executor import PARALLEL
 from compose.apply.listener import Listener, Note, silent
-from compose.apply.lock import project_lock
 from compose.apply.watch import ContainerWatch, watch_containers
+from compose.change import Outcome, apply, changing, rehearse, wait_until_ready
 from compose.client.engine import Engine
 from compose.client.errors import ClientError
-from compose.client.locate import built_in_places
 from compose.dataclass import dataclass
-from compose.errors import ApplyError, ComposeError, Rehearsed, UsageError
+from compose.errors import ApplyError, ComposeError, UsageError
 from compose.model.project import Project
-from compose.model.service import Condition, Dependency
 from compose.observe import observe, observed_container
-from compose.plan import life, names
-from compose.plan.actions import AwaitCondition, BuildImage, Existing, PullImage
-from compose.plan.builds import build_cause
+from compose.plan import names
+from compose.plan.actions import BuildImage, PullImage
 from compose.plan.make import make_plan
-from compose.plan.observed import Observed, ObservedContainer
-from compose.plan.options import DownOptions, PlanOptions
+from compose.plan.observed import ObservedContainer
+from compose.plan.options import PlanOptions
 from compose.plan.plan import Plan
 from compose.plan.providers import as_before, provided, providers
 from compose.plan.providers import notes as provider_notes
 
 if TYPE_CHECKING:
     from compose.git import GitState
-    from compose.plan.run import RunOptions
     from compose.revision import Revision
 
 Confirm = Callable[[Plan], Awaitable[bool]]
@@ -60,15 +55,6 @@ class UpOptions:
     command: str = "up"
     atomic: bool = False
     git: GitState | None = None  # of what is applied, where that isn't the working tree
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """`plan` as it was applied; `containers`: ids by service, as they are afterwards."""
-
-    plan: Plan
-    containers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    confirmed: bool = True
 
 
 async def plan_up(engine: Engine, project: Project, options: PlanOptions) -> Plan:
@@ -110,7 +96,7 @@ async def up_as_planned(
                 f"{moved(file, tuple(text(plan).splitlines()))}\n"
                 f"  hint: look at it again: pycompose plan -o {path}"
             )
-        return await _up(engine, project, replace(options, plan=file.options), listener)
+        return await up_unlocked(engine, project, replace(options, plan=file.options), listener)
 
 
 async def up(
@@ -119,7 +105,7 @@ async def up(
     """Make the engine's containers what the project declares."""
     with changing(engine, project.name, "up"):
         try:
-            return await _up(engine, project, options, listener)
+            return await up_unlocked(engine, project, options, listener)
         except ApplyError as error:
             error.hint = await _after_failure(engine, project, options, listener)
             raise
@@ -158,7 +144,7 @@ async def _return_to(
     project, options = await _declared(engine, name, number)
     for warning in project.warnings:
         listener(Note(str(warning)))
-    return await _up(engine, project, UpOptions(options, command=command), listener)
+    return await up_unlocked(engine, project, UpOptions(options, command=command), listener)
 
 
 async def _declared(engine: Engine, name: str, number: int) -> tuple[Project, PlanOptions]:
@@ -195,22 +181,25 @@ async def plan_healing(
     return await plan_up(engine, project, options), project, options
 
 
-async def _up(engine: Engine, project: Project, options: UpOptions, listener: Listener) -> Outcome:
+async def up_unlocked(
+    engine: Engine, project: Project, options: UpOptions, listener: Listener
+) -> Outcome:
+    """`up`, for who holds the project's lock."""
     observed = await observe(engine, project.name, provided(project, {}))
     plan = make_plan(as_before(project, observed), observed, options.plan)
     if not plan.is_empty and options.confirm is not None and not await options.confirm(plan):
         return Outcome(plan, confirmed=False)
     if providers(project):
-        project = await _provided(engine, project, listener)
+        project = await get_provided(engine, project, listener)
         plan = make_plan(project, observed, options.plan)
     if not plan.steps and not options.wait:
         return Outcome(plan, _ids(project, observed.containers))
-    _rehearse(engine, plan)
+    rehearse(engine, plan)
     async with watch_containers(engine, project.name) as watch:
         gets = (PullImage, BuildImage)
         if pulls := tuple(step for step in plan.steps if isinstance(step.action, gets)):
             # What an image brings decides what is recreated: get them, then look again.
-            await _apply(engine, watch, replace(plan, steps=pulls), listener, options.parallel)
+            await apply(engine, watch, replace(plan, steps=pulls), listener, options.parallel)
             pulled = frozenset(
                 step.action.reference for step in pulls if isinstance(step.action, gets)
             )
@@ -221,13 +210,13 @@ async def _up(engine: Engine, project: Project, options: UpOptions, listener: Li
         containers = await _containers(engine, project)
         if options.wait:
             ids = [container for of_service in containers.values() for container in of_service]
-            await _wait_until_ready(watch, ids, options.wait_timeout)
+            await wait_until_ready(watch, ids, options.wait_timeout)
     if revision is not None:
         await _keep(engine, project, revision, listener)
     return Outcome(plan, containers)
 
 
-async def _provided(engine: Engine, project: Project, listener: Listener) -> Project:
+async def get_provided(engine: Engine, project: Project, listener: Listener) -> Project:
     """The project with what the programs say that run some of its services."""
     from compose.apply.providers import provide
 
@@ -248,7 +237,7 @@ async def _apply_and_describe(
     nothing is to be kept. An update that is paused is what was declared, all the same."""
     describing = asyncio.ensure_future(_describe(engine, project, plan, options, listener))
     try:
-        await _apply(engine, watch, plan, listener, options.parallel)
+        await apply(engine, watch, plan, listener, options.parallel)
         return await describing
     except StepsFailed as error:
         if error.paused and (revision := await describing) is not None:
@@ -301,298 +290,6 @@ async def create(
     return await up(engine, project, wanted, listener)
 
 
-async def down(
-    engine: Engine,
-    name: str,
-    project: Project | None,
-    options: DownOptions,
-    listener: Listener = silent,
-) -> Outcome:
-    """Remove what the project has on the engine. `project` None: by labels alone."""
-
-    def make(observed: Observed) -> Plan:
-        return life.make_down_plan(observed, name, project, options)
-
-    outcome = await change(engine, name, "down", make, listener, project=project)
-    if project is not None and providers(project) and not engine.rehearses:
-        from compose.apply.providers import withdraw
-
-        await withdraw(engine, project, options.services, listener)
-    if options.volumes and not options.services:
-        # Nothing is left to go back to.
-        with suppress(ClientError):  # an older engine, which has none
-            await engine.revisions.remove(name)
-    return outcome
-
-
-async def stop(
-    engine: Engine,
-    name: str,
-    project: Project | None = None,
-    *,
-    services: Collection[str] = (),
-    timeout: int | None = None,
-    listener: Listener = silent,
-) -> Outcome:
-    def make(observed: Observed) -> Plan:
-        return life.make_stop_plan(observed, name, project, services=services, timeout=timeout)
-
-    outcome = await change(engine, name, "stop", make, listener)
-    if project is not None and providers(project) and not engine.rehearses:
-        from compose.apply.providers import rest
-
-        await rest(engine, project, services, listener)
-    return outcome
-
-
-async def start(
-    engine: Engine,
-    name: str,
-    project: Project | None = None,
-    *,
-    services: Collection[str] = (),
-    wait: bool = False,
-    wait_timeout: float | None = None,
-    listener: Listener = silent,
-) -> Outcome:
-    def make(observed: Observed) -> Plan:
-        return life.make_start_plan(observed, name, project, services=services)
-
-    return await change(
-        engine, name, "start", make, listener,
-        wait_for=services if wait else None, wait_timeout=wait_timeout,
-    )  # fmt: skip
-
-
-async def restart(
-    engine: Engine,
-    name: str,
-    project: Project | None = None,
-    *,
-    services: Collection[str] = (),
-    timeout: int | None = None,
-    no_deps: bool = False,
-    listener: Listener = silent,
-) -> Outcome:
-    def make(observed: Observed) -> Plan:
-        return life.make_restart_plan(
-            observed, name, project, services=services, timeout=timeout, no_deps=no_deps
-        )
-
-    return await change(engine, name, "restart", make, listener)
-
-
-async def kill(
-    engine: Engine,
-    name: str,
-    *,
-    services: Collection[str] = (),
-    signal: str = "SIGKILL",
-    listener: Listener = silent,
-) -> Outcome:
-    """Without the lock: it has to work while an `up` hangs."""
-    observed = await observe(engine, name)
-    plan = life.make_kill_plan(observed, name, services=services, signal=signal)
-    _rehearse(engine, plan)
-    async with watch_containers(engine, name) as watch:
-        await _apply(engine, watch, plan, listener, PARALLEL)
-    return Outcome(plan)
-
-
-async def pause(
-    engine: Engine, name: str, *, services: Collection[str] = (), listener: Listener = silent
-) -> Outcome:
-    def make(observed: Observed) -> Plan:
-        return life.make_pause_plan(observed, name, services=services)
-
-    return await change(engine, name, "pause", make, listener)
-
-
-async def unpause(
-    engine: Engine, name: str, *, services: Collection[str] = (), listener: Listener = silent
-) -> Outcome:
-    def make(observed: Observed) -> Plan:
-        return life.make_unpause_plan(observed, name, services=services)
-
-    return await change(engine, name, "unpause", make, listener)
-
-
-async def remove(
-    engine: Engine,
-    name: str,
-    project: Project | None = None,
-    *,
-    services: Collection[str] = (),
-    stop_first: bool = False,
-    volumes: bool = False,
-    timeout: int | None = None,
-    listener: Listener = silent,
-) -> Outcome:
-    """`rm`."""
-
-    def make(observed: Observed) -> Plan:
-        return life.make_remove_plan(
-            observed, name, project,
-            services=services, stop=stop_first, volumes=volumes, timeout=timeout,
-        )  # fmt: skip
-
-    return await change(engine, name, "rm", make, listener)
-
-
-async def make_run(
-    engine: Engine, project: Project, options: RunOptions, listener: Listener = silent
-) -> Existing:
-    """A created one-off container, with what the service needs made, running and ready."""
-    if project.services[options.service].provider is not None:
-        raise UsageError(f"{options.service} has no containers: its provider runs it")
-    project = await _provided(engine, project, listener)
-    service = project.services[options.service]
-    needed = {} if options.no_deps else {
-        name: other for name, other in project.services.items() if name != service.name
-    }  # fmt: skip
-    # Without the service itself: its networks and volumes are made all the same.
-    around = replace(project, services=needed, disabled=project.disabled | {*project.services})
-    alone = replace(project, services={service.name: service})
-    with changing(engine, project.name, "run"):
-        wanted = PlanOptions(
-            ignore_orphans=options.ignore_orphans,
-            remove_orphans=options.remove_orphans,
-            build=options.build,
-            pull=options.pull,
-        )
-        outcome = await _up(engine, around, UpOptions(wanted, command=""), listener)
-        for note in outcome.plan.notes:
-            listener(Note(str(note)))
-        if engine.rehearses:
-            raise Rehearsed(f"run a container of {service.name}")
-        async with watch_containers(engine, project.name) as watch:
-            observed = await observe(engine, project.name, alone)
-            if build_cause(alone, service, observed, PlanOptions(build=options.build)):
-                builds = life.make_build_plan(alone, PlanOptions())
-                await _apply(engine, watch, builds, listener, PARALLEL)
-            if options.pull != "never":
-                observed = await observe(engine, project.name, alone)
-                pulls = life.make_pull_plan(alone, observed, options.pull or "missing")
-                await _apply(engine, watch, pulls, listener, PARALLEL)
-            observed = await observe(engine, project.name, project)
-            from compose.apply.perform import Performer
-
-            performer = Performer(engine, watch, listener)
-            for dependency in service.depends_on.values():
-                # What need only be started has been, and may have ended since.
-                if dependency.service in needed and dependency.condition is not Condition.STARTED:
-                    await performer.perform(_condition(observed, dependency))
-            from compose.plan.run import make_one_off
-
-            action = make_one_off(project, observed, options, os.urandom(6).hex())
-            await performer.perform(action)
-    return Existing(performer.made[action.slot], action.name)
-
-
-def _condition(observed: Observed, dependency: Dependency) -> AwaitCondition:
-    containers = tuple(
-        Existing(container.id, container.name)
-        for container in observed.containers
-        if container.service == dependency.service and not container.one_off
-    )
-    return AwaitCondition(dependency.service, dependency.condition, containers, dependency.required)
-
-
-async def pull(
-    engine: Engine, project: Project, *, policy: str = "always", listener: Listener = silent
-) -> Outcome:
-    """The images of the project's services, all at once. `policy`: always or missing."""
-    project = provided(project, {})
-    observed = await observe(engine, project.name, project)
-    plan = life.make_pull_plan(project, observed, policy)
-    _rehearse(engine, plan)
-    async with watch_containers(engine, project.name) as watch:
-        await _apply(engine, watch, plan, listener, PARALLEL)
-    return Outcome(plan)
-
-
-async def push(engine: Engine, project: Project, *, listener: Listener = silent) -> Outcome:
-    """The images that the project builds, to their registries, all at once."""
-    plan = life.make_push_plan(project)
-    _rehearse(engine, plan)
-    async with watch_containers(engine, project.name) as watch:
-        await _apply(engine, watch, plan, listener, PARALLEL)
-    return Outcome(plan)
-
-
-async def build(
-    engine: Engine, project: Project, options: PlanOptions, listener: Listener = silent
-) -> Outcome:
-    """The images of the services that say how, all at once."""
-    plan = life.make_build_plan(project, options)
-    _rehearse(engine, plan)
-    async with watch_containers(engine, project.name) as watch:
-        await _apply(engine, watch, plan, listener, PARALLEL)
-    return Outcome(plan)
-
-
-async def change(
-    engine: Engine,
-    name: str,
-    action: str,
-    make: Callable[[Observed], Plan],
-    listener: Listener = silent,
-    *,
-    project: Project | None = None,
-    wait_for: Collection[str] | None = None,
-    wait_timeout: float | None = None,
-) -> Outcome:
-    """Apply the plan that `make` draws up, under the project's lock. With `wait_for` (services;
-    empty: all), wait until their containers are ready."""
-    with changing(engine, name, action):
-        plan = make(await observe(engine, name, project))
-        _rehearse(engine, plan)
-        async with watch_containers(engine, name) as watch:
-            await _apply(engine, watch, plan, listener, PARALLEL)
-            if wait_for is not None:
-                observed = await observe(engine, name)
-                ids = [
-                    container.id
-                    for container in observed.containers
-                    if not container.one_off and (not wait_for or container.service in wait_for)
-                ]
-                await _wait_until_ready(watch, ids, wait_timeout)
-    return Outcome(plan)
-
-
-def _rehearse(engine: Engine, plan: Plan) -> None:
-    """Raises Rehearsed with the plan's lines, where the engine is only asked."""
-    if engine.rehearses:
-        from compose.plan.text import text
-
-        raise Rehearsed(*text(plan).splitlines())
-
-
-@contextmanager
-def changing(engine: Engine, project: str, action: str) -> Iterator[None]:
-    """Holds the project's lock; raises Busy when another process has it."""
-    folder = lock_folder(os.environ)
-    with project_lock(folder, engine=str(engine.address), project=project, action=action):
-        yield
-
-
-def lock_folder(environment: Mapping[str, str]) -> Path:
-    """Beside the built-in engine's socket; for users without a folder for such, as those of
-    another engine may be, below /tmp."""
-    exec_root = built_in_places(os.getuid(), environment).exec_root
-    if os.access(exec_root if exec_root.exists() else exec_root.parent, os.W_OK):
-        return exec_root / "locks"
-    return Path(f"/tmp/pycompose-{os.getuid()}")
-
-
-async def _apply(
-    engine: Engine, watch: ContainerWatch, plan: Plan, listener: Listener, parallel: int
-) -> None:
-    from compose.apply.perform import Performer  # for nothing, if there is nothing to do
-
-    await apply_plan(plan, Performer(engine, watch, listener), listener, parallel=parallel)
-
-
 async def _containers(engine: Engine, project: Project) -> dict[str, tuple[str, ...]]:
     rows = await engine.containers.list(filters={"label": [f"{names.PROJECT}={project.name}"]})
     return _ids(project, map(observed_container, rows))
@@ -604,19 +301,3 @@ def _ids(project: Project, containers: Iterable[ObservedContainer]) -> dict[str,
         if container.service in project.services and not container.one_off:
             found[container.service] = (*found.get(container.service, ()), container.id)
     return found
-
-
-async def _wait_until_ready(
-    watch: ContainerWatch, containers: Collection[str], timeout: float | None
-) -> None:
-    from compose.apply.wait import await_ready, unready
-
-    try:
-        async with asyncio.timeout(timeout):
-            await await_ready(watch, containers)
-    except TimeoutError:
-        late = ", ".join(await unready(watch, containers))
-        raise WaitFailed(
-            f"not ready after {timeout:g} s: {late}",
-            hint="look at their logs, or give more time with --wait-timeout",
-        ) from None

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from compose import converge
+from compose import life
 from compose.apply.listener import Building, Listener, Report
 from compose.cli.context import Context
 from compose.cli.progress import chosen, progress
@@ -82,9 +82,9 @@ def register(app: typer.Typer) -> None:
             engine = await context.engine()
             with progress(context, quiet=quiet) as listener:
                 shown = listener if quiet or chosen(context) != "plain" else said(context, listener)
-                outcome = await converge.build(engine, project, options, shown)
+                outcome = await life.build(engine, project, options, shown)
                 if push:
-                    await converge.push(engine, project, listener=listener)
+                    await life.push(engine, project, listener=listener)
             if outcome.plan.is_empty:
                 context.say("there is nothing to build")
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from compose import converge
+from compose import life
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project
 from compose.cli.progress import progress
@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
             check_services(project, services or ())
             engine = await context.engine()
             with progress(context) as listener:
-                outcome = await converge.down(engine, name, project, options, listener)
+                outcome = await life.down(engine, name, project, options, listener)
             if outcome.plan.is_empty:
                 context.say(f"{name} has nothing to remove")
 

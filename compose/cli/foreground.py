@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import field
 from typing import Any
 
-from compose import converge
+from compose import life
 from compose.cli.context import Context
 from compose.cli.find import number, project_containers
 from compose.cli.follow import Follower, Selection, display_name
@@ -202,12 +202,12 @@ class Foreground:
         again.cancel()
         if not stopping.done():
             self.context.say("killing")
-            await converge.kill(self.engine, self.project.name, services=self.services)
+            await life.kill(self.engine, self.project.name, services=self.services)
         await stopping
 
     async def _stop(self) -> None:
         try:
-            await converge.stop(
+            await life.stop(
                 self.engine,
                 self.project.name,
                 self.project,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from compose import converge
+from compose import life
 from compose.apply.listener import Listener
 from compose.cli.change import Services, change
 from compose.cli.find import project_containers
@@ -29,15 +29,13 @@ def register(app: typer.Typer) -> None:
         async def work(
             engine: Engine, name: str, project: Project | None, listener: Listener
         ) -> None:
-            await converge.kill(
-                engine, name, services=services or (), signal=signal, listener=listener
-            )
+            await life.kill(engine, name, services=services or (), signal=signal, listener=listener)
             if remove_orphans and project is not None:
                 known = {*project.services, *project.disabled}
                 rows = await project_containers(engine, name)
                 gone = {row.labels.get(SERVICE, "") for row in rows} - known
                 if gone:
-                    await converge.remove(
+                    await life.remove(
                         engine, name, project, services=gone, stop_first=True, listener=listener
                     )
 

@@ -139,7 +139,7 @@ def _agreed(bundle: Bundle) -> bool:
 
 def _push_images(context: Context, project: Project) -> None:
     """Those that are built here. One that can't be pushed is told: it may be there already."""
-    from compose import converge
+    from compose import life
     from compose.apply.errors import StepsFailed
     from compose.cli.progress import progress
 
@@ -147,7 +147,7 @@ def _push_images(context: Context, project: Project) -> None:
         engine = await context.engine()
         try:
             with progress(context) as listener:
-                await converge.push(engine, project, listener=listener)
+                await life.push(engine, project, listener=listener)
         except StepsFailed as error:
             context.say(f"warning: {error}")
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from compose import converge
+from compose import life
 from compose.cli.context import Context
 from compose.cli.progress import progress
 from compose.errors import ApplyError
@@ -49,11 +49,11 @@ def register(app: typer.Typer) -> None:
                     for name, service in project.services.items():
                         alone = replace(project, services={name: service})
                         try:
-                            await converge.pull(engine, alone, policy=policy, listener=listener)
+                            await life.pull(engine, alone, policy=policy, listener=listener)
                         except ApplyError as error:
                             context.say(f"warning: {error}")
                     return
-                outcome = await converge.pull(engine, project, policy=policy, listener=listener)
+                outcome = await life.pull(engine, project, policy=policy, listener=listener)
             if outcome.plan.is_empty:
                 context.say("there is nothing to pull")
 

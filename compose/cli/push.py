@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from compose import converge
+from compose import life
 from compose.apply.errors import StepsFailed
 from compose.cli.context import Context
 from compose.cli.progress import progress
@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
             engine = await context.engine()
             try:
                 with progress(context, quiet=quiet) as listener:
-                    outcome = await converge.push(engine, project, listener=listener)
+                    outcome = await life.push(engine, project, listener=listener)
             except StepsFailed as error:
                 if not ignore_push_failures:
                     raise

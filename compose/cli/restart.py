@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from compose import converge
+from compose import life
 from compose.cli.change import Services, Timeout, change
 
 
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
         return change(
             ctx.obj,
             services,
-            lambda engine, name, project, listener: converge.restart(
+            lambda engine, name, project, listener: life.restart(
                 engine, name, project, services=services or (), timeout=timeout,
                 no_deps=no_deps, listener=listener,
             ),

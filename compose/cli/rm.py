@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from compose import converge
+from compose import life
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, project_containers
 from compose.cli.progress import progress
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
             if not force and not confirmed(f"remove {', '.join(meant)}?"):
                 return
             with progress(context) as listener:
-                await converge.remove(
+                await life.remove(
                     engine, name, project, services=services or (), stop_first=stop,
                     volumes=volumes, listener=listener,
                 )  # fmt: skip

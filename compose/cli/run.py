@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from compose import converge
+from compose import one_off
 from compose.apply.errors import hint_for
 from compose.cli.context import Context
 from compose.cli.exec import given
@@ -166,7 +166,7 @@ def pairs_of(context: Context, path: str) -> list[str]:
 async def _run(context: Context, project: Project, options: RunOptions, detach: bool) -> int:
     engine = await context.engine()
     with progress(context) as listener:
-        made = await converge.make_run(engine, project, options, listener)
+        made = await one_off.make_run(engine, project, options, listener)
     try:
         if detach:
             await engine.containers.start(made.id)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from compose import converge
+from compose import life
 from compose.cli.change import Services, change
 
 
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
         return change(
             ctx.obj,
             services,
-            lambda engine, name, project, listener: converge.start(
+            lambda engine, name, project, listener: life.start(
                 engine, name, project, services=services or (), wait=wait,
                 wait_timeout=wait_timeout, listener=listener,
             ),

@@ -2,7 +2,7 @@
 
 import typer
 
-from compose import converge
+from compose import life
 from compose.cli.change import Services, Timeout, change
 
 
@@ -12,7 +12,7 @@ def register(app: typer.Typer) -> None:
         return change(
             ctx.obj,
             services,
-            lambda engine, name, project, listener: converge.stop(
+            lambda engine, name, project, listener: life.stop(
                 engine, name, project, services=services or (), timeout=timeout, listener=listener
             ),
             lenient=True,

@@ -2,7 +2,7 @@
 
 import typer
 
-from compose import converge
+from compose import life
 from compose.cli.change import Services, change
 
 
@@ -12,7 +12,7 @@ def register(app: typer.Typer) -> None:
         return change(
             ctx.obj,
             services,
-            lambda engine, name, _, listener: converge.unpause(
+            lambda engine, name, _, listener: life.unpause(
                 engine, name, services=services or (), listener=listener
             ),
             lenient=True,

@@ -11,11 +11,12 @@ import typer
 
 from compose import converge
 from compose.apply.executor import PARALLEL
+from compose.change import Outcome
 from compose.cli.context import Context
 from compose.cli.plan import columns, show_plan
 from compose.cli.progress import progress
 from compose.client.engine import Engine
-from compose.converge import Confirm, Outcome, UpOptions
+from compose.converge import Confirm, UpOptions
 from compose.errors import UsageError
 from compose.model.project import Project
 from compose.plan.options import PlanOptions

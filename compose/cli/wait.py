@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from compose import converge
+from compose import life
 from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, project_containers
 from compose.cli.progress import progress
@@ -49,5 +49,5 @@ async def _wait(context: Context, services: list[str], down_project: bool) -> in
             break
     if down_project:
         with progress(context) as listener:
-            await converge.down(engine, name, project, DownOptions(), listener)
+            await life.down(engine, name, project, DownOptions(), listener)
     return code

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import field, replace
 from pathlib import Path
 
-from compose import converge
+from compose import converge, life
 from compose.apply.hooks import run_hook
 from compose.apply.listener import Listener
 from compose.client.build_context import read_context
@@ -117,7 +117,7 @@ class Session:
                 await self.engine.containers.kill(container.id, signal=work.signal)
             self.say(f"{work.service}: sent {work.signal}")
         if work.restart:
-            await converge.restart(
+            await life.restart(
                 self.engine, self.project.name, self.project, services=[work.service]
             )
             self.say(f"{work.service}: restarted")
@@ -131,7 +131,7 @@ class Session:
         """Builds its image; what runs is replaced by the `up` that follows."""
         alone = replace(self.project, services={service: self.project.services[service]})
         with self.progress() as listener:
-            await converge.build(self.engine, alone, PlanOptions(), listener)
+            await life.build(self.engine, alone, PlanOptions(), listener)
             await converge.up(self.engine, self.project, self.options, listener)
         await self._sync_first()
         self.say(f"{service}: rebuilt")

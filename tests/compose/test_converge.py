@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from compose import converge
+from compose import change, converge, life
 from compose.apply.errors import StepsFailed, WaitFailed
 from compose.apply.executor import apply_plan
 from compose.apply.listener import Finished, Report, Started, silent
@@ -40,7 +40,7 @@ async def name(engine: Engine) -> AsyncIterator[str]:
     """A project of this name is gone after the test, and nothing of it is left."""
     chosen = f"t{next(COUNT)}"
     yield chosen
-    await converge.down(engine, chosen, None, DownOptions(volumes=True, timeout=0))
+    await life.down(engine, chosen, None, DownOptions(volumes=True, timeout=0))
     left = [c.name for c in await engine.containers.list() if c.name.startswith(f"{chosen}-")]
     left += [n.name for n in await engine.networks.list() if n.name.startswith(f"{chosen}_")]
     left += [v.name for v in await engine.volumes.list() if v.name.startswith(f"{chosen}_")]
@@ -229,7 +229,7 @@ async def test_a_status_from_before_the_start_does_not_count(engine: Engine, nam
         await run(engine, f"{name}-db-1", "rm", "/tmp/ok")
         event = await anext(events)
         assert event.detail == "unhealthy"
-    await converge.stop(engine, name, timeout=0)
+    await life.stop(engine, name, timeout=0)
     await converge.up(engine, project, UpOptions())
     assert (await inspect(engine, f"{name}-db-1")).health == "healthy"
 
@@ -329,7 +329,7 @@ async def test_hooks_run_after_the_start_and_before_the_stop(engine: Engine, nam
         volumes={"data": Volume("data", f"{name}_data")},
     )
     await converge.up(engine, project, UpOptions())
-    await converge.stop(engine, name, project, services=["web"], timeout=0)
+    await life.stop(engine, name, project, services=["web"], timeout=0)
     assert await run(engine, f"{name}-reader-1", "cat", "/data/log") == "hello\nbye\n"
 
 
@@ -368,8 +368,8 @@ async def test_stop_goes_against_and_start_along_the_dependencies(
     )
     await converge.up(engine, project, UpOptions())
     reports: list[Report] = []
-    await converge.stop(engine, name, timeout=0, listener=reports.append)
-    await converge.start(engine, name, listener=reports.append)
+    await life.stop(engine, name, timeout=0, listener=reports.append)
+    await life.start(engine, name, listener=reports.append)
     steps = [report.step.key for report in reports if isinstance(report, Finished)]
     assert steps == [
         f"{verb} {name}-{service}-1"
@@ -387,7 +387,7 @@ async def test_a_restart_takes_those_along_that_ask_for_it(engine: Engine, name:
         name=name,
     )
     await converge.up(engine, project, UpOptions())
-    outcome = await converge.restart(engine, name, services=["db"], timeout=0)
+    outcome = await life.restart(engine, name, services=["db"], timeout=0)
     assert text(outcome.plan) == (
         "restart web.1   restarts with what it depends on   after: db.1\n"
         "restart db.1    asked for                          after: web.1\n"
@@ -398,9 +398,9 @@ async def test_a_restart_takes_those_along_that_ask_for_it(engine: Engine, name:
 async def test_killed_paused_and_removed_containers_come_back(engine: Engine, name: str) -> None:
     project = make_project(make_service("a"), make_service("b"), make_service("c"), name=name)
     await converge.up(engine, project, UpOptions())
-    await converge.kill(engine, name, services=["a"])
-    await converge.pause(engine, name, services=["b"])
-    await converge.remove(engine, name, services=["c"], stop_first=True, timeout=0)
+    await life.kill(engine, name, services=["a"])
+    await life.pause(engine, name, services=["b"])
+    await life.remove(engine, name, services=["c"], stop_first=True, timeout=0)
     assert await states(engine, name) == {f"{name}-a-1": "exited", f"{name}-b-1": "paused"}
     outcome = await converge.up(engine, project, UpOptions())
     assert (
@@ -422,7 +422,7 @@ async def test_what_ends_before_it_is_killed_is_as_good_as_killed(
     await converge.up(engine, project, UpOptions())
     plan = make_kill_plan(await observe(engine, name), name)
     hangup = make_kill_plan(await observe(engine, name), name, signal="SIGHUP")
-    await converge.stop(engine, name, project)
+    await life.stop(engine, name, project)
     async with watch_containers(engine, name) as watch:
         performer = Performer(engine, watch, silent)
         await apply_plan(plan, performer, silent)
@@ -432,7 +432,7 @@ async def test_what_ends_before_it_is_killed_is_as_good_as_killed(
 
 async def test_two_changes_at_once_are_refused(engine: Engine, name: str) -> None:
     project = make_project(make_service("web"), name=name)
-    with converge.changing(engine, name, "down"), pytest.raises(Busy, match="down, process"):
+    with change.changing(engine, name, "down"), pytest.raises(Busy, match="down, process"):
         await converge.up(engine, project, UpOptions())
 
 
@@ -449,7 +449,7 @@ async def test_a_port_of_another_project_is_refused_before_anything_is_done(
             await converge.up(engine, project, UpOptions())
         assert await states(engine, name) == {}
     finally:
-        await converge.down(engine, f"{name}x", None, DownOptions(timeout=0))
+        await life.down(engine, f"{name}x", None, DownOptions(timeout=0))
 
 
 async def test_an_interrupted_up_takes_back_what_it_had_not_started(

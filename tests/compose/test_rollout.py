@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from compose import converge, history
+from compose import converge, history, life
 from compose.apply.errors import StepsFailed
 from compose.apply.listener import Note, Replacing, Report
 from compose.client.engine import Engine
@@ -44,7 +44,7 @@ LONG = replace(ONE, monitor=Duration(20 * SECOND))
 async def name(engine: Engine) -> AsyncIterator[str]:
     chosen = f"r{next(COUNT)}"
     yield chosen
-    await converge.down(engine, chosen, None, DownOptions(volumes=True, timeout=0))
+    await life.down(engine, chosen, None, DownOptions(volumes=True, timeout=0))
     left = [c.name for c in await engine.containers.list() if chosen in c.name]
     assert left == []
 

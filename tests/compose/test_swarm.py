@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from compose import converge
+from compose import converge, life
 from compose.apply.errors import StepsFailed
 from compose.client.address import UnixAddress
 from compose.client.engine import Engine, connect
@@ -131,7 +131,7 @@ async def by_us(engine: Engine, case: Case, name: str) -> tuple[str, Counter[str
             "old" if r.id in old else "new" for r in rows if r.state == "running"
         )
     finally:
-        await converge.down(engine, name, None, DownOptions(volumes=True, timeout=0))
+        await life.down(engine, name, None, DownOptions(volumes=True, timeout=0))
 
 
 # --- there
