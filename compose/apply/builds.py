@@ -19,6 +19,7 @@ from compose.client.build_context import (
     read_context,
 )
 from compose.client.engine import Engine
+from compose.client.ssh_agent import agents
 from compose.model.build import IMAGE, is_remote
 from compose.plan.actions import BuildImage
 
@@ -79,8 +80,10 @@ class Builds:
         # Of its registry, and the engine's own cache counts as well.
         query["cachesources"] = query.pop("cachefrom", None)
         images = self._engine.images
-        async for line in images.build(action.reference, query, body, secrets=action.secrets):
-            yield line
+        async with agents(json.loads(str(query.get("ssh") or "{}"))) as sockets:
+            query["ssh"] = json.dumps(sockets) if sockets else None
+            async for line in images.build(action.reference, query, body, secrets=action.secrets):
+                yield line
 
     async def _kept(self, what: tuple[Path, str | None], look: Callable[[], Listed]) -> str:
         """The id under which the engine has it. Several builds look at it, and send it, once: of

@@ -112,9 +112,15 @@ def _entitlements(build: Build) -> list[str]:
 
 
 def _agents(project: Project, build: Build) -> Mapping[str, str]:
-    """Id -> the socket of an agent."""
+    """Id -> the socket of an agent, or a file with a key."""
     usual = project.environment.get("SSH_AUTH_SOCK", "")
-    return {name: path or usual for name, path in build.ssh.items()}
+    home = project.environment.get("HOME", "~")
+    written = {
+        name: home + path[1:] if path.startswith("~/") else path for name, path in build.ssh.items()
+    }
+    return {
+        name: str(project.working_dir / path) if path else usual for name, path in written.items()
+    }
 
 
 def _own_keys(build: Build) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -234,6 +235,21 @@ secrets:
     shop("up", "-d")
     assert page(shop) == "den\n"
     assert "No such" in shop("exec", "-T", "web", "ls", "/run/secrets", check=False).stderr
+
+
+def test_a_key_in_a_file_signs_for_a_step(shop: Project) -> None:
+    shop.write(
+        "services:\n  web:\n    build:\n      context: web\n      ssh: [deploy=./key]\n"
+        "      dockerfile_inline: |\n        FROM rootfs:/\n"
+        "        RUN --mount=type=ssh,id=deploy ssh-add -L\n"
+    )
+    for name, passphrase in (("key", ""), ("locked", "secret")):
+        generate = ("ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", name)
+        subprocess.run(generate, cwd=shop.folder, check=True)
+    assert (shop.folder / "key.pub").read_text().strip() in shop("build").stderr
+    shop.replace("./key", "./locked")
+    refused = shop("build", check=False).stderr
+    assert f"cannot use the key {shop.folder}/locked: it has a passphrase" in refused
 
 
 def test_watch_builds_again(shop: Project) -> None:

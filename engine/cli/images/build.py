@@ -18,6 +18,7 @@ from compose.client.build_context import context_tar, list_named, listed_tar, re
 from compose.client.credentials import CredentialStore
 from compose.client.engine import Engine
 from compose.client.images import SECRETS_HEADER
+from compose.client.ssh_agent import agents
 from compose.client.transport import Query
 from compose.errors import UsageError
 from engine.cli.containers import readers
@@ -69,7 +70,7 @@ def build(
         typer.Option(
             "--ssh",
             help="An SSH agent for RUN --mount=type=ssh and git; this engine only.",
-            metavar="default|ID=SOCKET",
+            metavar="default|ID=SOCKET|ID=KEYFILE",
         ),
     ] = None,
     build_context: Annotated[
@@ -159,15 +160,15 @@ def build(
     }
     secrets = _secrets(secret or (), at.directory, at.environment)
     named = readers.key_values("--build-context", build_context or (), alone=False)
+    lent = _lent(ssh or (), at.directory, at.environment)
     own: Query = {
-        "ssh": _json(_agents(ssh or (), at.environment)),
         "nocachestages": _json([*(no_cache_filter or ())]),
         "entitlements": _json([*(allow or ())]),
     }
     context = _context(source, file, at.directory)
 
     async def work(engine: Engine) -> str:
-        if not engine.is_ours and (secrets or named or any(own.values())):
+        if not engine.is_ours and (secrets or named or lent or any(own.values())):
             raise UsageError(
                 "this engine's classic build call knows no secrets, SSH agents, named contexts, "
                 "stages to do anew and allowances"
@@ -180,12 +181,13 @@ def build(
         contexts = {
             name: await _named(engine, place, at.directory) for name, place in named.items()
         }
-        everything = {**query, **own, "contexts": _json(contexts), **context.query}
-        asked = engine.proxies.in_query(everything)
-        async with engine.transport.stream(
-            "POST", "/build", query=asked, body=context.body, headers=headers
-        ) as answer:
-            return await _follow(objects(answer.objects()), quiet=quiet)
+        async with agents(lent) as sockets:
+            known = {"ssh": _json(sockets), "contexts": _json(contexts)}
+            asked = engine.proxies.in_query({**query, **own, **known, **context.query})
+            async with engine.transport.stream(
+                "POST", "/build", query=asked, body=context.body, headers=headers
+            ) as answer:
+                return await _follow(objects(answer.objects()), quiet=quiet)
 
     identity = on_engine(ctx, work)
     if iidfile:
@@ -241,8 +243,8 @@ async def _named(engine: Engine, place: str, directory: Path) -> str:
     return f"kept:{listed.id}"
 
 
-def _agents(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Id -> the socket of an agent."""
+def _lent(words: Sequence[str], directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """Id -> the socket of an agent, or a file with a key."""
     found = {}
     for word in words:
         name, _, path = word.partition("=")
@@ -250,11 +252,14 @@ def _agents(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, s
         if not name or not path:
             raise UsageError(
                 f"cannot use --ssh {word!r}: SSH_AUTH_SOCK is not set\n"
-                "  hint: start an agent (ssh-agent, ssh-add), or write ID=SOCKET"
+                "  hint: start an agent (ssh-agent, ssh-add), or write ID=SOCKET or ID=KEYFILE"
             )
-        if not Path(path).is_socket():
-            raise UsageError(f"cannot use --ssh {word!r}: {path} is no agent's socket")
-        found[name] = path
+        place = directory / Path(path).expanduser()
+        if not place.is_socket() and not place.is_file():
+            raise UsageError(
+                f"cannot use --ssh {word!r}: {path} is no agent's socket, nor a file with a key"
+            )
+        found[name] = str(place)
     return found
 
 

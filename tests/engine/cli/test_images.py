@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -101,8 +102,12 @@ def test_a_build_is_lent_an_agent_and_given_more_folders(pyengine: Pyengine, her
             "--no-cache-filter", "one", "--allow", "network.host",
         )  # fmt: skip
         assert "from elsewhere\n" in pyengine("build", *options, ".", input=text).stdout
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", here / "key"], check=True)
+    listing = "FROM rootfs:/\nRUN --mount=type=ssh,id=key ssh-add -L\n"
+    said = pyengine("build", "-f", "-", "--ssh", "key=key", ".", input=listing).stdout
+    assert (here / "key.pub").read_text() in said
     refused = pyengine("build", "-f", "-", "--ssh", "default=/none", ".", input=text, code=1)
-    assert "/none is no agent's socket" in refused.stderr
+    assert "/none is no agent's socket, nor a" in refused.stderr
 
 
 def test_files_become_an_image_and_leave_a_container(pyengine: Pyengine, here: Path) -> None:
