@@ -2,9 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from itertools import repeat
 
 from engine.errors import InvalidRequest, NotFound
 from engine.images.catalog import Catalog
@@ -71,25 +72,28 @@ def stack_of(image: Image) -> tuple[Digest, ...]:
 
 
 def history_of(catalog: Catalog, image: Image) -> tuple[HistoryLine, ...]:
-    """Newest first."""
+    """Newest first. A commit adds one line: that before it is the newest of its parent."""
     sizes = [catalog.layers[diff_id].size for diff_id in image.document.diff_ids]
     entries = image.document.history or tuple(HistoryEntry() for _ in sizes)
-    lines: list[HistoryLine] = []
+    told: list[tuple[HistoryEntry, int]] = []
     for entry in entries:
-        size = sizes.pop(0) if sizes and not entry.empty_layer else 0
-        lines.append(
-            HistoryLine(
-                "<missing>", _seconds(entry.created), entry.created_by, (), size, entry.comment
-            )
-        )
-    if lines:
-        last = lines.pop()
-        lines.append(
-            HistoryLine(
-                image.id, last.created, last.created_by, image.tags, last.size, last.comment
-            )
-        )
-    return tuple(reversed(lines))
+        told.append((entry, sizes.pop(0) if sizes and not entry.empty_layer else 0))
+    known = _ancestry(catalog, image)
+    return tuple(
+        HistoryLine(image_id, _seconds(line.created), line.created_by, tags, size, line.comment)
+        for (line, size), (image_id, tags) in zip(reversed(told), known, strict=False)
+    )
+
+
+def _ancestry(catalog: Catalog, image: Image) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Its id and tags, those of what it was committed on, and so on as far as they are here."""
+    yield image.id, image.tags
+    parent = image.parent
+    while record := catalog.images.get(Digest(parent)):
+        names = map(parse_reference, catalog.names_of(record.id))
+        yield record.id, tuple(name.familiar for name in names if name.tag)
+        parent = record.parent
+    yield from repeat(("<missing>", ()))
 
 
 def shared_sizes(catalog: Catalog) -> Mapping[Digest, int]:

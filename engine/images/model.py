@@ -102,7 +102,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class HistoryLine:
-    id: str  # of the image for the newest line, "<missing>" for the others
+    id: str  # of the image whose newest line it is, "<missing>" where none is known
     created: int  # seconds
     created_by: str
     tags: tuple[str, ...]

@@ -63,8 +63,9 @@ async def test_a_commit_adds_a_layer_and_the_next_container_has_it(engine: Engin
     assert len(image.document.diff_ids) == 2
     assert image.config.cmd == ("/bin/sh", "-c", "cat /etc/new")
     assert sorted(image.config.env) == ["A=1", "B=3"]
-    (line, *_) = engine.images.history(image)
+    line, below, *_ = engine.images.history(image)
     assert (line.created_by, line.comment, line.size) == ("/none", "why", 3)
+    assert (line.id, below.id) == (image.id, image.parent)
     second = await engine.containers.create(
         CreateRequest(ContainerConfig(image="made:2", cmd=("/none",)))
     )
