@@ -11,7 +11,7 @@ import typer
 
 from compose import life
 from compose.apply.listener import Building, Listener, Report
-from compose.cli.context import Context
+from compose.cli.context import PROGRESS, Context, choice
 from compose.cli.progress import chosen, progress
 from compose.errors import UsageError
 from compose.model.build import Build
@@ -57,6 +57,12 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--with-dependencies", help="Also what they need.")
         ] = False,
         quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing.")] = False,
+        progress_kind: Annotated[str, typer.Option("--progress", hidden=True)] = "",
+        # Of older versions; they change nothing there either.
+        compress: Annotated[bool, typer.Option("--compress", hidden=True)] = False,
+        force_rm: Annotated[bool, typer.Option("--force-rm", hidden=True)] = False,
+        no_rm: Annotated[bool, typer.Option("--no-rm", hidden=True)] = False,
+        parallel: Annotated[bool, typer.Option("--parallel", hidden=True)] = False,
     ) -> int:
         for option, given in (
             ("--builder", builder), ("--check", check), ("--memory", memory),
@@ -68,6 +74,8 @@ def register(app: typer.Typer) -> None:
                     "\n  hint: leave it out, see docs/builds.md"
                 )
         context: Context = ctx.obj
+        if progress_kind:
+            context = replace(context, progress=choice("--progress", progress_kind, PROGRESS))
         project = context.load(tuple(services or ()), with_dependencies=with_dependencies)
         if ssh:
             project = with_ssh(project, ssh)

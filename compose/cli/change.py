@@ -23,13 +23,11 @@ Timeout = Annotated[
 Change = Callable[[Engine, str, Project | None, Listener], Awaitable[object]]
 
 
-def change(
-    context: Context, services: Sequence[str] | None, work: Change, *, lenient: bool = False
-) -> int:
+def change(context: Context, services: Sequence[str] | None, work: Change) -> int:
     """Find the project and the engine, and show the progress of `work`. The exit code."""
 
     async def run() -> None:
-        name, project = find_project(context, lenient=lenient)
+        name, project = find_project(context)
         check_services(project, services or ())
         engine = await context.engine()
         with progress(context) as listener:

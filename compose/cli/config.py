@@ -103,7 +103,7 @@ def register(app: typer.Typer) -> None:
         from compose.load.pipeline import load_with_tree
 
         if list_profiles:  # of those, too, that aren't active
-            request = replace(request, profiles=("*",))
+            request = replace(request, profiles=("*",), env_files_read=False)
         project, tree = load_with_tree(request)
         _tell(context, project)
         if quiet:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from compose.dataclass import dataclass
 from compose.errors import ProjectError, UsageError
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from compose.model.project import Project
 
 
+PROGRESS = ("auto", "tty", "plain", "json", "quiet")
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     files: tuple[str, ...]
@@ -31,7 +36,7 @@ class Context:
     profiles: tuple[str, ...]
     env_files: tuple[str, ...]
     choice: Choice  # of the engine
-    progress: str  # auto, tty, plain, json, quiet
+    progress: str  # one of PROGRESS
     ansi: str  # auto, always, never
     parallel: int  # -1: as many as the graph allows
     all_resources: bool
@@ -150,3 +155,35 @@ class Context:
     def say(self, text: str) -> None:
         """A line for the person, not for a program that reads the results."""
         print(text, file=sys.stderr, flush=True)
+
+
+def with_settings(
+    environment: Mapping[str, str], here: Path, folder: str, env_files: Sequence[str]
+) -> Mapping[str, str]:
+    """The environment, and what env files say of COMPOSE_*: that is meant for the command, too.
+    `folder`: where .env would be."""
+    listed = environment.get("COMPOSE_ENV_FILES", "").split(",")
+    asked = env_files or [path.strip() for path in listed if path.strip()]
+    is_off = environment.get("COMPOSE_DISABLE_ENV_FILE", "").lower() in ("1", "true")
+    default = [] if is_off else [os.path.join(folder, ".env")]
+    paths = [here / path for path in asked or default]
+    found: dict[str, str] = {}
+    for path in paths:
+        try:
+            if b"COMPOSE_" in path.read_bytes():
+                from compose.load.files import read_env_file
+                from compose.load.sources import DISK
+
+                known = {**found, **environment}
+                found |= read_env_file(path, str(path), known, DISK).values()
+        except (OSError, ProjectError):
+            return environment  # told with its place when the project is loaded
+    own = {name: value for name, value in found.items() if name.startswith("COMPOSE_")}
+    return {**own, **environment}
+
+
+def choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
+    """The first of `allowed` is the default."""
+    if value and value not in allowed:
+        raise typer.BadParameter(f"{option}: {value!r} is none of {', '.join(allowed)}")
+    return value or allowed[0]

@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
             no_recreate=no_recreate,
             remove_orphans=remove_orphans or context.is_on("COMPOSE_REMOVE_ORPHANS"),
             ignore_orphans=context.is_on("COMPOSE_IGNORE_ORPHANS"),
-            scale=scales(scale or ()),
+            scale=scales(scale or (), project),
             pull=pull,
             build="always" if build else "never" if no_build else "",
         )

@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
         context: Context = ctx.obj
 
         async def work() -> list[Difference]:
-            name, _ = find_project(context, lenient=True)
+            name, _ = find_project(context)
             engine = await context.engine()
             return compare(
                 await _snapshot(context, engine, name, old),

@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
 
         async def work() -> None:
             # Files that miss something must not stand in the way of taking things down.
-            name, project = find_project(context, lenient=True)
+            name, project = find_project(context)
             check_services(project, services or ())
             engine = await context.engine()
             with progress(context) as listener:

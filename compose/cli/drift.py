@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
         context: Context = ctx.obj
 
         async def work() -> tuple[Plan, int]:
-            name, _ = find_project(context, lenient=True)
+            name, _ = find_project(context)
             engine = await context.engine()
             last = await history.latest(engine, name)
             plan, _, _ = await converge.plan_healing(engine, last, name)

@@ -39,6 +39,13 @@ def register(app: typer.Typer) -> None:
         no_tty: Annotated[
             bool, typer.Option("-T", "--no-TTY", "--no-tty", help="No terminal.")
         ] = False,
+        interactive: Annotated[
+            bool,
+            typer.Option("-i/ ", "--interactive/--no-interactive", help="Pass standard input on."),
+        ] = True,
+        tty: Annotated[
+            bool, typer.Option("-t", "--tty", hidden=True, help="As it is anyway at a terminal.")
+        ] = False,
         index: Annotated[int, typer.Option("--index", help="Which replica.", metavar="NUMBER")] = 0,
     ) -> int:
         context: Context = ctx.obj
@@ -70,7 +77,7 @@ def register(app: typer.Typer) -> None:
 
             duplex = await engine.containers.start_exec(exec_id, tty=is_tty)
             try:
-                await converse(duplex, is_tty=is_tty, stdin=True, resize=resize)
+                await converse(duplex, is_tty=is_tty, stdin=interactive, resize=resize)
             finally:
                 await duplex.close()
             return (await engine.containers.inspect_exec(exec_id)).exit_code or 0

@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
         context: Context = ctx.obj
 
         async def work() -> list[Revision]:
-            name, _ = find_project(context, lenient=True)
+            name, _ = find_project(context)
             engine = await context.engine()
             if number:
                 return [await history.revision(engine, name, number)]

@@ -39,4 +39,4 @@ def register(app: typer.Typer) -> None:
                         engine, name, project, services=gone, stop_first=True, listener=listener
                     )
 
-        return change(ctx.obj, services, work, lenient=True)
+        return change(ctx.obj, services, work)

@@ -18,7 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import Abort, TyperException
 
 from compose import VERSION
-from compose.cli.context import Context
+from compose.cli.context import PROGRESS, Context, choice, with_settings
 from compose.dataclass import dataclass
 from compose.errors import ComposeError, Rehearsed
 from compose.process import Met, ignore
@@ -247,7 +247,10 @@ def root_command() -> "Command":
     ) -> None:
         from compose.client.address import Choice, TlsOptions
 
-        environment = context.obj.environment
+        parsed = context.obj
+        first = next((name for name in file or () if name != "-" and "://" not in name), "")
+        folder = project_directory or workdir or os.path.dirname(first)
+        environment = with_settings(parsed.environment, parsed.directory, folder, env_file or ())
         refuse_variables(environment)
         if compatibility or is_true(environment.get("COMPOSE_COMPATIBILITY", "")):
             raise typer.BadParameter(
@@ -264,7 +267,7 @@ def root_command() -> "Command":
                 host, docker_context, TlsOptions(tls, tlsverify, tlscacert, tlscert, tlskey)
             ),
             progress=choice("--progress", progress or environment.get("COMPOSE_PROGRESS", ""),
-                            ("auto", "tty", "plain", "json", "quiet")),
+                            PROGRESS),
             ansi=choice("--ansi", ansi or ("never" if no_ansi else "")
                         or environment.get("COMPOSE_ANSI", ""), ("auto", "always", "never")),
             parallel=limit(environment.get("COMPOSE_PARALLEL_LIMIT", ""))
@@ -307,7 +310,8 @@ def show_version(wanted: bool) -> None:
 
 
 def without_values(command: "Command", arguments: list[str], *, to_the_end: bool) -> list[str]:
-    """Flags may be written as `--menu=false` and `--build=true`, as Docker Compose takes them.
+    """Flags may be written as `--menu=false` and `--build=true`, values as `-f=compose.yaml`, as
+    Docker Compose takes them.
     `to_the_end`: also after words that are no options; else those are another program's."""
     flags = {
         text: (parameter.secondary_opts, text)
@@ -331,6 +335,9 @@ def without_values(command: "Command", arguments: list[str], *, to_the_end: bool
             found += [argument, *islice(rest, 1)]
             continue
         name, equals, value = argument.partition("=")
+        if equals and len(name) == 2 and name in valued:  # -f=FILE
+            found += [name, value]
+            continue
         if not equals or name not in flags or value.lower() not in _TRUTHS:
             found.append(argument)
             continue
@@ -408,10 +415,3 @@ def limit(text: str) -> int:
     if not text.lstrip("-").isdigit():
         raise typer.BadParameter(f"COMPOSE_PARALLEL_LIMIT: {text!r} is no number")
     return int(text)
-
-
-def choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
-    """The first of `allowed` is the default."""
-    if value and value not in allowed:
-        raise typer.BadParameter(f"{option}: {value!r} is none of {', '.join(allowed)}")
-    return value or allowed[0]

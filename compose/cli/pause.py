@@ -15,5 +15,4 @@ def register(app: typer.Typer) -> None:
             lambda engine, name, _, listener: life.pause(
                 engine, name, services=services or (), listener=listener
             ),
-            lenient=True,
         )

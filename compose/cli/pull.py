@@ -32,6 +32,9 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--ignore-pull-failures", help="Get what there is.")
         ] = False,
         quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing.")] = False,
+        # Of older versions; they change nothing there either.
+        parallel: Annotated[bool, typer.Option("--parallel", hidden=True)] = False,
+        no_parallel: Annotated[bool, typer.Option("--no-parallel", hidden=True)] = False,
     ) -> int:
         if policy not in ("always", "missing"):
             raise typer.BadParameter(f"--policy: {policy!r} is none of always, missing")

@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
     @app.command("reconcile")
     def reconcile(ctx: typer.Context) -> int:
         context: Context = ctx.obj
-        name, _ = find_project(context, lenient=True)
+        name, _ = find_project(context)
         return asyncio.run(reconciling(context, name))
 
 

@@ -25,11 +25,12 @@ def register(app: typer.Typer) -> None:
         volumes: Annotated[
             bool, typer.Option("-v", "--volumes", help="Their anonymous volumes too.")
         ] = False,
+        all: Annotated[bool, typer.Option("-a", "--all", hidden=True)] = False,  # of Compose 1
     ) -> int:
         context: Context = ctx.obj
 
         async def work() -> None:
-            name, project = find_project(context, lenient=True)
+            name, project = find_project(context)
             check_services(project, services or ())
             engine = await context.engine()
             rows = await project_containers(engine, name, services or ())

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
         context: Context = ctx.obj
 
         async def work() -> None:
-            name, _ = find_project(context, lenient=True)
+            name, _ = find_project(context)
             engine = await context.engine()
             wanted = number or (await history.previous(engine, name)).number
             if dry_run:

@@ -86,6 +86,9 @@ def register(app: typer.Typer) -> None:
             bool,
             typer.Option("-i/ ", "--interactive/--no-interactive", help="Pass standard input on."),
         ] = True,
+        tty: Annotated[
+            bool, typer.Option("-t", "--tty", hidden=True, help="As it is anyway at a terminal.")
+        ] = False,
         env_from_file: Annotated[
             list[str] | None,
             typer.Option("--env-from-file", help="Variables of a file.", metavar="FILE"),
@@ -174,13 +177,13 @@ async def _run(context: Context, project: Project, options: RunOptions, detach: 
             return 0
         return await _converse(engine, made.id, options)
     except ApiError as error:
-        if (code := code_of_refusal(error.message)) is None:
+        if code_of_refusal(error.message) is None:
             raise
         # It never ran: there is nothing in it to look at afterwards. With --rm it goes by itself.
         with contextlib.suppress(NotFound, Conflict):
             await engine.containers.remove(made.id, force=True, volumes=True)
         context.say(f"cannot run {options.service}: {error}{hint_for(error.message)}")
-        return code
+        return 1  # as Docker Compose; docker run says 126 or 127
 
 
 async def _converse(engine: Engine, container: str, options: RunOptions) -> int:

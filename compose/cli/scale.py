@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from compose.cli.context import Context
-from compose.cli.find import check_services
 from compose.cli.up import converged, scales
 from compose.converge import UpOptions
 from compose.plan.options import PlanOptions
@@ -20,8 +19,7 @@ def register(app: typer.Typer) -> None:
         no_deps: Annotated[bool, typer.Option("--no-deps", help="Not what they need.")] = False,
     ) -> int:
         context: Context = ctx.obj
-        wanted = scales(pairs)
-        check_services(context.load(), tuple(wanted))
+        wanted = scales(pairs, context.load())
         project = context.load(tuple(wanted), with_dependencies=not no_deps)
         options = PlanOptions(services=frozenset(wanted), scale=wanted, no_deps=no_deps)
 

@@ -15,5 +15,4 @@ def register(app: typer.Typer) -> None:
             lambda engine, name, project, listener: life.stop(
                 engine, name, project, services=services or (), timeout=timeout, listener=listener
             ),
-            lenient=True,
         )

@@ -13,6 +13,7 @@ from compose import converge
 from compose.apply.executor import PARALLEL
 from compose.change import Outcome
 from compose.cli.context import Context
+from compose.cli.find import check_services
 from compose.cli.plan import columns, show_plan
 from compose.cli.progress import progress
 from compose.client.engine import Engine
@@ -171,7 +172,7 @@ def register(app: typer.Typer) -> None:
             no_start=no_start,
             remove_orphans=remove_orphans or context.is_on("COMPOSE_REMOVE_ORPHANS"),
             ignore_orphans=context.is_on("COMPOSE_IGNORE_ORPHANS"),
-            scale=scales(scale or ()),
+            scale=scales(scale or (), project),
             timeout=timeout,
             pull=pull,
             build="always" if build or ref else "never" if no_build else "",
@@ -304,13 +305,14 @@ def refuse(clash: bool, one: str, other: str) -> None:
         raise UsageError(f"{one} and {other} can't be used together")
 
 
-def scales(pairs: Sequence[str]) -> dict[str, int]:
+def scales(pairs: Sequence[str], project: Project) -> dict[str, int]:
     found = {}
     for pair in pairs:
         service, equals, number = pair.partition("=")
         if not equals or not number.isdigit():
             raise UsageError(f"cannot read --scale {pair!r}\n  hint: write --scale web=3")
         found[service] = int(number)
+    check_services(project, list(found))
     return found
 
 

@@ -123,6 +123,7 @@ def test_flags_may_have_values(tmp_path: Path) -> None:
         == "a\n"
     )
     assert ours(["config", "--quiet=maybe"], {}, tmp_path)[0] == 1
+    assert ours(["-f=compose.yaml", "config", "--services"], {}, tmp_path)[1] == "a\n"
 
 
 def test_commands_that_are_not_here_say_what_is(tmp_path: Path) -> None:
