@@ -43,7 +43,6 @@ def check_project(known: Known) -> list[Problem]:
     problems: list[Problem] = []
     for service in project.services.values():
         problems.extend(_check_service(service, known))
-    problems.extend(_check_container_names(project))
     problems.extend(_check_resources(project))
     problems.extend(_check_cycles(project))
     return problems
@@ -412,7 +411,7 @@ def _check_limits(service: Service, project: Project) -> Iterator[Problem]:
             )
 
 
-def _check_container_names(project: Project) -> Iterator[Problem]:
+def check_container_names(project: Project) -> Iterator[Problem]:
     owners: dict[str, str] = {}
     for service in project.services.values():
         name = service.container_name

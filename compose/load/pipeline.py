@@ -15,7 +15,7 @@ from compose.load.bind_resources import (
     bind_secret,
     bind_volume,
 )
-from compose.load.check import Known, check_places, check_project
+from compose.load.check import Known, check_container_names, check_places, check_project
 from compose.load.contents import Contents
 from compose.load.defaults import with_default_network
 from compose.load.extends import resolve_extends
@@ -124,12 +124,14 @@ def _load(request: LoadRequest) -> tuple[Project, Map]:
     project, off = _with_profiles(project, request)
     if request.check:
         problems.errors.extend(_unless_told(check_project(Known(project, off)), problems.errors))
-    if not services and not problems.errors:
+    if not services and not request.all_resources and not problems.errors:
         problems.errors.append(_no_services(root, found, reader))
 
     # What was asked for, and what it uses.
     project, unknown = _selected(project, request, off)
     problems.errors.extend(unknown)
+    if request.check:
+        problems.errors.extend(check_container_names(project))
     if not request.all_resources:
         project = _used(project)
     project = _filled(project, contents, root)

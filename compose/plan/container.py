@@ -54,7 +54,7 @@ def make_creation(project: Project, service: Service, replica: Replica) -> Creat
         **_resources(service),
         **_security(project, service, replica.seccomp_profiles),
         **_devices(service),
-        **_networking(service, tuple(endpoints)),
+        **_networking(project, service, tuple(endpoints)),
         **_mounts(project, service, replica),
         **_running(service),
     }
@@ -276,7 +276,7 @@ def _device_request(request: DeviceRequest, extra: str = "") -> Body:
     )
 
 
-def _networking(service: Service, networks: tuple[str, ...]) -> Body:
+def _networking(project: Project, service: Service, networks: tuple[str, ...]) -> Body:
     _, bindings = _ports(service)
     mode = service.network_mode
     if mode.startswith("service:"):
@@ -294,7 +294,7 @@ def _networking(service: Service, networks: tuple[str, ...]) -> Body:
             for host, addresses in service.extra_hosts.items()
             for address in addresses
         ],
-        Links=list(service.external_links) if mode in ("bridge", "default") else [],
+        Links=_links(project, service, all=True) if mode in ("bridge", "default") else [],
         PidMode="" if service.pid.startswith("service:") else service.pid,
         IpcMode="" if service.ipc.startswith("service:") else service.ipc,
         UTSMode="" if service.uts.startswith("service:") else service.uts,
@@ -349,15 +349,16 @@ def make_endpoint(project: Project, service: Service, network: str, container: s
     )
 
 
-def _links(project: Project, service: Service) -> list[str]:
-    """Only renaming ones: a service's own name is known on all of its networks anyway."""
+def _links(project: Project, service: Service, *, all: bool = False) -> list[str]:
+    """Renaming ones alone: a service's own name is known on all of its networks anyway, but for
+    the engine's own bridge, where links are all that is known."""
     links = list(service.external_links)
     for link in service.links:
         target, _, alias = link.partition(":")
-        if alias and alias != target and target in project.services:
+        if (all or alias not in ("", target)) and target in project.services:
             final = project.services[target].container_name
             name = final or names.container_name(project.name, target, 1)
-            links.append(f"{name}:{alias}")
+            links.append(f"{name}:{alias or target}")
     return links
 
 

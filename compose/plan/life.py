@@ -11,7 +11,7 @@ from dataclasses import field
 
 from compose.dataclass import dataclass
 from compose.errors import Problem, ProjectError, UsageError
-from compose.graph import with_dependents
+from compose.graph import with_dependents, with_needed
 from compose.model.project import Project
 from compose.model.service import Hook
 from compose.plan import names
@@ -132,8 +132,11 @@ def make_start_plan(
     *,
     services: Collection[str] = (),
 ) -> Plan:
-    """What is needed first. Conditions aren't waited for: these containers have run before."""
-    life = _Life(name, _meant(observed, services), project)
+    """What is needed first, also where it isn't named. Conditions aren't waited for: these
+    containers have run before."""
+    edges = {c.service: set(c.depends_on) for c in observed.containers if not c.one_off}
+    wanted = with_needed(edges, services) if services else ()
+    life = _Life(name, _meant(observed, wanted), project)
     first: dict[str, str] = {}  # service -> key of the step that starts one of it first
     running = {c.service for c in observed.containers if c.is_running and not c.one_off}
     for container in life.containers:
@@ -271,6 +274,11 @@ def make_down_plan(
         wanted = with_dependents(edges, options.services)
         meant = tuple(c for c in meant if c.service in wanted)
     orphans: tuple[ObservedContainer, ...] = ()
+    ones: tuple[ObservedContainer, ...] = ()
+    if not options.remove_orphans:
+        # Those of `run` are whoever's who ran them, as Docker Compose has it.
+        ones = tuple(c for c in meant if c.one_off)
+        meant = tuple(c for c in meant if not c.one_off)
     if project is not None and not options.remove_orphans and not options.services:
         known = project.services.keys() | project.disabled
         orphans = tuple(c for c in meant if c.service not in known)
@@ -293,9 +301,10 @@ def make_down_plan(
             )
         )
     if not options.services:
-        _remove_networks(life, observed, name, orphans, removals)
+        used = (*orphans, *(c for c in ones if c.is_running))
+        _remove_networks(life, observed, name, used, removals)
         if options.volumes:
-            _remove_volumes(life, observed, name, removals)
+            _remove_volumes(life, observed, name, (*orphans, *ones), removals)
         if options.images and project is not None:
             _remove_images(life, observed, project, options.images, removals)
     if orphans:
@@ -305,6 +314,11 @@ def make_down_plan(
                 f"containers of services that are not in the files stay: {listed}",
                 hint="--remove-orphans removes them",
             )
+        )
+    if ones:
+        listed = ", ".join(container.name for container in ones)
+        life.builder.notes.append(
+            Problem(f"containers of run stay: {listed}", hint="--remove-orphans removes them")
         )
     return life.builder.finish()
 
@@ -388,12 +402,24 @@ def _remove_networks(
         )
 
 
-def _remove_volumes(life: _Life, observed: Observed, name: str, after: list[str]) -> None:
+def _remove_volumes(
+    life: _Life,
+    observed: Observed,
+    name: str,
+    staying: Collection[ObservedContainer],
+    after: list[str],
+) -> None:
     external = set()
     if life.project is not None:
         external = {v.name for v in life.project.volumes.values() if v.external}
     for volume in sorted(observed.volumes.values(), key=lambda volume: volume.name):
         if volume.project == name and volume.name not in external:
+            users = [c.name for c in staying if any(m.name == volume.name for m in c.mounts)]
+            if users:
+                life.builder.notes.append(
+                    Problem(f"volume {volume.name} stays: {', '.join(sorted(users))} use it")
+                )
+                continue
             label = volume.key or volume.name
             change = life.builder.change(Verb.REMOVE, f"volume {label}", "--volumes")
             life.builder.step(

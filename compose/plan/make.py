@@ -780,6 +780,9 @@ class Planner:
         if self.options.remove_orphans:
             for container in orphans:
                 self._plan_removal(container, "its service is no longer in the files")
+            for container in self.observed.containers:
+                if container.one_off and container.state in ("exited", "dead"):
+                    self._plan_removal(container, "run has ended")
         elif orphans and not self.options.ignore_orphans:
             self.builder.notes.append(orphans_note(orphans))
 

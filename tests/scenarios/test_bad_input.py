@@ -237,10 +237,11 @@ def test_exit_codes_of_run_and_exec_are_those_of_the_command(bench: Bench) -> No
     commands = {("nosuchcommand",): 127, ("/etc/hostname",): 126, ("sh", "-c", "exit 3"): 3}
     for command, code in commands.items():
         done = bench.project("run", "--rm", "web", *command, check=False)
-        assert done.returncode == code, done.stderr
+        # As Docker Compose: what never ran has no code of its own.
+        assert done.returncode == (1 if code > 100 else code), done.stderr
     bench.project("up", "--detach")
     for command, code in commands.items():
-        done = bench.project("exec", "-T", "web", *command, check=False)
+        done = bench.project("exec", "-iT", "web", *command, check=False)
         assert done.returncode == code, done.stderr
     bench.project("down")
 

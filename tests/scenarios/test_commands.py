@@ -268,6 +268,10 @@ def test_run_keeps_a_container_that_is_not_to_be_removed(fresh: Project) -> None
     assert re.fullmatch(r"job-run-[0-9a-f]{12}", name)
     assert state(fresh, name)["Status"] == "exited"
     fresh("down")
+    assert [*own(fresh)] == [name]
+    # In .env this is an option's default, as there.
+    fresh.write("COMPOSE_REMOVE_ORPHANS=true\n", ".env")
+    fresh("down")
     assert own(fresh) == {}
 
 

@@ -288,3 +288,17 @@ def test_a_volume_keeps_the_label_that_its_short_form_asks_for(tmp_path: Path) -
         **{"type": "volume", "source": "v", "target": "/v"},
         **{"bind": {"selinux": "z"}, "volume": {}},
     }
+
+
+def test_only_what_is_meant_may_not_share_a_container_name(tmp_path: Path) -> None:
+    text = "services: {a: {image: x, container_name: one}, b: {image: x, container_name: one}}"
+    assert [*load(tmp_path, text, services=("b",)).services] == ["b"]
+    with pytest.raises(ProjectError, match="the container name one is taken"):
+        load(tmp_path, text)
+
+
+def test_resources_alone_are_a_project_where_all_are_asked_for(tmp_path: Path) -> None:
+    project = load(tmp_path, "volumes: {v: }", all_resources=True)
+    assert [*project.volumes] == ["v"]
+    with pytest.raises(ProjectError, match="declares no services"):
+        load(tmp_path, "volumes: {v: }")

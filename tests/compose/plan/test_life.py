@@ -15,7 +15,13 @@ from compose.plan.life import (
     make_stop_plan,
 )
 from compose.plan.make import make_plan
-from compose.plan.observed import ForeignContainer, Observed, ObservedContainer
+from compose.plan.observed import (
+    ForeignContainer,
+    Observed,
+    ObservedContainer,
+    ObservedMount,
+    ObservedVolume,
+)
 from compose.plan.options import DownOptions, PlanOptions
 from compose.plan.text import text
 from tests.compose.projects import make_project, make_service, needs, nothing
@@ -56,6 +62,8 @@ def test_what_others_depend_on_starts_first() -> None:
         "start demo-db-1", "start demo-api-1", "start demo-web-1", "start demo-web-2",
     ]  # fmt: skip
     assert make_start_plan(observed, "demo").is_empty
+    plan = make_start_plan(stopped, "demo", services=["api"])  # with what it needs, as there
+    assert [change.subject for change in plan.changes] == ["db.1", "api.1"]
 
 
 def test_down_removes_containers_then_networks_and_volumes_only_when_asked() -> None:
@@ -98,10 +106,19 @@ def test_down_leaves_orphans_unless_asked() -> None:
     assert len(asked.changes) == 5
 
 
-def test_down_takes_one_off_containers_along() -> None:
+def test_down_takes_one_off_containers_along_with_orphans() -> None:
     one_off = ObservedContainer("f" * 64, "demo-web-run-1", "web", 0, "running", one_off=True)
     observed = replace(nothing(), containers=(one_off,))
     plan = make_down_plan(observed, "demo", None, DownOptions())
+    assert text(plan) == ""
+    assert [note.what for note in plan.notes] == ["containers of run stay: demo-web-run-1"]
+    uses = replace(one_off, state="exited", mounts=(ObservedMount("volume", "demo_data", "/d"),))
+    volume = ObservedVolume("demo_data", project="demo", key="data")
+    observed = replace(observed, containers=(uses,), volumes={"demo_data": volume})
+    plan = make_down_plan(observed, "demo", None, DownOptions(volumes=True))
+    assert text(plan) == ""
+    assert plan.notes[0].what == "volume demo_data stays: demo-web-run-1 use it"
+    plan = make_down_plan(observed, "demo", None, DownOptions(remove_orphans=True))
     assert text(plan) == "remove container demo-web-run-1   down\n"
 
 

@@ -540,6 +540,10 @@ def test_one_off_containers_are_left_alone() -> None:
     observed = applied(project)
     observed = replace(observed, containers=(*observed.containers, one_off))
     assert planned(project, observed, remove_orphans=True) == ""
+    ended = in_state(observed, "demo-web-run-1", state="exited")
+    assert planned(project, ended) == ""
+    told = planned(project, ended, remove_orphans=True)
+    assert told == "remove container demo-web-run-1   run has ended\n"
 
 
 def test_what_needs_many_machines_is_told_to_be_without_effect() -> None:
