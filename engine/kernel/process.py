@@ -27,7 +27,8 @@ SIBLING_FLAGS = CLONE_PIDFD | CLONE_PARENT
 
 # Made once: what each fork makes for itself, it makes on pages of its own.
 _CLONE = struct.Struct("=11Q")
-_clone_arguments = ctypes.create_string_buffer(_CLONE.size)
+_CLONE_SIZE = _CLONE.size
+_clone_arguments = ctypes.create_string_buffer(_CLONE_SIZE)
 _CLONE_ARGUMENTS = ctypes.addressof(_clone_arguments)
 _pidfd = ctypes.c_int(-1)
 _PIDFD = ctypes.addressof(_pidfd)
@@ -49,12 +50,17 @@ def clone3(flags: int = 0, *, cgroup: int = -1) -> tuple[int, int]:
         0,
         flags,
         _PIDFD,
-        *(0, 0, _SIGCHLD),
-        *(0, 0, 0),  # no stack of its own, no thread-local storage
-        *(0, 0),  # pids as the kernel gives them
+        0,
+        0,
+        _SIGCHLD,
+        0,  # no stack of its own, no thread-local storage
+        0,
+        0,
+        0,  # pids as the kernel gives them
+        0,
         max(cgroup, 0),
     )
-    pid = system_call("clone3", _CLONE_ARGUMENTS, _CLONE.size)
+    pid = system_call("clone3", _CLONE_ARGUMENTS, _CLONE_SIZE)
     return pid, _pidfd.value if pid else -1
 
 

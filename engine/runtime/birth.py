@@ -61,8 +61,8 @@ def pack(birth: Birth) -> tuple[bytes, list[int]]:
 
 def unpack(message: bytes, descriptors: Sequence[int]) -> Birth:
     values, places = marshal.loads(message)
-    for place, descriptor in zip(places, descriptors, strict=False):
-        values[place] = descriptor
+    for number, place in enumerate(places):
+        values[place] = descriptors[number]
     return Birth(*values)
 
 

@@ -21,17 +21,18 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn, cast
 
 from engine.kernel import process
-from engine.runtime import channel, daemons, newborn, refuge, sleeping, visiting
+from engine.runtime import channel, daemons, refuge, visiting
 from engine.runtime.birth import EXIT, Birth, unlink_files, unpack, write_document
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
-from engine.runtime.channel import Message
+from engine.runtime.channel import Message, descriptors
 from engine.runtime.clock import uptime
 from engine.runtime.daemons import Daemon, Daemons
 from engine.runtime.execs import Execs, Reply
 from engine.runtime.log_relay import LogRelay
 from engine.runtime.log_writer import LogWriter
+from engine.runtime.newborn import await_orders
 from engine.runtime.poller import READABLE, Poller
-from engine.runtime.sleeping import Said
+from engine.runtime.sleeping import Said, live
 from engine.runtime.starting import CannotStart, Starting
 from engine.runtime.stdio import STDERR, STDOUT, Stdio, wanted
 
@@ -467,17 +468,15 @@ def complain(exec_dir: int, text: str) -> None:
 
 def main(message: bytes, beside: channel.Beside, hierarchy: Hierarchy) -> NoReturn:
     """In the fork of the spawner: be the shim that a message of the maker is for."""
-    birth = unpack(message, channel.descriptors(beside))
+    birth = unpack(message, descriptors(beside))
     try:
-        # Not the daemon's streams: whoever reads them waits for its end, which we outlive.
-        sleeping.settle(birth.container_id, (1, 2))
         try:
-            pid, pidfd = sleeping.bear(birth, hierarchy, newborn.await_orders)
+            # Not the daemon's streams: whoever reads them waits for its end, which we outlive.
+            known = live(birth, hierarchy, await_orders, (1, 2))
         except OSError as error:
             Shim(birth, hierarchy).fail(error)
-        said, at, clock = sleeping.sleep(birth, pidfd)
         shim = Shim(birth, hierarchy)
-        shim.keep(pid, pidfd, said, at, clock)
+        shim.keep(*known)
         shim.serve()
     except BaseException:  # noqa: BLE001 - its log is all that can be had
         complain(birth.exec_dir, traceback.format_exc())

@@ -23,22 +23,38 @@ from engine.runtime.clock import uptime
 FirstProcess = Callable[[Birth, Cgroup], NoReturn]
 Said = list[tuple[bytes, channel.Beside]]
 
+_CHILD_ENDED = int(signal.SIGCHLD)
 _EXECUTING = b'{"state":"executing"'
 _OUTPUTS = (b'{"state":"stdio"', b'{"state":"terminal"')  # what brings them
 _MOST = (4096, *channel.MOST[1:])  # of what a first process says
 
 
-def settle(container_id: str, streams: Sequence[int]) -> None:
-    """Be a process of its own; `streams`: those not to be kept."""
-    process.default_signal(signal.SIGCHLD)
+def live(
+    birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess, streams: Sequence[int]
+) -> tuple[int, int, Said, int, int]:
+    """What is known of the first process when there is something to do: pid and pidfd, what it
+    said, and when it started, in nanoseconds since 1970 and of `uptime`; zeros if that is yet to
+    come. `streams`: those of the spawner that are not to be kept. Raises OSError: cannot begin."""
+    _settle(birth.container_id, streams)
+    pid, pidfd = _bear(birth, hierarchy, first_process)
+    said, started_at, started_clock = _sleep(birth, pidfd)
+    return pid, pidfd, said, started_at, started_clock
+
+
+def _settle(container_id: str, streams: Sequence[int]) -> None:
+    """Be a process of its own."""
+    process.default_signal(_CHILD_ENDED)
     privileges.set_name("pycompose-shim")
     procfs.set_command_line(f"pycompose-shim {container_id}")
     for descriptor in streams:
         os.dup2(0, descriptor)
-    os.setsid()
+    try:  # noqa: SIM105 - a context manager writes to pages, too
+        os.setsid()
+    except PermissionError:
+        pass  # the spawner, which tries this, has its session already
 
 
-def bear(birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess) -> tuple[int, int]:
+def _bear(birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess) -> tuple[int, int]:
     """pid and pidfd of a first process that waits for its orders, of which the daemon is told."""
     if birth.pid_namespace:
         with visiting.joined_pid(birth.pid_namespace):
@@ -46,8 +62,14 @@ def bear(birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess) -> tup
     else:
         pid, pidfd = _fork(birth, hierarchy, first_process)
     for one in (
-        *(birth.orders, birth.supervisor, birth.group, birth.user, birth.files),
-        *(birth.ipc, birth.uts, birth.world),
+        birth.orders,
+        birth.supervisor,
+        birth.group,
+        birth.user,
+        birth.files,
+        birth.ipc,
+        birth.uts,
+        birth.world,
     ):
         if one >= 0:
             os.close(one)
@@ -62,10 +84,8 @@ def _fork(birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess) -> tu
     return child
 
 
-def sleep(birth: Birth, pidfd: int) -> tuple[Said, int, int]:
-    """Returns when something happened that is not dealt with here and is still to be seen: what
-    the first process said, and when it started, in nanoseconds since 1970 and of `uptime`; zeros
-    if that is yet to come."""
+def _sleep(birth: Birth, pidfd: int) -> tuple[Said, int, int]:
+    """Returns when something happened that is not dealt with here and is still to be seen."""
     said: Said = []
     heard = birth.heard
     poll = select.poll()
@@ -99,7 +119,7 @@ def sleep(birth: Birth, pidfd: int) -> tuple[Said, int, int]:
 
 
 def _tell(birth: Birth, event: bytes) -> None:
-    try:  # noqa: SIM105 - a context manager writes to pages, too
+    try:  # noqa: SIM105 - as above
         os.write(birth.daemon, event)
     except BrokenPipeError:
         pass  # it is gone, as is seen next

@@ -5,7 +5,6 @@ The interpreter writes into a function's code until it has specialised it, and i
 until that is in its caches: each shim would do so anew, and own the pages.
 """
 
-import contextlib
 import os
 import signal
 import socket
@@ -41,13 +40,10 @@ def try_life(hierarchy: Hierarchy) -> Shim:
     reading, writing = os.pipe()
     message, descriptors = birth.pack(_made_up(theirs.detach()))
     born = birth.unpack(message, descriptors)
-    with contextlib.suppress(PermissionError):  # the spawner has its session already
-        sleeping.settle(born.container_id, ())
-    pid, pidfd = sleeping.bear(born, hierarchy, lambda own, _: _play(own, reading))
     os.write(writing, b"!")
-    slept = sleeping.sleep(born, pidfd)
+    known = sleeping.live(born, hierarchy, lambda own, _: _play(own, reading), ())
     shim = Shim(born, hierarchy)
-    shim.keep(pid, pidfd, *slept)
+    shim.keep(*known)
     for _ in range(2):
         shim.poller.turn()
         os.write(writing, b"!")
