@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
 
 import compose
 from compose.client.address import (
@@ -131,8 +132,10 @@ async def _start(places: Places, environment: Mapping[str, str]) -> None:
     reader, writer = os.pipe()
     with contextlib.ExitStack() as files:
         ready = files.enter_context(open(reader, "rb", buffering=0))
-        with open(writer, "wb"), open(places.log, "ab", opener=_private) as log:
-            start = log.tell()
+        # Kept open: an engine that fails late takes its folder with it, and the log in it.
+        log = files.enter_context(open(places.log, "a+b", opener=_private))
+        start = log.tell()
+        with open(writer, "wb"):
             process = subprocess.Popen(
                 daemon_command(places, environment, ready_fd=writer),
                 stdin=subprocess.DEVNULL,
@@ -144,15 +147,16 @@ async def _start(places: Places, environment: Mapping[str, str]) -> None:
                 env={name: environment[name] for name in INHERITED if name in environment},
             )
         # One byte when it serves; the end of the pipe when it has died.
-        served = await asyncio.to_thread(ready.read, 1)
-    if served:
-        # Not waited for, since it outlives us; without this the interpreter would warn.
-        process.returncode = 0
-        return
-    code = await asyncio.to_thread(process.wait)
+        if await asyncio.to_thread(ready.read, 1):
+            # Not waited for, since it outlives us; without this the interpreter would warn.
+            process.returncode = 0
+            return
+        code = await asyncio.to_thread(process.wait)
+        said = log_end(log, start)
+    more = f"its log is {places.log}; " if places.log.exists() else ""
     raise Unreachable(
-        f"cannot start the built-in engine: it ended with {code}\n{log_end(places.log, start)}",
-        hint=f"its log is {places.log}; set DOCKER_HOST to use another engine",
+        f"cannot start the built-in engine: it ended with {code}\n{said}",
+        hint=f"{more}set DOCKER_HOST to use another engine",
     )
 
 
@@ -166,11 +170,10 @@ def daemon_command(places: Places, environment: Mapping[str, str], *, ready_fd: 
     return [*command, "-H", str(places.address), *folders]
 
 
-def log_end(log: Path, start: int) -> str:
+def log_end(log: IO[bytes], start: int) -> str:
     """The last lines of what was written after `start`, each indented."""
-    with open(log, "rb") as file:
-        file.seek(start)
-        lines = file.read().decode("utf-8", "replace").splitlines()
+    log.seek(start)
+    lines = log.read().decode("utf-8", "replace").splitlines()
     return "\n".join(f"  {line}" for line in lines[-LOG_LINES:]) or "  (it wrote nothing)"
 
 

@@ -95,6 +95,18 @@ def test_one_that_dies_at_the_start_is_told_with_the_end_of_its_log(
     assert daemons(folder) == []
 
 
+@pytest.mark.kernel
+def test_one_that_fails_late_and_clears_up_is_told_as_well(host: Host, folder: Path) -> None:
+    (folder / "data").mkdir()
+    (folder / "data" / "networks").write_text("a file where the folder belongs")
+    process = start(host, folder)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "cannot start the built-in engine: it ended with 1\n  pyengine: cannot " in err
+    assert "its log is" not in err  # gone with the engine's folder
+    assert daemons(folder) == []
+
+
 async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     places = Places(tmp_path / "data", tmp_path / "file" / "exec")
@@ -103,7 +115,7 @@ async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_only_what_this_start_wrote_is_shown(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    log.write_text("old\nnew\n")
-    assert log_end(log, len("old\n")) == "  new"
-    assert log_end(log, 8) == "  (it wrote nothing)"
+    (tmp_path / "log").write_text("old\nnew\n")
+    with open(tmp_path / "log", "rb") as log:
+        assert log_end(log, len("old\n")) == "  new"
+        assert log_end(log, 8) == "  (it wrote nothing)"
