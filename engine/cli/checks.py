@@ -13,6 +13,10 @@ from engine.kernel.mount import knows_filesystem, mount_setattr
 
 NAMESPACES = ("mnt", "pid", "net", "uts", "ipc", "cgroup")
 NETLINK_NETFILTER = 12
+CAP_NET_ADMIN = 12
+CONFINED = (
+    "inside a container or a sandbox, start that with all capabilities (docker run --privileged)"
+)
 
 
 def check_user(uid: int) -> None:
@@ -53,10 +57,7 @@ def _file_systems() -> list[str]:
     except KernelError as error:
         if error.errno != errno.EPERM:
             raise
-        return [
-            "this root may not mount anything: inside a container or a sandbox, start that with "
-            "all capabilities (docker run --privileged)"
-        ]
+        return [f"this root may not mount anything: {CONFINED}"]
     module = Path(f"/lib/modules/{os.uname().release}")
     if any(module.glob("kernel/fs/overlayfs/*")):
         return ["no overlay file system: its module was not loaded; try `modprobe overlay`"]
@@ -71,6 +72,10 @@ def _cgroups() -> list[str]:
 
 
 def _nftables() -> list[str]:
+    status = Path("/proc/self/status").read_text()
+    held = next(int(line.split()[1], 16) for line in status.splitlines() if "CapEff" in line)
+    if not held >> CAP_NET_ADMIN & 1:
+        return [f"this root may not change networks: {CONFINED}"]
     try:
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER).close()
     except OSError as error:

@@ -23,8 +23,11 @@ def test_machine_that_runs_these_tests_can_run_containers() -> None:
 
 
 @pytest.mark.kernel
-def test_root_without_the_right_to_mount_is_told_why() -> None:
-    without = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
+@pytest.mark.parametrize(
+    ("capability", "lacking"), [("sys_admin", "mount anything"), ("net_admin", "change networks")]
+)
+def test_root_without_a_right_is_told_which(capability: str, lacking: str) -> None:
+    without = ("setpriv", f"--bounding-set=-{capability}", f"--inh-caps=-{capability}")
     check = "from engine.cli.checks import check_machine; check_machine()"
     ended = subprocess.run(
         [*without, sys.executable, "-c", check],
@@ -33,5 +36,5 @@ def test_root_without_the_right_to_mount_is_told_why() -> None:
         check=False,
     )
     assert ended.returncode == 1
-    assert "this root may not mount anything" in ended.stderr
+    assert f"this root may not {lacking}" in ended.stderr
     assert "--privileged" in ended.stderr
