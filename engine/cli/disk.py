@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -12,9 +13,7 @@ from compose.client import fields
 from compose.client.engine import Engine
 from compose.client.human import human_size
 from compose.client.tables import Row, show
-from compose.client.template import to_json
 from compose.client.times import parse_time
-from compose.errors import UsageError
 from engine.cli import words
 from engine.cli.containers import ps
 from engine.cli.images import ls
@@ -27,24 +26,35 @@ COLUMNS = ("Type", "TotalCount", "Active", "Size", "Reclaimable")
 _ALIVE = ("running", "paused", "restarting")
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    name: str
+    heading: str
+    rows: Sequence[Row]
+    titles: Mapping[str, str]
+    columns: Sequence[str]
+
+    def table(self) -> str:
+        return show(self.rows, "", titles=self.titles, columns=self.columns)
+
+
 def df(
     ctx: typer.Context,
     format: Format = "",
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Each single one.")] = False,
 ) -> None:
-    if verbose and format not in ("", "json"):
-        raise UsageError("cannot use --verbose with a template; there is --format json")
-
     async def ask(engine: Engine) -> object:
         return await engine.transport.json("GET", "/system/df")
 
     found = fields.mapping(on_engine(ctx, ask), "the disk usage")
     if not verbose:
         print(show(summary(found), format, titles=TITLES, columns=COLUMNS))
-    elif format == "json":
-        print(to_json(found))
+        return
+    parts = parts_of(found, time.time())
+    if format in ("", "table"):
+        print("\n\n".join(text for part in parts for text in (part.heading, part.table())))
     else:
-        print("\n\n".join(details(found, time.time())))
+        print(show([{part.name: part.rows for part in parts}], format))
 
 
 def summary(found: Document) -> list[Row]:
@@ -93,39 +103,48 @@ def _sum(rows: Sequence[Document], name: str) -> int:
     return sum(max(0, fields.number(row, name, 0)) for row in rows)
 
 
-def details(found: Document, now: float) -> list[str]:
+def parts_of(found: Document, now: float) -> tuple[Part, ...]:
     """A table of each kind."""
-    images = fields.children(found, "Images")
-    shown: list[Row] = []
-    for image in images:
-        own = human_size(_own(image), digits=4)
-        shown += [{**row, "UniqueSize": own} for row in ls.image_rows(image, now, whole=False)]
-    containers = [ps.row(c, now, whole=False) for c in fields.children(found, "Containers")]
-    volumes: list[Row] = []
-    for volume in fields.children(found, "Volumes"):
-        usage = fields.child(volume, "UsageData")
-        volumes.append(
-            {
-                "Name": fields.text(volume, "Name"),
-                "Links": str(fields.number(usage, "RefCount", 0)),
-                "Size": human_size(max(0, fields.number(usage, "Size", 0))),
-            }
-        )
+    images = [
+        {**row, "UniqueSize": human_size(_own(image), digits=4)}
+        for image in fields.children(found, "Images")
+        for row in ls.image_rows(image, now, whole=False)
+    ]
+    containers = [
+        {
+            **{
+                name: cell
+                for name, cell in ps.row(each, now, whole=False).items()
+                if name != "Label"
+            },
+            # What its image has isn't the container's.
+            "Size": human_size(fields.number(each, "SizeRw", 0)),
+        }
+        for each in fields.children(found, "Containers")
+    ]
     caches = fields.children(found, "BuildCache")
-    return [
-        "Images space usage:",
-        show(shown, "", titles=ls.TITLES, columns=(
-            *ls.COLUMNS, "SharedSize", "UniqueSize", "Containers")),
-        "Containers space usage:",
-        show(containers, "", titles=ps.TITLES, columns=(
-            "ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names")),
-        "Local Volumes space usage:",
-        show(volumes, "", titles={"Name": "VOLUME NAME"}, columns=("Name", "Links", "Size")),
-        f"Build cache usage: {human_size(_sum(caches, 'Size'))}",
-        show([_cache(cache, now) for cache in caches], "", titles={
-            "ID": "CACHE ID", "Type": "CACHE TYPE"},
-            columns=("ID", "Type", "Size", "Created", "LastUsed", "Usage", "Shared")),
-    ]  # fmt: skip
+    return (
+        Part("Images", "Images space usage:", images, ls.TITLES,
+             (*ls.COLUMNS, "SharedSize", "UniqueSize", "Containers")),
+        Part("Containers", "Containers space usage:", containers, ps.TITLES,
+             ("ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names")),
+        Part("Volumes", "Local Volumes space usage:",
+             [_volume(each) for each in fields.children(found, "Volumes")],
+             {"Name": "VOLUME NAME"}, ("Name", "Links", "Size")),
+        Part("BuildCache", f"Build cache usage: {human_size(_sum(caches, 'Size'))}",
+             [_cache(each, now) for each in caches],
+             {"ID": "CACHE ID", "Type": "CACHE TYPE"},
+             ("ID", "Type", "Size", "Created", "LastUsed", "Usage", "Shared")),
+    )  # fmt: skip
+
+
+def _volume(volume: Document) -> Row:
+    usage = fields.child(volume, "UsageData")
+    return {
+        "Name": fields.text(volume, "Name"),
+        "Links": str(fields.number(usage, "RefCount", 0)),
+        "Size": human_size(max(0, fields.number(usage, "Size", 0))),
+    }
 
 
 def _cache(cache: Document, now: float) -> Row:

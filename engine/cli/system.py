@@ -97,11 +97,15 @@ def version(ctx: typer.Context, format: Format = "") -> int:
         server = on_engine(ctx, ask)
     except ClientError as error:
         trouble = error
-    both = {"Client": client, "Server": server}
     if template:
-        print(template.render(both))
+        # Templates have the names of Docker's own source.
+        named = {
+            side: found and {**found, "APIVersion": found["ApiVersion"]}
+            for side, found in (("Client", client), ("Server", server))
+        }
+        print(template.render(named))
     elif format:
-        print(to_json(both))
+        print(to_json({"Client": client, "Server": server}))
     else:
         print("Client: pyengine", *_facts(client, ("Version", "ApiVersion")), sep="\n")
         if server is not None:

@@ -64,18 +64,21 @@ class Board:
         self._names = names
         self._all = all or bool(names)
         self._rows: dict[str, ContainerSummary] = {}
+        self._called: Mapping[str, str] = {}  # as the user named it
         self._found: dict[str, Usage] = {}
 
     async def observe(self) -> None:
         rows = await self._engine.containers.list(all=self._all)
         if self._names:
             chosen = []
+            called = {}
             for name in self._names:
                 fits = [r for r in rows if r.name == name or r.id.startswith(name)]
                 if not fits:
                     raise NotFound(404, f"No such container: {name}", "")
                 chosen.append(fits[0])
-            rows = tuple(chosen)
+                called[fits[0].id] = name
+            rows, self._called = tuple(chosen), called
         self._rows = {row.id: row for row in rows}
 
     async def sample_once(self) -> None:
@@ -118,7 +121,10 @@ class Board:
 
     def text(self, format: str, *, whole: bool) -> str:
         rows = [
-            cells(row, self._found.get(container, NOTHING), whole=whole)
+            {
+                "Container": self._called.get(container, container),
+                **cells(row, self._found.get(container, NOTHING), whole=whole),
+            }
             for container, row in self._rows.items()
         ]
         return show(rows, format, titles=TITLES, columns=COLUMNS)
@@ -127,7 +133,7 @@ class Board:
 def cells(row: ContainerSummary, used: Usage, *, whole: bool) -> Row:
     shown: Mapping[str, str] = used.cells()
     identity = words.short_id(row.id, whole=whole)
-    return {"Container": row.id, "ID": identity, "Name": row.name, **shown}
+    return {"ID": identity, "Name": row.name, **shown}
 
 
 def picture(lines: list[str]) -> str:

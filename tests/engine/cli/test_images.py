@@ -210,7 +210,12 @@ def test_the_whole_engine(pyengine: Pyengine) -> None:
     assert columns(pyengine("system", "df").stdout)[0] == [
         "TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE",
     ]  # fmt: skip
+    parts = json.loads(pyengine("system", "df", "-v", "--format", "json").stdout)
+    assert [(one["Names"], one["Size"]) for one in parts["Containers"]] == [("old", "0B")]
+    assert "unused" in [one["Name"] for one in parts["Volumes"]]
     assert "old" in pyengine("system", "df", "-v").stdout
+    names = "{{.Server.APIVersion}} {{.Client.Version}}"
+    assert pyengine("version", "--format", names).stdout.startswith("1.51 ")
     assert pyengine("system", "prune", input="n\n", code=1).stdout.endswith("[y/N] ")
     assert "Deleted Containers:" in pyengine("system", "prune", "-f").stdout
     assert "unused" in pyengine("volume", "prune", "-a", input="y\n").stdout
