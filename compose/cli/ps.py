@@ -63,7 +63,13 @@ def register(app: typer.Typer) -> None:
         else:
             width = 10_000 if no_trunc else 20
             cells = [_cells(row, width) for row in rows]
-            text = table(HEADERS, cells, fit=not no_trunc, firm=("NAME", "SERVICE", "STATUS"))
+            text = table(
+                HEADERS,
+                cells,
+                fit=not no_trunc,
+                firm=("NAME", "SERVICE", "STATUS"),
+                spare=("COMMAND", "CREATED", "IMAGE"),
+            )
         if text:
             print(text)
         return 0

@@ -33,15 +33,19 @@ def table(
     *,
     fit: bool = True,
     firm: Collection[str] = (),
+    spare: Sequence[str] = (),
 ) -> str:
     """Columns aligned to the left, three spaces apart, no line ends in blanks. On a terminal the
-    widest columns are shortened until a line fits, unless `fit` says not to; those of the headers
-    `firm` as the last."""
+    widest columns are shortened until a line fits, unless `fit` says not to. Before those of the
+    headers `firm` are, the columns `spare` are left out, one after the other."""
     lines = [tuple(headers), *(tuple(row) for row in rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(headers))]
     if fit and sys.stdout.isatty():
-        places = [index for index, header in enumerate(headers) if header in firm]
-        widths = fitted(widths, shutil.get_terminal_size().columns, places)
+        room = shutil.get_terminal_size().columns
+        left = kept(headers, widths, room, firm, spare)
+        lines = [tuple(line[index] for index in left) for line in lines]
+        places = [place for place, index in enumerate(left) if headers[index] in firm]
+        widths = fitted([widths[index] for index in left], room, places)
     return "\n".join(
         GAP.join(
             shorten(cell, width).ljust(width) for cell, width in zip(line, widths, strict=True)
@@ -51,6 +55,26 @@ def table(
 
 
 NARROWEST = 8  # no column is made narrower
+
+
+def kept(
+    headers: Sequence[str],
+    widths: Sequence[int],
+    room: int,
+    firm: Collection[str],
+    spare: Sequence[str],
+) -> list[int]:
+    """The places of the columns that a line of `room` letters has, the `firm` ones whole."""
+    found = list(range(len(headers)))
+    for header in spare:
+        least = [
+            widths[index] if headers[index] in firm else min(widths[index], NARROWEST)
+            for index in found
+        ]
+        if sum(least) + len(GAP) * (len(found) - 1) <= room:
+            break
+        found.remove(headers.index(header))
+    return found
 
 
 def fitted(widths: Sequence[int], room: int, firm: Collection[int] = ()) -> list[int]:
