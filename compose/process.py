@@ -28,7 +28,15 @@ def carry_out(program: str, main: Main, *, is_warm: bool) -> NoReturn:
     """Run what sys.argv says, and end. `is_warm`: in a child of a server."""
     collect_seldom()
     met: list[Engine] = []
-    code = main(sys.argv[1:], os.environ, Path.cwd(), met.append)
+    try:
+        code = main(sys.argv[1:], os.environ, Path.cwd(), met.append)
+    except BaseException as error:
+        # A TaskGroup of Python 3.11 whose child fails while the group is waited for leaves its task
+        # as being cancelled; asyncio.run then takes an interrupt for something else.
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is None or not isinstance(error, asyncio.CancelledError):
+            raise
+        code = 130
     if met and not is_warm:
         from compose.warm.start import start_server
 

@@ -124,7 +124,8 @@ def _resizing(resize: Resize) -> Iterator[None]:
 
     async def tell() -> None:
         size = os.get_terminal_size(0)
-        await resize(size.lines, size.columns)
+        with contextlib.suppress(Conflict, NotFound):  # it has ended meanwhile
+            await resize(size.lines, size.columns)
 
     def changed() -> None:
         task = asyncio.ensure_future(tell())

@@ -93,10 +93,12 @@ class Reconciler:
         async with engine.events.subscribe(filters=kinds) as events:
 
             async def read() -> None:
-                async for event in events:
-                    if words := self._told(event):
-                        queue.put_nowait((event, words))
-                queue.put_nowait(None)
+                try:
+                    async for event in events:
+                        if words := self._told(event):
+                            queue.put_nowait((event, words))
+                finally:
+                    queue.put_nowait(None)
 
             reader = asyncio.ensure_future(read())
             try:
@@ -107,6 +109,7 @@ class Reconciler:
                 self.say(f"{self.name} is kept as in revision {number}")
                 while (gathered := await _gather(queue, wait)) is not None:
                     wait = await self._round(engine, in_words(gathered))
+                await reader  # an engine that was killed hung up in the middle: that is raised
             finally:
                 reader.cancel()
                 await asyncio.gather(reader, return_exceptions=True)

@@ -77,6 +77,14 @@ def test_whatever_happens_to_it_is_put_right(stack: Project) -> None:
     # What has done its work is not done again, and what others do is not disturbed.
     once = stack.inspect(f"{name}-once-1")["State"]
     assert isinstance(once, dict)
+
+    # Nor is it lost with the engine.
+    stack.daemon.kill()
+    expect(keeper, "lost the engine: ")
+    stack.daemon = stack.host.daemon()
+    call(stack, "DELETE", f"/containers/{web}?force=1")
+    expect(keeper, "is kept as in revision 1")
+    assert web in stack.ids()
     keeper.send_signal(signal.SIGINT)
     assert keeper.wait(30) == 130
     after = stack.inspect(f"{name}-once-1")["State"]

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.host import ROOT
+
+PROGRAM = """\
+import asyncio, os, signal
+from compose.process import carry_out
+async def fail():
+    await asyncio.sleep(0)
+    raise ValueError
+async def work():
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+    except* ValueError:
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.sleep(60)
+def main(*_):
+    try:
+        asyncio.run(work())
+    except KeyboardInterrupt:
+        return 130
+carry_out("it", main, is_warm=True)
+"""
+
+
+def test_an_interrupt_is_one_also_after_something_failed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "")
