@@ -43,6 +43,8 @@ def preflight(
     for decision in decisions:
         service = decision.service
         problems += _unsupported(project, service)
+        if observed.is_ours:
+            problems += _device_requests(project, service)
         if any(isinstance(each, (Create, Recreate)) for each in decision.decisions):
             problems += _image(project, service, observed, options)
             problems += _files(project, service, observed)
@@ -93,6 +95,25 @@ def _unsupported(project: Project, service: Service) -> list[Problem]:
                     )
                 )  # fmt: skip
     return problems
+
+
+def _device_requests(project: Project, service: Service) -> list[Problem]:
+    """Engines with drivers of devices follow them; pycompose's own has none."""
+    reserved = service.deploy.reservations if service.deploy else None
+    asked = {
+        ("gpus",): service.gpus,
+        ("deploy", "resources", "reservations", "devices"): reserved.devices if reserved else (),
+    }
+    return [
+        project.problem(
+            "pycompose's own engine has no drivers that find GPUs",
+            *("services", service.name, *place),
+            hint="name the devices themselves, as in devices: [/dev/dri]; or use a Docker that has"
+            " the driver: DOCKER_HOST",
+        )
+        for place, requests in asked.items()
+        if requests
+    ]
 
 
 def unheeded(project: Project, service: Service) -> list[Problem]:

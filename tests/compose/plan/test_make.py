@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from compose.errors import ProjectError
-from compose.model.deploy import Deploy, Resource, UpdateConfig
+from compose.model.deploy import Deploy, DeviceRequest, Resource, UpdateConfig
 from compose.model.mount import BindOptions, Mount, MountType
 from compose.model.port import Port
 from compose.model.project import Project
@@ -553,3 +553,15 @@ def test_what_needs_many_machines_is_told_to_be_without_effect() -> None:
     assert [str(note) for note in plan.notes] == [
         "services.web.deploy.mode: mode is not heeded",
     ]
+
+
+def test_gpus_are_refused_before_anything_is_made_where_nothing_can_find_them() -> None:
+    asked = (DeviceRequest(capabilities=("gpu",), count=-1),)
+    deploy = Deploy(reservations=Resource(devices=asked))
+    project = make_project(make_service("a", gpus=asked), make_service("b", deploy=deploy))
+    assert planned(project, nothing()).startswith("create network")
+    with pytest.raises(ProjectError) as refused:
+        planned(project, replace(nothing(), is_ours=True))
+    assert [problem.path for problem in refused.value.problems] == [
+        "services.a.gpus", "services.b.deploy.resources.reservations.devices",
+    ]  # fmt: skip
