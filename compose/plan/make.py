@@ -52,7 +52,7 @@ from compose.plan.networks import NetworkDecision, decide_network, network_body
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import PlanOptions
 from compose.plan.plan import FieldChange, Plan, PlanBuilder, Verb
-from compose.plan.preflight import orphans_note, preflight, unheeded
+from compose.plan.preflight import not_handed_on, orphans_note, preflight, unheeded
 from compose.plan.record import config_hash, write_record
 from compose.plan.rolling import rollback_pace, update_pace
 from compose.plan.services import (
@@ -789,6 +789,8 @@ class Planner:
     def finish(self) -> Plan:
         for decision in self.decided.values():
             self.builder.notes += unheeded(self.project, decision.service)
+            if self.observed.is_ours:
+                self.builder.notes += not_handed_on(self.project, decision.service)
         self._keep_used_networks()
         if self.builder.steps:
             self.builder.step(CHECKPOINT, Checkpoint(), after=[*self.pulls.values(), *self.made])

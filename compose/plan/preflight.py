@@ -116,6 +116,30 @@ def _device_requests(project: Project, service: Service) -> list[Problem]:
     ]
 
 
+def not_handed_on(project: Project, service: Service) -> list[Problem]:
+    """Files of a service that another takes the volumes of: where they are binds, as Docker Compose
+    makes them, volumes_from takes them along; files of a container's own it doesn't."""
+    notes = []
+    for index, source in enumerate(service.volumes_from):
+        other = project.services.get(source.partition(":")[0])
+        if other is None:
+            continue
+        for kind, theirs, own in (
+            ("configs", other.configs, service.configs),
+            ("secrets", other.secrets, service.secrets),
+        ):
+            missing = sorted({each.source for each in theirs} - {each.source for each in own})
+            if missing:
+                notes.append(
+                    project.problem(
+                        f"{kind} of {other.name} aren't handed on: {', '.join(missing)}",
+                        *("services", service.name, "volumes_from", index),
+                        hint=f"name them in services.{service.name}.{kind}, too",
+                    )
+                )
+    return notes
+
+
 def unheeded(project: Project, service: Service) -> list[Problem]:
     """What is meant for many machines: told, since it changes nothing on one engine."""
     deploy = service.deploy

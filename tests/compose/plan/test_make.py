@@ -8,10 +8,10 @@ import pytest
 
 from compose.errors import ProjectError
 from compose.model.deploy import Deploy, DeviceRequest, Resource, UpdateConfig
-from compose.model.mount import BindOptions, Mount, MountType
+from compose.model.mount import BindOptions, FileReference, Mount, MountType
 from compose.model.port import Port
 from compose.model.project import Project
-from compose.model.resources import Network, Volume
+from compose.model.resources import ConfigFile, Network, Secret, Volume
 from compose.model.service import Attachment, Condition, Dependency, Service
 from compose.plan.actions import AwaitCondition, CreateContainer, StopContainer
 from compose.plan.make import make_plan
@@ -565,3 +565,19 @@ def test_gpus_are_refused_before_anything_is_made_where_nothing_can_find_them() 
     assert [problem.path for problem in refused.value.problems] == [
         "services.a.gpus", "services.b.deploy.resources.reservations.devices",
     ]  # fmt: skip
+
+
+def test_files_that_volumes_from_does_not_hand_on_are_told() -> None:
+    page, key = ConfigFile("page", "page", content=b"x"), Secret("key", "key", content=b"y")
+    project = make_project(
+        make_service("a", configs=(FileReference("page"),), secrets=(FileReference("key"),)),
+        make_service("b", volumes_from=("a:ro",), secrets=(FileReference("key"),)),
+        configs={"page": page},
+        secrets={"key": key},
+    )
+    ours = replace(nothing(), is_ours=True)
+    assert [str(note) for note in make_plan(project, ours, PlanOptions()).notes] == [
+        "services.b.volumes_from[0]: configs of a aren't handed on: page\n"
+        "  hint: name them in services.b.configs, too",
+    ]
+    assert make_plan(project, nothing(), PlanOptions()).notes == ()
