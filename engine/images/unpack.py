@@ -36,7 +36,7 @@ _CHUNK = 1 << 18
 class Unpacked:
     """What came out."""
 
-    size: int = 0  # bytes of files
+    size: int = 0  # bytes of files, holes as well: as Docker counts them
     entries: int = 0
     # Directories that the archive needs and doesn't describe: their attributes are a guess.
     implied: list[str] = field(default_factory=list)
@@ -175,7 +175,7 @@ class _Unpacker:
                     os.lseek(descriptor, offset, os.SEEK_SET)
                     self._copy(descriptor, length)
                 os.ftruncate(descriptor, member.size)
-            self._result.size += member.stored
+            self._result.size += member.size
             self._set_attributes(descriptor, member)
             os.utime(descriptor, ns=(member.mtime, member.mtime))
         finally:

@@ -16,7 +16,7 @@ import pytest
 from engine.errors import InvalidRequest
 from engine.images.layers import remove_directory
 from engine.images.tar_reader import TarReader
-from engine.images.unpack import OPAQUE, unpack_archive, unpack_layer
+from engine.images.unpack import OPAQUE, Unpacked, unpack_archive, unpack_layer
 from tests.engine.images.archives import (
     Entry,
     entry,
@@ -43,12 +43,12 @@ def root(tmp_path: Path) -> Path:
     return made
 
 
-def unpack(entries: list[Entry] | bytes, root: Path, *, as_layer: bool = True) -> None:
+def unpack(entries: list[Entry] | bytes, root: Path, *, as_layer: bool = True) -> Unpacked:
     content = entries if isinstance(entries, bytes) else tar(entries)
     descriptor = opened(root)
     try:
-        work = unpack_layer if as_layer else unpack_archive
-        work(TarReader(io.BytesIO(content)), descriptor)
+        reader = TarReader(io.BytesIO(content))
+        return unpack_layer(reader, descriptor) if as_layer else unpack_archive(reader, descriptor)
     finally:
         os.close(descriptor)
 
@@ -278,6 +278,6 @@ def test_sparse_files_stay_sparse(root: Path, tmp_path: Path, version: str) -> N
     made = subprocess.run(
         ["tar", "-C", str(source), "-S", *style, "-cf", "-", "."], capture_output=True, check=True
     )
-    unpack(made.stdout, root)
+    assert unpack(made.stdout, root).size == 30 << 20
     assert (root / "sparse").read_bytes() == (source / "sparse").read_bytes()
     assert (root / "sparse").stat().st_blocks * 512 < 1 << 20
