@@ -189,6 +189,8 @@ def mount_json(mount: MountPoint) -> Document:
 
 
 def networks_json(record: Record) -> dict[str, Document]:
+    if record.config.network_disabled:  # nor is it on the network "none"
+        return {}
     return {place.network: endpoint_json(record, place) for place in record.attachments}
 
 

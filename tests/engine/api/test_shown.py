@@ -12,6 +12,7 @@ from engine.api.shown import (
     human_duration,
     links_json,
     mount_json,
+    networks_json,
     port_map,
     quoted,
     status_text,
@@ -198,6 +199,13 @@ def test_lists_that_were_given_empty_are_shown_empty() -> None:
     shown = host_config_json(asked)
     assert (shown["Dns"], shown["PortBindings"]) == ([], {})
     assert (shown["Binds"], shown["Devices"], shown["Ulimits"]) == (None, None, None)
+
+
+def test_one_with_its_network_disabled_can_be_made_again_as_it_is_shown() -> None:
+    places = (Attachment("none"),)
+    assert list(networks_json(record(attachments=places))) == ["none"]
+    disabled = ContainerConfig(image="x", network_disabled=True)
+    assert networks_json(record(attachments=places, config=disabled)) == {}
 
 
 def test_who_sees_the_host_is_shown_without_labels_and_masks() -> None:
