@@ -27,7 +27,7 @@ from compose.watch.rules import watched_paths
 # Seconds without a change that end a batch. An editor's save is several events within
 # milliseconds, and whoever saved it looks at the result; a checkout of another branch is thousands
 # with pauses among them, longer ones on a busy machine, and is to be one.
-QUIET, QUIET_IN_STORM = 0.02, 0.2
+QUIET, QUIET_IN_STORM = 0.012, 0.2
 STORM = 20  # paths
 PACE = 4000  # paths: so many are worth a pause of a second
 # It is slept through in so many naps: where the machine is busy, or has stopped this process, a
