@@ -16,6 +16,7 @@ import signal
 import stat
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from engine.containers.operations import Containers
 from engine.events import EventLog
 from engine.images.operations import Images
 from engine.networks.operations import Networks
-from engine.records import remove_torn, write_record
+from engine.records import read_record, remove_torn, write_record
 from engine.registry.client import RegistryClient
 from engine.revisions import Revisions
 from engine.runtime.launch import Spawner
@@ -46,12 +47,14 @@ OWN_FOLDERS = (
     *("images", "networks", "volumes", "containers", "revisions", ""),
 )
 COLLECT_AFTER = 10_000  # new objects
+ID = "engine-id.json"  # in the data root
 RECORD = "engine.json"  # in the exec root, for `pyengine status` and `stop`
 
 
-async def run(settings: Settings, *, ready: int | None) -> None:
+async def run(settings: Settings, *, ready: int | None, after_crash: Sequence[str] = ()) -> None:
     """Serve until SIGTERM or SIGINT. One byte goes to the descriptor `ready` once it serves;
-    it is closed in any case. Raises EngineError where it can't start."""
+    it is closed in any case. From then on the command `after_crash` is run should this process be
+    killed. Raises EngineError where it can't start."""
     os.umask(0o077)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -61,14 +64,20 @@ async def run(settings: Settings, *, ready: int | None) -> None:
     try:
         with ExitStack() as folders:
             claim_folders(settings, folders)
+            check_log(LogConfig(settings.containers.log_driver, settings.containers.log_options))
             async with AsyncExitStack() as parts:
-                server = await build(settings, parts)
+                # First of all: it is to be forked before there is any thread.
+                spawner = await Spawner.start()
+                parts.push_async_callback(spawner.close)
+                server = await build(settings, spawner, parts)
                 raise_open_files()
                 await server.listen(settings.hosts)
                 parts.push_async_callback(server.close)
                 write_record(settings.exec_root / RECORD, describe(settings))
                 log.info("pyengine %s serves %s", VERSION, settings.data_root)
                 collect_seldom()
+                if after_crash:
+                    await spawner.run_after_crash(after_crash)
                 tell_ready(ready)
                 ready = None
                 await stopping.wait()
@@ -92,12 +101,8 @@ def raise_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def build(settings: Settings, parts: AsyncExitStack) -> Server:
+async def build(settings: Settings, spawner: Spawner, parts: AsyncExitStack) -> Server:
     """Everything but the sockets; what is to be undone is pushed onto `parts`."""
-    check_log(LogConfig(settings.containers.log_driver, settings.containers.log_options))
-    # First of all: it is to be forked before there is any thread.
-    spawner = await Spawner.start()
-    parts.push_async_callback(spawner.close)
     root = settings.data_root
     sockets = [host.path.parent for host in settings.hosts if isinstance(host, UnixAddress)]
     tag = hashlib.sha256(str(root).encode()).hexdigest()
@@ -142,7 +147,7 @@ async def build(settings: Settings, parts: AsyncExitStack) -> Server:
     )
     parts.push_async_callback(builder.close)
     engine = Engine(
-        id=str(uuid.UUID(tag[:32])),
+        id=engine_id(root),
         settings=settings,
         events=events,
         containers=containers,
@@ -153,6 +158,14 @@ async def build(settings: Settings, parts: AsyncExitStack) -> Server:
         revisions=await Revisions.open(root / "revisions"),
     )
     return Server(engine)
+
+
+def engine_id(root: Path) -> str:
+    """Random, and kept with what it is the engine of."""
+    path = root / ID
+    if not path.exists():
+        write_record(path, str(uuid.uuid4()))
+    return str(read_record(path))
 
 
 def claim_folders(settings: Settings, undo: ExitStack) -> None:
@@ -171,6 +184,10 @@ def clear_folders(settings: Settings) -> None:
         remove_own_log(settings.exec_root)
     for folder in (settings.exec_root, settings.data_root):
         remove_empty(folder)
+    with contextlib.suppress(FileNotFoundError):  # it is empty, and so is gone
+        if os.listdir(settings.data_root) == [ID]:
+            (settings.data_root / ID).unlink()
+            settings.data_root.rmdir()
 
 
 def remove_own_log(folder: Path) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -162,6 +163,9 @@ async def _start(places: Places, environment: Mapping[str, str]) -> None:
 
 def daemon_command(places: Places, environment: Mapping[str, str], *, ready_fd: int) -> list[str]:
     command = [sys.executable, "-m", "engine.cli.main", "daemon", "--ready-fd", str(ready_fd)]
+    revive = [sys.executable, "-m", "compose.client.revive"]
+    revive += [str(places.data_root), str(places.exec_root)]
+    command += ["--after-crash", shlex.join(revive)]
     if places == built_in_places(os.getuid(), environment):
         # Its folders and its socket are where it has them by itself: /etc/pycompose/daemon.json may
         # say otherwise, and what is said there must not be said here as well.

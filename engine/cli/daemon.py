@@ -30,6 +30,9 @@ def daemon(
     ready_fd: Annotated[
         int | None, typer.Option(help="Gets one byte once the engine serves", metavar="N")
     ] = None,
+    after_crash: Annotated[
+        str, typer.Option(help="Run should this process be killed", metavar="COMMAND")
+    ] = "",
     log_level: Annotated[str, typer.Option(help="debug, info (default), warning or error")] = "",
     insecure_tcp: Annotated[
         bool, typer.Option(help="Listen on addresses that other machines reach, without TLS")
@@ -147,16 +150,17 @@ def daemon(
         )
         check_user(os.geteuid())
         check_machine()
-        _serve(settings, ready_fd)
+        _serve(settings, ready_fd, after_crash)
     except EngineError as error:
         fail(str(error))
     except OSError as error:  # the kernel or the disk refused while the parts were built
         fail(f"cannot start: {error}")
 
 
-def _serve(settings: Settings, ready_fd: int | None) -> None:
+def _serve(settings: Settings, ready_fd: int | None, after_crash: str) -> None:
     import asyncio
     import logging
+    import shlex
 
     from engine.daemon import run
 
@@ -170,7 +174,7 @@ def _serve(settings: Settings, ready_fd: int | None) -> None:
     # A thread that comes back from the kernel waits so long for the event loop to let go: with
     # Python's 5 ms, a dozen calls of a thread make a start under load ten times as long.
     sys.setswitchinterval(0.0005)
-    asyncio.run(run(settings, ready=ready_fd))
+    asyncio.run(run(settings, ready=ready_fd, after_crash=shlex.split(after_crash)))
 
 
 def fail(message: str) -> None:

@@ -13,6 +13,8 @@ _LONGEST = 65536  # bytes of a message
 _MOST_DESCRIPTORS = 16
 # What is read at once, for recvmsg.
 MOST = (_LONGEST, socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC)
+# A message of the daemon with this says what is to be run should it crash; None: it ends.
+AFTER_CRASH = "after_crash"
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 

@@ -132,6 +132,7 @@ class Spawner:
         self._connection: socket.socket | None = None
         self._pid = 0
         self._builds_worlds = False
+        self._after_crash: dict[str, object] | None = None
         self._lock = asyncio.Lock()
         self._spares = Spares(self._fork)
 
@@ -154,6 +155,20 @@ class Spawner:
         """The id for a container that is about to be made and started soon: a start by the id
         of a spare is shorter. "" if there is no spare now."""
         return self._spares.take_id()
+
+    async def run_after_crash(self, argv: Sequence[str]) -> None:
+        """Should this process end without `close`, the command is run as it was itself: in this
+        folder, with this environment and output."""
+        self._after_crash = {
+            "argv": list(argv), "folder": os.getcwd(), "environment": dict(os.environ),
+        }  # fmt: skip
+        async with self._lock:
+            await self._tell_after_crash()
+
+    async def _tell_after_crash(self) -> None:
+        if self._connection is not None and self._after_crash is not None:
+            message = channel.encode({channel.AFTER_CRASH: self._after_crash})
+            await _when_writable(self._connection, message, ())
 
     async def prepare(self, request: LaunchRequest) -> "Shim":
         """The shim of a container whose namespaces and cgroup exist; `launch` is the next call.
@@ -301,6 +316,7 @@ class Spawner:
             raise Failure(f"cannot start {program}: it ended at once, with code {code}")
         # It says no more: what can be read from now on is its end.
         asyncio.get_running_loop().add_reader(ours.fileno(), self._end)
+        await self._tell_after_crash()
 
     def _end(self) -> int:
         """The code that it ended with, if it had ended."""
@@ -308,6 +324,8 @@ class Spawner:
         connection, self._connection = self._connection, None
         if connection is not None:
             asyncio.get_running_loop().remove_reader(connection.fileno())
+            with contextlib.suppress(OSError):  # it is gone already
+                channel.send(connection, {channel.AFTER_CRASH: None})
             connection.close()
         if self._pid:
             with contextlib.suppress(ProcessLookupError):

@@ -8,6 +8,7 @@ it lives, and each that the spawner wrote to between two forks: so neither does 
 import contextlib
 import os
 import select
+import signal
 import socket
 import sys
 import traceback
@@ -38,7 +39,9 @@ class _SpawnerGone(Exception): ...
 
 
 def serve(daemon: socket.socket, spawner: socket.socket, hierarchy: Hierarchy) -> NoReturn:
-    """Until one of the two is gone."""
+    """Until one of the two is gone. A daemon that goes without a word has crashed."""
+    after_crash: object = None
+    command: object = None
     try:
         ready: dict[str, object] = {"ready": os.getppid(), "worlds": world.is_possible()}
         procfs.set_command_line("pycompose-maker")
@@ -51,19 +54,35 @@ def serve(daemon: socket.socket, spawner: socket.socket, hierarchy: Hierarchy) -
         while all(descriptor == daemon.fileno() for descriptor, _ in poll.poll()):
             message = channel.receive(daemon)
             if message is None:
+                command = after_crash
                 break
+            if channel.AFTER_CRASH in message.body:
+                after_crash = message.body[channel.AFTER_CRASH]
+                continue
             document, descriptor, orders = message.descriptors
             with socket.socket(fileno=descriptor) as shims_end:
                 _make(spawner, document, shims_end, orders, hierarchy)
             os.close(document)
             os.close(orders)
         refuge.leave(hierarchy, together=True)
+        if command:
+            _run(cast("Mapping[str, object]", command))
     except _SpawnerGone:
         pass  # the daemon starts another, and us with it
     except BaseException:  # noqa: BLE001 - the end of this process; its output is the daemon's log
         sys.stderr.write(traceback.format_exc())
     finally:
         os._exit(0)
+
+
+def _run(command: Mapping[str, object]) -> None:
+    """As the daemon itself was started: in a session of its own, with the daemon's output."""
+    argv = cast("list[str]", command["argv"])
+    os.chdir(cast(str, command["folder"]))
+    os.posix_spawn(
+        argv[0], argv, cast("dict[str, str]", command["environment"]), setsid=True, setsigmask=(),
+        setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD),
+    )  # fmt: skip
 
 
 def _make(

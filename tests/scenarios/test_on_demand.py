@@ -105,13 +105,36 @@ def test_what_a_crash_left_is_no_obstacle(machine: Host) -> None:
     compose(machine, "one", "up", "--detach")
     assert "containers  1 running" in machine.run(*PYENGINE, "status", env=ENVIRONMENT).stdout
     # A power cut: no process is left, /run comes up empty, /var/lib as it was.
-    own = inhabitants(machine) - {machine.pid}
-    children = [Path(f"/proc/{pid}/task/{pid}/children").read_text().split() for pid in own]
-    for pid in own.union(*(map(int, payloads) for payloads in children)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    while own := inhabitants(machine) - {machine.pid}:
+        children = [Path(f"/proc/{pid}/task/{pid}/children").read_text().split() for pid in own]
+        for pid in own.union(*(map(int, payloads) for payloads in children)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     machine.run("rm", "-r", "/run/pycompose")
     compose(machine, "one", "up", "--detach")
+    assert "containers  1 running" in machine.run(*PYENGINE, "status", env=ENVIRONMENT).stdout
+
+
+def test_killed_it_comes_back_by_itself(machine: Host) -> None:
+    project(machine, "one")
+    compose(machine, "one", "up", "--detach")
+    log = subprocess.Popen(
+        machine.command(["tail", "-n", "+1", "-F", "/run/pycompose/engine.log"]),
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    machine.processes.append(log)
+    before = engine_pid(machine)
+    os.kill(before, signal.SIGKILL)
+    assert log.stdout is not None
+    said = ""
+    for line in log.stdout:
+        said += line
+        if said.count(" serves ") == 2:
+            break
+    log.terminate()
+    log.wait()
+    assert f"the engine was killed (pid {before}); starting it again" in said
+    assert engine_pid(machine) != before
     assert "containers  1 running" in machine.run(*PYENGINE, "status", env=ENVIRONMENT).stdout
 
 
