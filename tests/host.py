@@ -33,6 +33,8 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
 NETLINK_NETFILTER = 12
 NFT_MSG_GETTABLE = 0xA01  # NFNL_SUBSYS_NFTABLES << 8 | 1
+NFT_MSG_GETRULE = 0xA07
+NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
 FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 ROOT = Path(__file__).resolve().parent.parent
@@ -285,7 +287,7 @@ def leftovers(folder: Path, pid: int) -> list[str]:
     names = [line.split(":")[0].strip() for line in links]
     found += [f"link {name}" for name in names if name.startswith(("br-", "veth", "pyc"))]
     with ThreadPoolExecutor(1, initializer=enter_network, initargs=(pid,)) as inside:
-        found += [f"table {name}" for name in inside.submit(_tables).result()]
+        found += inside.submit(firewall_leftovers).result()
     return found
 
 
@@ -351,13 +353,29 @@ def _files(folder: Path) -> Iterator[str]:
                 yield f"file {memory}/pycompose-masks-{tag}"
 
 
-def _tables() -> list[str]:
-    """Names of the nftables tables in the network namespace of this thread."""
+def firewall_leftovers() -> list[str]:
+    """Tables of ours in the network namespace of this thread, and rules in tables of others."""
+    tables = re.findall(rb"pycompose-[0-9a-z]+", _nftables(NFT_MSG_GETTABLE))
+    rules = re.findall(rb"pycompose-[0-9a-z]+: [^\0]+", _nftables(NFT_MSG_GETRULE))
+    return [f"table {name.decode()}" for name in tables] + [
+        f"rule {comment.decode()}" for comment in rules
+    ]
+
+
+def _nftables(request: int) -> bytes:
+    """All that a dump answers."""
+    gathered = b""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as netlink:
-        # nlmsghdr: NFT_MSG_GETTABLE as a dump; nfgenmsg: any family.
-        netlink.send(struct.pack("=IHHII4x", 20, NFT_MSG_GETTABLE, NLM_DUMP, 1, 0))
-        reply = netlink.recv(1 << 16)
-    return [name.decode() for name in re.findall(rb"pycompose-[0-9a-z]+", reply)]
+        # nlmsghdr, and nfgenmsg: any family.
+        netlink.send(struct.pack("=IHHII4x", 20, request, NLM_DUMP, 1, 0))
+        while True:
+            datagram, offset = netlink.recv(1 << 16), 0
+            while offset < len(datagram):
+                length, kind = struct.unpack_from("=IH", datagram, offset)
+                if kind in (NLMSG_ERROR, NLMSG_DONE):
+                    return gathered
+                gathered += datagram[offset : offset + length]
+                offset += -(-length // 4) * 4
 
 
 def enter_network(pid: int) -> None:

@@ -38,7 +38,6 @@ from engine.networks.nft_message import (
     add_map_elements,
     delete_elements,
     delete_table,
-    drops_forwarded,
     list_chains,
     list_elements,
     list_tables,
@@ -48,6 +47,15 @@ from engine.networks.nft_message import (
     replace_table,
     transaction,
 )
+from engine.networks.passage import (
+    ForwardChain,
+    as_text,
+    forward_chain,
+    list_rules,
+    listed_rule,
+    may_be_closed,
+    reconcile,
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +63,12 @@ log = logging.getLogger(__name__)
 NFNLGRP_NFTABLES = 7
 
 
-class RemovalWatch:
-    """Tells when a table of ours is removed, by whomever. For the event loop."""
+class FirewallWatch:
+    """Tells when a table of ours, or a way through others' chains, goes, by whomever. For the
+    event loop."""
 
     def __init__(self, tag: str) -> None:
+        self._tag = tag
         self._name = table_name(tag)
         self._socket = NetlinkSocket.open(NETFILTER)
         handle = self._socket.handle
@@ -68,8 +78,8 @@ class RemovalWatch:
     def fileno(self) -> int:
         return self._socket.handle.fileno()
 
-    def removed(self) -> bool:
-        """Reads what has been told since the last call."""
+    def changed(self) -> bool:
+        """Reads what has been told since the last call: whether something has to be put back."""
         gone = False
         while True:
             try:
@@ -81,7 +91,11 @@ class RemovalWatch:
                     raise
                 gone = True  # something was missed: have a look
                 continue
-            gone = gone or any(each.name == self._name for each in removed_tables(datagram))
+            gone = (
+                gone
+                or any(each.name == self._name for each in removed_tables(datagram))
+                or may_be_closed(datagram, self._tag)
+            )
 
     def close(self) -> None:
         self._socket.close()
@@ -91,6 +105,7 @@ class Firewall:
     """Not for two threads at once. What it loaded is remembered, for each change to be small."""
 
     def __init__(self, tag: str) -> None:
+        self._tag = tag
         self.name = table_name(tag)
         self.loaded: dict[Family, Table] = {}
         self._socket = NetlinkSocket.open(NETFILTER)
@@ -110,6 +125,7 @@ class Firewall:
                 self._elements[family, each.name] = dict(each.elements)
             opened = _opened(table)
             self._elements[family, opened.name] = dict.fromkeys(opened.elements, ())
+        self.open_passages()
 
     def update_sets(self, tables: Sequence[Table]) -> None:
         """Bridges came or went: makes the sets what `tables` say, by what differs. What is
@@ -130,6 +146,7 @@ class Firewall:
             self._socket.batch(transaction(messages))
         for table in tables:
             self.loaded[table.name.family] = table
+        self.open_passages()
 
     def publish(
         self, ports: Sequence[PublishedPort] = (), *, gone: Sequence[PublishedPort] = ()
@@ -261,6 +278,39 @@ class Firewall:
             self.load([self._with_elements(table) for table in missing])
         return bool(missing)
 
+    def open_passages(self) -> None:
+        """Other programs' chains whose policy drops what is forwarded let our bridges' packets by;
+        nothing of ours is left there for bridges that are gone."""
+        for reply in self._socket.dump(list_chains()):
+            chain = forward_chain(reply)
+            if chain is None or chain.table == self.name:
+                continue
+            bridges = self._bridges(chain)
+            try:
+                replies = self._socket.dump(list_rules(chain))
+                rules = [listed_rule(each, self._tag) for each in replies]
+                if messages := reconcile(chain, rules, bridges, self._tag):
+                    self._socket.batch(transaction(messages))
+            except NetlinkError as error:
+                # As where its owner has locked the table. Containers run all the same.
+                hint = (
+                    "; containers can't pass this chain, whose policy drops; the program that owns"
+                    f" it has to add to it: {as_text(bridges)}"
+                )
+                log.warning("%s%s", error, hint if chain.drops and bridges else "")
+
+    def _bridges(self, chain: ForwardChain) -> set[str]:
+        """Those whose packets come to it: of both IP versions where its family is inet."""
+        numbers = {family.number for family in Family}
+        return {
+            str(name)
+            for family, table in self.loaded.items()
+            if chain.family == family.number or chain.family not in numbers
+            for each in table.sets
+            if each.name == "bridges"
+            for (name,) in each.elements
+        }
+
     def _with_elements(self, table: Table) -> Table:
         """With what is published now."""
         family, opened = table.name.family, _opened(table)
@@ -275,6 +325,7 @@ class Firewall:
             self._socket.batch(transaction(messages))
         self.loaded = {}
         self._elements = {}
+        self.open_passages()
 
     def others(self) -> tuple[str, ...]:
         """Tables of other daemons of this engine on this host."""
@@ -290,11 +341,6 @@ class Firewall:
     def _tables(self) -> list[TableName]:
         found = (listed_table(reply) for reply in self._socket.dump(list_tables()))
         return [table for table in found if table is not None]
-
-    def foreign_drops(self) -> tuple[str, ...]:
-        """Chains of others whose policy drops what is forwarded: no rule of ours overrides it."""
-        found = (drops_forwarded(reply) for reply in self._socket.dump(list_chains()))
-        return tuple(name for name in found if name)
 
 
 def _opened(table: Table) -> Set:

@@ -4,7 +4,7 @@ All that changes from day to day (bridges, ports) are elements of sets and maps;
 as they are, so publishing a port is one element whatever their number. `text` is nft's own syntax.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
@@ -180,6 +180,11 @@ class DnatTo:
 class Masquerade: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Shows those who list the rules how much came by here."""
+
+
 class Verdict(Enum):
     DROP = 0
     ACCEPT = 1
@@ -201,6 +206,7 @@ Statement = (
     | DnatFrom
     | DnatTo
     | Masquerade
+    | Counter
     | Verdict
 )
 Rule = tuple[Statement, ...]
@@ -297,11 +303,14 @@ def make_tables(
     networks: Iterable[Network],
     ports: Iterable[PublishedPort] = (),
     guarded: Mapping[int, Iterable[str]] = MappingProxyType({}),
+    *,
+    loaded: Collection[Family] = (),
 ) -> tuple[Table, ...]:
-    """One of IPv4; one of IPv6 where a network has it. `guarded`: per version the interfaces
-    between which nothing was forwarded before this engine turned forwarding on; that stays so."""
+    """One of IPv4; one of IPv6 where a network has it, or where one is `loaded` already.
+    `guarded`: per version the interfaces between which nothing was forwarded before this engine
+    turned forwarding on; that stays so."""
     networks, ports = list(networks), list(ports)
-    dual = any(network.bridge and network.pool(6) for network in networks)
+    dual = Family.IPV6 in loaded or any(each.bridge and each.pool(6) for each in networks)
     return tuple(
         _make_table(TableName(family, table_name(tag)), networks, ports, guarded)
         for family in ((Family.IPV4, Family.IPV6) if dual else (Family.IPV4,))
@@ -650,5 +659,7 @@ def statement_text(statement: Statement) -> str:
             return f"dnat to {address}:{port}"
         case Masquerade():
             return "masquerade"
+        case Counter():
+            return "counter"
         case Verdict():
             return statement.name.lower()

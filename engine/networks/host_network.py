@@ -136,6 +136,8 @@ class HostNetwork:
         if found or self._firewall.present():
             up = [network for network in networks if network.id in found]
             self._load_firewall(up, published)
+        else:
+            self._firewall.open_passages()  # a saved ruleset may have brought rules of ours back
         return found
 
     def create(
@@ -214,23 +216,21 @@ class HostNetwork:
             self._load_firewall(networks, ())
             return
         self._switch_forwarding_on(networks)
-        self._firewall.update_sets(make_tables(self._tag, networks, guarded=self._guarded))
+        tables = make_tables(
+            self._tag, networks, guarded=self._guarded, loaded=self._firewall.loaded
+        )
+        self._firewall.update_sets(tables)
 
     def _load_firewall(
         self, networks: Sequence[Network], published: Sequence[PublishedPort]
     ) -> None:
         self._switch_forwarding_on(networks)
         self._firewall.load(make_tables(self._tag, networks, published, self._guarded))
-        for chain in self._firewall.foreign_drops():
-            log.warning(
-                "the firewall chain %s of another program drops what is forwarded: containers may"
-                " not reach beyond this host, nor be reached, until it accepts their bridges",
-                chain,
-            )
 
     def check_firewall(self) -> None:
         if self._firewall.put_back():
             log.warning("another program removed the engine's firewall table; it is back")
+        self._firewall.open_passages()
 
     def keep_published(self, owned: set[PublishedPort]) -> None:
         """Those that nobody owns go."""
@@ -354,8 +354,7 @@ class HostNetwork:
         """Nothing of ours is left afterwards."""
         self.delete(sorted(set(bridges) & set(links.interfaces())))
         self.sweep()
-        if self._firewall.present():
-            self._firewall.remove()
+        self._firewall.remove()
         if self._forwarding_record.exists():
             # Another daemon of this engine that came later counts on it.
             if not self._firewall.others():

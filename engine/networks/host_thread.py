@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 from engine.errors import Failure
 from engine.networks.borrowed import Borrowed, NetworkSockets
 from engine.networks.catalog import Catalog
-from engine.networks.firewall import RemovalWatch
+from engine.networks.firewall import FirewallWatch
 from engine.networks.host_network import HostNetwork
 from engine.networks.model import Network
 from engine.networks.netlink_socket import NetlinkError
@@ -32,7 +32,7 @@ class HostThread:
         self.bridges: dict[str, int] = {}  # network id -> index of the interface, where it is up
         self._behind_firewall: frozenset[str] = frozenset()  # ids of the networks in its sets
         self._thread = thread
-        self._watch = RemovalWatch(tag)
+        self._watch = FirewallWatch(tag)
         self._sweeping: asyncio.TimerHandle | None = None
 
     @classmethod
@@ -64,8 +64,9 @@ class HostThread:
         asyncio.get_running_loop().add_reader(self._watch, self._look_after_firewall)
 
     def _look_after_firewall(self) -> None:
-        """A reload of the host's firewall must not open the networks (CVE-2025-54410)."""
-        if self._watch.removed():
+        """A reload of the host's firewall must not open the networks (CVE-2025-54410), nor close
+        them."""
+        if self._watch.changed():
             self._thread.submit(self.network.check_firewall).add_done_callback(_log_failure)
 
     async def wall(self, catalog: Catalog) -> None:

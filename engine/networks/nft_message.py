@@ -14,6 +14,7 @@ from engine.networks.firewall_rules import (
     SLOTS,
     AddressIn,
     Chain,
+    Counter,
     DestinationIn,
     DestinationIsLocal,
     DestinationPort,
@@ -57,7 +58,6 @@ BATCH_BEGIN, BATCH_END = 0x10, 0x11
 NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN, NEWRULE = 0, 1, 2, 3, 4, 6
 NEWSET, NEWSETELEM, GETSETELEM, DELSETELEM = 9, 12, 13, 14
 ANY_FAMILY = 0  # NFPROTO_UNSPEC: lists those of all
-INET = 1  # NFPROTO_INET: IPv4 and IPv6
 SET_INTERVAL, SET_MAP = 4, 8
 INTERVAL_END = 1
 
@@ -142,10 +142,13 @@ def _new_chain(table: TableName, chain: Chain) -> Message:
 
 
 def _new_rule(table: TableName, chain: str, rule: Rule) -> Message:
-    expressions = [part for statement in rule for part in _expressions(statement)]
-    body = text(1, table.name) + text(2, chain) + nested(4, *expressions)
+    body = text(1, table.name) + text(2, chain) + rule_expressions(rule)
     purpose = f"add a rule to the nftables chain {chain}"
     return message(NEWRULE, body, CREATE | APPEND, purpose, table.family.number)
+
+
+def rule_expressions(rule: Rule) -> bytes:
+    return nested(4, *(part for statement in rule for part in _expressions(statement)))
 
 
 # Sets and maps
@@ -305,20 +308,6 @@ def list_chains() -> Message:
     return message(GETCHAIN, b"", 0, "list the nftables chains", ANY_FAMILY)
 
 
-def drops_forwarded(reply: Reply) -> str:
-    """ "table chain" where an answer to `list_chains` is a forward chain with policy drop."""
-    found = dict(attributes(reply.body[4:]))
-    families = (INET, *(family.number for family in Family))
-    if reply.body[0] not in families or 4 not in found or 5 not in found:
-        return ""
-    hook = dict(attributes(found[4]))
-    number = int.from_bytes(hook.get(1, b""), "big")
-    policy = int.from_bytes(found[5], "big")
-    if number != 2 or policy != Verdict.DROP.value:
-        return ""
-    return " ".join(found[part].rstrip(b"\0").decode(errors="replace") for part in (1, 3))
-
-
 # Statements: each loads registers, then compares, looks up or acts
 
 
@@ -458,6 +447,8 @@ def _expressions(statement: Statement) -> Sequence[bytes]:
             ]
         case Masquerade():
             return [_expression("masq")]
+        case Counter():
+            return [_expression("counter")]
         case Verdict():
             code = nested(2, net_u32(1, statement.value))
             return [_expression("immediate", net_u32(1, VERDICT), nested(2, code))]
