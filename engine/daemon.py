@@ -184,7 +184,7 @@ def clear_folders(settings: Settings) -> None:
         remove_own_log(settings.exec_root)
     for folder in (settings.exec_root, settings.data_root):
         remove_empty(folder)
-    with contextlib.suppress(FileNotFoundError):  # it is empty, and so is gone
+    with contextlib.suppress(OSError):  # it is gone, or somebody's mount
         if os.listdir(settings.data_root) == [ID]:
             (settings.data_root / ID).unlink()
             settings.data_root.rmdir()

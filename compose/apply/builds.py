@@ -16,6 +16,7 @@ from compose.client.build_context import (
     list_context,
     list_named,
     listed_tar,
+    own_rules,
     read_context,
 )
 from compose.client.engine import Engine
@@ -30,7 +31,7 @@ class Builds:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         # Contexts on their way, by folder and rules of what is ignored -> their ids.
-        self._sent: dict[tuple[Path, str | None], asyncio.Task[str]] = {}
+        self._sent: dict[tuple[Path, str], asyncio.Task[str]] = {}
 
     def lines(self, action: BuildImage) -> AsyncIterator[str]:
         """What the build writes. Raises ApplyError, ClientError."""
@@ -74,7 +75,9 @@ class Builds:
                 named[name] = place
             else:
                 path = Path(place)
-                named[name] = f"kept:{await self._kept((path, None), partial(list_named, path))}"
+                rules = await asyncio.to_thread(own_rules, path)
+                kept = await self._kept((path, rules), partial(list_named, path, rules))
+                named[name] = f"kept:{kept}"
         if named:
             query["contexts"] = json.dumps(named)
         # Of its registry, and the engine's own cache counts as well.
@@ -85,7 +88,7 @@ class Builds:
             async for line in images.build(action.reference, query, body, secrets=action.secrets):
                 yield line
 
-    async def _kept(self, what: tuple[Path, str | None], look: Callable[[], Listed]) -> str:
+    async def _kept(self, what: tuple[Path, str], look: Callable[[], Listed]) -> str:
         """The id under which the engine has it. Several builds look at it, and send it, once: of
         what changes meanwhile they have the same."""
         if what not in self._sent:

@@ -111,9 +111,12 @@ def list_context(context: Context) -> Listed:
     return list_folder(context.folder, context.ignore, context.rules)
 
 
-def list_named(folder: Path) -> Listed:
-    """An additional context; its own .dockerignore counts."""
-    rules = _read(folder / IGNORE) or ""
+def own_rules(folder: Path) -> str:
+    """What counts for an additional context: the text of its own .dockerignore."""
+    return _read(folder / IGNORE) or ""
+
+
+def list_named(folder: Path, rules: str) -> Listed:
     return list_folder(folder, _patterns(rules), rules)
 
 

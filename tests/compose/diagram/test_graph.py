@@ -18,7 +18,7 @@ services:
     depends_on:
       db: {condition: service_healthy}
       job: {condition: service_completed_successfully, required: false}
-  db: {image: 'pg:"1"', volumes: ["data:/data:ro"], secrets: [key], networks: [back]}
+  db: {image: pg:1, volumes: ["data:/data:ro"], secrets: [key], networks: [back]}
   job: {build: ., deploy: {replicas: 2}, networks: [back]}
 networks: {front: , back: {internal: true}}
 volumes: {data: }
@@ -44,7 +44,7 @@ def test_as_text(folder: Path) -> None:
     assert (
         graph(folder)
         == """\
-db   pg:"1"
+db   pg:1
   on     back
   mounts data -> /data (read only)
   secret key -> /run/secrets/key
@@ -65,10 +65,10 @@ secrets: key
 
 def test_as_mermaid_and_dot(folder: Path) -> None:
     text = graph(folder, "--format", "mermaid")
-    assert 'n1["db<br>pg:#quot;1#quot;"]' in text
+    assert 'n1["db<br>pg:1"]' in text
     assert 'n0 -.->|"completed, optional"| n2' in text
     text = graph(folder, "--format", "dot")
-    assert r'"service db" [shape=box, label="db\npg:\"1\""];' in text
+    assert r'"service db" [shape=box, label="db\npg:1"];' in text
     assert '"service web" -> "service db" [label="healthy", style=solid, arrowhead=normal];' in text
 
 
