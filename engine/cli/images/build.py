@@ -14,7 +14,13 @@ from typing import Annotated
 import typer
 
 from compose.client import fields
-from compose.client.build_context import context_tar, list_named, listed_tar, read_context
+from compose.client.build_context import (
+    context_tar,
+    list_named,
+    listed_tar,
+    own_rules,
+    read_context,
+)
 from compose.client.credentials import CredentialStore
 from compose.client.engine import Engine
 from compose.client.images import SECRETS_HEADER
@@ -238,7 +244,8 @@ async def _named(engine: Engine, place: str, directory: Path) -> str:
     """A context as the engine is told of it. A folder is sent, and stays there."""
     if place.startswith(("docker-image://", *_REMOTE)):
         return place
-    listed = list_named(directory / place)
+    folder = directory / place
+    listed = list_named(folder, own_rules(folder))
     await engine.images.keep_context(listed.id, listed.source, lambda: listed_tar(listed))
     return f"kept:{listed.id}"
 
