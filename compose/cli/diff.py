@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
         new: Annotated[str, typer.Argument(metavar="[B]", help=HELP)] = FILES,
         values: Annotated[
             bool,
-            typer.Option("--show-values", help="Also of variables, commands and labels."),
+            typer.Option("--show-values", help="Also what may be a secret."),
         ] = False,
         format: Annotated[
             str, typer.Option("--format", help="text or json.", metavar="FORMAT")

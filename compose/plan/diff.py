@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Mapping
 
 from compose.dataclass import dataclass
 
 Place = tuple[str | int, ...]
 
-# Values of these may be secrets: a change is told, the values are not.
+# What people write secrets into though they should not: where name or value looks like one, a
+# change is told, the values are not. A content is never told.
 PRIVATE = frozenset({"environment", "labels", "annotations", "command", "entrypoint", "options",
                      "driver_opts", "args", "content"})  # fmt: skip
+_SECRET = re.compile(
+    r"PASS|PWD|SECRET|TOKEN|KEY|JWT|CRED|AUTH|SALT|COOKIE|DSN|://[^\s/@]*:[^\s/@]*@", re.IGNORECASE
+)
 LONGEST = 60
 
 
@@ -46,8 +52,8 @@ def differences(old: object, new: object, place: Place = ()) -> list[Difference]
 
 
 def in_words(difference: Difference, *, values: bool = False) -> str:
-    """`image busybox:1 -> busybox:2`, `environment.A changed`, `networks.back added`. `values`:
-    whatever they are."""
+    """`image busybox:1 -> busybox:2`, `environment.TOKEN changed`, `networks.back added`.
+    `values`: whatever they are."""
     name = ".".join(str(step) for step in difference.place)
     if difference.old is ABSENT:
         return f"{name} added"
@@ -56,15 +62,24 @@ def in_words(difference: Difference, *, values: bool = False) -> str:
     old, new = difference.old, difference.new
     if values:
         return f"{name} {json.dumps(old)} -> {json.dumps(new)}"
-    plain = isinstance(old, (str, int, float)) and isinstance(new, (str, int, float))
-    if not plain or is_private(difference):
+    if not (_is_plain(old) and _is_plain(new)) or is_private(difference):
         return f"{name} changed"
     text = f"{name} {_short(old)} -> {_short(new)}"
     return text if len(text) <= LONGEST + len(name) else f"{name} changed"
 
 
 def is_private(difference: Difference) -> bool:
-    return bool(PRIVATE.intersection(str(step) for step in difference.place))
+    names = [str(step) for step in difference.place]
+    if not PRIVATE.intersection(names):
+        return False
+    return "content" in names or bool(_SECRET.search(f"{names} {difference.old} {difference.new}"))
+
+
+def _is_plain(value: object) -> bool:
+    """It can be told in a word or a few."""
+    if isinstance(value, list):
+        return all(isinstance(item, str) for item in value)
+    return isinstance(value, (str, int, float))
 
 
 def summary(found: list[Difference]) -> str:
@@ -75,6 +90,6 @@ def summary(found: list[Difference]) -> str:
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    text = shlex.join(value) if isinstance(value, list) else str(value)
     # Digests are known by their first digits.
     return text[:19] if text.startswith("sha256:") else text or '""'

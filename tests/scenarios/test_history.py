@@ -70,14 +70,14 @@ def test_each_change_is_a_revision_and_can_be_returned_to(stack: Project) -> Non
 
     stack.replace("GREETING: hello", "GREETING: hi")
     stack.write("second\n", "motd.txt")
-    assert "web.environment.GREETING changed" in stack("diff").stdout
+    assert "web.environment.GREETING hello -> hi" in stack("diff").stdout
     stack("up", "--detach")
     assert [each["number"] for each in history(stack)] == [2, 1]
     assert history(stack)[0]["git"]["dirty"] is True  # type: ignore[index]
     assert "-dirty Greet politely" in stack("history").stdout
     assert greeting(stack) == "GREETING=hi"
     shown = stack("diff", "1", "2", "--show-values").stdout
-    assert 'services.web.environment.GREETING "hello" -> "hi"' in shown
+    assert 'services.web.environment.GREETING "hello" -> "hi"' in shown  # as JSON
     assert stack("diff", "running", "files").stdout == ""
 
     # One command brings it back: variables and the content of the config as they were.
@@ -127,7 +127,7 @@ def test_a_commit_is_brought_up_while_the_working_tree_stays(stack: Project) -> 
     stack("up", "--detach")
     assert stack("exec", "-T", "web", "cat", "/said").stdout == "new\n"
 
-    assert "web.environment.GREETING changed" in stack("diff", "v1", "files").stdout
+    assert "web.environment.GREETING kept out of git -> new" in stack("diff", "v1", "files").stdout
     stack("up", "--detach", "--ref", "v1")
     assert stack("diff", "v1", "running").stdout == ""
     assert stack("exec", "-T", "web", "cat", "/said").stdout == "old\n"

@@ -91,10 +91,10 @@ def test_plan_history_diff_and_rollback(stack: Project) -> None:
     stack.write("second\n", "motd.txt")
     planned = stack("plan", "-o", "saved.plan", check=False)
     assert planned.returncode == 2
-    assert re.search(r"environment.GREETING changed +compose.yaml:7:17", planned.stdout)
+    assert re.search(r"environment.GREETING hello -> hi +compose.yaml:7:17", planned.stdout)
     assert "interrupted meanwhile: web.1" in planned.stdout
     stack("up", "--plan", "saved.plan")
-    assert "services.web.environment.GREETING changed" in stack("diff", "1", "2").stdout
+    assert "services.web.environment.GREETING hello -> hi" in stack("diff", "1", "2").stdout
     assert stack("history", "--quiet").stdout == "2\n1\n"
     stack("rollback")
     assert stack("exec", "-T", "web", "cat", "/motd").stdout == "first\n"

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 
 from compose.model.fingerprint import service_hash
 from compose.model.project import Project
-from compose.plan.diff import differences, in_words, summary
+from compose.plan.diff import Difference, differences, in_words, summary
 from compose.plan.record import config_hash, parse_record, sealed, service_record, write_record
 from tests.compose.strategies import projects
 
@@ -48,4 +48,15 @@ def test_differences_are_told_in_words_and_secrets_are_not() -> None:
         "environment.KEY changed", "gone removed", "image a:1 -> a:2", "ports changed",
         "user added",
     ]  # fmt: skip
+    told = {
+        ("environment", "COLOUR"): ("red", "dark blue", "red -> dark blue"),
+        ("environment", "DB_PASSWORD"): ("one", "two", "changed"),
+        ("environment", "DB"): ("db://me:one@db/x", "db://me:two@db/x", "changed"),
+        ("command",): (["echo", "a"], ["echo", "b c"], "echo a -> echo 'b c'"),
+        ("command",  "--"): (["x", "--token=1"], ["x", "--token=2"], "changed"),
+        ("content",): ("one", "two", "changed"),
+    }  # fmt: skip
+    for place, (one, two, words) in told.items():
+        name = ".".join(place)
+        assert in_words(Difference(place, one, two)) == f"{name} {words}"
     assert summary(found).endswith("image a:1 -> a:2, and 2 more")
