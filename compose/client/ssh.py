@@ -66,10 +66,25 @@ def control_folder(environment: Mapping[str, str]) -> Path | None:
 
 
 _running: set[asyncio.Task[int]] = set()
+_PATIENCE = 2.0  # seconds for it to end by itself
 
 
 def _reap(process: asyncio.subprocess.Process) -> None:
     """It ends when its input does; until then something has to wait for it."""
-    task = asyncio.ensure_future(process.wait())
+    task = asyncio.ensure_future(_ended(process))
     _running.add(task)
     task.add_done_callback(_running.discard)
+
+
+async def _ended(process: asyncio.subprocess.Process) -> int:
+    try:
+        return await process.wait()
+    except asyncio.CancelledError:
+        # The event loop ends: it would complain of a process that ends after it.
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        raise

@@ -117,7 +117,8 @@ def test_nothing_tells_what_a_secret_is(filled: Project) -> None:
     assert {path.stat().st_mode & 0o777 for path in found} == {0o600}
     assert all(path.parents[1].name in filled.ids().values() for path in found)
     filled("down")
-    assert not [path for path in found if path.exists()]
+    while any(path.exists() for path in found):  # what a container had goes after the answer
+        time.sleep(0.01)
 
 
 def test_they_outlive_the_daemon_and_the_container_s_restarts(filled: Project) -> None:
