@@ -41,7 +41,7 @@ def try_life(hierarchy: Hierarchy) -> Shim:
     message, descriptors = birth.pack(_made_up(theirs.detach()))
     born = birth.unpack(message, descriptors)
     os.write(writing, b"!")
-    known = sleeping.live(born, hierarchy, lambda own, _: _play(own, reading), ())
+    known = sleeping.live(born, hierarchy, lambda own, _: _play(own, reading, writing), ())
     shim = Shim(born, hierarchy)
     shim.keep(*known)
     for _ in range(2):
@@ -84,8 +84,10 @@ def _made_up(connection: int) -> Birth:
 _ANY = ("dns_udp", "dns_tcp")
 
 
-def _play(own: Birth, signals: int) -> NoReturn:
-    """What a first process says; then lines of output, as often as it is told to."""
+def _play(own: Birth, signals: int, others: int) -> NoReturn:
+    """What a first process says; then lines of output, as often as it is told to. `others`: the
+    spawner's end, or its death would not be heard."""
+    os.close(others)
     supervisor = socket.socket(fileno=own.supervisor)
     newborn.use_stdio(_ORDERS, supervisor)
     channel.send(supervisor, {"state": "mounts"}, (signals,))
