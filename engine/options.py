@@ -15,7 +15,7 @@ from typing import assert_never
 
 from engine.containers.sizes import parse_size
 from engine.errors import InvalidRequest
-from engine.proxies import Proxies, parse_proxy
+from engine.proxies import Proxies, parse_proxies
 from engine.settings import (
     BUILD_CACHE,
     NO_OPTIONS,
@@ -155,16 +155,8 @@ class Asked:
     def proxies(self, key: str, environment: Mapping[str, str]) -> Proxies:
         """What isn't said counts as the environment has it."""
         value = self.text_map(key)
-
-        def said(name: str) -> str:
-            variable = name.upper().replace("-", "_")
-            known = environment.get(variable) or environment.get(variable.lower(), "")
-            return value.get(name) or known
-
         with self.place(key):
-            return Proxies(
-                parse_proxy(said("http-proxy")), parse_proxy(said("https-proxy")), said("no-proxy")
-            )
+            return parse_proxies(environment, value)
 
     def build_cache(self, key: str) -> int:
         """Bytes; 0 for no limit."""

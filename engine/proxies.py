@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import ipaddress
 import urllib.parse
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from engine.errors import InvalidRequest
 
@@ -32,6 +34,22 @@ class Proxies:
             return True
         words = (word.strip().lower() for word in self.none_for.split(","))
         return any(_matches(word, host, address, port) for word in words if word)
+
+
+def parse_proxies(
+    environment: Mapping[str, str], given: Mapping[str, str] = MappingProxyType({})
+) -> Proxies:
+    """`given`: by the names of daemon.json; what isn't said there counts as the environment has it.
+    Raises InvalidRequest."""
+
+    def said(name: str) -> str:
+        variable = name.upper().replace("-", "_")
+        known = environment.get(variable) or environment.get(variable.lower(), "")
+        return given.get(name) or known
+
+    return Proxies(
+        parse_proxy(said("http-proxy")), parse_proxy(said("https-proxy")), said("no-proxy")
+    )
 
 
 def parse_proxy(text: str) -> str:

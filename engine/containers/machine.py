@@ -11,6 +11,7 @@ from typing import Any
 from engine.containers.model import Device, HostConfig
 from engine.containers.spec import DEFAULT_PROFILE, HostDevice, Machine
 from engine.errors import InvalidRequest
+from engine.kernel.libc import reason
 from engine.runtime import capabilities, devices
 
 _LETTERS = {stat.S_IFCHR: "c", stat.S_IFBLK: "b", stat.S_IFIFO: "p"}
@@ -77,7 +78,7 @@ def _asked(device: Device) -> Iterator[HostDevice]:
     except OSError as error:
         raise InvalidRequest(
             f"error gathering device information while adding custom device "
-            f'"{device.path_on_host}": {(error.strerror or "").lower()}'
+            f'"{device.path_on_host}": {reason(error)}'
         ) from error
     if stat.S_ISDIR(status.st_mode):
         for inner in sorted(os.listdir(device.path_on_host)):
@@ -144,8 +145,7 @@ def _block_device(entry: Mapping[str, object]) -> Mapping[str, object]:
     try:
         status = os.stat(str(path))
     except OSError as error:
-        reason = (error.strerror or "").lower()
-        raise InvalidRequest(f"cannot limit block device {path}: {reason}") from error
+        raise InvalidRequest(f"cannot limit block device {path}: {reason(error)}") from error
     if not stat.S_ISBLK(status.st_mode):
         raise InvalidRequest(f"cannot limit block device {path}: it is none")
     found: dict[str, object] = {

@@ -114,9 +114,13 @@ def tags_of(catalog: Catalog, repository: str) -> tuple[Reference, ...]:
         wanted = parse_reference(repository)
     except InvalidRequest:
         return ()
+    return () if wanted.tag or wanted.digest else tagged(catalog, wanted)
+
+
+def tagged(catalog: Catalog, repository: Reference) -> tuple[Reference, ...]:
+    """All names with a tag that a repository has here."""
     names = [parse_reference(name) for name in sorted(catalog.names)]
-    known = tuple(name for name in names if name.tag and name.name == wanted.name)
-    return () if wanted.tag or wanted.digest else known
+    return tuple(name for name in names if name.tag and name.name == repository.name)
 
 
 def new_name(repository: str, tag: str) -> Reference:

@@ -25,7 +25,7 @@ from engine.images.catalog import LayerRecord
 from engine.images.export import ExportedImage, export_images
 from engine.images.feed import Feed, finish, run_fed
 from engine.images.intake import Incoming, Intake
-from engine.images.lookup import find, history_of, new_name, shared_sizes, stack_of, tags_of
+from engine.images.lookup import find, history_of, new_name, shared_sizes, stack_of, tagged, tags_of
 from engine.images.masks import Masks
 from engine.images.model import (
     ROOTFS_PREFIX,
@@ -57,7 +57,7 @@ from engine.oci.image_config import (
     unchanged,
 )
 from engine.oci.platform import Platform, best_match, platform_of
-from engine.oci.reference import Reference, parse_reference, parse_tag
+from engine.oci.reference import Reference, parse_tag
 from engine.registry.client import RegistryClient
 from engine.registry.credentials import ANONYMOUS, Credentials
 from engine.registry.search import Found
@@ -309,15 +309,14 @@ class Images:
 
     def _tagged(self, reference: Reference) -> tuple[Reference, ...]:
         """What is to be pushed. Raises EngineError where nothing is, or can be."""
-        names = [parse_reference(name) for name in sorted(self._store.catalog.names)]
-        known = [name for name in names if name.tag and name.name == reference.name]
+        known = tagged(self._store.catalog, reference)
         if not known:
             raise NotFound(
                 f"An image does not exist locally with the tag: {reference.familiar_name}"
             )
         if reference.tag and reference not in known:
             raise NotFound(f"tag does not exist: {reference.familiar}")
-        wanted = (reference,) if reference.tag else tuple(known)
+        wanted = (reference,) if reference.tag else known
         for name in wanted:
             refuse_directory(
                 "push", name.familiar, self._store.image(self._store.catalog.names[str(name)])

@@ -17,8 +17,13 @@ class KernelError(OSError):
         self.path = path
 
     def __str__(self) -> str:
-        # In small letters, as Go has them: Docker's command makes its exit code of the words.
-        return f"{self.call}({self.path}): {(self.strerror or '').lower()}"
+        return f"{self.call}({self.path}): {reason(self)}"
+
+
+def reason(error: OSError) -> str:
+    """What the system says, in small letters as Go has it: Docker's command makes its exit code of
+    the words."""
+    return (error.strerror or "").lower()
 
 
 AT_FDCWD = -100

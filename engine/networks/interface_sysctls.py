@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engine.errors import InvalidRequest
-from engine.kernel.libc import KernelError
+from engine.kernel.libc import KernelError, reason
 from engine.kernel.namespaces import CLONE_NEWNET, setns
 
 SYSCTL = Path("/proc/sys")
@@ -35,8 +35,7 @@ def _write(name: str, value: str) -> None:
     try:
         (SYSCTL / path_of(name)).write_text(value)
     except OSError as error:
-        reason = (error.strerror or "").lower()
-        raise InvalidRequest(f"cannot set sysctl {name} to {value!r}: {reason}") from error
+        raise InvalidRequest(f"cannot set sysctl {name} to {value!r}: {reason(error)}") from error
 
 
 def path_of(name: str) -> str:

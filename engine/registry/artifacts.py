@@ -24,7 +24,7 @@ from engine.oci.manifest import (
     parse_descriptor,
 )
 from engine.oci.reference import Reference, parse_reference
-from engine.proxies import Proxies, parse_proxy
+from engine.proxies import parse_proxies
 from engine.registry.client import RegistryClient, Repository
 from engine.registry.credentials import Credentials
 from engine.registry.upload import Destination
@@ -155,14 +155,7 @@ async def registry(
     environment: Mapping[str, str], insecure: Sequence[str]
 ) -> AsyncIterator[RegistryClient]:
     """`insecure`: hosts that may be spoken to without TLS, beside this machine."""
-
-    def said(name: str) -> str:
-        return environment.get(name) or environment.get(name.lower(), "")
-
-    proxies = Proxies(
-        parse_proxy(said("HTTP_PROXY")), parse_proxy(said("HTTPS_PROXY")), said("NO_PROXY")
-    )
-    client = RegistryClient(Registries(insecure=tuple(insecure)), proxies)
+    client = RegistryClient(Registries(insecure=tuple(insecure)), parse_proxies(environment))
     try:
         yield client
     finally:

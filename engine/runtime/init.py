@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from engine.kernel.libc import KernelError
+from engine.kernel.libc import KernelError, reason
 from engine.runtime import channel, payload, reaper
 from engine.runtime.steps import Place, Refused, Step
 
@@ -48,8 +48,7 @@ def run_step(step: Step, place: Place) -> None:
         raise Refused(f"cannot {step.describe()}: {error}") from None
     except OSError as error:
         about = f"{error.filename}: " if error.filename else ""
-        reason = (error.strerror or "").lower()
-        raise Refused(f"cannot {step.describe()}: {about}{reason}") from None
+        raise Refused(f"cannot {step.describe()}: {about}{reason(error)}") from None
 
 
 def _report(place: Place, text: str, code: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from engine.kernel import privileges
+from engine.kernel.libc import reason
 from engine.runtime import accounts, channel, users
 from engine.runtime.steps import Place, Refused, Step, give_streams
 
@@ -149,9 +150,8 @@ def _enter(directory: str) -> OSError | None:
 
 
 def _no_directory(directory: str, error: OSError) -> Refused:
-    reason = (error.strerror or "").lower()
     code = 126 if error.errno in (errno.EACCES, errno.ENOTDIR) else 127
-    return Refused(f'chdir to cwd ("{directory}") set in config.json failed: {reason}', code)
+    return Refused(f'chdir to cwd ("{directory}") set in config.json failed: {reason(error)}', code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +178,7 @@ class Execute(Step):
 
 
 def cannot_execute(program: str, error: OSError) -> Refused:
-    reason = (error.strerror or "").lower()
-    return Refused(f"exec {program}: {reason}", 127 if error.errno == errno.ENOENT else 126)
+    return Refused(f"exec {program}: {reason(error)}", 127 if error.errno == errno.ENOENT else 126)
 
 
 def find_program(name: str, search_path: str) -> str:
@@ -189,9 +188,8 @@ def find_program(name: str, search_path: str) -> str:
         try:
             found = os.stat(name)
         except OSError as error:
-            reason = (error.strerror or "").lower()
             code = 126 if error.errno == errno.EACCES else 127
-            raise Refused(f'exec: "{name}": stat {name}: {reason}', code) from None
+            raise Refused(f'exec: "{name}": stat {name}: {reason(error)}', code) from None
         if stat.S_ISDIR(found.st_mode):
             raise Refused(f'exec: "{name}": is a directory: permission denied', 126)
         if not os.access(name, os.X_OK, effective_ids=True):
