@@ -13,6 +13,7 @@ from engine.networks.firewall_rules import (
     IIF,
     OIF,
     Counter,
+    Family,
     Hook,
     InterfaceIs,
     Verdict,
@@ -28,10 +29,16 @@ from engine.networks.netlink import (
     replies,
     text,
 )
-from engine.networks.nft_message import SUBSYSTEM, message, rule_expressions
+from engine.networks.nft_message import (
+    NEWCHAIN,
+    NEWRULE,
+    SUBSYSTEM,
+    message,
+    rule_expressions,
+)
 
-NEWCHAIN, NEWRULE, GETRULE, DELRULE = 3, 6, 7, 8
-FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}  # NFPROTO_*
+GETRULE, DELRULE = 7, 8
+FAMILIES = {1: "inet", **{family.number: family.label for family in Family}}  # NFPROTO_*
 WORDS = {IIF: "from", OIF: "to"}
 DIRECTIONS = {word: direction for direction, word in WORDS.items()}
 COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT: where nft and iptables look for it
