@@ -62,6 +62,14 @@ async def change(
     return Outcome(plan)
 
 
+async def apply_unlocked(engine: Engine, name: str, plan: Plan, listener: Listener) -> Outcome:
+    """For what needs no lock: it touches no container, or has to work while an `up` hangs."""
+    rehearse(engine, plan)
+    async with watch_containers(engine, name) as watch:
+        await apply(engine, watch, plan, listener, PARALLEL)
+    return Outcome(plan)
+
+
 def rehearse(engine: Engine, plan: Plan) -> None:
     """Raises Rehearsed with the plan's lines, where the engine is only asked."""
     if engine.rehearses:

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import suppress
 
-from compose.apply.executor import PARALLEL
 from compose.apply.listener import Listener, silent
-from compose.apply.watch import watch_containers
-from compose.change import Outcome, apply, change, rehearse
+from compose.change import Outcome, apply_unlocked, change
 from compose.client.engine import Engine
 from compose.client.errors import ClientError
 from compose.model.project import Project
@@ -116,10 +114,7 @@ async def kill(
     """Without the lock: it has to work while an `up` hangs."""
     observed = await observe(engine, name)
     plan = life.make_kill_plan(observed, name, services=services, signal=signal)
-    rehearse(engine, plan)
-    async with watch_containers(engine, name) as watch:
-        await apply(engine, watch, plan, listener, PARALLEL)
-    return Outcome(plan)
+    return await apply_unlocked(engine, name, plan, listener)
 
 
 async def pause(
@@ -169,19 +164,13 @@ async def pull(
     project = provided(project, {})
     observed = await observe(engine, project.name, project)
     plan = life.make_pull_plan(project, observed, policy)
-    rehearse(engine, plan)
-    async with watch_containers(engine, project.name) as watch:
-        await apply(engine, watch, plan, listener, PARALLEL)
-    return Outcome(plan)
+    return await apply_unlocked(engine, project.name, plan, listener)
 
 
 async def push(engine: Engine, project: Project, *, listener: Listener = silent) -> Outcome:
     """The images that the project builds, to their registries, all at once."""
     plan = life.make_push_plan(project)
-    rehearse(engine, plan)
-    async with watch_containers(engine, project.name) as watch:
-        await apply(engine, watch, plan, listener, PARALLEL)
-    return Outcome(plan)
+    return await apply_unlocked(engine, project.name, plan, listener)
 
 
 async def build(
@@ -189,7 +178,4 @@ async def build(
 ) -> Outcome:
     """The images of the services that say how, all at once."""
     plan = life.make_build_plan(project, options)
-    rehearse(engine, plan)
-    async with watch_containers(engine, project.name) as watch:
-        await apply(engine, watch, plan, listener, PARALLEL)
-    return Outcome(plan)
+    return await apply_unlocked(engine, project.name, plan, listener)

@@ -9,6 +9,14 @@ from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, one_container
 from compose.client.terminal import converse, stdin_is_terminal
 
+NoTty = Annotated[bool, typer.Option("-T", "--no-TTY", "--no-tty", help="No terminal.")]
+Interactive = Annotated[
+    bool, typer.Option("-i/ ", "--interactive/--no-interactive", help="Pass standard input on.")
+]
+Tty = Annotated[
+    bool, typer.Option("-t", "--tty", hidden=True, help="As it is anyway at a terminal.")
+]
+
 
 def register(app: typer.Typer) -> None:
     @app.command("exec", context_settings={"allow_interspersed_args": False})
@@ -36,16 +44,9 @@ def register(app: typer.Typer) -> None:
         privileged: Annotated[
             bool, typer.Option("--privileged", help="With all capabilities.")
         ] = False,
-        no_tty: Annotated[
-            bool, typer.Option("-T", "--no-TTY", "--no-tty", help="No terminal.")
-        ] = False,
-        interactive: Annotated[
-            bool,
-            typer.Option("-i/ ", "--interactive/--no-interactive", help="Pass standard input on."),
-        ] = True,
-        tty: Annotated[
-            bool, typer.Option("-t", "--tty", hidden=True, help="As it is anyway at a terminal.")
-        ] = False,
+        no_tty: NoTty = False,
+        interactive: Interactive = True,
+        tty: Tty = False,
         index: Annotated[int, typer.Option("--index", help="Which replica.", metavar="NUMBER")] = 0,
     ) -> int:
         context: Context = ctx.obj

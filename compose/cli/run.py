@@ -11,7 +11,7 @@ import typer
 from compose import one_off
 from compose.apply.errors import hint_for
 from compose.cli.context import Context
-from compose.cli.exec import given
+from compose.cli.exec import Interactive, NoTty, Tty, given
 from compose.cli.progress import progress
 from compose.client.engine import Engine
 from compose.client.errors import ApiError, Conflict, NotFound, code_of_refusal
@@ -79,16 +79,9 @@ def register(app: typer.Typer) -> None:
         build: Annotated[
             bool, typer.Option("--build", help="Build images also where they are there.")
         ] = False,
-        no_tty: Annotated[
-            bool, typer.Option("-T", "--no-TTY", "--no-tty", help="No terminal.")
-        ] = False,
-        interactive: Annotated[
-            bool,
-            typer.Option("-i/ ", "--interactive/--no-interactive", help="Pass standard input on."),
-        ] = True,
-        tty: Annotated[
-            bool, typer.Option("-t", "--tty", hidden=True, help="As it is anyway at a terminal.")
-        ] = False,
+        no_tty: NoTty = False,
+        interactive: Interactive = True,
+        tty: Tty = False,
         env_from_file: Annotated[
             list[str] | None,
             typer.Option("--env-from-file", help="Variables of a file.", metavar="FILE"),

@@ -26,6 +26,7 @@ class Engine:
         self.transport = transport
         self.address = transport.address
         self.credentials = credentials
+        self._id = ""
         self.proxies = ProxyVariables(credentials.environment, str(transport.address))
         self.containers = Containers(transport, self.proxies)
         self.images = Images(transport, credentials, self.proxies)
@@ -63,8 +64,10 @@ class Engine:
         return fields.mapping(await self.transport.json("GET", "/version"), "the version")
 
     async def id(self) -> str:
-        """Random, and the engine's own for as long as it lives."""
-        return fields.text(await self.info(), "ID", "")
+        """Random, and the engine's own for as long as it lives: it is asked for once."""
+        if not self._id:
+            self._id = fields.text(await self.info(), "ID", "")
+        return self._id
 
     async def info(self) -> Mapping[str, object]:
         return fields.mapping(await self.transport.json("GET", "/info"), "the info")

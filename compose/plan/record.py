@@ -53,12 +53,12 @@ def service_record(
     return record
 
 
-def sealed(record: Mapping[str, object], engine_id: str) -> Document:
+def sealed(record: Document, engine_id: str) -> Document:
     """The record as it may be shown; one that is sealed already, or was written before there was
     this, is equal then."""
     secrets = record.get("secrets")
     if not isinstance(secrets, dict):
-        return dict(record)
+        return record
     found = {key: sealed_digest(str(digest), engine_id) for key, digest in secrets.items()}
     return {**record, "secrets": found}
 
@@ -91,7 +91,7 @@ def write_record(record: Document) -> str:
     return json.dumps(record, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
 
 
-def parse_record(label: str) -> Mapping[str, object] | None:
+def parse_record(label: str) -> Document | None:
     """None: there is none, or it isn't one that we can read."""
     if not label:
         return None

@@ -101,8 +101,7 @@ def decide_service(
     image_id = image.id if image else ""
     document = service.to_document()
     record = service_record(project, service, document, image_id)
-    if "secrets" in record:
-        record = sealed(record, observed.engine_id)
+    record = sealed(record, observed.engine_id)
     wanted = service.replicas
     best, leftovers = _one_a_number(project, service, own, record, observed, options)
     if options.heal and options.no_recreate:
