@@ -188,6 +188,16 @@ class Host:
             raise AssertionError(f"{argv} ended with {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
+    def serve(self, module: str, *arguments: str) -> None:
+        """Run `python -m module`, which says `ready` once it serves, until this host closes."""
+        server = subprocess.Popen(
+            self.command([sys.executable, "-m", module, *arguments]),
+            stdout=subprocess.PIPE, text=True, env=self.environment(),
+        )  # fmt: skip
+        self.processes.append(server)
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+
     def call(self, function: Callable[[], T]) -> T:
         """The result of `function`, run in a thread that lives in this host's network."""
         return self.inside.submit(function).result()

@@ -211,16 +211,8 @@ def test_edits_reach_what_runs(stack: Project) -> None:
 
 def test_a_port_that_a_process_has(stack: Project) -> None:
     """Docker notices when the container starts: then what ran is put back."""
-
-    def listen() -> socket.socket:
-        made = socket.socket()
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(("127.0.0.1", 8078))
-        made.listen()
-        return made
-
     before = stack.ids()
-    other = stack.host.call(listen)
+    other = stack.host.call(lambda: socket.create_server(("127.0.0.1", 8078)))
     try:
         stack.replace("8077", "8078")
         assert "address already in use" in fails(stack, "up", "--detach")

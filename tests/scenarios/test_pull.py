@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import pytest
 
 from tests.engine.api.dialogue import Dialogue
 from tests.engine.registry.server import PASSWORD, USER
-from tests.host import ROOT, Daemon, Host, host
+from tests.host import Daemon, Host, host
 from tests.scenarios.project import Project, project
 
 pytestmark = pytest.mark.kernel
@@ -57,13 +56,7 @@ echo '{{"ServerURL": "{REGISTRY}", "Username": "{USER}", "Secret": "{PASSWORD}"}
 @pytest.fixture(scope="module")
 def shared_host() -> Iterator[Host]:
     with host() as opened:
-        server = subprocess.Popen(
-            opened.command([sys.executable, "-m", "tests.engine.registry.server", "5000"]),
-            stdout=subprocess.PIPE, text=True, cwd=ROOT, env=opened.environment(),
-        )  # fmt: skip
-        opened.processes.append(server)
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
+        opened.serve("tests.engine.registry.server", "5000")
         yield opened
 
 

@@ -101,14 +101,7 @@ def test_a_removed_volume(stack: Project) -> None:
 
 
 def test_a_taken_port(stack: Project) -> None:
-    def listen() -> socket.socket:
-        made = socket.socket()
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(("127.0.0.1", 8078))
-        made.listen()
-        return made
-
-    other = stack.host.call(listen)
+    other = stack.host.call(lambda: socket.create_server(("127.0.0.1", 8078)))
     try:
         stack.replace("8077", "8078")
         told = fails(stack, "up", "--detach")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host import ROOT, Daemon, Host, host
+from tests.host import Daemon, Host, host
 from tests.terminal import Terminal
 
 PYENGINE = str(Path(sys.executable).with_name("pyengine"))
@@ -74,11 +74,5 @@ def terminal(shared_host: Host, daemon: Daemon, here: Path) -> Iterator[Callable
 @pytest.fixture(scope="package")
 def registry(shared_host: Host) -> str:
     """One that asks who somebody is who comes to `private/…`; its address."""
-    server = subprocess.Popen(
-        shared_host.command([sys.executable, "-m", "tests.engine.registry.server", "5000"]),
-        stdout=subprocess.PIPE, text=True, cwd=ROOT, env=shared_host.environment(),
-    )  # fmt: skip
-    shared_host.processes.append(server)
-    assert server.stdout is not None
-    assert server.stdout.readline() == "ready\n"
+    shared_host.serve("tests.engine.registry.server", "5000")
     return REGISTRY

@@ -8,8 +8,6 @@ import http.client
 import io
 import json
 import os
-import subprocess
-import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +21,7 @@ from tests.compose.engines import busybox_tar
 from tests.engine.builder.conftest import context_of
 from tests.engine.images.archives import docker_archive, entry, folder, tar
 from tests.engine.moments import killed_at
-from tests.host import ROOT, Daemon, UnixConnection, host
+from tests.host import Daemon, UnixConnection, host
 
 pytestmark = pytest.mark.kernel
 
@@ -94,13 +92,7 @@ WORKS: dict[str, tuple[Step, Step]] = {
 def daemon_at() -> Iterator[Callable[[], Daemon]]:
     """In memory: what a process has written outlives it there as well, and no sync takes time."""
     with host("/dev/shm") as opened:
-        server = subprocess.Popen(
-            opened.command([sys.executable, "-m", "tests.engine.registry.server", "5000"]),
-            stdout=subprocess.PIPE, text=True, cwd=ROOT, env=opened.environment(),
-        )  # fmt: skip
-        opened.processes.append(server)
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
+        opened.serve("tests.engine.registry.server", "5000")
         yield opened.daemon
 
 
