@@ -23,6 +23,10 @@ class NetworkDecision:
     cause: str
     exists: bool
 
+    @property
+    def is_rebuilt(self) -> bool:
+        return bool(self.cause) and self.exists
+
 
 def decide_network(project: Project, network: Network, observed: Observed) -> NetworkDecision:
     found = observed.networks.get(network.name)

@@ -1,6 +1,6 @@
 """pure: the rules of services: which containers stay, start, come, are replaced or go, and why.
 
-Decisions only. `make.py` turns them into ordered steps.
+Decisions only. `steps/` turns them into ordered steps.
 """
 
 from __future__ import annotations
