@@ -131,7 +131,7 @@ def register(app: typer.Typer) -> None:
 
         if resolve_image_digests or lock_image_digests:
             project = pinned(context, project)
-        document = json_document(project) if format == "json" else yaml_document(project)
+        document = json_document(project) if format == "json" else yaml_document(project, tree)
         if lock_image_digests:
             document = {
                 "services": {n: {"image": s.image} for n, s in sorted(project.services.items())}

@@ -3,6 +3,8 @@
 import json
 
 from compose.cli.yaml_text import in_key_order, yaml_text
+from compose.load.bind import plain
+from compose.load.tree import Map, Node, Sequence
 from compose.model.document import double_dollars
 from compose.model.project import Project
 from compose.model.service import Service
@@ -17,15 +19,25 @@ def document_text(document: dict[str, object], format: str, *, escape: bool = Tr
 
 
 def json_document(project: Project) -> dict[str, object]:
-    """Compose's JSON has no models; its YAML does."""
-    return {key: value for key, value in project.to_document().items() if key != "models"}
+    """Compose's JSON has no models, and no empty lists below `x-`; its YAML does."""
+    document = {key: value for key, value in project.to_document().items() if key != "models"}
+    return document | {key: _null_for_empty(value) for key, value in project.extensions.items()}
+
+
+def _null_for_empty(value: object) -> object:
+    if isinstance(value, list):
+        return [_null_for_empty(item) for item in value] or None
+    if isinstance(value, dict):
+        return {key: _null_for_empty(inner) for key, inner in value.items()}
+    return value
 
 
 _SECTIONS = ("name", "services", "networks", "volumes", "secrets", "configs", "models")
 
 
-def yaml_document(project: Project) -> dict[str, object]:
-    """What the two forms differ in: here empty parts are left out, own keys stay."""
+def yaml_document(project: Project, tree: Map) -> dict[str, object]:
+    """What the two forms differ in: here empty parts are left out, own keys stay.
+    `tree`: the files, which have those keys."""
     document = _sorted(project.to_document())
     ordered = {key: document[key] for key in _SECTIONS if key in document}
     services = {
@@ -38,6 +50,11 @@ def yaml_document(project: Project) -> dict[str, object]:
             key: _without_empty(value, "ipam")
             for key, value in _entries(document, "networks").items()
         }
+    for section in _SECTIONS[1:]:
+        node = tree.entries.get(section)
+        if section in ordered and isinstance(node, Map):
+            for key, entry in _entries(ordered, section).items():
+                _add_own_keys(entry, node.entries.get(key))
     own = {key: _all_sorted(project.extensions[key]) for key in project.extensions}
     return ordered | dict(sorted(own.items(), key=lambda entry: in_key_order(entry[0])))
 
@@ -111,13 +128,29 @@ def _service(service: Service, document: dict[str, object]) -> dict[str, object]
         document["blkio_config"] = {key: _lower(value) for key, value in limits.items()}
     if service.ulimits:
         document["ulimits"] = {
-            name: limit.soft if limit.single else {"soft": limit.soft, "hard": limit.hard}
+            name: limit.soft
+            if limit.single and limit.soft
+            else {"soft": limit.soft, "hard": limit.hard}
             for name, limit in sorted(service.ulimits.items())
         }
     develop = document.get("develop")
     if isinstance(develop, dict):
         document["develop"] = {"watch": [_watch_rule(rule) for rule in develop.get("watch", ())]}
-    return document | {key: _all_sorted(value) for key, value in service.extensions.items()}
+    return document
+
+
+def _add_own_keys(document: object, node: Node | None) -> None:
+    """Those that start with `x-`, at the end of the mapping that they stand in."""
+    if isinstance(document, list) and isinstance(node, Sequence):
+        for entry, item in zip(document, node.items, strict=False):
+            _add_own_keys(entry, item)
+    if not isinstance(document, dict) or not isinstance(node, Map):
+        return
+    for key, value in document.items():
+        _add_own_keys(value, node.entries.get(key))
+    for key in sorted(node.entries, key=in_key_order):
+        if key.startswith("x-") and key not in document:
+            document[key] = _all_sorted(plain(node.entries[key]))
 
 
 def _watch_rule(rule: dict[str, object]) -> dict[str, object]:

@@ -37,14 +37,14 @@ def register(app: typer.Typer) -> None:
 
 def _converted(context: Context, format: str) -> str:
     from compose.cli.config_text import document_text, json_document, yaml_document
-    from compose.load.pipeline import first_file, load_project
+    from compose.load.pipeline import first_file, load_with_tree
     from compose.upgrade import is_old, upgrade
 
     request = context.request(require_files=False)
     root = first_file(request)
     if not is_old(root):
-        project = load_project(request)
-        document = json_document(project) if format == "json" else yaml_document(project)
+        project, tree = load_with_tree(request)
+        document = json_document(project) if format == "json" else yaml_document(project, tree)
         return document_text(document, format)
     upgraded = upgrade(root)
     for note in upgraded.notes:

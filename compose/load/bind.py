@@ -87,7 +87,6 @@ def _image(fields: Fields) -> str:
 
 
 _CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}")
 
 
@@ -98,20 +97,6 @@ def _container_name(fields: Fields) -> str:
             "container_name",
             f'"{name}" can\'t be the name of a container',
             'it takes two or more letters, digits, "_", "." and "-", the first a letter or digit',
-        )
-    return name
-
-
-def _host_name(fields: Fields, key: str) -> str:
-    name = fields.text(key)
-    labels = name.rstrip(".").split(".")
-    if name and (
-        len(name) > 253 or not all(_LABEL.fullmatch(label) and len(label) <= 63 for label in labels)
-    ):
-        fields.add(
-            key,
-            f'"{name}" can\'t be the name of a host',
-            'names are made of letters, digits and "-", in parts of up to 63 parted by "."',
         )
     return name
 
@@ -211,7 +196,7 @@ def _port(fields: Fields) -> Port | None:
             check()
         except BadSyntax as error:
             fields.add(key, error.what, error.hint)
-    protocol = fields.text("protocol", "tcp")
+    protocol = fields.text("protocol", "tcp").lower()
     if protocol not in ("tcp", "udp", "sctp"):
         fields.add("protocol", f'"{protocol}" isn\'t a protocol', "it can be tcp, udp or sctp")
     if target is None or len(fields.problems.errors) > before:
@@ -443,7 +428,7 @@ _ATTRIBUTES: dict[str, _Read] = {
     "dns": lambda fields, key: tuple(address for address in fields.texts(key) if address),
     "dns_opt": _texts,
     "dns_search": _texts,
-    "domainname": _host_name,
+    "domainname": _text,
     "entrypoint": Fields.arguments,
     "expose": lambda fields, key: _expose(fields),
     "external_links": _texts,
@@ -451,7 +436,7 @@ _ATTRIBUTES: dict[str, _Read] = {
     "gpus": _many(bind_device_request),
     "group_add": _texts,
     "healthcheck": _one(_health_check),
-    "hostname": _host_name,
+    "hostname": _text,
     "image": lambda fields, key: _image(fields),
     "init": Fields.optional_flag,
     "ipc": _text,

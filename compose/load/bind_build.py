@@ -25,7 +25,7 @@ def bind_build(fields: Fields) -> Build:
             '"dockerfile" and "dockerfile_inline" exclude each other',
             "keep one of the two",
         )
-    contexts = fields.inner("additional_contexts")
+    contexts, agents = fields.inner("additional_contexts"), fields.inner("ssh")
     return Build(
         context=context if is_elsewhere(context) else absolute(context, node),
         # Written, but empty (a variable that isn't set): the engine's own default.
@@ -35,7 +35,9 @@ def bind_build(fields: Fields) -> Build:
         args={name: value for name, value in fields.variables("args").items() if value is not None},
         provenance=fields.text("provenance"),
         sbom=fields.text("sbom"),
-        ssh=fields.pairs("ssh"),
+        ssh={key: agents.path(key) if agents.text(key) else "" for key in agents.names()}
+        if agents
+        else {},
         labels=fields.pairs("labels"),
         cache_from=fields.texts("cache_from"),
         cache_to=fields.texts("cache_to"),

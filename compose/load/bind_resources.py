@@ -132,5 +132,8 @@ def bind_model(key: str, fields: Fields) -> Model:
 
 
 def _resource_name(key: str, fields: Fields, project_name: str) -> str:
-    """What the engine calls it: projects don't share what doesn't say so."""
-    return fields.text("name") or (key if fields.flag("external") else f"{project_name}_{key}")
+    """What the engine calls it: projects don't share what doesn't say so. A name that is written
+    and blank stays so, for the checks to tell."""
+    if "name" in fields:
+        return fields.text("name")
+    return key if fields.flag("external") else f"{project_name}_{key}"

@@ -28,6 +28,7 @@ _IMAGE = re.compile(
     r"(?::[A-Za-z0-9_][\w.-]{0,127})?(?:@[\w+.-]+:[0-9a-fA-F]{32,})?",
     re.ASCII,
 )
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,13 @@ def check_project(known: Known) -> list[Problem]:
 
 
 def check_places(project: Project) -> list[Problem]:
-    """Ports and addresses that are asked for twice, or that no network has. Such files can be read
-    and printed; their containers can't all be made."""
+    """Names that no engine takes, ports and addresses that are asked for twice, or that no network
+    has. Such files can be read and printed; their containers can't all be made."""
     return [
+        *_check_names(project),
         *_check_host_ports(project),
         *_check_addresses(project),
-        *_check_windows_paths(project),
+        *_check_targets(project),
         *_check_start_intervals(project),
     ]
 
@@ -93,20 +95,67 @@ def _check_start_intervals(project: Project) -> Iterator[Problem]:
             )
 
 
-def _check_windows_paths(project: Project) -> Iterator[Problem]:
+def _check_names(project: Project) -> Iterator[Problem]:
+    """Often these hold a variable that isn't set here, or a template that Swarm alone fills in."""
+    for service in project.services.values():
+        place: Place = ("services", service.name)
+        if service.image and not _is_image_name(service.image):
+            lower = service.image.lower()
+            yield project.problem(
+                f'"{service.image}" can\'t be the name of an image',
+                *place,
+                "image",
+                hint=f"write it in lower case: {lower}"
+                if _is_image_name(lower)
+                else "write [HOST[:PORT]/]NAME[:TAG], as in nginx:1.27",
+            )
+        for key, name in (("hostname", service.hostname), ("domainname", service.domainname)):
+            if name and not _is_host_name(name):
+                yield project.problem(
+                    f'"{name}" can\'t be the name of a host',
+                    *place,
+                    key,
+                    hint='names are made of letters, digits and "-", in parts of up to 63 '
+                    'parted by "."',
+                )
+    for section, entries in (("networks", project.networks), ("volumes", project.volumes)):
+        for key, entry in entries.items():
+            if not entry.name:
+                yield project.problem(
+                    "the name is blank", section, key, "name", hint="name it, or remove this line"
+                )
+
+
+def _is_image_name(text: str) -> bool:
+    return text.startswith("rootfs:") or _IMAGE.fullmatch(text) is not None
+
+
+def _is_host_name(text: str) -> bool:
+    labels = text.rstrip(".").split(".")
+    return len(text) <= 253 and all(
+        _LABEL.fullmatch(label) and len(label) <= 63 for label in labels
+    )
+
+
+def _check_targets(project: Project) -> Iterator[Problem]:
     for service in project.services.values():
         for index, mount in enumerate(service.volumes):
+            place: Place = ("services", service.name, "volumes", index)
             for path in (mount.source, mount.target):
                 if is_windows_path(path) or (mount.type is MountType.NPIPE and path):
                     yield project.problem(
                         f"{path} is a path of Windows: containers here run on Linux",
-                        "services",
-                        service.name,
-                        "volumes",
-                        index,
+                        *place,
                         hint='write the path as Linux has it, as in "./data" or "/mnt/c/data"',
                     )
                     break
+            else:
+                if mount.target and not mount.target.startswith("/"):
+                    yield project.problem(
+                        f'"{mount.target}" isn\'t an absolute path in the container',
+                        *place,
+                        hint=f'write it as "/{mount.target}"',
+                    )
 
 
 def _check_service(service: Service, known: Known) -> Iterator[Problem]:
@@ -121,16 +170,6 @@ def _check_service(service: Service, known: Known) -> Iterator[Problem]:
                 *place,
                 hint='add "image:", as in image: rootfs:/ or image: nginx, or "build:"',
             )
-    elif service.image and not _is_image_name(service.image):
-        lower = service.image.lower()
-        yield project.problem(
-            f'"{service.image}" can\'t be the name of an image',
-            *place,
-            "image",
-            hint=f"write it in lower case: {lower}"
-            if _is_image_name(lower)
-            else "write [HOST[:PORT]/]NAME[:TAG], as in nginx:1.27",
-        )
     yield from _check_own_extension(service, project)
     yield from _check_networks(service, project)
     yield from _check_references(service, known)
@@ -153,10 +192,6 @@ def _check_service(service: Service, known: Known) -> Iterator[Problem]:
             "platforms",
             hint=f'add "{service.platform}" to the list',
         )
-
-
-def _is_image_name(text: str) -> bool:
-    return text.startswith("rootfs:") or _IMAGE.fullmatch(text) is not None
 
 
 def _check_networks(service: Service, project: Project) -> Iterator[Problem]:
@@ -344,12 +379,6 @@ def _check_mounts(service: Service, project: Project) -> Iterator[Problem]:
         if mount.type is MountType.VOLUME and mount.source and mount.source not in project.volumes:
             problem = _undefined(project, "volume", mount.source, project.volumes, *where)
             yield problem
-        if mount.target and not mount.target.startswith(("/", "\\")) and mount.target[1:2] != ":":
-            yield project.problem(
-                f'"{mount.target}" isn\'t an absolute path in the container',
-                *where,
-                hint=f'write it as "/{mount.target}"',
-            )
         yield from _once(project, mount.target, where, taken)
     for index, entry in enumerate(service.tmpfs):
         yield from _once(project, entry.partition(":")[0], (*place, "tmpfs", index), taken)

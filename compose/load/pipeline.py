@@ -108,7 +108,7 @@ def _load(request: LoadRequest) -> tuple[Project, Map]:
     tree = _load_files(found.files, around, (), reader, found.fetched)
     root = without_resets(tree) if tree is not None and reader.has_resets else tree
     if not isinstance(root, Map):
-        raise ProjectError(*(_with_causes(problems) or [_nothing(found, reader)]))
+        raise ProjectError(*(_with_causes(problems.errors, problems) or [_nothing(found, reader)]))
 
     check_nulls(root, problems)
 
@@ -137,9 +137,9 @@ def _load(request: LoadRequest) -> tuple[Project, Map]:
     project = _filled(project, contents, root)
 
     unmet = [*contents.unmet, *_unless_told(check_places(project), problems.errors)]
-    unmet = _relevant(unmet, project)
+    unmet = _with_causes(_relevant(unmet, project), problems)
     if problems.errors or (unmet and request.require_files):
-        raise ProjectError(*_with_causes(problems), *unmet)
+        raise ProjectError(*_with_causes(problems.errors, problems), *unmet)
     project = replace(
         project,
         warnings=_once_each(problems.warnings),
@@ -316,14 +316,14 @@ def _explains(told: Problem, problem: Problem) -> bool:
     )
 
 
-def _with_causes(problems: Problems) -> list[Problem]:
+def _with_causes(errors: list[Problem], problems: Problems) -> list[Problem]:
     """A value that went wrong where a variable was missing says so."""
     unset = {warning.at: warning for warning in problems.warnings if "is not set" in warning.what}
     return [
         replace(error, what=f"{error.what} ({unset[error.at].what})", hint=unset[error.at].hint)
         if error.at in unset
         else error
-        for error in problems.errors
+        for error in errors
     ]
 
 

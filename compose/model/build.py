@@ -19,7 +19,7 @@ class Ulimit:
     single: bool = False  # written as one number, and shown so
 
     def to_document(self) -> Document | int:
-        if self.single:
+        if self.single and self.soft:
             return self.soft
         return filled(soft=self.soft, hard=self.hard)
 

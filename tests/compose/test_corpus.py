@@ -80,6 +80,15 @@ CASES = {
         secrets: {s: {environment: NOBODY}}
         configs: {c: {file: ./nothing}}
         """,
+    "names that no engine takes": """
+        services:
+          a: {image: "x:${UNSET}", hostname: "{{.Node}}", networks: [n], volumes: ["./b:c"]}
+        networks: {n: {name: "${UNSET}"}}
+        """,
+    "zeros and empty lists": """
+        services: {a: {image: x, ulimits: {core: 0}, build: {context: ., ulimits: {core: 0}}}}
+        x-own: {none: [], empty: {}}
+        """,
     "ports that clash": """
         services: {a: {image: x, ports: ["80:80"]}, b: {image: x, ports: ["80:80"]}}
         """,

@@ -26,7 +26,7 @@ services:
     secrets: [key]
     profiles: [full]
 secrets:
-  key: {environment: KEY}
+  key: {environment: KEY, x-kept: here}
 """
 
 
@@ -105,6 +105,7 @@ secrets:
   key:
     name: shop_key
     environment: KEY
+    x-kept: here
 x-own:
   a2: 3
   a10: 2
