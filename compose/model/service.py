@@ -1,8 +1,10 @@
 """One service: all that its containers are made from. Fields are in the canonical order."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from enum import StrEnum
+from functools import partial
+from operator import attrgetter
 
 from compose.dataclass import dataclass
 from compose.model.build import Build, Ulimit, host_lines
@@ -322,128 +324,69 @@ class Service:
         return tuple(sorted(self.networks, key=lambda key: (-self.networks[key].priority, key)))
 
     def to_document(self) -> Document:
-        document = self._head()
-        # These two always show: null says "the image's own".
-        document["command"] = None if self.command is None else list(self.command)
-        document |= self._middle()
-        document["entrypoint"] = None if self.entrypoint is None else list(self.entrypoint)
-        return document | self._tail()
-
-    def _head(self) -> Document:
-        document = filled(profiles=list(self.profiles), annotations=mapping(self.annotations))
-        if self.attach is not None:
-            document["attach"] = self.attach
-        if self.build is not None:
-            document["build"] = self.build.to_document()
-        if self.watch is not None:
-            document["develop"] = filled(watch=documents(self.watch))
-        return document | filled(
-            blkio_config=self.blkio_config.to_document() if self.blkio_config else None,
-            cap_add=list(self.cap_add),
-            cap_drop=list(self.cap_drop),
-            cgroup_parent=self.cgroup_parent,
-            cgroup=self.cgroup,
-            cpu_count=self.cpu_count,
-            cpu_percent=number(self.cpu_percent),
-            cpu_period=self.cpu_period,
-            cpu_quota=self.cpu_quota,
-            cpu_rt_period=self.cpu_rt_period,
-            cpu_rt_runtime=self.cpu_rt_runtime,
-            cpus=number(self.cpus),
-            cpuset=self.cpuset,
-            cpu_shares=self.cpu_shares,
-        )
-
-    def _middle(self) -> Document:
-        return filled(
-            configs=documents(self.configs),
-            container_name=self.container_name,
-            credential_spec=self.credential_spec.to_document() if self.credential_spec else None,
-            depends_on=mapping(self.depends_on, Dependency.to_document),
-            deploy=self.deploy.to_document() if self.deploy else None,
-            device_cgroup_rules=list(self.device_cgroup_rules),
-            devices=documents(self.devices),
-            dns=list(self.dns),
-            dns_opt=list(self.dns_opt),
-            dns_search=list(self.dns_search),
-            domainname=self.domainname,
-        )
-
-    def _tail(self) -> Document:
-        document = filled(
-            provider=self.provider.to_document() if self.provider else None,
-            environment=mapping(self.environment),
-            expose=list(self.expose),
-            external_links=list(self.external_links),
-            extra_hosts=host_lines(self.extra_hosts),
-            group_add=list(self.group_add),
-            gpus=documents(self.gpus),
-            hostname=self.hostname,
-        )
-        if self.healthcheck is not None:
-            document["healthcheck"] = self.healthcheck.to_document()
-        document |= filled(image=self.image)
-        if self.init is not None:
-            document["init"] = self.init
-        document |= filled(
-            ipc=self.ipc,
-            isolation=self.isolation,
-            labels=mapping(self.labels),
-            links=list(self.links),
-        )
-        if self.logging is not None:
-            document["logging"] = self.logging.to_document()
-        document |= filled(
-            mem_limit=_size(self.mem_limit),
-            mem_reservation=_size(self.mem_reservation),
-            memswap_limit=_size(self.memswap_limit),
-            mem_swappiness=_size(self.mem_swappiness),
-            mac_address=self.mac_address,
-            models=mapping(self.models, ModelBinding.to_document),
-            network_mode=self.network_mode,
-            networks=mapping(self.networks, Attachment.to_document),
-            oom_kill_disable=self.oom_kill_disable,
-            oom_score_adj=self.oom_score_adj,
-            pid=self.pid,
-            pids_limit=self.pids_limit,
-            platform=self.platform,
-            ports=documents(self.ports),
-            privileged=self.privileged,
-            pull_policy=self.pull_policy,
-            pull_refresh_after=self.pull_refresh_after,
-            read_only=self.read_only,
-            restart=self.restart,
-            runtime=self.runtime,
-        )
-        if self.scale is not None:
-            document["scale"] = self.scale
-        document |= filled(
-            secrets=documents(self.secrets),
-            security_opt=list(self.security_opt),
-            shm_size=_size(self.shm_size),
-            stdin_open=self.stdin_open,
-        )
-        if self.stop_grace_period is not None:
-            document["stop_grace_period"] = format_duration(self.stop_grace_period)
-        return document | filled(
-            stop_signal=self.stop_signal,
-            storage_opt=mapping(self.storage_opt),
-            sysctls=mapping(self.sysctls),
-            tmpfs=list(self.tmpfs),
-            tty=self.tty,
-            ulimits=mapping(self.ulimits, Ulimit.to_document),
-            use_api_socket=self.use_api_socket,
-            user=self.user,
-            userns_mode=self.userns_mode,
-            uts=self.uts,
-            volumes=documents(self.volumes),
-            volumes_from=list(self.volumes_from),
-            working_dir=self.working_dir,
-            pre_start=documents(self.pre_start),
-            post_start=documents(self.post_start),
-            pre_stop=documents(self.pre_stop),
-        )
+        document: Document = {}
+        for (key, form, is_shown), value in zip(_FORMS, _written_values(self), strict=True):
+            if value:
+                written = form(value)
+                if written or is_shown:
+                    document[key] = written
+            elif is_shown and (value is not None or key in _SHOWN_AS_NULL):
+                document[key] = value if value is None else form(value)
+        return document
 
 
-def _size(value: int | None) -> str | None:
-    return str(value) if value else None
+def _develop(rules: tuple[WatchRule, ...]) -> Document:
+    return filled(watch=documents(rules))
+
+
+def _plainly(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    return mapping(value) if isinstance(value, Mapping) else value
+
+
+# Fields of the canonical form, in its order, and how those are written that aren't plain values.
+_WRITTEN = [
+    name for name in Service.__dataclass_fields__ if name not in ("name", "provided", "extensions")
+]
+_SPECIAL: dict[str, Callable[..., object]] = {
+    "build": Build.to_document,
+    "watch": _develop,
+    "blkio_config": BlkioConfig.to_document,
+    "cpu_percent": number,
+    "cpus": number,
+    "configs": documents,
+    "credential_spec": CredentialSpec.to_document,
+    "depends_on": partial(mapping, each=Dependency.to_document),
+    "deploy": Deploy.to_document,
+    "devices": documents,
+    "provider": Provider.to_document,
+    "extra_hosts": host_lines,
+    "gpus": documents,
+    "healthcheck": HealthCheck.to_document,
+    "logging": Logging.to_document,
+    "mem_limit": str,
+    "mem_reservation": str,
+    "memswap_limit": str,
+    "mem_swappiness": str,
+    "models": partial(mapping, each=ModelBinding.to_document),
+    "networks": partial(mapping, each=Attachment.to_document),
+    "ports": documents,
+    "secrets": documents,
+    "shm_size": str,
+    "stop_grace_period": format_duration,
+    "ulimits": partial(mapping, each=Ulimit.to_document),
+    "volumes": documents,
+    "pre_start": documents,
+    "post_start": documents,
+    "pre_stop": documents,
+}
+# Those that show what is empty, zero or false, where it was written; and null, for the image's own.
+_SHOWN = ("attach", "build", "command", "entrypoint", "healthcheck", "init", "logging", "scale",
+          "stop_grace_period", "watch")  # fmt: skip
+_SHOWN_AS_NULL = ("command", "entrypoint")
+_FORMS = [
+    ("develop" if name == "watch" else name, _SPECIAL.get(name, _plainly), name in _SHOWN)
+    for name in _WRITTEN
+]
+_written_values = attrgetter(*_WRITTEN)

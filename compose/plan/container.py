@@ -23,6 +23,7 @@ from compose.plan.handover import handover_labels
 from compose.plan.images import image_of
 
 Body = dict[str, object]
+_NOTHING, _ANY = Deploy(), Resource()  # where nothing is said
 LARGEST_PLACED = 1 << 20  # bytes of one file; the engine takes twice as many for a container
 
 
@@ -150,8 +151,8 @@ def make_healthcheck(check: HealthCheck) -> Body:
 
 
 def _resources(service: Service) -> Body:
-    deploy = service.deploy or Deploy()
-    limits, reserved = deploy.limits or Resource(), deploy.reservations or Resource()
+    deploy = service.deploy or _NOTHING
+    limits, reserved = deploy.limits or _ANY, deploy.reservations or _ANY
     cpus = service.cpus or limits.cpus or 0
     return _filled(
         NanoCpus=round(cpus * 1e9),
@@ -238,8 +239,7 @@ def seccomp_file(project: Project, option: str) -> str:
 
 
 def _devices(service: Service) -> Body:
-    deploy = service.deploy or Deploy()
-    reserved = deploy.reservations or Resource()
+    reserved = (service.deploy or _NOTHING).reservations or _ANY
     requests = [_device_request(request) for request in reserved.devices]
     requests += [_device_request(request, "gpu") for request in service.gpus]
     cdi = [device.source for device in service.devices if device.is_cdi]

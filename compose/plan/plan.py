@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from enum import StrEnum
 
 from compose.dataclass import dataclass
@@ -230,10 +230,14 @@ class PlanBuilder:
             if (change := known[key].change) is not None:
                 places.setdefault(change, len(places))
         steps = tuple(
-            replace(
-                step,
-                change=None if step.change is None else places[step.change],
-                after=after[step.key],
+            Step(
+                step.key,
+                step.action,
+                None if step.change is None else places[step.change],
+                after[step.key],
+                step.undo,
+                step.until,
+                step.places,
             )
             for step in map(known.__getitem__, ordered)
         )

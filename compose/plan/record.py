@@ -88,7 +88,13 @@ def volume_record(volume: Volume) -> Document:
 
 
 def write_record(record: Document) -> str:
-    return json.dumps(record, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    return _COMPACT.encode(record)
+
+
+# Documents are trees, so there is no ring to look for.
+_COMPACT = json.JSONEncoder(
+    separators=(",", ":"), sort_keys=True, ensure_ascii=False, check_circular=False
+)
 
 
 def parse_record(label: str) -> Document | None:
