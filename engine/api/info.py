@@ -224,4 +224,5 @@ def _security(engine: Engine) -> list[str]:
     found = ["name=seccomp,profile=builtin"]
     if engine.settings.containers.userns_remap:
         found.append("name=userns")
-    return found
+    # On cgroup v1 too: a group's own view of the tree is the default on both.
+    return [*found, "name=cgroupns"]

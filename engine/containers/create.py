@@ -279,7 +279,9 @@ def with_defaults(host: HostConfig, machine: spec.Machine, *, unified: bool) -> 
     return replace(
         host,
         network_mode=host.network_mode or "default",
-        cgroupns_mode="private" if spec.has_private_cgroups(host) else "host",
+        # On v1 too, where Docker shows a container the host's paths.
+        cgroupns_mode=host.cgroupns_mode
+        or ("host" if host.privileged and not unified else "private"),
         masked_paths=spec.masked_paths(host, machine),
         readonly_paths=spec.readonly_paths(host),
         oom_kill_disable=None if unified else bool(host.oom_kill_disable),

@@ -7,13 +7,14 @@ the answer to create or update says so.
 from dataclasses import dataclass, replace
 
 from engine.containers.model import HostConfig, ResourceUpdate
-from engine.errors import Conflict
+from engine.errors import Conflict, InvalidRequest
 
 _LACKS = "Your kernel does not support {} or the cgroup is not mounted. {} discarded."
 
 
 def fitted(host: HostConfig, *, unified: bool) -> tuple[HostConfig, tuple[str, ...]]:
-    """Without the limits that cgroup v2 doesn't know, and warnings."""
+    """Without the limits that cgroup v2 doesn't know, and warnings. Raises InvalidRequest for what
+    nothing but a real-time group could give."""
     warnings: list[str] = []
     if unified:
         if host.oom_kill_disable:
@@ -27,16 +28,12 @@ def fitted(host: HostConfig, *, unified: bool) -> tuple[HostConfig, tuple[str, .
                 _LACKS.format("kernel memory TCP limit capabilities", "Kernel memory TCP limit")
             )
         if host.cpu_realtime_period or host.cpu_realtime_runtime:
-            warnings.append(
-                _LACKS.format("CPU real-time runtime and period", "Real-time settings of the CPU")
-            )
+            raise InvalidRequest("kernel does not support CPU real-time scheduler")
         host = replace(
             host,
             oom_kill_disable=None,
             memory_swappiness=None,
             kernel_memory_tcp=0,
-            cpu_realtime_period=0,
-            cpu_realtime_runtime=0,
         )
     if host.oom_kill_disable and not host.memory:
         warnings.append(

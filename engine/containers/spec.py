@@ -321,19 +321,12 @@ def _namespaces(host: HostConfig, machine: Machine, around: Surroundings) -> lis
         found.append({"type": "ipc"})
     if host.uts_mode != "host":
         found.append({"type": "uts"})
-    if has_private_cgroups(host):
+    if host.cgroupns_mode != "host":
         found.append({"type": "cgroup"})
     if id_maps(host, machine) is not None:
         path = f"/proc/{around.user_pid}/ns/user"
         found.append({"type": "user", "path": path} if around.user_pid else {"type": "user"})
     return found
-
-
-def has_private_cgroups(host: HostConfig) -> bool:
-    """Private by default, on v1 too, where Docker shows a container the host's paths."""
-    if host.cgroupns_mode:
-        return host.cgroupns_mode == "private"
-    return not host.privileged
 
 
 def _has_open_paths(host: HostConfig) -> bool:

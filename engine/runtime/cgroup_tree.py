@@ -457,9 +457,14 @@ def _set(directory: str, *settings: Setting) -> None:
     file = settings[0].file
     try:
         _write(f"{directory}/{file}", *(setting.value for setting in settings))
-    except FileNotFoundError as error:
+    except OSError as error:
+        # EOPNOTSUPP: there is such a file, but nothing behind it for this block device.
+        if error.errno not in (errno.ENOENT, errno.EOPNOTSUPP):
+            raise
         for setting in settings:
             if setting.instead is None:
+                if error.errno == errno.EOPNOTSUPP:
+                    raise
                 raise Unsupported(f"cannot set {file}: this kernel has no such file") from error
             for other in setting.instead:
                 _set(directory, other)

@@ -14,7 +14,8 @@ Settings = dict[str, list["Setting"]]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One write. Where the kernel has no such file, `instead` is written (None: refuse)."""
+    """One write. Where the kernel has no such file, or a block device nothing that would heed it,
+    `instead` is written (None: refuse)."""
 
     file: str
     value: str
@@ -235,7 +236,8 @@ def _io_v2(resources: Mapping[str, object]) -> list[Setting]:
         settings.append(Setting("io.bfq.weight", str(weight), instead=(plain,)))
     for device, entry in _devices(block, "weightDevice"):
         share = _number(entry, "weight") or 0
-        plain = Setting("io.weight", f"{device} {io_weight(share)}")
+        # Of a device that nobody shares out, a share is no wish that could fail: as Docker.
+        plain = Setting("io.weight", f"{device} {io_weight(share)}", instead=())
         settings.append(Setting("io.bfq.weight", f"{device} {share}", instead=(plain,)))
     for field, key in (
         ("throttleReadBpsDevice", "rbps"),

@@ -27,6 +27,13 @@ def test_cgroup_v2_goes_without_what_it_does_not_know() -> None:
     ]
 
 
+def test_cgroup_v2_has_no_real_time_groups() -> None:
+    for asked in (HostConfig(cpu_realtime_period=1000), HostConfig(cpu_realtime_runtime=1000)):
+        assert fitted(asked, unified=False) == (asked, ())
+        with pytest.raises(InvalidRequest, match="does not support CPU real-time scheduler"):
+            fitted(asked, unified=True)
+
+
 def test_no_oom_killer_without_a_limit_is_warned_of() -> None:
     _, warnings = fitted(HostConfig(oom_kill_disable=True), unified=False)
     assert "no memory limit is set" in warnings[0]
@@ -133,6 +140,9 @@ async def test_block_devices_are_throttled_by_create_and_update(engine: Engine) 
         pytest.skip("no disk here")
     limit: dict[str, object] = {"Path": device, "Rate": 1 << 20}
     host = HostConfig(blkio_device_read_bps=(limit,))
+    if detect().is_v2:
+        # Whether or not something on this machine shares the disk out by weight.
+        host = replace(host, blkio_weight_device=({"Path": device, "Weight": 300},))
     identifier = await engine.run("sleep", "1000", host=host)
     await engine.containers.update(
         identifier, ResourceUpdate(blkio_device_write_iops=({**limit, "Rate": 100},))

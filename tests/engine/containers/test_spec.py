@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 
+from engine.containers.create import with_defaults
 from engine.containers.model import ContainerConfig, HostConfig, MountPoint, Record, Ulimit
 from engine.containers.spec import (
     DEFAULT_PATH,
@@ -107,6 +108,18 @@ def test_each_namespace_of_the_host_is_shared_alone() -> None:
     assert kinds(HostConfig(cgroupns_mode="host")) == every - {"cgroup"}
     joined = kinds(HostConfig(), network_path="/proc/7/ns/net")
     assert joined == every - {"network"} | {"network/proc/7/ns/net"}
+
+
+def test_privileged_containers_share_the_cgroup_namespace_on_v1_alone() -> None:
+    privileged, usual = HostConfig(privileged=True), HostConfig()
+
+    def mode(host: HostConfig, *, unified: bool) -> str:
+        return with_defaults(host, MACHINE, unified=unified).cgroupns_mode
+
+    assert mode(privileged, unified=False) == "host"
+    assert mode(privileged, unified=True) == "private"
+    assert mode(usual, unified=False) == mode(usual, unified=True) == "private"
+    assert mode(replace(privileged, cgroupns_mode="host"), unified=True) == "host"
 
 
 def test_limits_reach_the_spec() -> None:
