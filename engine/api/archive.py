@@ -24,11 +24,12 @@ async def read(request: Request, engine: Engine) -> web.StreamResponse:
 
 
 async def write(request: Request, engine: Engine) -> web.Response:
-    """The owners in the tar count, with `copyUIDGID` and without: clients rewrite them."""
+    """The owners in the tar count, unless `copyUIDGID` gives all to the container's user."""
     await engine.containers.write_archive(
         request["id"],
         request.query.text("path"),
         request.chunks(),
         keep_kinds=request.query.flag("noOverwriteDirNonDir"),
+        for_user=request.query.flag("copyUIDGID"),
     )
     return empty(200)

@@ -25,7 +25,7 @@ from engine.containers.commit import CommitRequest
 from engine.containers.model import Status
 from engine.errors import EngineError, InvalidRequest, NotFound
 from engine.filters import Filters, parse_until
-from engine.images.model import Image, ImageUser, Loaded, Progress, Pushed, Removal, Removed
+from engine.images.model import Image, ImageUser, Loaded, Progress, Pushed, Removal, Removed, unlike
 from engine.oci.digest import parse_digest
 from engine.oci.image_config import ImageConfig, image_config_json
 from engine.oci.platform import parse_platform, platform_of
@@ -144,15 +144,14 @@ async def inspect(request: Request, engine: Engine) -> web.Response:
 
 
 def require_platform(image: Image, text: str) -> None:
-    """An image here has one platform; `text` is the API's JSON of the wanted one."""
-    has = (image.os, image.architecture, image.variant)
-    asked = platform_parts(text)
-    if any(want and want != have for want, have in zip(asked, has, strict=True)):
-        said = "/".join(filter(None, asked))
-        raise NotFound(
-            f"image with reference {image.name} was found but does not provide the specified "
-            f"platform ({said})"
-        )
+    """An image here has one platform; `text` is the API's JSON of the wanted one, where what isn't
+    said is as the image has it."""
+    system, architecture, variant = platform_parts(text)
+    if not architecture or platform_of("", architecture).architecture == image.architecture:
+        variant = variant or image.variant
+    wanted = platform_of(system or image.os, architecture or image.architecture, variant)
+    if refusal := unlike(image, image.name, wanted):
+        raise NotFound(refusal)
 
 
 def platform_parts(text: str) -> tuple[str, str, str]:
@@ -257,7 +256,7 @@ async def create(request: Request, engine: Engine) -> web.StreamResponse:
     platform = query.text("platform")
     steps = engine.images.pull(
         reference,
-        platform=parse_platform(platform) if platform else None,
+        platform=parse_platform(platform, engine.images.platform) if platform else None,
         credentials=parse_registry_auth(request.header("X-Registry-Auth")),
     )
     return await _send_progress(request, _told(engine, "pull", reference, steps))
@@ -322,6 +321,9 @@ async def _present(image: Image) -> AsyncGenerator[Step, None]:
 async def _import(request: Request, engine: Engine) -> web.StreamResponse:
     query = request.query
     source, platform = query.text("fromSrc"), query.text("platform")
+    wanted = parse_platform(platform, engine.images.platform) if platform else None
+    if wanted is not None and wanted.os != engine.images.platform.os:
+        raise InvalidRequest("operating system is not supported")
 
     async def made_of(archive: AsyncIterator[bytes]) -> Image:
         return await engine.images.import_(
@@ -330,7 +332,7 @@ async def _import(request: Request, engine: Engine) -> web.StreamResponse:
             query.text("tag"),
             edit=edit_of(query.texts("changes")),
             message=query.text("message") or f"Imported from {source}",
-            platform=parse_platform(platform) if platform else None,
+            platform=wanted,
         )
 
     if source == "-":

@@ -177,12 +177,35 @@ def parse_json(raw: bytes) -> object:
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
             raise InvalidRequest("unexpected content after JSON") from None
-        raise InvalidRequest(f"invalid JSON: {error}") from None
+        raise InvalidRequest(f"invalid JSON: {_in_words_of_go(error)}") from None
     except ValueError as error:
         raise InvalidRequest(f"invalid JSON: {error}") from None
     if b"\\u" in raw:  # only an escape can smuggle these in
         _refuse_odd_text(document)
     return document
+
+
+# What Go says is wrong with a character, by what Python says of its place.
+_NO_KEY = "looking for beginning of object key string"
+_MISPLACED = {
+    "Expecting property name enclosed in double quotes": _NO_KEY,
+    "Illegal trailing comma before end of object": _NO_KEY,
+    "Expecting ':' delimiter": "after object key",
+    "Expecting value": "looking for beginning of value",
+    "Illegal trailing comma before end of array": "looking for beginning of value",
+    "Expecting ',' delimiter": "after a value",
+    "Invalid control character at": "in string literal",
+}
+
+
+def _in_words_of_go(error: json.JSONDecodeError) -> str:
+    """Programs look for Go's words; the place is said besides."""
+    where = f"line {error.lineno}, column {error.colno}"
+    if error.pos >= len(error.doc) or error.msg.startswith("Unterminated"):
+        return f"unexpected EOF ({where})"
+    if error.msg not in _MISPLACED:
+        return str(error)
+    return f"invalid character {error.doc[error.pos]!r} {_MISPLACED[error.msg]} ({where})"
 
 
 def _refuse_constant(text: str) -> NoReturn:

@@ -132,7 +132,7 @@ class StageBuild:
 
     async def _image(self, name: str, platform: str) -> Image:
         workshop = self._workshop
-        wanted = parse_platform(platform) if platform else None
+        wanted = parse_platform(platform, workshop.images.platform) if platform else None
         is_directory = name.startswith("rootfs:")
         if not (workshop.request.pull and not is_directory):
             try:

@@ -42,7 +42,7 @@ class State:
 def known_args(request: BuildRequest) -> dict[str, str]:
     """Arguments that the builder itself sets (an ARG without a default gets them)."""
     host = host_platform()
-    target = parse_platform(request.platform) if request.platform else host
+    target = parse_platform(request.platform, host) if request.platform else host
     found = {}
     for prefix, platform in (("BUILD", host), ("TARGET", target)):
         found[f"{prefix}PLATFORM"] = str(platform)

@@ -24,7 +24,9 @@ from engine.images.tar_reader import Kind, Member, TarReader
 from engine.images.unpack import unpack_archive
 from engine.kernel.libc import KernelError
 from engine.kernel.mount import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, open_in_root, openat2
+from engine.runtime.accounts import find_below
 from engine.runtime.id_maps import IdMaps
+from engine.runtime.users import UnknownUser
 
 Result = TypeVar("Result")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
@@ -107,10 +109,12 @@ def write_archive(
     container: str,
     read_only: bool = False,
     keep_kinds: bool = False,
+    owner: str = "",
     ids: IdMaps | None = None,
 ) -> None:
-    """Unpack a tar, plain or compressed, into the directory at `path`. `ids`: its owners are the
-    container's, and what is written here takes the host's.
+    """Unpack a tar, plain or compressed, into the directory at `path`. `owner`: who gets all of it,
+    by the container's own account files; "" whom the tar says. `ids`: these are the container's,
+    and what is written here takes the host's.
 
     `read_only`: the root is to be, though this view of it may not. `keep_kinds`: a directory never
     replaces something else, nor the other way round (noOverwriteDirNonDir).
@@ -120,19 +124,32 @@ def write_archive(
     except KernelError as error:
         if error.errno == errno.ENOTDIR and _exists(root, path):
             raise InvalidRequest("extraction point is not a directory") from None
+        if error.errno == errno.ENOTDIR:
+            raise _not_a_directory(path) from None
         if error.errno in _MISSING:
             raise _not_found(path, container) from None
         raise
     try:
         _refuse_read_only(root, descriptor, root_is_read_only=read_only)
         check = _kind_keeper(path) if keep_kinds else None
-        change = partial(_meant_outside, ids) if ids else as_it_is
-        reader = TarReader(decompressed(archive), change)
+        owns = _owner(root, owner) if owner else as_it_is
+        reader = TarReader(
+            decompressed(archive),
+            (lambda member: _meant_outside(ids, owns(member))) if ids else owns,
+        )
         unpack_archive(reader, root, below=path, check=check)
     except OSError as error:
         raise Failure(f"cannot copy to {path} in container {container}: {error}") from error
     finally:
         os.close(descriptor)
+
+
+def _owner(root: int, user: str) -> Callable[[Member], Member]:
+    try:
+        identity = find_below(root, user, ())
+    except UnknownUser as error:
+        raise InvalidRequest(str(error)) from None
+    return lambda member: replace(member, uid=identity.uid, gid=identity.gid)
 
 
 def stat_header(found: PathStat) -> str:
@@ -158,9 +175,10 @@ def _at(root: int, path: str, container: str, work: Callable[[_Place], Result]) 
     """`work` on the entry at `path`, its final component not followed, unless the path says with
     a slash or dot at its end that it means what is in there."""
     cleaned = posixpath.normpath("/" + path.lstrip("/"))
-    follow = cleaned == "/" or path.endswith(("/", "/.")) or path in (".", "..")
+    means_content = posixpath.basename(path.rstrip("/")) == "."
+    follow = cleaned == "/" or path.endswith("/") or means_content
     folder, name = ("/", "") if cleaned == "/" else posixpath.split(cleaned)
-    shown = "." if path.endswith("/.") else name or "/"
+    shown = "." if means_content else name or "/"
     try:
         descriptor = open_in_root(root, cleaned if follow else folder, _DIRECTORY)
         try:
@@ -168,6 +186,8 @@ def _at(root: int, path: str, container: str, work: Callable[[_Place], Result]) 
         finally:
             os.close(descriptor)
     except OSError as error:
+        if error.errno == errno.ENOTDIR:
+            raise _not_a_directory(path) from None
         if error.errno in _MISSING:
             raise _not_found(path, container) from None
         raise Failure(f"cannot read {path} in container {container}: {error}") from error
@@ -232,6 +252,10 @@ def _exists(root: int, path: str) -> bool:
     except KernelError:
         return False
     return True
+
+
+def _not_a_directory(path: str) -> Failure:
+    return Failure(f"lstat {posixpath.join('/', path)}: not a directory")
 
 
 def _not_found(path: str, container: str) -> NotFound:

@@ -144,8 +144,6 @@ def _unsupported(host: HostConfig) -> Iterator[str]:
 def check_resources(host: HostConfig, *, cpus: int) -> None:
     _check_memory(host)
     _check_cpu(host, cpus)
-    if host.pids_limit is not None and host.pids_limit < -1:
-        raise InvalidRequest(f"invalid PIDs limit {host.pids_limit}")
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidRequest(
             f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]"
@@ -197,7 +195,9 @@ def _check_cpu(host: HostConfig, cpus: int) -> None:
             f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         )
     if host.cpu_shares < 0:
-        raise InvalidRequest(f"invalid CPU shares ({host.cpu_shares}): value must not be negative")
+        raise InvalidRequest(
+            f"invalid CPU shares ({host.cpu_shares}): value must be a positive integer"
+        )
     if host.cpu_period and not 1000 <= host.cpu_period <= 1_000_000:
         raise InvalidRequest(
             "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"

@@ -36,7 +36,7 @@ class Exec:
             self.config,
             running=self.is_running,
             exit_code=self.exit_code,
-            pid=self.process.pid if self.process is not None and self.is_running else 0,
+            pid=self.process.pid if self.process is not None else 0,
             can_remove=False,
         )
 

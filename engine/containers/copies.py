@@ -60,7 +60,9 @@ async def write(
     *,
     name: str,
     keep_kinds: bool,
+    owner: str,
 ) -> None:
+    """`owner`: who gets all of it, as a container's configuration has it; "" as the tar says."""
     _check(path)
     feed = Feed(chunks)
     read_only = container.record.host.readonly_rootfs
@@ -73,6 +75,7 @@ async def write(
                 container=name,
                 read_only=read_only,
                 keep_kinds=keep_kinds,
+                owner=owner,
                 ids=root.ids,
             )
 

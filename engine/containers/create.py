@@ -30,9 +30,9 @@ from engine.containers.parts import Parts
 from engine.containers.store import Store
 from engine.errors import Forbidden, InvalidRequest, NotFound, Unsupported
 from engine.ids import new_id
-from engine.images.model import Image
+from engine.images.model import Image, unlike
 from engine.oci.image_config import ImageConfig
-from engine.oci.platform import best_match, parse_platform, platform_of
+from engine.oci.platform import parse_platform
 from engine.settings import ContainerDefaults
 from engine.volumes.model import ANONYMOUS_LABEL
 
@@ -55,7 +55,10 @@ async def create_container(
         request = replace(request, host=fitting)
     warnings += lacking
     image = parts.images.resolve(request.config.image)
-    _check_platform(image, request.config.image, request.platform)
+    if request.platform:
+        wanted = parse_platform(request.platform, parts.images.platform)
+        if refusal := unlike(image, request.config.image, wanted):
+            raise NotFound(refusal)
     host = with_defaults(request.host, parts.machine, unified=parts.hierarchy.is_v2)
     container_id = parts.spawner.take_id() or new_id()
     config = merged_config(request.config, image.config)
@@ -179,7 +182,8 @@ async def _with_volume(
         made.append(volume.name)
         parts.events.publish("volume", "create", volume.name, {"driver": volume.driver})
     if not point.no_copy:
-        await parts.volumes.copy_up(volume, parts.images.layers(image), point.destination)
+        layers = parts.images.layers(image)
+        await parts.volumes.copy_up(volume, layers, point.destination, part=point.subpath)
     return replace(point, source=volume.mountpoint)
 
 
@@ -195,18 +199,6 @@ def check(parts: Parts, request: CreateRequest) -> tuple[str, ...]:
     if host.network_mode == "host" and (host.port_bindings or host.publish_all_ports):
         warnings.append("Published ports are discarded when using host network mode")
     return tuple(warnings)
-
-
-def _check_platform(image: Image, asked: str, text: str) -> None:
-    if not text:
-        return
-    wanted = parse_platform(text)
-    found = platform_of(image.os, image.architecture, image.variant)
-    if best_match(wanted, [found]) is None:
-        raise NotFound(
-            f"image with reference {asked} was found but its platform ({found}) does not "
-            f"match the specified platform ({text})"
-        )
 
 
 # --- image and request ------------------------------------------------------------------------

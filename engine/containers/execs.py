@@ -57,6 +57,12 @@ def _said(config: ExecConfig) -> str:
     return f"{config.cmd[0]} {' '.join(config.cmd[1:])}"
 
 
+def demand_up(container: Container) -> None:
+    """Raises Conflict where nothing of it runs, paused or not."""
+    if container.record.state.status not in (Status.RUNNING, Status.PAUSED):
+        raise Conflict(f"container {container.id} is not running")
+
+
 def demand_running(container: Container) -> None:
     match container.record.state.status:
         case Status.RUNNING:
@@ -86,6 +92,7 @@ async def run(
 
     `tty` says that the client wants the output as it is; a terminal's comes in frames otherwise.
     """
+    demand_up(container)
     if wanted.is_claimed:
         message = f"exec command {wanted.id} has already run"
         if detach:

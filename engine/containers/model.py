@@ -416,7 +416,7 @@ class ResourceUpdate:
     cpu_realtime_runtime: int | None = None
     cpuset_cpus: str | None = None
     cpuset_mems: str | None = None
-    pids_limit: int | None = None  # 0 or -1 = none
+    pids_limit: int | None = None  # 0 or less = none
     blkio_weight: int | None = None
     blkio_weight_device: tuple[Mapping[str, object], ...] | None = None
     blkio_device_read_bps: tuple[Mapping[str, object], ...] | None = None

@@ -182,8 +182,7 @@ def mount_point(request: MountRequest) -> MountPoint:
                 driver="local",
                 mode="z",
                 read_only=request.read_only,
-                # What the image has there is the whole volume's, not a part's.
-                no_copy=request.no_copy or bool(request.subpath),
+                no_copy=request.no_copy,
                 subpath=_checked_subpath(request, "volume"),
                 anonymous=not request.source,
                 from_mounts=True,
@@ -223,7 +222,7 @@ def _checked_subpath(request: MountRequest, what: str) -> str:
     if path.startswith("/") or clean == ".." or clean.startswith("../") or "\0" in path:
         raise InvalidRequest(
             f'invalid mount config for type "{what}": subpath must be a relative path within the '
-            f"{what}"
+            "volume"
         )
     return "" if clean == "." else clean
 

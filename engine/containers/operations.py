@@ -450,8 +450,9 @@ class Containers:
         return execs.find(self._known.containers, exec_id)[1].instance()
 
     async def exec_resize(self, exec_id: str, *, height: int, width: int) -> None:
-        _, wanted = execs.find(self._known.containers, exec_id)
+        container, wanted = execs.find(self._known.containers, exec_id)
         attach.check_size(height, width)
+        execs.demand_up(container)
         try:
             # Clients send it right after the start, and it may overtake it.
             async with asyncio.timeout(10):
@@ -459,6 +460,7 @@ class Containers:
         except TimeoutError:
             raise Conflict(f"exec {exec_id} is not running") from None
         if wanted.process is None or not wanted.is_running:
+            execs.demand_up(container)
             raise NotFound(f"No such exec instance: {exec_id}")
         await wanted.process.resize(height, width)
 
@@ -504,12 +506,22 @@ class Containers:
         return found, copies.read(self._parts, container, path, name=reference)
 
     async def write_archive(
-        self, reference: str, path: str, archive: AsyncIterator[bytes], *, keep_kinds: bool = False
+        self,
+        reference: str,
+        path: str,
+        archive: AsyncIterator[bytes],
+        *,
+        keep_kinds: bool = False,
+        for_user: bool = False,
     ) -> None:
-        """Unpacks a tar at `path`. `keep_kinds`: no directory replaces a file, nor a file one."""
+        """Unpacks a tar at `path`. `keep_kinds`: no directory replaces a file, nor a file one.
+        `for_user`: all of it becomes the container's user's, if it has one."""
         container = self._find(reference)
         await copies.write(
-            self._parts, container, path, archive, name=reference, keep_kinds=keep_kinds
+            *(self._parts, container, path, archive),
+            name=reference,
+            keep_kinds=keep_kinds,
+            owner=container.record.config.user if for_user else "",
         )
         self._parts.publish(container.record, "extract-to-dir")
 

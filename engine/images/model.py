@@ -6,6 +6,7 @@ from enum import Enum
 
 from engine.oci.digest import Digest
 from engine.oci.image_config import ImageConfig, ImageDocument
+from engine.oci.platform import Platform, best_match
 
 ROOTFS_PREFIX = "rootfs:"
 
@@ -51,6 +52,17 @@ class Image:
     def name(self) -> str:
         """What people call it: its first tag, else its id."""
         return self.tags[0] if self.tags else self.id
+
+
+def unlike(image: Image, name: str, wanted: Platform) -> str:
+    """What to say of an image that isn't for the wanted platform, "" of one that is."""
+    found = image.document.platform
+    if best_match(wanted, [found]) is not None:
+        return ""
+    return (
+        f"image with reference {name} was found but its platform ({found}) does not match the "
+        f"specified platform ({wanted})"
+    )
 
 
 @dataclass(frozen=True, slots=True)

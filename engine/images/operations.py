@@ -39,6 +39,7 @@ from engine.images.model import (
     Removal,
     Removed,
     Saving,
+    unlike,
 )
 from engine.images.pack import Sink
 from engine.images.push import COMPRESSING, Push
@@ -56,7 +57,7 @@ from engine.oci.image_config import (
     ImageDocument,
     unchanged,
 )
-from engine.oci.platform import Platform, best_match, platform_of
+from engine.oci.platform import Platform, platform_of
 from engine.oci.reference import Reference, parse_tag
 from engine.registry.client import RegistryClient
 from engine.registry.credentials import ANONYMOUS, Credentials
@@ -279,19 +280,9 @@ class Images:
         found = "Downloaded newer image" if is_new else "Image is up to date"
         yield Progress(f"Status: {found} for {reference.familiar}")
         for name in wanted:
-            if platform is not None and (warning := self._unlike(name, platform)):
+            image = self.resolve(str(name))
+            if platform is not None and (warning := unlike(image, name.familiar, platform)):
                 yield Progress(f"WARNING: {warning}")
-
-    def _unlike(self, name: Reference, wanted: Platform) -> str:
-        """Of an image that is for one platform alone, and comes whatever was asked for."""
-        image = self.resolve(str(name))
-        actual = platform_of(image.os, image.architecture, image.variant)
-        if best_match(wanted, [actual]) is not None:
-            return ""
-        return (
-            f"image with reference {name.familiar} was found but its platform ({actual}) does not "
-            f"match the specified platform ({wanted})"
-        )
 
     async def push(
         self, reference: Reference, *, credentials: Credentials = ANONYMOUS

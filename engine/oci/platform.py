@@ -28,7 +28,20 @@ _ARCHITECTURES = {
     "mips64el": ("mips64le", ""),
     "mips64le": ("mips64le", ""),
 }
+# What Go knows besides of operating systems and architectures: a word that stands alone is looked
+# for here.
+# fmt: off
+_OPERATING_SYSTEMS = frozenset((
+    "aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux",
+    "nacl", "netbsd", "openbsd", "plan9", "solaris", "windows", "zos",
+))
+_FOREIGN_ARCHITECTURES = frozenset((
+    "amd64p32", "armbe", "arm64be", "ppc64", "mips", "mipsle", "mips64", "mips64p32",
+    "mips64p32le", "ppc", "riscv", "s390", "sparc", "sparc64", "wasm",
+))
+# fmt: on
 _COMPONENT = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+_OPERATING_SYSTEM = re.compile(r"([A-Za-z0-9_-]+)(?:\([A-Za-z0-9_.-]*\))?", re.ASCII)
 _ARM_VARIANTS = ("v8", "v7", "v6", "v5")
 
 
@@ -48,24 +61,37 @@ def platform_of(os: str, architecture: str, variant: str = "") -> Platform:
     return Platform(os.lower(), known, variant.lower() or usual)
 
 
-def parse_platform(text: str) -> Platform:
-    """`linux/arm64/v8`, `linux/amd64`, or an architecture alone. Raises InvalidRequest."""
-    parts = text.split("/")
-    for part in parts:
+def parse_platform(text: str, here: Platform) -> Platform:
+    """`linux/arm64/v8`, `linux/amd64`, or an operating system or architecture alone: the rest is
+    then that of `here`. Raises InvalidRequest in the words of containerd, which clients know."""
+    system, *rest = text.split("/")
+    named = _OPERATING_SYSTEM.fullmatch(system)
+    if named is None:
+        raise InvalidRequest(
+            f'"{system}" is an invalid OS component of "{text}": OSAndVersion specifier component '
+            f'must match "^([A-Za-z0-9_-]+)(?:\\(([A-Za-z0-9_.-]*)\\))?$": invalid argument'
+        )
+    for part in rest:
         if not _COMPONENT.fullmatch(part):
             raise InvalidRequest(
                 f'"{part}" is an invalid component of "{text}": platform specifier component must '
                 f'match "^[A-Za-z0-9_.-]+$": invalid argument'
             )
-    if len(parts) > 3:
+    if len(rest) > 2:
         raise InvalidRequest(f'"{text}": cannot parse platform specifier: invalid argument')
-    if len(parts) == 1:
-        if parts[0].lower() not in _ARCHITECTURES:
-            raise InvalidRequest(
-                f'"{text}": unknown operating system or architecture: invalid argument'
-            )
-        return platform_of("linux", parts[0])
-    return platform_of(*parts)
+    name = _system(named[1])
+    if rest:
+        return platform_of(name, *rest)
+    if name in _OPERATING_SYSTEMS:
+        return Platform(name, here.architecture, here.variant)
+    if system.lower() in _ARCHITECTURES.keys() | _FOREIGN_ARCHITECTURES:
+        return platform_of(here.os, system)
+    raise InvalidRequest(f'"{text}": unknown operating system or architecture: invalid argument')
+
+
+def _system(text: str) -> str:
+    name = text.lower()
+    return "darwin" if name == "macos" else name
 
 
 def best_match(wanted: Platform, offered: Sequence[Platform]) -> int | None:

@@ -15,10 +15,14 @@ def find(user: str, groups: tuple[str, ...], root: str) -> users.Identity:
     """The identity of `user` by the files below `root`. Raises UnknownUser."""
     descriptor = mount.open_by_name(root, os.O_PATH | os.O_DIRECTORY)
     try:
-        passwd, group = _read(descriptor, "passwd"), _read(descriptor, "group")
+        return find_below(descriptor, user, groups)
     finally:
         os.close(descriptor)
-    return users.resolve(user, groups, passwd, group)
+
+
+def find_below(root: int, user: str, groups: tuple[str, ...]) -> users.Identity:
+    """The same by a descriptor of the root."""
+    return users.resolve(user, groups, _read(root, "passwd"), _read(root, "group"))
 
 
 def _read(root: int, name: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.kernel import mount, namespaces
-from engine.kernel.libc import AT_FDCWD, KernelError
+from engine.kernel.libc import AT_FDCWD, KernelError, reason
 from engine.runtime.steps import Place, Refused, Step
 
 
@@ -63,7 +63,7 @@ class TakePart(Step):
     def run(self, place: Place) -> None:
         top = mount.open_by_name(self.source)
         try:
-            tree = mount.clone_below(top, self.below, recursive=self.recursive)
+            tree = _part(top, self.source, self.below, recursive=self.recursive)
             place.trees[self.key] = tree
             if self.shifted:
                 show_owners(place, tree, self.source, recursive=self.recursive)
@@ -244,7 +244,7 @@ class MountImage(Step):
         with _opened(place, self.lowers) as (name,):
             top = mount.open_by_name(name)
             try:
-                return mount.clone_below(top, self.below or ".", recursive=False)
+                return _part(top, "the image", self.below or ".", recursive=False)
             finally:
                 os.close(top)
 
@@ -254,7 +254,7 @@ class MountImage(Step):
             # and gone again before anything runs there.
             whole = _layers(names, place.root)
         try:
-            return mount.clone_below(whole, self.below or ".", recursive=False)
+            return _part(whole, "the image", self.below or ".", recursive=False)
         finally:
             mount.umount(f"/proc/self/fd/{whole}", mount.MNT_DETACH)
             os.close(whole)
@@ -440,6 +440,20 @@ class MountCgroups(Step):
                 os.close(hook)
         finally:
             os.close(tmpfs)
+
+
+def _part(top: int, base: str, below: str, *, recursive: bool) -> int:
+    """The mount at the path `below` the descriptor `top`. Raises Refused, in Docker's words."""
+    try:
+        return mount.clone_below(top, below, recursive=recursive)
+    except KernelError as error:
+        if error.errno == errno.EXDEV:
+            raise Refused(
+                f"path concatenation escapes the base directory, base: {base}, subpath: {below}"
+            ) from None
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise Refused(f"cannot access path {base}/{below}: {reason(error)}") from None
+        raise
 
 
 def make_target(

@@ -6,6 +6,7 @@ with a dot, which the next start removes.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import secrets
@@ -20,6 +21,8 @@ from typing import TypeVar
 from engine.errors import Conflict, Failure, InvalidRequest, NotFound
 from engine.ids import new_id
 from engine.kernel.filesystem import syncfs
+from engine.kernel.libc import KernelError
+from engine.kernel.mount import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_by_name, openat2
 from engine.kernel.overlay import on_overlay
 from engine.oci.document import as_object, text_field, text_map_field
 from engine.records import read_record, sync_directory, write_record
@@ -43,7 +46,7 @@ Result = TypeVar("Result")
 _NONE: Mapping[str, str] = MappingProxyType({})
 _RECORD = "volume.json"
 _CONTENT = "_data"
-_COPYING = "copying"  # beside the content while a copy-up is under way
+_COPYING = "copying"  # beside the content while a copy-up into the part it names is under way
 _DRIVER = "local"
 _NEW, _TRASH = ".new-", ".trash-"
 
@@ -211,16 +214,19 @@ class Volumes:
             return None
         return parse_source(name, volume.mountpoint, volume.options).file_system
 
-    async def copy_up(self, volume: Volume, lowers: Sequence[str], path: str) -> bool:
+    async def copy_up(
+        self, volume: Volume, lowers: Sequence[str], path: str, *, part: str = ""
+    ) -> bool:
         """On first use an empty volume takes what the image has at `path`: owners, modes, links,
-        extended attributes. True if something was copied."""
+        extended attributes. `part`: a folder of the volume that does so instead, if it is there.
+        True if something was copied."""
         if self._file_system(volume.name) is not None:
             return False  # what it has is its own, and it isn't mounted yet
         source = self.source(volume)
         async with self._lock(volume.name):
             try:
                 return await self._in_thread(
-                    lambda: self._copy_up(volume.name, source.path, tuple(lowers), path)
+                    lambda: self._copy_up(volume.name, source.path, part, tuple(lowers), path)
                 )
             except OSError as error:
                 raise Failure(f"cannot fill volume {volume.name} from {path}: {error}") from error
@@ -268,13 +274,22 @@ class Volumes:
             raise
         sync_directory(self._root)
 
-    def _copy_up(self, name: str, content: str, lowers: tuple[str, ...], path: str) -> bool:
+    def _copy_up(
+        self, name: str, content: str, part: str, lowers: tuple[str, ...], path: str
+    ) -> bool:
         marker = self._root / name / _COPYING
-        if os.listdir(content) and not marker.exists():
-            return False
-        target = os.open(content, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            marker.touch(mode=0o600)
+            target = _open_folder(content, part)
+        except KernelError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
+                return False  # the start says what is wrong with it
+            raise
+        try:
+            # A copy that was cut short is taken up again, also into what isn't empty any more.
+            is_half_done = marker.exists() and marker.read_text() == part
+            if os.listdir(target) and not is_half_done:
+                return False
+            marker.write_text(part)
             sync_directory(marker.parent)
             clear_temporary(target)
             copied = on_overlay(
@@ -313,6 +328,16 @@ class Volumes:
 
     async def _in_thread(self, job: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, job)
+
+
+def _open_folder(top: str, part: str) -> int:
+    """The folder at the path `part` below `top`, which no link leads out of."""
+    folder = open_by_name(top)
+    try:
+        flags = os.O_RDONLY | os.O_DIRECTORY
+        return openat2(folder, part or ".", flags, resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
+    finally:
+        os.close(folder)
 
 
 def _mount_once(wanted: FileSystem, path: str) -> None:

@@ -21,6 +21,21 @@ def test_json_that_could_surprise_is_refused(raw: bytes) -> None:
         parse_json(raw)
 
 
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"{invalid", "invalid character 'i' looking for beginning of object key string"),
+        (b'{"a" 1}', "invalid character '1' after object key"),
+        (b'{"a": x}', "invalid character 'x' looking for beginning of value"),
+        (b'{"a": 1', r"unexpected EOF \(line 1, column 8\)"),
+        (b'{"a": "', "unexpected EOF"),
+    ],
+)
+def test_bad_json_is_told_in_words_that_clients_know(raw: bytes, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"invalid JSON: {words}"):
+        parse_json(raw)
+
+
 def test_json_is_read() -> None:
     text = '{"a": [1, -2.5, true, null, "\\u00e4 \\ud83d\\ude00"]}'
     assert parse_json(text.encode()) == {"a": [1, -2.5, True, None, "ä 😀"]}

@@ -92,7 +92,7 @@ def test_a_final_link_is_described_and_not_followed(root: int) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/nosuch", "etc/nosuch", "/etc/passwd/x", "/outside/secret", "/climb/secret", "/magic/etc",
+    ["/nosuch", "etc/nosuch", "/outside/secret", "/climb/secret", "/magic/etc",
      "/absolute/../../../../../host/secret", "/" + "x" * 300],
 )  # fmt: skip
 def test_what_is_not_in_the_container_is_not_found(root: int, path: str) -> None:
@@ -146,7 +146,7 @@ def test_a_tar_goes_in(root: int) -> None:
     assert (top / "etc/made").read_bytes() == b"5"
 
 
-@pytest.mark.parametrize("path", ["/outside", "/climb", "/magic", "/nosuch", "/etc/passwd/x"])
+@pytest.mark.parametrize("path", ["/outside", "/climb", "/magic", "/nosuch"])
 def test_a_tar_goes_nowhere_else(root: int, tmp_path: Path, path: str) -> None:
     with pytest.raises(NotFound, match=f"Could not find the file {path} in container box"):
         put(root, path, tar([entry("new", b"x")]))
@@ -154,6 +154,43 @@ def test_a_tar_goes_nowhere_else(root: int, tmp_path: Path, path: str) -> None:
         with pytest.raises((InvalidRequest, Failure)):
             put(root, "/", tar([entry(f"{name}/new", b"x")]))
     assert os.listdir(tmp_path / "host") == ["secret"]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd/", "etc/passwd/.", "/etc/passwd/x"])
+def test_a_file_is_no_folder_on_the_way(root: int, path: str) -> None:
+    for call in (
+        lambda: stat_path(root, path, container="box"),
+        lambda: read(root, path),
+        lambda: put(root, path, tar([entry("new", b"x")])),
+    ):
+        with pytest.raises(Failure, match="not a directory"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("srv/.", "./"), ("./srv/./", "./"), ("srv/", "srv/"), ("absolute/", "absolute/")],
+)
+def test_what_a_path_ends_in_is_what_the_tar_begins_with(root: int, path: str, name: str) -> None:
+    assert next(iter(read(root, path))) == name.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    ("owner", "ids"),
+    [
+        ("", (7, 8)),
+        ("me", (2375, 2376)),
+        ("2375", (2375, 2376)),
+        ("me:9", (2375, 9)),
+        ("5", (5, 0)),
+    ],
+)
+def test_a_tar_may_become_a_users(root: int, owner: str, ids: tuple[int, int]) -> None:
+    (path_of(root) / "etc/passwd").write_text("me:x:2375:2376::/:/bin/sh\n")
+    member = entry("new", b"x", uid=7, gid=8)
+    write_archive(root, "/srv", io.BytesIO(tar([member])), container="box", owner=owner)
+    found = (path_of(root) / "srv/new").stat()
+    assert (found.st_uid, found.st_gid) == ids
 
 
 def test_only_a_folder_takes_a_tar(root: int) -> None:

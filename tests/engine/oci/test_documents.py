@@ -149,12 +149,29 @@ def test_a_broken_manifest_is_refused(content: bytes, sent_as: str, reason: str)
 def test_machines_are_called_by_one_name() -> None:
     assert platform_of("linux", "x86_64") == Platform("linux", "amd64")
     assert platform_of("Linux", "aarch64") == Platform("linux", "arm64", "v8")
-    assert parse_platform("linux/arm/v6") == Platform("linux", "arm", "v6")
-    assert parse_platform("arm64") == Platform("linux", "arm64", "v8")
-    assert str(parse_platform("linux/amd64")) == "linux/amd64"
-    for text in ("", "linux/", "a/b/c/d", "linux/amd 64"):
-        with pytest.raises(InvalidRequest, match="platform specifier"):
-            parse_platform(text)
+    here = Platform("linux", "amd64")
+    assert parse_platform("linux/arm/v6", here) == Platform("linux", "arm", "v6")
+    assert parse_platform("arm64", here) == Platform("linux", "arm64", "v8")
+    assert parse_platform("LINUX", here) == here
+    assert parse_platform("macos", here) == Platform("darwin", "amd64")
+    assert parse_platform("linux/sparc64", here) == Platform("linux", "sparc64")
+    assert str(parse_platform("linux/amd64", here)) == "linux/amd64"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "is an invalid OS component"),
+        (" ", "is an invalid OS component"),
+        ("linux/", "is an invalid component"),
+        ("linux/amd 64", "is an invalid component"),
+        ("a/b/c/d", "cannot parse platform specifier"),
+        ("nintendo64", "unknown operating system or architecture"),
+    ],
+)
+def test_a_platform_that_is_none_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(InvalidRequest, match=reason):
+        parse_platform(text, Platform("linux", "amd64"))
 
 
 def test_the_nearest_variant_runs() -> None:

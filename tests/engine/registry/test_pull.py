@@ -56,7 +56,7 @@ async def images(tmp_path: Path) -> AsyncIterator[Images]:
 async def pull(
     images: Images, name: str, credentials: Credentials = ANONYMOUS, platform: str = ""
 ) -> list[Progress]:
-    chosen = parse_platform(platform) if platform else None
+    chosen = parse_platform(platform, images.platform) if platform else None
     steps = images.pull(parse_reference(name), platform=chosen, credentials=credentials)
     return [step async for step in steps]
 

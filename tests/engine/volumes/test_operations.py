@@ -288,6 +288,21 @@ async def test_an_interrupted_copy_is_taken_up_again(volumes: Volumes, layer: Pa
     assert not await volumes.copy_up(volume, [str(layer)], "/srv/data")
 
 
+async def test_an_empty_part_of_a_volume_is_filled(volumes: Volumes, layer: Path) -> None:
+    (layer / "srv/data/file").write_text("x")
+    volume = await volumes.create("data")
+    content = Path(volume.mountpoint)
+    (content / "part").mkdir()
+    (content / "full").mkdir()
+    (content / "full/own").touch()
+    (content / "out").symlink_to("/etc")
+    assert await volumes.copy_up(volume, [str(layer)], "/srv/data", part="part")
+    assert sorted(os.listdir(content / "part")) == ["deep", "file"]
+    for part in ("", "full", "out", "missing"):
+        assert not await volumes.copy_up(volume, [str(layer)], "/srv/data", part=part)
+    assert os.listdir(content / "full") == ["own"]
+
+
 async def test_a_full_disk_is_said(volumes: Volumes, layer: Path, tmp_path: Path) -> None:
     (layer / "srv/data/large").write_bytes(b"x" * (2 << 20))
     small = tmp_path / "small"
