@@ -77,5 +77,13 @@ def text_map(fields: Mapping[str, object], name: str) -> dict[str, str]:
     }
 
 
+def failure(message: Mapping[str, object]) -> str:
+    """What a message in a stream says went wrong, "" if it says no such thing. Our own engine has
+    `details` besides: lines on where, and what was written last."""
+    reason = text(message, "error", "")
+    details = text(child(message, "errorDetail"), "details", "") if reason else ""
+    return f"{reason}\n{details}" if details else reason
+
+
 def _refuse(value: object, where: str, wanted: str) -> NoReturn:
     raise BadAnswer(f"the engine's answer has {value!r} for {where}, where {wanted} belongs")

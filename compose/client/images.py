@@ -142,7 +142,7 @@ class Images:
         ) as answer:
             async for message in answer.objects():
                 progress = fields.mapping(message, "progress of a build")
-                if failure := fields.text(progress, "error", ""):
+                if failure := fields.failure(progress):
                     raise ClientError(f"the build of {reference} failed: {failure}")
                 *lines, rest = (rest + fields.text(progress, "stream", "")).split("\n")
                 for line in lines:
@@ -178,7 +178,7 @@ def split_reference(reference: str) -> tuple[str, str]:
 
 
 def _progress(message: Mapping[str, object]) -> Progress:
-    if failure := fields.text(message, "error", ""):
+    if failure := fields.failure(message):
         raise ClientError(failure)
     detail = fields.child(message, "progressDetail")
     return Progress(

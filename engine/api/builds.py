@@ -76,7 +76,8 @@ async def build(request: Request, engine: Engine) -> web.StreamResponse:
 def failure(error: EngineError) -> Document:
     document = error_message(str(error))
     if isinstance(error, StepFailed):
-        document["errorDetail"] = {"code": error.code, "message": str(error)}
+        detail = {"code": error.code, "message": str(error), "details": error.details}
+        document["errorDetail"] = detail  # `details` are for our own clients
     return document
 
 

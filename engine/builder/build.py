@@ -143,9 +143,8 @@ class Builder:
         check_build_args(request.build_args)
         for one in dockerfile.instructions:
             check_syntax(one, dockerfile.escape)
-        labels = _labels(request.labels, dockerfile.escape)
-        dockerfile = replace(dockerfile, instructions=(*dockerfile.instructions, *labels))
         plan = make_plan(dockerfile, request.build_args, known_args(request), request.contexts)
+        plan = plan.extended(request.target, _labels(request.labels, dockerfile.escape))
         sources = [
             image
             for text in (*request.cache_from, *request.cache_sources)
@@ -292,13 +291,16 @@ class Builder:
 
 
 def _labels(labels: Mapping[str, str], escape: str) -> Sequence[Instruction]:
-    """As Docker does it: one more instruction at the end."""
-    if not labels:
-        return ()
-    words = " ".join(
-        f"{_quoted(key, escape)}={_quoted(value, escape)}" for key, value in sorted(labels.items())
-    )
-    return (Instruction("LABEL", words, 0, source=f"LABEL {words}"),)
+    """As Docker does it: instructions at the end of what is built."""
+    return [
+        Instruction(
+            "LABEL",
+            f"{_quoted(key, escape)}={_quoted(value, escape)}",
+            0,
+            source=f"LABEL {key}={value}",
+        )
+        for key, value in sorted(labels.items())
+    ]
 
 
 def _quoted(text: str, escape: str) -> str:

@@ -45,8 +45,10 @@ class BuildRequest:
 
 
 class StepFailed(Failure):
-    """A command of a build ended badly; the text says which, and where it stands."""
+    """A command of a build ended badly; the text says which, in Docker's words. `details`: lines
+    on where it stands and what it wrote last."""
 
-    def __init__(self, text: str, code: int) -> None:
+    def __init__(self, text: str, code: int, details: str) -> None:
         super().__init__(text)
         self.code = code
+        self.details = details

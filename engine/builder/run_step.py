@@ -137,9 +137,9 @@ async def _run_to_end(
     if result.status_code:
         said = "".join(last).rstrip()
         raise StepFailed(
-            f"The command '{step.shown}' returned a non-zero code: {result.status_code}"
-            f"\n{step.place}: RUN" + (f"\n{said}" if said else ""),
+            f"The command '{step.shown}' returned a non-zero code: {result.status_code}",
             result.status_code,
+            f"{step.place}: RUN" + (f"\n{said}" if said else ""),
         )
 
 

@@ -51,6 +51,13 @@ class Plan:
             )
         return found
 
+    def extended(self, target: str, instructions: Sequence[Instruction]) -> "Plan":
+        """With more instructions at the end of the target's stage. Raises InvalidRequest."""
+        last = self.target(target)
+        longer = replace(last, body=(*last.body, *instructions))
+        stages = [longer if stage is last else stage for stage in self.stages]
+        return replace(self, stages=tuple(stages))
+
     def needs(self, stage: Stage) -> tuple[Stage, ...]:
         """Those that have to be built before it, or while."""
         references = [stage.base, *(word for each in stage.body for word in _sources(each))]

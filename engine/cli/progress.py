@@ -40,7 +40,7 @@ async def follow(
 async def objects(messages: AsyncIterator[object]) -> AsyncIterator[Mapping[str, object]]:
     async for message in messages:
         told = fields.mapping(message, "progress")
-        if failure := fields.text(told, "error", ""):
+        if failure := fields.failure(told):
             raise ClientError(failure)
         yield told
 

@@ -29,6 +29,11 @@ class Built:
         return next((str(one["error"]) for one in self.messages if "error" in one), "")
 
     @property
+    def details(self) -> str:
+        detail = next((one["errorDetail"] for one in self.messages if "errorDetail" in one), {})
+        return str(detail.get("details", "")) if isinstance(detail, dict) else ""
+
+    @property
     def code(self) -> object:
         for one in self.messages:
             detail = one.get("errorDetail")

@@ -61,13 +61,13 @@ def test_a_failing_command_says_where_and_what(builds: Builds) -> None:
     )
     assert built.status == 200
     assert built.code == 7
-    first, *rest = built.error.splitlines()
-    assert first == (
+    assert built.error == (
         "The command '/bin/sh -c echo last words; echo worse >&2; exit 7' returned a non-zero "
         "code: 7"
     )
-    assert rest[0] == "Dockerfile:3: RUN"
-    assert sorted(rest[1:]) == ["last words", "worse"]
+    place, *said = built.details.splitlines()
+    assert place == "Dockerfile:3: RUN"
+    assert sorted(said) == ["last words", "worse"]
     assert builds.daemon.call("GET", "/images/failed/json")[0] == 404
 
 

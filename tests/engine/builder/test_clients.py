@@ -53,7 +53,7 @@ def test_the_docker_command_builds(builds: Builds, builder_host: Host, project: 
     (project / "Bad").write_text("FROM busybox:test\nRUN exit 5\n")
     failed = build("-f", str(project / "Bad"))
     assert failed.returncode == 5
-    assert "returned a non-zero code: 5\nBad:2: RUN" in failed.stderr
+    assert failed.stderr.endswith("returned a non-zero code: 5\n")
 
 
 def test_docker_py_builds(builds: Builds, project: Path) -> None:

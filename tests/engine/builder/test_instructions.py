@@ -106,6 +106,13 @@ RUN echo "$OUTER $GIVEN [$UNSET] $GIVEN_TOO $http_proxy" > /args
     assert builds.run("keyed", "cat", "/a") == "2\n"
 
 
+def test_labels_of_the_request_are_the_targets(builds: Builds) -> None:
+    text = "FROM busybox:test AS one\nLABEL own=1\nFROM busybox:test AS two\nLABEL own=2\n"
+    for target, own in (("one", "1"), ("two", "2"), ("", "2")):
+        builds.ok(text, t="labelled", target=target, labels={"given": "$A", "b": "x"})
+        assert builds.config("labelled")["Labels"] == {"own": own, "given": "$A", "b": "x"}
+
+
 def test_here_documents(builds: Builds) -> None:
     builds.ok(
         """\
@@ -396,7 +403,7 @@ RUN grep CapEff /proc/self/status > /caps
         text = f"FROM busybox:test\nRUN {flag} grep CapEff /proc/self/status > /caps\n"
         refused = builds.build(text)
         assert f"{entitlement} is not allowed" in refused.error
-        assert "Dockerfile:2: RUN" in refused.error
+        assert "Dockerfile:2: RUN" in refused.error + refused.details
         builds.ok(text, t="power", entitlements=json.dumps([entitlement]))
         caps = int(builds.run("power", "cat", "/caps").split()[1], 16)
         assert (caps == 0xA80425FB) == (entitlement == "network.host")

@@ -35,7 +35,6 @@ REFUSED: list[tuple[ContainerConfig | HostConfig, str]] = [
     (HostConfig(cpuset_cpus="1-0"), "Invalid value 1-0 for cpuset cpus"),
     (HostConfig(cpuset_cpus="0-99999999999"), "Invalid value"),
     (HostConfig(oom_score_adj=1001), r"range for oom score adj is \[-1000, 1000\]"),
-    (HostConfig(pids_limit=-2), "PIDs limit"),
     (HostConfig(shm_size=-1), "SHM size can not be less than 0"),
     (HostConfig(restart_policy=RestartPolicy("sometimes")), "unknown policy 'sometimes'"),
     (HostConfig(restart_policy=RestartPolicy("always", 3)), "only be used with 'on-failure'"),
