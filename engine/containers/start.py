@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -98,14 +98,17 @@ async def _launch(parts: Parts, container: Container) -> Shim:
         undo.callback(clear_exec_dir, request.exec_dir)
         shim = await parts.spawner.prepare(request)
         undo.push_async_callback(shim.abandon)
-        joining = await _begin_to_join(parts, record, shim)
-        undo.push_async_callback(_settle, joining)
         write_files(parts, record, place)
         # Where a crash may come now, adoption finds in state.json what the process is to have.
         parts.store.save_state(record, durable=False)
         undo.callback(parts.save, container.record)
+        # The first process first: it has more to do than the kernel has with its links.
+        launching = await _begin(parts.spawner.launch(shim, request))
+        undo.push_async_callback(_settle, launching)
+        joining = await _begin(_join(parts, record, shim))
+        undo.push_async_callback(_settle, joining)
         try:
-            await parts.spawner.launch(shim, request)
+            await launching
         except Lost as error:
             if shim.is_spare:
                 raise _SpareGone(str(error)) from error
@@ -118,17 +121,17 @@ async def _launch(parts: Parts, container: Container) -> Shim:
     return shim
 
 
-async def _begin_to_join(parts: Parts, record: Record, shim: Shim) -> asyncio.Task[None]:
-    """The kernel makes its links while we go on."""
-    joining = asyncio.create_task(_join(parts, record, shim))
+async def _begin(part: Coroutine[object, object, None]) -> asyncio.Task[None]:
+    """It goes on while we do."""
+    task = asyncio.create_task(part)
     await asyncio.sleep(0)  # that is how it begins
-    return joining
+    return task
 
 
-async def _settle(joining: asyncio.Task[None]) -> None:
-    """Of a start that is undone: nothing of it goes on. What the kernel refused is known."""
+async def _settle(part: asyncio.Task[None]) -> None:
+    """Of a start that is undone: nothing of it goes on. What was refused is known."""
     with contextlib.suppress(EngineError, OSError):
-        await joining
+        await part
 
 
 async def _join(parts: Parts, record: Record, shim: Shim) -> None:

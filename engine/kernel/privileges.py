@@ -60,8 +60,16 @@ def last_capability() -> int:
 def limit_bounding_set(keep: int, last: int) -> None:
     """Drop every capability up to `last` whose bit is not in `keep` from the bounding set."""
     for capability in range(last + 1):
-        if not keep >> capability & 1 and _prctl(_PR_CAPBSET_READ, capability, 0, 0, 0) == 1:
-            _control(_PR_CAPBSET_DROP, capability, name="PR_CAPBSET_DROP")
+        if not keep >> capability & 1:
+            _drop(capability)
+
+
+def _drop(capability: int) -> None:
+    try:
+        _control(_PR_CAPBSET_DROP, capability, name="PR_CAPBSET_DROP")
+    except KernelError:  # who may drop none may lack this one
+        if _prctl(_PR_CAPBSET_READ, capability, 0, 0, 0) == 1:
+            raise
 
 
 def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:

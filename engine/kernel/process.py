@@ -7,6 +7,7 @@ import os
 import signal
 import struct
 import termios
+from collections.abc import Iterable
 
 from engine.kernel.libc import KernelError, system_call
 
@@ -100,23 +101,39 @@ def close_all_but(*kept: int) -> None:
     close_range(first)
 
 
+_SIGNALS = tuple(
+    number for number in range(1, signal.NSIG) if number not in (signal.SIGKILL, signal.SIGSTOP)
+)
+_ignored: tuple[int, ...] = _SIGNALS  # as far as is known
+
+
 def default_signal(number: int) -> None:
     """Without what the interpreter's own module does around the call, in memory of a fork."""
     default = bytes(32)  # struct sigaction: SIG_DFL, no flags, nothing blocked
     system_call("rt_sigaction", number, default, None, 8)
 
 
-def default_signals() -> None:
-    """Every disposition back to the default and nothing blocked.
+def ignore_only(*numbers: int) -> None:
+    """Every other disposition back to the default: what Python ignores and catches, and what
+    whoever started this process did."""
+    global _ignored
+    _reset(_SIGNALS)
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
+    _ignored = numbers
 
-    Python ignores SIGPIPE and SIGXFSZ and catches SIGINT; ignored signals stay so over execve.
-    """
-    for number in range(1, signal.NSIG):
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            # Not by signal.signal: the C library keeps 32 and 33 for its threads, and its
-            # posix_spawn leaves them ignored.
-            default_signal(number)
+
+def default_signals() -> None:
+    """Every disposition back to the default that execve would keep, and nothing blocked."""
+    _reset(_ignored)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _reset(numbers: Iterable[int]) -> None:
+    for number in numbers:
+        # Not by signal.signal: the C library keeps 32 and 33 for its threads, and its
+        # posix_spawn leaves them ignored.
+        default_signal(number)
 
 
 def join_session_keyring(name: str) -> None:

@@ -298,7 +298,6 @@ class Spawner:
                 ],
                 setsid=True,
                 setsigmask=(),
-                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM),
             )
         except BaseException:
             ours.close()

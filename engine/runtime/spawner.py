@@ -75,9 +75,10 @@ def _harden(hierarchy: Hierarchy) -> None:
     privileges.set_dumpable(False)
     process.close_range(CONNECTION + 1)
     reaper.keep()
-    # Shims take these over as they are.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    # Shims take these over as they are. A closed pipe and a full limit are errors of a call.
+    process.ignore_only(
+        signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    )
     for name in ("ascii", "latin-1", "utf-8"):
         codecs.lookup(name)  # a codec is a module, too
     # From now on nothing can be imported: not from a container's files, after its root is ours.

@@ -274,6 +274,9 @@ class EnterPidNamespace(Step):
         pid, pidfd = process.sibling()
         if pid:
             channel.send(place.supervisor, {"state": "joined", "pid": pid}, (pidfd,))
+            # An end takes the kernel longer than all before: nobody is to wait for it who waits
+            # for the end of what both hold, the payload's output and this connection.
+            process.close_range(0)
             os._exit(0)
         os.setsid()
 
