@@ -9,7 +9,7 @@ from engine.containers.model import ExecConfig, ExecInstance, Record, WaitResult
 from engine.containers.restart import Backoff
 from engine.containers.streams import ProcessStreams
 from engine.errors import Conflict, NotFound
-from engine.runtime.launch import ExecProcess, Shim
+from engine.runtime.handle import ExecProcess, Shim
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from engine.containers.model import Status
 from engine.containers.parts import Parts
 from engine.errors import Conflict, Failure
 from engine.networks.model import Standing
-from engine.runtime.launch import Lost, Shim
+from engine.runtime.handle import Lost, Shim
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from engine.containers.streams import MessageStreams, ProcessStreams, parse_deta
 from engine.errors import Conflict, InvalidRequest, NotFound
 from engine.ids import new_id
 from engine.runtime import accounts
-from engine.runtime.launch import ExecProcess, ExecRequest, Lost, StartFailed
+from engine.runtime.handle import ExecProcess, ExecRequest, Lost, StartFailed
 from engine.runtime.users import UnknownUser
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from engine.containers.container import Container
 from engine.containers.model import ContainerConfig
 from engine.containers.parts import Parts
 from engine.networks.model import Standing
-from engine.runtime.launch import Shim
+from engine.runtime.handle import Shim
 
 log = logging.getLogger(__name__)
 

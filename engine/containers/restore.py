@@ -10,7 +10,7 @@ from engine.containers.known import Known
 from engine.containers.parts import Parts
 from engine.containers.startup import Startup
 from engine.errors import EngineError
-from engine.runtime.launch import Shim
+from engine.runtime.handle import Shim
 
 log = logging.getLogger(__name__)
 

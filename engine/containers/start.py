@@ -36,8 +36,9 @@ from engine.networks.model import (
 )
 from engine.oci.rootfs import Rootfs
 from engine.runtime import seccomp, seccomp_default, seccomp_profile
+from engine.runtime.handle import Lost, Shim, StartFailed
 from engine.runtime.id_maps import IdMaps
-from engine.runtime.launch import LaunchRequest, LogTarget, Lost, Shim, StartFailed
+from engine.runtime.launch import LaunchRequest, LogTarget
 from engine.runtime.payload import NO_USER
 
 log = logging.getLogger(__name__)

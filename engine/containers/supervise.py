@@ -18,7 +18,7 @@ from engine.containers.remove import remove_container
 from engine.errors import EngineError, NotFound
 from engine.networks.model import Standing
 from engine.runtime.clock import uptime
-from engine.runtime.launch import Shim
+from engine.runtime.handle import Shim
 from engine.runtime.remains import ExitStatus
 
 log = logging.getLogger(__name__)

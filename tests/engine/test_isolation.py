@@ -23,16 +23,9 @@ from engine.ids import new_id
 from engine.oci.rootfs import Rootfs
 from engine.runtime import capabilities
 from engine.runtime.cgroup_tree import detect
-from engine.runtime.launch import (
-    ExecRequest,
-    ExitStatus,
-    LaunchRequest,
-    LogTarget,
-    Lost,
-    Shim,
-    Spawner,
-    StartFailed,
-)
+from engine.runtime.handle import ExecRequest, Lost, Shim, StartFailed
+from engine.runtime.launch import LaunchRequest, LogTarget, Spawner
+from engine.runtime.remains import ExitStatus
 from engine.runtime.syscalls import X86_64
 from tests.engine.runtime.laboratory import unframe
 from tests.engine.runtime.test_seccomp import CLOSED

@@ -35,7 +35,7 @@ from engine.containers.store import Store
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound
 from engine.networks.model import NetworkSpec
 from engine.runtime.cgroup_tree import Cgroup, detect
-from engine.runtime.launch import Shim
+from engine.runtime.handle import Shim
 from tests.engine.containers.conftest import Engine, event
 
 pytestmark = pytest.mark.kernel

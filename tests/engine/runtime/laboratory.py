@@ -16,15 +16,9 @@ from pathlib import Path
 from engine.ids import new_id
 from engine.oci.rootfs import Rootfs
 from engine.runtime import capabilities, devices
-from engine.runtime.launch import (
-    ExecRequest,
-    ExitStatus,
-    LaunchRequest,
-    LogTarget,
-    Lost,
-    Shim,
-    Spawner,
-)
+from engine.runtime.handle import ExecRequest, Lost, Shim
+from engine.runtime.launch import LaunchRequest, LogTarget, Spawner
+from engine.runtime.remains import ExitStatus
 
 PREFIX = "pycompose-test-runtime"
 

@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 
-from engine.runtime.launch import ExitStatus, LogTarget, Shim, StartFailed, read_exit
+from engine.runtime.handle import Shim, StartFailed
+from engine.runtime.launch import LogTarget
+from engine.runtime.remains import ExitStatus, read_exit
 from tests.benchmarks.measures import own_memory
 from tests.engine.runtime.laboratory import (
     DAEMON,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.runtime import capabilities, seccomp
-from engine.runtime.launch import StartFailed
+from engine.runtime.handle import StartFailed
 from tests.engine.runtime.laboratory import Laboratory, exec_request, unframe
 
 pytestmark = pytest.mark.kernel

@@ -11,7 +11,7 @@ import pytest
 
 from engine.kernel import procfs
 from engine.runtime import cgroup_tree, refuge
-from engine.runtime.launch import Shim
+from engine.runtime.handle import Shim
 from tests.engine.runtime.laboratory import DAEMON, Laboratory, ended
 
 pytestmark = pytest.mark.kernel

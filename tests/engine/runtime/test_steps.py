@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.runtime import capabilities
-from engine.runtime.launch import StartFailed
+from engine.runtime.handle import StartFailed
 from tests.engine.runtime.laboratory import MASKED, READ_ONLY, Laboratory
 
 pytestmark = pytest.mark.kernel
