@@ -2,7 +2,8 @@
 
 place.py    which server a command would ask, and by what name
 stub.py     asks it: hands over arguments, environment, files; passes signals on; ends as it ended
-server.py   waits, forks a child for each call, tells its stub how it ended
+server.py   waits, hands each call on to a child forked beforehand, tells its stub how it ended
+child.py    waits for a call, becomes like a child of the caller, runs the program
 caller.py   what that child takes from its caller, so that it is like a process started there
 start.py    starts a server after a command that ran cold
 programs.py what a server imports beforehand, and how it gets into its stride

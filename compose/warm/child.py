@@ -1,4 +1,5 @@
-"""A child of the server: becomes like its caller's own, and runs the program."""
+"""A child of the server: waits for a call, becomes like a child of its caller, and runs the
+program."""
 
 from __future__ import annotations
 
@@ -33,11 +34,15 @@ class Call:
     numbers: list[int]  # of its files
 
 
-def become(connection: socket.socket, world: tuple[object, ...]) -> Call:
-    """Be like a process that the caller started, and let it say go. Where that can't be, this
-    process ends, having done nothing: the caller does its work itself."""
+def wait_for_call(control: socket.socket, world: tuple[object, ...]) -> Call:
+    """Get a caller from the server, be like a process that it started, and let it say go. Where
+    that can't be, this process ends, having done nothing: the caller does its work itself."""
+    os.setpgid(0, 0)  # so that it can be stopped: the server's group isn't
     try:
-        os.setpgid(0, 0)  # so that it can be stopped: the server's group isn't
+        _, files, _, _ = socket.recv_fds(control, 1, 1, socket.MSG_CMSG_CLOEXEC)
+        if not files:
+            raise Refused  # the server ends
+        connection = socket.socket(fileno=files[0])
         connection.settimeout(PATIENCE)
         pid, *ids = credentials(connection)
         caller = look_at(pid)
@@ -45,6 +50,8 @@ def become(connection: socket.socket, world: tuple[object, ...]) -> Call:
             raise Refused
         call = receive(connection)
         take_after(caller, files=len(call.numbers), highest=max((2, *call.numbers)))
+        if control.recv(1) != b"G":  # our code is an old one
+            raise Refused
         connection.sendall(b"R" + os.getpid().to_bytes(4, sys.byteorder))
         word, files, _, _ = socket.recv_fds(connection, 1, FILES + 1, socket.MSG_CMSG_CLOEXEC)
         if word != b"G":
@@ -52,6 +59,7 @@ def become(connection: socket.socket, world: tuple[object, ...]) -> Call:
     except (Refused, OSError, ValueError):
         os._exit(0)
     # From here on this is the command, and what fails is its failure.
+    control.close()
     connection.close()
     folder = files.pop(0)
     os.fchdir(folder)

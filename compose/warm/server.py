@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from compose.warm.caller import look_at
-from compose.warm.child import Call, become, run
+from compose.warm.child import Call, run, wait_for_call
 from compose.warm.door import Door, open_door
 from compose.warm.place import server_folder, server_name
 from compose.warm.programs import rehearse
@@ -75,6 +75,8 @@ class Server:
         self._idle = idle  # seconds without a call, then it ends
         self._world = look_at("self").world()
         self._waiting: list[socket.socket] = []  # for who connected to say a word
+        self._wants_spare = True
+        self._spare: tuple[int, socket.socket] | None = None  # a child without a caller so far
         self._calls: dict[int, socket.socket] = {}  # pid of the child -> its caller
         self._abandoned: dict[int, float] = {}  # pid of the child -> when it is killed
         self._woken, self._waker = socket.socketpair()
@@ -85,26 +87,29 @@ class Server:
         self._woken.setblocking(False)
         self._waker.setblocking(False)
         signal.set_wakeup_fd(self._waker.fileno())
-        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-        signal.signal(signal.SIGTERM, lambda _number, _frame: self._close())
+        for number in (signal.SIGCHLD, signal.SIGTERM):  # it is enough to hear of them
+            signal.signal(number, lambda _number, _frame: None)
         for descriptor in (self._door.listener.fileno(), self._lifeline, self._woken.fileno()):
             self._poll.register(descriptor, select.POLLIN)
         while self._door.is_open or self._calls:
+            if self._wants_spare and self._door.is_open and (control := self._fork()):
+                return wait_for_call(control, self._world)
             ready = {descriptor for descriptor, _ in self._poll.poll(self._patience())}
             if not ready and not self._calls:
                 self._close()  # nobody has called for long
             if self._lifeline in ready:
                 self._close()
             if self._woken.fileno() in ready:
+                if signal.SIGTERM in self._woken.recv(4096):
+                    self._close()
                 self._reap()
             for pid, connection in self._calls.items():
                 if connection.fileno() in ready:
                     self._abandon(pid, connection)
             self._kill_late()
-            for connection in [each for each in self._waiting if each.fileno() in ready]:
-                if self._wants_call(connection) and self._is_child(connection):
-                    self._forget()
-                    return become(connection, self._world)
+            # One at a time, since each needs a child.
+            for connection in [each for each in self._waiting if each.fileno() in ready][:1]:
+                self._take(connection)
             if self._door.is_open and self._door.listener.fileno() in ready:
                 self._admit()
         return None
@@ -120,6 +125,7 @@ class Server:
             self._poll.unregister(self._door.listener)
             self._poll.unregister(self._lifeline)
             self._door.close()
+            self._dismiss()
 
     def _admit(self) -> None:
         try:
@@ -129,33 +135,66 @@ class Server:
         self._waiting.append(connection)
         self._poll.register(connection, select.POLLIN)
 
-    def _wants_call(self, connection: socket.socket) -> bool:
-        """Not somebody who only looks who is there; and not where our code is an old one."""
+    def _take(self, connection: socket.socket) -> None:
+        """Hand a call on to the spare child, which ends without a word from us. Nothing is done
+        for somebody who only looks who is there, nor where our code is an old one: then the caller
+        does its work itself. So it does where there is no spare, for want of memory or processes.
+        """
         self._waiting.remove(connection)
         self._poll.unregister(connection)
+        self._wants_spare = True
         with contextlib.suppress(ConnectionError):
-            if connection.recv(1, socket.MSG_PEEK):
+            if connection.recv(1, socket.MSG_PEEK) and self._spare:
+                pid, control = self._spare
+                # It looks at its caller while we look at our files.
+                socket.send_fds(control, [b"C"], [connection.fileno()])
                 if states(self._files) == self._files:
-                    return True
+                    control.send(b"G")
+                    control.close()
+                    self._spare = None
+                    self._calls[pid] = connection
+                    self._poll.register(connection, _GONE)
+                    return
                 self._close()
         connection.close()
-        return False
 
-    def _is_child(self, connection: socket.socket) -> bool:
+    def _fork(self) -> socket.socket | None:
+        """Have a spare child. In there: what it hears of its call by."""
+        self._wants_spare = False
+        if self._spare is not None:
+            return None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Those that a child gets wait until it has forgotten what we do about them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             pid = os.fork()
-        except OSError:  # no memory, too many processes: the caller does its work itself
-            connection.close()
-            return False
-        if pid:
-            self._calls[pid] = connection
-            self._poll.register(connection, _GONE)
-        return pid == 0
+            if pid == 0:
+                ours.close()
+                self._forget()
+                return theirs
+            self._spare = (pid, ours)
+        except OSError:  # no memory, too many processes
+            ours.close()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        return None
+
+    def _dismiss(self) -> None:
+        """The spare child has done nothing, so that it can be killed; and it may hang."""
+        if self._spare is not None:
+            pid, control = self._spare
+            self._spare = None
+            control.close()
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
     def _forget(self) -> None:
         """A child has none of the server's files; that their numbers become its own files' must
-        not matter to these objects."""
+        not matter to these objects. Nor does it do what the server does at a signal."""
         signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for each in (
             self._door.listener,
             self._woken,
@@ -167,12 +206,15 @@ class Server:
         os.close(self._lifeline)
 
     def _reap(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._woken.recv(4096)
-        while self._calls:
+        while self._calls or self._spare:
             pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             if pid == 0:
                 return
+            if self._spare and pid == self._spare[0]:
+                if not os.WIFSTOPPED(status):  # somebody killed it: the next call has none
+                    self._spare[1].close()
+                    self._spare = None
+                continue
             if os.WIFSTOPPED(status):
                 tell(self._calls[pid], b"T", os.WSTOPSIG(status))
                 continue

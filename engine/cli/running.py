@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -79,8 +80,15 @@ def warm_processes(engine: Running) -> list[int]:
 
 
 def memory(pid: int) -> int:
-    """Bytes that are a process's own, or its part of what it shares."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return (
-        next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) * 1024
-    )
+    """Bytes that are a warm process's own, or its part of what it shares; and its children's that
+    wait as it does."""
+    name = Path(f"/proc/{pid}/comm").read_text()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    used = 0
+    for each in (pid, *children):
+        with contextlib.suppress(OSError):  # it has ended
+            if Path(f"/proc/{each}/comm").read_text() == name:
+                text = Path(f"/proc/{each}/smaps_rollup").read_text()
+                lines = (line.split() for line in text.splitlines())
+                used += next(int(line[1]) * 1024 for line in lines if line[0] == "Pss:")
+    return used

@@ -47,12 +47,17 @@ class Warm:
         assert peer is not None
         return peer[0]
 
-    def children(self) -> list[int]:
-        """What it runs now."""
+    def children(self, name: str = "pycompose") -> list[int]:
+        """What it runs now, by default."""
         pid = self.start()
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
         names = {int(child): Path(f"/proc/{child}/comm") for child in text.split()}
-        return [child for child, comm in names.items() if comm.read_text() == "pycompose\n"]
+        return [child for child, comm in names.items() if comm.read_text() == f"{name}\n"]
+
+    def spare(self) -> int:
+        """The child that waits for a call."""
+        until(lambda: len(self.children("pycompose-warm")) == 1, "a child that waits")
+        return self.children("pycompose-warm")[0]
 
     def child(self) -> int:
         """The command that was started last, once it runs."""

@@ -141,6 +141,37 @@ def test_a_crash_of_it_is_no_obstacle(fresh: Warm) -> None:
     assert fresh.start() != pid
 
 
+def test_a_child_that_was_killed_while_it_waited_is_replaced(warm: Warm) -> None:
+    pid = warm.start()
+    spare = warm.spare()
+    os.kill(spare, signal.SIGKILL)
+    await_end(spare)
+    assert warm.stack("ps", "--services").stdout == "web\n"
+    assert warm.spare() != spare
+    before = served(pid)
+    assert warm.stack("ps", "--services").stdout == "web\n"
+    until(lambda: served(pid) > before, "the end of a command that it ran")
+
+
+@pytest.mark.parametrize(
+    ("number", "hangs"), [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGKILL, False)]
+)
+def test_its_child_that_waits_ends_with_it(warm: Warm, number: int, hangs: bool) -> None:
+    pid, spare = warm.start(), warm.spare()
+    if hangs:
+        os.kill(spare, signal.SIGSTOP)
+    os.kill(pid, number)
+    await_end(pid)
+    await_end(spare)
+
+
+def test_a_child_that_hangs_is_done_without(warm: Warm) -> None:
+    spare = warm.spare()
+    os.kill(spare, signal.SIGSTOP)
+    assert warm.stack("ps", "--services").stdout == "web\n"
+    await_end(spare)
+
+
 def test_one_that_hangs_is_done_without(fresh: Warm) -> None:
     pid = fresh.start()
     os.kill(pid, signal.SIGSTOP)
