@@ -156,6 +156,14 @@ def _check_targets(project: Project) -> Iterator[Problem]:
                         *place,
                         hint=f'write it as "/{mount.target}"',
                     )
+                if mount.bind and mount.bind.selinux and mount.bind.recursive:
+                    yield project.problem(
+                        "a bind that is relabelled can't say how deep it goes",
+                        *place,
+                        "bind",
+                        "recursive",
+                        hint="remove recursive, or selinux",
+                    )
 
 
 def _check_service(service: Service, known: Known) -> Iterator[Problem]:

@@ -423,11 +423,13 @@ def _mounts(project: Project, service: Service, replica: Replica) -> Body:
 
 def _as_bind_text(mount: Mount) -> bool:
     """Whether the older `source:target:mode` form is meant: it makes missing sources, and is the
-    only one that relabels."""
+    only one that relabels. It has no word for what becomes of mounts below the source."""
     if mount.type is not MountType.BIND or ":" in mount.source + mount.target:
         return False
     options = mount.bind
-    return options is None or options.makes_source or bool(options.selinux)
+    if options is None or options.selinux:
+        return True
+    return options.makes_source and options.recursive in ("", "enabled")
 
 
 def _bind_text(mount: Mount) -> str:

@@ -134,6 +134,7 @@ def test_mounts_of_every_kind() -> None:
                 Mount(MountType.BIND, "/a", "/host/a", read_only=True),
                 Mount(MountType.BIND, "/z", "/host/z", bind=BindOptions("rshared", selinux="Z")),
                 Mount(MountType.BIND, "/b", "/host/b", bind=BindOptions(create_host_path=False)),
+                Mount(MountType.BIND, "/c", "/host/c", bind=BindOptions(recursive="disabled")),
                 Mount(MountType.VOLUME, "/d", "data", volume=VolumeOptions(nocopy=True)),
                 Mount(MountType.VOLUME, "/anonymous"),
                 Mount(MountType.TMPFS, "/t", tmpfs=TmpfsOptions(Bytes(1024), 0o700)),
@@ -144,6 +145,8 @@ def test_mounts_of_every_kind() -> None:
     assert config["Binds"] == ["/host/a:/a:ro", "/host/z:/z:rw,Z,rshared"]
     assert config["Mounts"] == [
         {"Type": "bind", "Target": "/b", "Source": "/host/b"},
+        {"Type": "bind", "Target": "/c", "Source": "/host/c",
+         "BindOptions": {"CreateMountpoint": True, "NonRecursive": True}},
         {"Type": "volume", "Target": "/d", "Source": "demo_data",
          "VolumeOptions": {"NoCopy": True}},
         {"Type": "volume", "Target": "/anonymous"},
