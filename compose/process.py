@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
@@ -24,12 +25,23 @@ def ignore(_engine: Engine) -> None:
     """For whoever doesn't care which engine is met."""
 
 
+def _folder(environment: Mapping[str, str]) -> Path:
+    """Where the user is, by the name by which they came, as Go's os.Getwd has it: `PWD`, if that is
+    this folder. Behind a symlink it gives a project another name."""
+    path = environment.get("PWD", "")
+    if os.path.isabs(path):
+        with contextlib.suppress(OSError):
+            if os.path.samefile(path, "."):
+                return Path(path)
+    return Path.cwd()
+
+
 def carry_out(program: str, main: Main, *, is_warm: bool) -> NoReturn:
     """Run what sys.argv says, and end. `is_warm`: in a child of a server."""
     collect_seldom()
     met: list[Engine] = []
     try:
-        code = main(sys.argv[1:], os.environ, Path.cwd(), met.append)
+        code = main(sys.argv[1:], os.environ, _folder(os.environ), met.append)
     except BaseException as error:
         # A TaskGroup of Python 3.11 whose child fails while the group is waited for leaves its task
         # as being cancelled; asyncio.run then takes an interrupt for something else.

@@ -243,7 +243,9 @@ def _variables(request: LoadRequest, format: str) -> str:
         from compose.cli.config_text import document_text
 
         return document_text(
-            {n: {k.lower(): v for k, v in r.items()} for n, r in rows.items()}, format
+            {n: {k.lower(): v for k, v in r.items()} for n, r in rows.items()},
+            format,
+            escape=False,
         )
     from compose.cli.render import table
 

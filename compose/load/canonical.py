@@ -26,8 +26,8 @@ Rule: TypeAlias = Callable[[Node, Place, Problems], Node]
 
 
 def canonical(root: Map, problems: Problems, *, raw: bool = False) -> Map:
-    """A whole file in long syntax. `raw`: what variables may still turn into something else, ports
-    and command lines among it, stays as it is."""
+    """A whole file in long syntax. `raw`: command lines, and what variables may still turn into
+    something else, stay as they are."""
     return _apply(root, (), _RAW_FILE if raw else _FILE, problems)
 
 
@@ -140,10 +140,9 @@ def _pairs(node: Node, place: Place, problems: Problems) -> Node:
                 "write NAME=value without spaces around the =",
             )
             continue
-        entries.pop(name, None)
         entries[name] = item.holding(value if equals else None)
         keys[name] = Key(item.source, item.line, item.column)
-    return Map(node.source, node.line, node.column, entries, keys)
+    return Map(node.source, node.line, node.column, entries, keys, listed=True)
 
 
 def _words(node: Node, place: Place, problems: Problems) -> Node:
@@ -433,23 +432,55 @@ _FILE: dict[str, Rule] = {
 }
 
 
-def _unless_variable(rule: Rule) -> Rule:
-    def unless(node: Node, place: Place, problems: Problems) -> Node:
-        return node if "$" in _as_text(node) else rule(node, place, problems)
+def _if_it_can(rule: Rule) -> Rule:
+    """What doesn't fit a rule, as a variable may make it fit, stays as it is."""
 
-    return unless
+    def attempt(node: Node, place: Place, problems: Problems) -> Node:
+        quiet = Problems()
+        made = rule(node, place, quiet)
+        return node if quiet.errors else made
+
+    return attempt
 
 
-_raw_service = _inside(
+def _pairs_in_order(node: Node, place: Place, problems: Problems) -> Node:
+    return (
+        node.holding(dict(sorted(node.entries.items())))
+        if isinstance(node, Map)
+        else _pairs(node, place, problems)
+    )
+
+
+def _raw_hosts(node: Node, place: Place, problems: Problems) -> Node:
+    return _hosts(node, place, problems) if isinstance(node, Map) else node
+
+
+_RAW_BUILD: dict[str, Rule] = {**_BUILD, "extra_hosts": _raw_hosts}
+
+
+def _raw_context(node: Node, place: Place, problems: Problems) -> Node:
+    if isinstance(node, Map):
+        return _apply(node, place, _RAW_BUILD, problems)
+    return _context(node, place, problems)
+
+
+_COMMANDS = ("command", "entrypoint", "healthcheck", "pre_start", "post_start", "pre_stop")
+_as_it_can = _inside(
     {
-        **{
-            key: rule
-            for key, rule in _SERVICE.items()
-            if key not in ("command", "entrypoint", "healthcheck", "ports")
-            and key not in ("pre_start", "post_start", "pre_stop")
-        },
-        "devices": _each(_unless_variable(_device)),
-        "volumes": _each(_unless_variable(_mount)),
+        **{key: rule for key, rule in _SERVICE.items() if key not in _COMMANDS},
+        "build": _raw_context,
+        "devices": _each(_if_it_can(_device)),
+        "environment": _pairs_in_order,
+        "extra_hosts": _raw_hosts,
+        "labels": _pairs_in_order,
+        "ports": _if_it_can(_ports),
+        "volumes": _each(_if_it_can(_mount)),
     }
 )
+
+
+def _raw_service(node: Node, place: Place, problems: Problems) -> Node:
+    return without_repeats(_as_it_can(node, place, problems), place, problems)
+
+
 _RAW_FILE: dict[str, Rule] = {**_FILE, "services": _each(_raw_service)}

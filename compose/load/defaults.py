@@ -23,13 +23,13 @@ def with_defaults(given: dict[str, Any]) -> dict[str, Any]:
     scale: int | None = given.get("scale")
     if deploy is not None and scale is not None and deploy.replicas is None:
         filled["deploy"] = replace(deploy, replicas=scale)
-    implied = {dependency.service: dependency for dependency in _implied(given)}
+    implied = {dependency.service: dependency for dependency in implied_dependencies(given)}
     if implied:
         filled["depends_on"] = {**implied, **given.get("depends_on", {})}
     return filled
 
 
-def _implied(given: Mapping[str, Any]) -> Iterator[Dependency]:
+def implied_dependencies(given: Mapping[str, Any]) -> Iterator[Dependency]:
     """Dependencies that other attributes bring along."""
     for link in given.get("links", ()):
         yield Dependency(link.partition(":")[0], Condition.STARTED, restart=True)

@@ -68,7 +68,7 @@ def find_files(request: LoadRequest) -> Found:
     start = here / request.project_directory if request.project_directory else here
     asked = request.env_files or _listed(request.environment.get("COMPOSE_ENV_FILES", ""), ",")
     skip = request.environment.get("COMPOSE_DISABLE_ENV_FILE", "").lower() in ("1", "true")
-    environment = dict(request.environment)
+    environment = dict(request.environment) | {"PWD": str(here)}  # not every shell has it
     read: list[Path] = []
     if asked:
         _take_in(

@@ -154,7 +154,9 @@ def _pairs(base: Node, over: Node) -> Node:
         return over
     entries = {**base.entries, **over.entries}
     kept = {name: value for name, value in entries.items() if value.merging != "reset"}
-    return base.holding(kept, {**base.keys, **over.keys})
+    merged = base.holding(kept, {**base.keys, **over.keys})
+    merged.listed = True
+    return merged
 
 
 def _unique_by(identity: Callable[[Node], str]) -> Merger:

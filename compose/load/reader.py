@@ -12,7 +12,7 @@ from compose.errors import Problem, ProjectError
 from compose.load.canonical import canonical, canonical_service
 from compose.load.files import STDIN, Fetch, brought, is_remote, label, reason
 from compose.load.interpolate import interpolate
-from compose.load.schema import check_file, check_service
+from compose.load.schema import check_file, check_raw, check_service
 from compose.load.sources import DISK
 from compose.load.sources import Source as Files
 from compose.load.tree import Key, Map, Node, Problems, Source, parse
@@ -79,6 +79,7 @@ class Reader:
         documents: list[Map] = []
         for root in self.parsed(path, around, said_by):
             if self._raw_values:
+                check_raw(root, self.problems)
                 documents.append(canonical(root, self.problems, raw=True))
                 continue
             filled = interpolate(root, (), around.environment, self.problems)

@@ -43,6 +43,14 @@ def check_file(root: Map, problems: Problems) -> Map:
     return node if isinstance(node, Map) else root.holding({})
 
 
+def check_raw(root: Map, problems: Problems) -> None:
+    """Tells the misfits of a file whose variables aren't filled in: not those of values that hold
+    one."""
+    for misfit in [] if shape_of("")(root) else _misfits(root, (), ""):
+        if not (isinstance(misfit.node, Scalar) and "$" in misfit.node.text):
+            problems.add(misfit.node, misfit.place, misfit.what, misfit.hint)
+
+
 def check_service(service: Node, place: Place, problems: Problems) -> Node:
     """The same for one service: what `extends` takes from a file isn't held to more."""
     return _checked(service, place, "service", problems)

@@ -116,10 +116,15 @@ _DRIVE = re.compile(r"^[A-Za-z]:[\\]")
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
+_VARIABLE = re.compile(r"\$\{[^}]*\}+")
+
+
 def parse_mount(text: str) -> ShortMount:
     """`[SOURCE:]TARGET[:MODE,MODE]`."""
     drive = text[:2] if _DRIVE.match(text) else ""
-    parts = text[len(drive) :].split(":")
+    # Where variables aren't filled in, their own colons part nothing.
+    shielded = _VARIABLE.sub(lambda found: found[0].replace(":", "\0"), text[len(drive) :])
+    parts = [part.replace("\0", ":") for part in shielded.split(":")]
     parts[0] = drive + parts[0]
     if len(parts) > 3:
         raise BadSyntax(f'"{text}" has too many colons', _MOUNT_FORMS)

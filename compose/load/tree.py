@@ -100,6 +100,7 @@ class Map:
     entries: dict[str, "Node"]
     keys: dict[str, Key]
     merging: Merging = ""
+    listed: bool = False  # a list of NAME=value in the file, or merged; means the same
 
     @property
     def at(self) -> Position:
@@ -108,7 +109,9 @@ class Map:
     def holding(self, entries: dict[str, "Node"], keys: dict[str, Key] | None = None) -> "Map":
         """Other entries at this place; keys that stay keep theirs."""
         known = self.keys if keys is None else keys
-        return Map(self.source, self.line, self.column, entries, known, self.merging)
+        return Map(
+            self.source, self.line, self.column, entries, known, self.merging, self.listed
+        )  # fmt: skip
 
     def place_of(self, key: str) -> Position:
         """Where the entry is best pointed at: a plain value itself, anything larger by its key."""

@@ -124,6 +124,48 @@ def test_variables_stay_where_they_are_asked_to(folder: Path) -> None:
     assert document["networks"] == {"default": {"name": "shop_default"}}
 
 
+def test_without_variables_everything_else_is_understood(folder: Path) -> None:
+    """As Docker Compose 2.40 prints it: lists of NAME=value stay lists, and merge to lists."""
+    (folder / "compose.yaml").write_text("""
+services:
+  web:
+    image: x
+    environment: [B=1, "A=${A}", B=2]
+    labels: {n: 1, m: }
+    tmpfs: /run
+    ports: ["80:80", {target: 90}]
+    volumes: ["${DATA:-./d}:/d", "./e:/e"]
+    env_file: "${DIR}/e.env"
+    volumes_from: [db]
+    depends_on: {db: {condition: service_healthy}}
+  db: {image: y, ports: ["${PORT}:80", "81:81"], build: {args: [A=1, B]}}
+""")
+    (folder / "compose.override.yaml").write_text("services: {web: {labels: [o=3]}}")
+    document = json.loads(config(folder, "--no-interpolate", "--format", "json"))
+    web, db = document["services"]["web"], document["services"]["db"]
+    assert web["environment"] == ["B=2", "A=${A}"]
+    assert web["labels"] == ["m", "n=1", "o=3"]
+    assert web["tmpfs"] == "/run"
+    assert web["ports"] == [
+        {"mode": "ingress", "protocol": "tcp", "published": "80", "target": 80},
+        {"mode": "ingress", "protocol": "tcp", "target": 90},
+    ]
+    assert [mount["source"] for mount in web["volumes"]] == ["${DATA:-./d}", "/SHOP/e"]
+    assert web["env_file"] == [{"path": "/SHOP/${DIR}/e.env", "required": True}]
+    assert web["depends_on"] == {"db": {"condition": "service_healthy", "required": True}}
+    assert db["ports"] == ["${PORT}:80", "81:81"]
+    assert db["build"] == {"args": ["A=1"], "context": "/SHOP", "dockerfile": "Dockerfile"}
+
+
+@pytest.mark.parametrize("option", ["--no-interpolate", "--variables"])
+def test_a_mistake_is_told_where_no_variable_can_mend_it(option: str, folder: Path) -> None:
+    (folder / "compose.yaml").write_text("services: {a: {image: x, imgae: y, init: '${I}'}}")
+    code, _, said = ours(["config", option], {}, folder)
+    assert code == 1
+    assert said.splitlines()[0] == 'compose.yaml:1:26: services.a.imgae: unknown key "imgae"'
+    assert "init" not in said
+
+
 def test_variables_are_listed_with_what_the_files_say_of_them(folder: Path) -> None:
     assert (
         config(folder, "--variables")
@@ -145,6 +187,9 @@ def test_only_what_the_files_say(folder: Path) -> None:
     assert "networks" not in document
     assert document["services"]["web"]["build"] == {"context": "/SHOP/site"}
     assert document["secrets"] == {"key": {"environment": "KEY"}}
+    with (folder / "compose.yaml").open("a") as file:
+        file.write("networks: {default: {driver: bridge}}\n")
+    assert "networks" not in json.loads(config(folder, "--no-normalize", "--format", "json"))
     assert list(document["services"]["web"]["depends_on"]) == ["db"]
 
 
