@@ -93,7 +93,8 @@ async def _logs(
         await _print(engine, name, ended, selection, prefixer)
         running = [row for row in rows if row not in ended]
         follower = Follower(engine, name, selection, prefixer, write, listed_at)
-        await follower.follow(events, running, forever=False)
+        # One that has stopped may be started again: that is waited for, as there.
+        await follower.follow(events, running, forever=bool(ended))
 
 
 async def _print(

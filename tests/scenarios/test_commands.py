@@ -495,6 +495,12 @@ def test_logs_follow_a_container_that_is_replaced(fresh: Project) -> None:
     await_line(following.stdout, "servus")
     fresh("stop")
     assert following.wait(30) == 0
+    again = fresh.start("logs", "--follow", "a")
+    await_line(again.stdout, "servus")
+    fresh("start")
+    await_line(again.stdout, "servus")
+    again.send_signal(signal.SIGINT)
+    assert again.wait(30) == 130
 
 
 def test_events_are_told_as_they_come(fresh: Project) -> None:
