@@ -12,7 +12,7 @@ from compose.apply.watch import watch_containers
 from compose.change import apply, changing
 from compose.client.engine import Engine
 from compose.converge import UpOptions, get_provided, up_unlocked
-from compose.errors import Rehearsed, UsageError
+from compose.errors import UsageError
 from compose.model.project import Project
 from compose.model.service import Condition, Dependency
 from compose.observe import observe
@@ -50,8 +50,7 @@ async def make_run(
         outcome = await up_unlocked(engine, around, UpOptions(wanted, command=""), listener)
         for note in outcome.plan.notes:
             listener(Note(str(note)))
-        if engine.rehearses:
-            raise Rehearsed(f"run a container of {service.name}")
+        engine.would(f"run a container of {service.name}")
         async with watch_containers(engine, project.name) as watch:
             observed = await observe(engine, project.name, alone)
             if build_cause(alone, service, observed, PlanOptions(build=options.build)):

@@ -43,7 +43,9 @@ async def _attach(
     name, project = find_project(context)
     check_services(project, [service])
     engine = await context.engine()
-    container = (await one_container(engine, name, service, index)).id
+    chosen = await one_container(engine, name, service, index)
+    engine.would(f"attach to {chosen.name}")
+    container = chosen.id
     details = await engine.containers.inspect(container)
 
     async def resize(height: int, width: int) -> None:

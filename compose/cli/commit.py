@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
             check_services(project, [service])
             engine = await context.engine()
             container = await one_container(engine, name, service, index)
+            engine.would(f"make an image of {container.name}: {reference or 'without a name'}")
             repository, tag = split_reference(reference) if reference else ("", "")
             return await engine.containers.commit(
                 container.id, repository, tag,

@@ -55,11 +55,13 @@ async def _copy(
         which = f"container {index} of service" if index else "container of service"
         raise UsageError(f"there is no {which} {service!r}\n  hint: make it with: pycompose up -d")
     if source.owner:
+        engine.would(f"copy {source.path} of {rows[0].name} to {target.path}")
         await copy_out(
             engine.containers, rows[0].id, source, target.path, context.directory,
             archive=archive, follow=follow,
         )  # fmt: skip
     else:
+        engine.would(f"copy {source.path} to {', '.join(row.name for row in rows)}: {target.path}")
         await copy_in(
             engine.containers, {row.id: row.name for row in rows}, source, target.path,
             context.directory, archive=archive, follow=follow,

@@ -1,6 +1,7 @@
 """`pycompose exec`: a command in a running container."""
 
 import asyncio
+import shlex
 from typing import Annotated
 
 import typer
@@ -57,6 +58,7 @@ def register(app: typer.Typer) -> None:
             check_services(project, [service])
             engine = await context.engine()
             container = await one_container(engine, name, service, index)
+            engine.would(f"run in {container.name}: {shlex.join(command)}")
             is_tty = not no_tty and not detach and stdin_is_terminal()
             exec_id = await engine.containers.create_exec(
                 container.id,

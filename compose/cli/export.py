@@ -35,6 +35,7 @@ async def _export(context: Context, service: str, output: str, index: int) -> No
     check_services(project, [service])
     engine = await context.engine()
     container = await one_container(engine, name, service, index)
+    engine.would(f"write the files of {container.name} to {output or 'standard output'}")
     async with engine.containers.export(container.id) as blocks:
         if not output:
             async for block in blocks:

@@ -16,6 +16,7 @@ from compose.client.proxies import ProxyVariables
 from compose.client.revisions import OwnRevisions, Revisions, VolumeRevisions
 from compose.client.transport import Transport
 from compose.client.volumes import Volumes
+from compose.errors import Rehearsed
 
 
 class Engine:
@@ -56,6 +57,11 @@ class Engine:
         """Whether it is only asked, and nothing changed: what would change something raises
         Rehearsed instead."""
         return self.transport.rehearses
+
+    def would(self, what: str) -> None:
+        """In a rehearsal the command ends here: raises Rehearsed with what it would do now."""
+        if self.rehearses:
+            raise Rehearsed(what)
 
     def rehearse(self) -> None:
         self.transport.rehearses = True

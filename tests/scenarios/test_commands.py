@@ -685,8 +685,15 @@ def test_a_rehearsal_changes_nothing(shop: Project) -> None:
         said = shop("--dry-run", *words).stdout
         assert said.startswith("DRY-RUN MODE - "), words
     assert "recreate web.1" in shop("up", "-d", "--force-recreate", "--dry-run").stdout
-    for words in (["exec", "--dry-run", "-T", "db", "true"], ["run", "--dry-run", "db", "true"]):
-        assert shop(*words).stdout.startswith("DRY-RUN MODE - "), words
+    for words, would in (
+        (["exec", "-T", "db", "true"], "run in shop-db-1: true"),
+        (["run", "db", "true"], "run a container of db"),
+        (["cp", "compose.yaml", "db:/"], "copy compose.yaml to shop-db-1: /"),
+        (["commit", "db", "kept:1"], "make an image of shop-db-1: kept:1"),
+        (["export", "db", "-o", "db.tar"], "write the files of shop-db-1 to db.tar"),
+    ):
+        assert shop("--dry-run", *words).stdout == f"DRY-RUN MODE - {would}\n"
+    assert not (shop.folder / "db.tar").exists()
     assert {name: row["Id"] for name, row in shop.containers().items()} == {
         name: row["Id"] for name, row in before.items()
     }
