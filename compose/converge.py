@@ -138,6 +138,15 @@ async def _runs(engine: Engine, number: int, name: str) -> bool:
         return False  # it can't be had any more, so it isn't what runs
 
 
+async def as_last_applied(engine: Engine, name: str) -> int:
+    """The number of the last revision, if what runs is all that it declares; else 0. Docker can't
+    note in a container's labels what was changed as it ran: this tells."""
+    from compose import history
+
+    last = await history.last_whole(engine, name)
+    return last.number if last and await _runs(engine, last.number, name) else 0
+
+
 async def _return_to(
     engine: Engine, number: int, name: str, listener: Listener, command: str = ""
 ) -> Outcome:

@@ -7,12 +7,13 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from compose.client.address import UnixAddress
 from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
-from compose.client.errors import ApiError
+from compose.client.errors import ApiError, NotFound
 from compose.client.images import ImageDetails
 from compose.client.networks import NetworkDetails
 from compose.client.times import parse_time
@@ -51,10 +52,10 @@ async def observe(engine: Engine, project_name: str, project: Project | None = N
     containers = listing.result()
     own = [row for row in containers if row.labels.get(names.PROJECT) == project_name]
     foreign = [row for row in containers if row.labels.get(names.PROJECT) != project_name]
+    limits = {} if engine.is_ours or project is None else await _limits(engine, own)
+    found = [replace(observed_container(row), limits=limits.get(row.id)) for row in own]
     return Observed(
-        containers=tuple(
-            sorted((observed_container(row) for row in own), key=lambda c: (c.service, c.number))
-        ),
+        containers=tuple(sorted(found, key=lambda c: (c.service, c.number))),
         foreign=tuple(_foreign(row) for row in foreign),
         networks={network.name: _network(network) for network in networks.result()},
         volumes={volume.name: _volume(volume) for volume in volumes.result()},
@@ -73,6 +74,24 @@ async def observe(engine: Engine, project_name: str, project: Project | None = N
         is_ours=engine.is_ours,
         api_socket=await _api_socket(engine, project) if project else None,
     )
+
+
+async def _limits(
+    engine: Engine, rows: Iterable[ContainerSummary]
+) -> dict[str, Mapping[str, object]]:
+    """HostConfig by container, of those that are there still."""
+
+    async def look(container: str) -> Mapping[str, object] | None:
+        try:
+            document = (await engine.containers.inspect(container)).document
+        except NotFound:
+            return None
+        host = document.get("HostConfig")
+        return host if isinstance(host, Mapping) else None
+
+    async with Together() as group:
+        looks = {row.id: group.create_task(look(row.id)) for row in rows}
+    return {id: host for id, each in looks.items() if (host := each.result()) is not None}
 
 
 async def _api_socket(engine: Engine, project: Project) -> ApiSocket | None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from compose import history
+from compose import converge, history
 from compose.cli.context import Context
 from compose.cli.find import find_project
 from compose.cli.render import check_format
@@ -60,7 +60,10 @@ def register(app: typer.Typer) -> None:
 
 async def _snapshot(context: Context, engine: Engine, name: str, what: str) -> Document:
     if what == RUNNING:
-        return snapshot_of_running(await observe(engine, name), name)
+        number = 0 if engine.is_ours else await converge.as_last_applied(engine, name)
+        if not number:
+            return snapshot_of_running(await observe(engine, name), name)
+        what = str(number)
     if what.isdigit():
         revision = await history.revision(engine, name, int(what))
         engine_id = await engine.id()

@@ -150,6 +150,11 @@ def make_healthcheck(check: HealthCheck) -> Body:
     )
 
 
+def make_limits(service: Service) -> Body:
+    """What can be changed of a container as it runs, as its HostConfig has it."""
+    return {**_resources(service), **_filled(RestartPolicy=make_restart_policy(service))}
+
+
 def _resources(service: Service) -> Body:
     deploy = service.deploy or _NOTHING
     limits, reserved = deploy.limits or _ANY, deploy.reservations or _ANY

@@ -1,15 +1,20 @@
-"""pure: changes that pycompose's own engine makes to a container as it runs.
+"""pure: changes that an engine makes to a container as it runs.
 
-Elsewhere the record of what it was made from, a label, can't be changed, so it is made anew there.
+pycompose's own notes in the container's labels what it is then. Docker's labels stay as they were
+made: there the limits and networks that the container has tell which changes it has had already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from compose.model.own import writes_in_place
+from compose.model.project import Project
 from compose.model.service import Service
+from compose.plan.container import make_limits
 from compose.plan.diff import ABSENT, Difference, Place
+from compose.plan.observed import ObservedContainer
 
 # Of a service -> fields of HostConfig that `POST /containers/{id}/update` takes.
 LIMITS = {
@@ -34,39 +39,127 @@ IN_DEPLOY: Mapping[Place, tuple[str, ...]] = {
 }
 
 
-def is_live(service: Service, differences: Iterable[Difference]) -> bool:
+# Limits that are taken off: on pycompose's engine all but those that have no neutral value; on
+# Docker's those for which an update has one, where 0 means as before.
+NEVER_OFF = frozenset({"BlkioWeight", "CpusetCpus"})
+OFF_ON_DOCKER = {"CpuQuota": -1, "MemoryReservation": -1, "PidsLimit": -1}
+
+
+def is_live(service: Service, differences: Iterable[Difference], *, is_ours: bool) -> bool:
     """Whether all of them can be made without making the container anew."""
     found = tuple(differences)
-    writes = writes_in_place(service)
+    return _are_of_a_kind(service, found, is_ours=is_ours) and not _stuck(
+        service, found, is_ours=is_ours
+    )
+
+
+def obstacle(service: Service, differences: Iterable[Difference], *, is_ours: bool) -> str:
+    """Why they can't be made so, where their kind would allow it; else "" """
+    found = tuple(differences)
+    if not _are_of_a_kind(service, found, is_ours=is_ours):
+        return ""
+    is_stuck = bool(_stuck(service, found, is_ours=is_ours))
+    return "that can't be taken off as it runs" * is_stuck
+
+
+def _are_of_a_kind(service: Service, found: tuple[Difference, ...], *, is_ours: bool) -> bool:
+    writes = is_ours and writes_in_place(service)
     return bool(found) and all(
         _network(each) or _fields(each) or (writes and _content(each)) for each in found
     )
 
 
+def _stuck(service: Service, found: tuple[Difference, ...], *, is_ours: bool) -> frozenset[str]:
+    """Fields of HostConfig that the engine can't take off a container that runs."""
+    fields = {name for each in found for name in _fields(each)}
+    off = taken_off(fields, make_limits(service))
+    if is_ours:
+        return off & NEVER_OFF
+    # Docker refuses one way to say how much of a processor while there was the other.
+    both_ways = off & {"CpuPeriod", "CpuQuota"} if "NanoCpus" in fields else frozenset()
+    return (off - OFF_ON_DOCKER.keys()) | both_ways
+
+
+def taken_off(fields: Collection[str], limits: Mapping[str, object]) -> frozenset[str]:
+    """Those of HostConfig's fields that are no longer in `limits`, of the container as it would be
+    made now, and have no value that follows from others."""
+    follows = {"RestartPolicy"} | ({"MemorySwap"} if "Memory" in limits else set())
+    return frozenset(fields) - limits.keys() - follows
+
+
+def outstanding(
+    project: Project, service: Service, container: ObservedContainer, found: list[Difference]
+) -> list[Difference]:
+    """Without what the container has had done to it since its labels were written."""
+    if container.limits is None:
+        return found
+    wanted, actual = make_limits(service), container.limits
+    names = {project.networks[key].name for key in service.networks}
+
+    def is_so(difference: Difference) -> bool:
+        if _network(difference):
+            if difference.new is ABSENT:
+                return container.networks.keys() <= names
+            return project.networks[str(difference.place[1])].name in container.networks
+        fields = _fields(difference)
+        return bool(fields) and all(_effect(f, wanted) == _effect(f, actual) for f in fields)
+
+    return [each for each in found if not is_so(each)]
+
+
+def edited(service: Service, container: ObservedContainer) -> str:
+    """The limits that were changed by hand, as pycompose's engine calls them. Of another engine
+    only those count that both sides have: it may leave out, or add, what its kernel asks for."""
+    if container.limits is None:
+        return container.edited
+    wanted, actual = make_limits(service), container.limits
+    found = [
+        _snake(name)
+        for name in sorted({field for fields in LIMITS.values() for field in fields})
+        if (name == "RestartPolicy" or (wanted.get(name) and actual.get(name)))
+        and _effect(name, wanted) != _effect(name, actual)
+    ]
+    return ",".join(found)
+
+
+def _effect(name: str, limits: Mapping[str, object]) -> object:
+    """What a field of HostConfig comes to, however it is said."""
+    value = limits.get(name)
+    if name == "RestartPolicy":
+        policy = value if isinstance(value, Mapping) else {}
+        return policy.get("Name") or "no", policy.get("MaximumRetryCount") or 0
+    if name == "CpusetCpus":
+        return value or ""
+    number = value if isinstance(value, int) else 0
+    if name == "MemorySwap":
+        memory = limits.get("Memory")
+        return number or (2 * memory if isinstance(memory, int) else 0)
+    return max(number, 0)
+
+
+def _snake(name: str) -> str:
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
 def told_again(edited: str, service: Mapping[str, object]) -> tuple[Difference, ...]:
-    """Limits that were changed by hand, as the fields that declare them, old and new the same.
-    `edited`: as the engine calls them; what isn't declared keeps that name and isn't live.
+    """Limits that were changed by hand, as the fields that declare them, or could, old and new the
+    same. `edited`: as the engine calls them; what no field declares keeps that name and isn't live.
     `service`: its canonical form."""
     found: dict[Place, object] = {}
     for name in filter(None, edited.split(",")):
         wanted = "".join(word.capitalize() for word in name.split("_"))
-        place = next(_declaring(wanted, service), (name,))
+        places = [place for place, fields in _PLACES if wanted in fields]
+        declared = [place for place in places if value_at(service, place) is not ABSENT]
+        place = next(iter(declared or places), (name,))
         found[place] = value_at(service, place)
     return tuple(Difference(place, value, value) for place, value in found.items())
 
 
-def _declaring(wanted: str, service: Mapping[str, object]) -> Iterator[Place]:
-    """Places of the service that say what a field of HostConfig is to be."""
-    places: list[tuple[Place, tuple[str, ...]]] = [
-        *(((key,), fields) for key, fields in LIMITS.items() if key != "blkio_config"),
-        (("blkio_config", "weight"), LIMITS["blkio_config"]),
-        *((("deploy", *place), fields) for place, fields in IN_DEPLOY.items()),
-    ]
-    for place, fields in places:
-        if wanted in fields and value_at(service, place) is not ABSENT:
-            yield place
-    if wanted == "RestartPolicy":
-        yield ("restart",)  # not declared is declared, too
+_PLACES: list[tuple[Place, tuple[str, ...]]] = [
+    *(((key,), fields) for key, fields in LIMITS.items() if key != "blkio_config"),
+    (("blkio_config", "weight"), LIMITS["blkio_config"]),
+    *((("deploy", *place), fields) for place, fields in IN_DEPLOY.items()),
+]
 
 
 def value_at(document: object, place: Place) -> object:
@@ -96,17 +189,20 @@ def networks(differences: Iterable[Difference]) -> tuple[list[str], list[str]]:
 
 
 def update_body(
-    differences: Iterable[Difference], host_config: Mapping[str, object]
+    differences: Iterable[Difference], limits: Mapping[str, object], *, is_ours: bool
 ) -> dict[str, object]:
-    """`host_config`: of the container as it would be made now."""
+    """`limits`: of the container as it would be made now."""
     names = dict.fromkeys(name for each in differences for name in _fields(each))
-    body = {name: host_config[name] for name in names if name in host_config}
+    body = {name: limits[name] for name in names if name in limits}
     memory = body.get("Memory")
     if isinstance(memory, int) and "MemorySwap" not in body:
         body["MemorySwap"] = 2 * memory  # as for a container that is made so
     if "RestartPolicy" in names and not body.get("RestartPolicy"):
         body["RestartPolicy"] = {"Name": "no"}
-    return body
+    off = sorted(taken_off(names, limits))
+    if is_ours:
+        return {**body, "Unset": off} if off else body
+    return {**body, **{name: OFF_ON_DOCKER[name] for name in off}}
 
 
 def _network(difference: Difference) -> bool:
@@ -116,17 +212,26 @@ def _network(difference: Difference) -> bool:
 
 
 def _fields(difference: Difference) -> tuple[str, ...]:
-    """What `update` has to be told; () if it can't be. A limit that is gone can't be told: to the
-    engine, nothing means as before."""
+    """What `update` has to be told; () if it can't be."""
     first, *rest = difference.place
     if first == "deploy":
         place = tuple(rest)
         # The policy is one value, whatever of it changed.
         known = IN_DEPLOY.get(place[:1], ()) or IN_DEPLOY.get(place, ())
+    elif first == "blkio_config":
+        known = LIMITS["blkio_config"] if rest == ["weight"] else ()
     else:
         known = LIMITS.get(str(first), ())
-        if first == "blkio_config" and rest != ["weight"]:
-            return ()
-    if difference.new is ABSENT and known != ("RestartPolicy",):
-        return ()
-    return known
+    if known:
+        return known
+    # A whole section that comes or goes is all that is in it.
+    inside = [_fields(each) for each in _parts(difference)]
+    return tuple(name for names in inside for name in names) if all(inside) else ()
+
+
+def _parts(difference: Difference) -> Iterator[Difference]:
+    old, new = difference.old, difference.new
+    if isinstance(old, Mapping) and new is ABSENT:
+        yield from (Difference((*difference.place, key), old[key], ABSENT) for key in old)
+    elif isinstance(new, Mapping) and old is ABSENT:
+        yield from (Difference((*difference.place, key), ABSENT, new[key]) for key in new)

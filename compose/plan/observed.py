@@ -38,6 +38,8 @@ class ObservedContainer:
     created: int = 0  # seconds since 1970
     shares_ports: bool = False  # with others that do
     edited: str = ""  # the limits that were changed by hand since it was made
+    # HostConfig, where the engine's labels don't tell what was changed since.
+    limits: Mapping[str, object] | None = field(default=None, repr=False)
 
     @property
     def is_running(self) -> bool:

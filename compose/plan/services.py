@@ -18,7 +18,7 @@ from compose.plan.container import shared_services
 from compose.plan.diff import ABSENT, Difference, Place, summary
 from compose.plan.handover import is_one_of_several
 from compose.plan.images import image_of
-from compose.plan.live import is_live, told_again
+from compose.plan.live import edited, is_live, obstacle, outstanding, told_again
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import PlanOptions
 from compose.plan.record import (
@@ -121,10 +121,13 @@ def decide_service(
     decisions += [Remove(container, scaled) for container in surplus]
     for container in staying:
         cause, differences = causes[container.number]
-        if cause and observed.is_ours and is_live(service, differences):
+        can_be_changed = observed.is_ours or container.limits is not None
+        if cause and can_be_changed and is_live(service, differences, is_ours=observed.is_ours):
             kept = _keep(project, service, container, options, completes=completes)
             decisions.append(replace(kept, cause=cause, differences=differences))
         elif cause:
+            if why := obstacle(service, differences, is_ours=observed.is_ours):
+                cause = f"{cause}: {why}"
             decisions.append(Recreate(container, cause, differences))
         else:
             decisions.append(_keep(project, service, container, options, completes=completes))
@@ -164,26 +167,31 @@ def divergence(
         return "", ()
     if parents := sorted(shared_services(service) & replaced):
         return f"made from {parents[0]}, which is recreated", ()
-    cause, found = _changed(service, container, record, observed.engine_id)
-    by_hand = told_again(container.edited, service.to_document()) if container.edited else ()
+    cause, found = _changed(project, service, container, record, observed.engine_id)
+    changed = edited(service, container)
+    by_hand = told_again(changed, service.to_document()) if changed else ()
     if cause:
         return cause, (*found, *by_hand) if found else ()
     if by_hand:
-        return f"changed by hand: {container.edited.replace(',', ', ')}", by_hand
+        return f"changed by hand: {changed.replace(',', ', ')}", by_hand
     if observed.is_ours and is_one_of_several(service) and not container.shares_ports:
         return "its ports are to be shared", ()
     return _detached(project, service, container, observed)
 
 
 def _changed(
-    service: Service, container: ObservedContainer, record: Document, engine_id: str
+    project: Project,
+    service: Service,
+    container: ObservedContainer,
+    record: Document,
+    engine_id: str,
 ) -> Divergence:
     old = parse_record(container.record)
     if old is not None:
         old = sealed(old, engine_id)
         if not record["image_id"]:  # not pulled yet: planned again afterwards
             record = record | {"image_id": old.get("image_id", "")}
-        found = record_differences(old, record)
+        found = outstanding(project, service, container, record_differences(old, record))
         if any(difference.place == ("image",) for difference in found):
             # The new name says it; that its digest is another one needs no words.
             found = [difference for difference in found if difference.place != ("image_id",)]
@@ -228,7 +236,7 @@ def _one_a_number(
         by_number.setdefault(container.number, []).append(container)
 
     def merit(container: ObservedContainer) -> tuple[bool, bool, int]:
-        unchanged = not _changed(service, container, record, observed.engine_id)[0]
+        unchanged = not _changed(project, service, container, record, observed.engine_id)[0]
         return container.is_running, unchanged, container.created
 
     best, rest = [], []

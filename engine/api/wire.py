@@ -355,7 +355,29 @@ def read_update(document: Mapping[str, object]) -> ResourceUpdate:
             if (policy := body.inside("RestartPolicy")).text("Name")
             else None
         ),
+        unset=tuple(_limit_to_unset(name) for name in body.texts("Unset")),
     )
+
+
+_CAN_BE_UNSET = {
+    "CpuPeriod": "cpu_period",
+    "CpuQuota": "cpu_quota",
+    "CpuShares": "cpu_shares",
+    "Memory": "memory",
+    "MemoryReservation": "memory_reservation",
+    "MemorySwap": "memory_swap",
+    "NanoCpus": "nano_cpus",
+    "PidsLimit": "pids_limit",
+}
+
+
+def _limit_to_unset(name: str) -> str:
+    try:
+        return _CAN_BE_UNSET[name]
+    except KeyError:
+        raise InvalidRequest(
+            f"cannot take off the limit {name!r}: one of {', '.join(_CAN_BE_UNSET)} is needed"
+        ) from None
 
 
 def read_network(document: Mapping[str, object]) -> NetworkSpec:

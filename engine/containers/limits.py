@@ -4,11 +4,13 @@ Pure. Docker's rule for a limit that a kernel has no means for: the container ru
 the answer to create or update says so.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from engine.containers.model import HostConfig, ResourceUpdate
 from engine.errors import Conflict, InvalidRequest
 
+_NO_LIMITS = HostConfig()
 _LACKS = "Your kernel does not support {} or the cgroup is not mounted. {} discarded."
 
 
@@ -45,10 +47,11 @@ def fitted(host: HostConfig, *, unified: bool) -> tuple[HostConfig, tuple[str, .
 
 def updated(host: HostConfig, change: ResourceUpdate) -> HostConfig:
     """Raises Conflict where a new limit contradicts one that stays. No limit of processes is 0."""
+    host = replace(host, **{name: getattr(_NO_LIMITS, name) for name in change.unset})
     given = {
         name: value
         for name in ResourceUpdate.__dataclass_fields__
-        if (value := getattr(change, name)) is not None
+        if name != "unset" and (value := getattr(change, name)) is not None
     }
     for conflict in _CONFLICTS:
         if conflict.name in given and getattr(host, conflict.with_name):
@@ -67,6 +70,30 @@ def updated(host: HostConfig, change: ResourceUpdate) -> HostConfig:
         memory_swap=after.memory_swap or 2 * after.memory,
         pids_limit=max(after.pids_limit, 0) if after.pids_limit is not None else None,
     )
+
+
+def lifted(
+    before: Mapping[str, object], after: Mapping[str, object], *, unified: bool
+) -> dict[str, object]:
+    """`after`, with a neutral value for each limit that only `before` has: to the kernel, what
+    isn't written stays. Both are OCI resources."""
+    found = dict(after)
+    for name, neutral in _NEUTRAL.items():
+        old, new = before.get(name, {}), after.get(name, {})
+        assert isinstance(old, Mapping)
+        assert isinstance(new, Mapping)
+        if gone := {key: neutral[key] for key in neutral if key in old and key not in new}:
+            if unified and "reservation" in gone:
+                gone["reservation"] = 0  # -1 would protect all of it
+            found[name] = {**new, **gone}
+    return found
+
+
+_NEUTRAL = {
+    "memory": {"limit": -1, "swap": -1, "reservation": -1},
+    "cpu": {"quota": -1, "period": 100_000, "shares": 1024},
+    "pids": {"limit": -1},
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -403,7 +403,8 @@ class LogQuery:
 
 @dataclass(frozen=True, slots=True)
 class ResourceUpdate:
-    """The limits that `update` changes; None = leave as it is."""
+    """The limits that `update` changes; None = leave as it is. Docker has no word for taking one
+    off; pycompose's own is `unset`."""
 
     memory: int | None = None
     memory_swap: int | None = None
@@ -424,3 +425,4 @@ class ResourceUpdate:
     blkio_device_read_iops: tuple[Mapping[str, object], ...] | None = None
     blkio_device_write_iops: tuple[Mapping[str, object], ...] | None = None
     restart_policy: RestartPolicy | None = None
+    unset: tuple[str, ...] = ()  # limits that are taken off

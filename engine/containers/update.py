@@ -68,22 +68,21 @@ def _check(parts: Parts, host: HostConfig, after: HostConfig, change: ResourceUp
     checks.check_restart_policy(after.restart_policy, auto_remove=after.auto_remove)
 
 
-def _limit(parts: Parts, container: Container, host: HostConfig) -> None:
+def _limit(parts: Parts, container: Container, after: HostConfig) -> None:
     """Blocks: the kernel may have to reclaim memory. What it refuses changes nothing."""
-    cgroup = parts.cgroup(container.record)
+    cgroup, before = parts.cgroup(container.record), container.record.host
+    unified = parts.hierarchy.is_v2
     try:
-        cgroup.update(_limits(host))
+        cgroup.update(limits.lifted(_limits(before), _limits(after), unified=unified))
     except (OSError, EngineError) as error:
-        cgroup.update(_limits(container.record.host))
+        cgroup.update(limits.lifted(_limits(after), _limits(before), unified=unified))
         if isinstance(error, EngineError):
             raise
         raise Failure(str(error)) from error
 
 
 def _limits(host: HostConfig) -> dict[str, object]:
-    """All but the devices; 0 processes means any number, which has to be said to undo a limit."""
+    """All but the devices."""
     found = resources(with_block_devices(host), ())
     del found["devices"]
-    if host.pids_limit == 0:
-        found["pids"] = {"limit": -1}
     return found

@@ -149,8 +149,8 @@ def _memory_v2(resources: Mapping[str, object]) -> list[Setting]:
         value = "max" if alone == -1 else str(alone)
         settings.append(Setting("memory.swap.max", value, instead=()))
     reservation = _number(memory, "reservation")
-    if reservation:
-        settings.append(Setting("memory.low", _or_max(reservation)))
+    if reservation is not None:
+        settings.append(Setting("memory.low", "max" if reservation < 0 else str(reservation)))
     return settings
 
 

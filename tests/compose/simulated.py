@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from compose.plan import names
@@ -136,15 +137,7 @@ class Simulated:
                 container = self.find(action.container)
                 self.put(replace(container, state="exited", exit_code=137, health=""))
             case UpdateContainer():
-                labels = text_labels(action.body)
-                assert "Memory" in action.body or not self.find(action.container).edited
-                self.put(
-                    replace(
-                        self.find(action.container), edited="",
-                        record=labels[names.SERVICE_RECORD],
-                        config_hash=labels[names.CONFIG_HASH],
-                    )
-                )  # fmt: skip
+                self.update(self.find(action.container), action.body)
             case RenameContainer():
                 taken = {container.name for container in self.observed.containers}
                 assert action.name not in taken, f"{action.name} is taken"
@@ -166,6 +159,19 @@ class Simulated:
                 self.put(replace(container, networks=networks))
             case _:
                 raise AssertionError(f"not simulated: {action}")
+
+    def update(self, container: ObservedContainer, body: Mapping[str, object]) -> None:
+        if container.limits is None:
+            labels, unset = text_labels(body), body.get("Unset", [])
+            assert isinstance(unset, list)
+            assert "Memory" in {*body, *unset} or not container.edited
+            record, config_hash = labels[names.SERVICE_RECORD], labels[names.CONFIG_HASH]
+            self.put(replace(container, edited="", record=record, config_hash=config_hash))
+        else:  # as Docker's: 0 is as before, labels stay
+            assert not body.keys() & {"Labels", "Unset"}
+            assert body.get("Memory") != -1
+            given = {name: value for name, value in body.items() if value}
+            self.put(replace(container, limits={**container.limits, **given}))
 
     def create(self, action: CreateContainer) -> None:
         taken = {container.name for container in self.observed.containers}
@@ -195,6 +201,7 @@ class Simulated:
             ),
             created=next(COUNT),
             shares_ports=labels.get(names.SHARED_PORTS) == "true",
+            limits=None if self.observed.is_ours else host_config,
         )
         self.made[action.slot] = container.id
         self.observed = replace(self.observed, containers=(*self.observed.containers, container))

@@ -47,6 +47,7 @@ def services(draw: st.DrawFn, name: str, earlier: tuple[str, ...], port: int) ->
         healthcheck=check("true"),
         scale=replicas,
         mem_limit=draw(st.sampled_from([0, 32 << 20, 64 << 20])),
+        pids_limit=draw(st.sampled_from([0, 50])),
         restart=draw(st.sampled_from(["", "always"])),
         deploy=Deploy(update_config=draw(st.sampled_from(UPDATES))),
         ports=ports,
@@ -89,7 +90,11 @@ def disturbed(draw: st.DrawFn) -> Callable[[Observed], Observed]:
             elif fate == "pause":
                 container = replace(container, state="paused")
             elif fate == "edit":
-                container = replace(container, edited="memory")
+                if container.limits is None:
+                    container = replace(container, edited="memory")
+                elif "Memory" in container.limits:
+                    limits = {**container.limits, "Memory": 7 << 20, "MemorySwap": 9 << 20}
+                    container = replace(container, limits=limits)
             elif fate == "rename":
                 container = replace(container, name=f"called-{index}")
             if fate != "vanish":

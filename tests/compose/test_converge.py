@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -393,6 +394,52 @@ async def test_a_restart_takes_those_along_that_ask_for_it(engine: Engine, name:
         "restart db.1    asked for                          after: web.1\n"
     )
     assert set((await states(engine, name)).values()) == {"running"}
+
+
+@pytest.mark.peer
+async def test_limits_networks_and_policies_change_as_it_runs(engine: Engine, name: str) -> None:
+    web = make_service(
+        "web", mem_limit=64 << 20, pids_limit=50, mem_reservation=32 << 20,
+        networks={"front": Attachment()},
+    )  # fmt: skip
+    project = make_project(web, name=name)
+    await converge.up(engine, project, WAIT)
+    before = await inspect(engine, f"{name}-web-1")
+    wanted = replace(
+        web, mem_limit=96 << 20, pids_limit=0, mem_reservation=0, cpus=0.5, restart="always",
+        networks={"back": Attachment(aliases=("www",))},
+    )  # fmt: skip
+    after = make_project(wanted, name=name)
+    plan = await converge.plan_up(engine, after, PlanOptions())
+    assert [str(change) for change in plan.changes if "web" in change.subject] == ["update web.1"]
+    await converge.up(engine, after, WAIT)
+    assert (await converge.plan_up(engine, after, PlanOptions())).is_empty
+    now = await inspect(engine, f"{name}-web-1")
+    assert (now.id, now.started_at) == (before.id, before.started_at)
+    host: Any = now.document["HostConfig"]
+    settings: Any = now.document["NetworkSettings"]
+    assert list(settings["Networks"]) == [f"{name}_back"]
+    assert {"www", "web"} <= set(settings["Networks"][f"{name}_back"]["Aliases"])
+    assert (host["Memory"], host["NanoCpus"]) == (96 << 20, 500_000_000)
+    assert not host["PidsLimit"]
+    assert host["RestartPolicy"]["Name"] == "always"
+    assert await converge.as_last_applied(engine, name) == 2
+    # What can't be taken off as it runs: on Docker a limit of memory; nothing of these on ours.
+    bare = make_project(replace(wanted, mem_limit=None), name=name)
+    plan = await converge.plan_up(engine, bare, PlanOptions())
+    verb = "update" if engine.is_ours else "recreate"
+    why = "" if engine.is_ours else ": that can't be taken off as it runs"
+    assert text(plan).startswith(f"{verb} web.1   mem_limit removed{why}   ")
+    await converge.up(engine, bare, WAIT)
+    assert (await converge.plan_up(engine, bare, PlanOptions())).is_empty
+    # By hand: told, and put right.
+    await engine.containers.update(f"{name}-web-1", {"NanoCpus": 700_000_000})
+    plan = await converge.plan_up(engine, bare, PlanOptions())
+    assert [(str(c), c.cause) for c in plan.changes] == [
+        ("update web.1", "changed by hand: nano_cpus")
+    ]
+    await converge.up(engine, bare, WAIT)
+    assert (await converge.plan_up(engine, bare, PlanOptions())).is_empty
 
 
 async def test_killed_paused_and_removed_containers_come_back(engine: Engine, name: str) -> None:

@@ -183,7 +183,7 @@ def test_watch_applies_an_edit_and_leaves_the_stack_alone_on_a_broken_one(shared
     assert guestbook.ids() == before
     guestbook.replace("imgae: rootfs:/   ", "image: rootfs:/   ")
     guestbook.replace(
-        "mem_limit: 64m\n    pids_limit: 32\n\nnetworks", "mem_limit: 96m\n\nnetworks"
+        "pids_limit: 32\n\nnetworks", "pids_limit: 32\n    hostname: scribe\n\nnetworks"
     )
     read_until(watching.stdout, "is up to date")
     after = guestbook.ids()

@@ -132,6 +132,14 @@ def test_limits_networks_and_policies_change_as_it_runs(stack: Project) -> None:
     assert host_config["RestartPolicy"]["Name"] == "always"
     assert list(networks) == [f"{stack.folder.name}_back"]
     assert stack("plan", "web").stdout == ""
-    # A limit that is gone can't be told to a container that runs.
-    stack.replace("\n    pids_limit: 50", "")
-    assert "recreate web.1" in stack("plan", "web", check=False).stdout
+    # Limits that are taken out of the file are taken off what runs.
+    stack.replace("mem_limit: 96m\n    restart: always\n    pids_limit: 50", "restart: always")
+    stack("up", "--detach", "web")
+    bare = stack.inspect(name)
+    assert bare["State"]["Pid"] == before["State"]["Pid"]  # type: ignore[index]
+    assert (bare["HostConfig"]["Memory"], bare["HostConfig"]["PidsLimit"]) == (0, None)  # type: ignore[index]
+    stack.replace("restart: always", 'restart: always\n    cpuset: "0"')
+    stack("up", "--detach", "web")
+    stack.replace('\n    cpuset: "0"', "")
+    planned = stack("plan", "web", check=False).stdout
+    assert "recreate web.1   cpuset removed: that can't be taken off as it runs" in planned

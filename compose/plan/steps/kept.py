@@ -16,6 +16,7 @@ from compose.plan.actions import (
     UpdateContainer,
     WriteFiles,
 )
+from compose.plan.container import make_limits
 from compose.plan.plan import Verb
 from compose.plan.services import Keep, ServiceDecision
 from compose.plan.steps.creation import creation
@@ -108,11 +109,14 @@ def _update(
         done.append(
             draft.builder.step(f"write files of {subject}", write, change, after=[CHECKPOINT])
         )
-    host_config, labels = wanted.body["HostConfig"], wanted.body["Labels"]
-    assert isinstance(host_config, dict)
-    assert isinstance(labels, dict)
-    kept_labels = {key: labels[key] for key in (names.SERVICE_RECORD, names.CONFIG_HASH)}
-    body = {**live.update_body(kept.differences, host_config), "Labels": kept_labels}
+    is_ours = draft.observed.is_ours
+    body = live.update_body(kept.differences, make_limits(service), is_ours=is_ours)
+    if is_ours:
+        labels = wanted.body["Labels"]
+        assert isinstance(labels, dict)
+        body["Labels"] = {key: labels[key] for key in (names.SERVICE_RECORD, names.CONFIG_HASH)}
+    if not body:  # networks alone: there is nothing to note them in
+        return done
     update = UpdateContainer(ref, body)
     done = [draft.builder.step(f"update {subject}", update, change, after=[CHECKPOINT, *done])]
     wish = reload_of(service)

@@ -215,17 +215,19 @@ def test_one_that_was_taken_away_is_missing_and_not_scaled() -> None:
         ("memory,memory_swap", "update"),
         ("nano_cpus", "update"),
         ("restart_policy", "update"),
-        ("memory,pids_limit", "recreate"),  # no limit can't be told to what runs
+        ("memory,pids_limit", "update"),
+        ("cpuset_cpus", "recreate"),  # "all of them" can't be told to what runs
     ],
 )
 def test_a_limit_that_was_changed_by_hand_is_told_again(edited: str, verb: str) -> None:
     web = make_service("web", mem_limit=64 << 20, deploy=Deploy(limits=Resource(cpus=0.5)))
     project = make_project(web)
-    observed = in_state(applied(project), "demo-web-1", edited=edited)
+    observed = in_state(applied(project), "demo-web-1", edited=edited, limits=None)
     ours = replace(observed, is_ours=True)
     words = f"changed by hand: {edited.replace(',', ', ')}"
+    if verb == "recreate":
+        words += ": that can't be taken off as it runs"
     assert planned(project, ours) == f"{verb} web.1   {words}\n"
-    assert planned(project, replace(observed, is_ours=False)) == f"recreate web.1   {words}\n"
     # Whatever else is changed as it runs doesn't hide it.
     policy = changed(project, replace(web, restart="always"))
     (change,) = make_plan(policy, ours, PlanOptions()).changes
@@ -528,10 +530,10 @@ def test_the_timeout_asked_for_goes_into_every_stop() -> None:
     assert stop.timeout == 3
 
 
-def test_a_running_container_off_its_network_is_recreated() -> None:
+def test_a_running_container_off_its_network_is_put_back() -> None:
     project = make_project(make_service("web", networks={"front": Attachment()}))
     observed = in_state(applied(project), "demo-web-1", networks={})
-    assert planned(project, observed) == "recreate web.1   not connected to network front\n"
+    assert planned(project, observed) == "update web.1   not connected to network front\n"
 
 
 def test_one_off_containers_are_left_alone() -> None:

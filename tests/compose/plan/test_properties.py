@@ -43,6 +43,11 @@ def test_an_applied_plan_gives_the_wanted_state_and_leaves_nothing_to_plan(
         assert set(container.networks) == wanted
         assert container.name == f"demo-{container.service}-{container.number}"
         assert not container.edited
+        if container.limits is not None:
+            for name, limit in (("Memory", service.mem_limit), ("PidsLimit", service.pids_limit)):
+                actual = container.limits.get(name, 0)
+                assert isinstance(actual, int)
+                assert max(actual, 0) == limit
 
 
 @FAST

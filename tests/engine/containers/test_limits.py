@@ -127,6 +127,30 @@ async def test_an_update_reaches_every_limit_of_the_running(engine: Engine) -> N
 
 
 @pytest.mark.kernel
+async def test_limits_are_taken_off_the_running(engine: Engine) -> None:
+    identifier = await engine.run("sleep", "1000")
+    files = ("memory.max", "memory.swap.max", "memory.low", "memory.limit_in_bytes",
+             "memory.memsw.limit_in_bytes", "memory.soft_limit_in_bytes", "cpu.max", "cpu.weight",
+             "cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us", "pids.max")  # fmt: skip
+    before = {file: read(identifier, file) for file in files}
+    change = ResourceUpdate(
+        memory=64 << 20, memory_swap=96 << 20, memory_reservation=32 << 20, cpu_shares=512,
+        nano_cpus=500_000_000, pids_limit=50,
+    )  # fmt: skip
+    await engine.containers.update(identifier, change)
+    assert {file: read(identifier, file) for file in files} != before
+    # The other way to say how much of a processor, which the first one excludes, in its place.
+    off = ("memory", "memory_swap", "memory_reservation", "cpu_shares", "nano_cpus", "pids_limit")
+    await engine.containers.update(
+        identifier, ResourceUpdate(cpu_period=50_000, cpu_quota=25_000, unset=off)
+    )
+    await engine.containers.update(identifier, ResourceUpdate(unset=("cpu_period", "cpu_quota")))
+    assert {file: read(identifier, file) for file in files} == before
+    host = engine.get(identifier).host
+    assert (host.memory, host.memory_swap, host.nano_cpus, host.cpu_quota) == (0, 0, 0, 0)
+
+
+@pytest.mark.kernel
 async def test_block_devices_are_throttled_by_create_and_update(engine: Engine) -> None:
     device = next(
         (
