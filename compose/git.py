@@ -54,6 +54,14 @@ class Repository:
                 return cls(candidate)
         return None
 
+    @property
+    def index_lock(self) -> Path:
+        """A file that is there while git changes the working tree (a checkout, a merge, a pull)."""
+        folder = self.root / ".git"
+        if folder.is_file():  # of a further working tree, or a submodule
+            folder = self.root / folder.read_text().removeprefix("gitdir:").strip()
+        return folder / "index.lock"
+
     def subject(self, commit: str) -> str:
         return self._text("log", "-1", "--format=%s", commit).strip()
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from watchdog.events import (
     DirCreatedEvent,
@@ -33,6 +35,9 @@ PACE = 4000  # paths: so many are worth a pause of a second
 # It is slept through in so many naps: where the machine is busy, or has stopped this process, a
 # pause is over when it has its turn again, before watchdog's threads told what happened meanwhile.
 NAPS = 4
+# A checkout by git is over when its lock goes, however long it pauses; one that is older than so
+# many seconds is a left-over.
+PATIENCE = 60.0
 # The kernel is to tell of these only: its queue is finite, opening and reading change nothing, and
 # what changes in a folder comes with its own event.
 CHANGES: list[type[FileSystemEvent]] = [
@@ -54,7 +59,8 @@ def quiet(count: int) -> float:
 class Changes:
     """Paths that changed, from watchdog's threads into the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, lock: Path | None) -> None:
+        self._lock = lock
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[str] = asyncio.Queue()
         self._observer = Observer()
@@ -84,11 +90,19 @@ class Changes:
         naps = 0
         while naps < NAPS:
             await asyncio.sleep(quiet(len(paths)) / NAPS)
-            naps += 1
+            naps = 0 if self._is_held() else naps + 1
             while not self._queue.empty():
                 paths.add(self._queue.get_nowait())
                 naps = 0
         return paths
+
+    def _is_held(self) -> bool:
+        """Whether git is at work in the tree. A lock that it left behind, killed, is in the way of
+        nobody but git."""
+        try:
+            return self._lock is not None and time.time() - self._lock.stat().st_mtime < PATIENCE
+        except OSError:
+            return False
 
     def start(self) -> None:
         self._observer.start()
@@ -109,8 +123,9 @@ class _Handler(FileSystemEventHandler):
 
 
 @asynccontextmanager
-async def observe(folders: Mapping[str, bool]) -> AsyncIterator[Changes]:
-    changes = Changes()
+async def observe(folders: Mapping[str, bool], lock: Path | None = None) -> AsyncIterator[Changes]:
+    """`lock`: while this file is there, what changes belongs together."""
+    changes = Changes(lock)
     changes.watch(folders)
     changes.start()
     try:

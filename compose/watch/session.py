@@ -24,6 +24,7 @@ from compose.client.human import counted
 from compose.converge import UpOptions
 from compose.dataclass import dataclass
 from compose.errors import ComposeError
+from compose.git import Repository
 from compose.model.project import Project
 from compose.plan.names import ONE_OFF, PROJECT, SERVICE
 from compose.plan.options import PlanOptions
@@ -50,7 +51,9 @@ class Session:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with observe(watched_folders(self.project)) as changes:
+        repository = Repository.around(self.project.working_dir)
+        lock = repository.index_lock if repository else None
+        async with observe(watched_folders(self.project), lock) as changes:
             self.ignored = ignored_in_contexts(self.project)
             await self._sync_first()
             files = counted(len(self.project.watched_files), "file")

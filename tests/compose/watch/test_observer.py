@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from pathlib import Path
 
-from compose.watch.observer import observe
+from compose.git import Repository
+from compose.watch.observer import observe, quiet
 
 
 async def test_one_save_is_one_batch(tmp_path: Path) -> None:
@@ -34,3 +36,20 @@ async def test_a_folder_below_counts_only_where_it_is_asked_for(tmp_path: Path) 
             batch = await changes.batch()
     assert str(tmp_path / "deep" / "seen") in batch
     assert str(tmp_path / "deep" / "unseen") not in batch
+
+
+async def test_what_git_changes_is_one_batch_however_long_it_pauses(tmp_path: Path) -> None:
+    subprocess.run(["git", "-C", str(tmp_path), "init", "-q"], check=True)
+    repository = Repository.around(tmp_path)
+    assert repository is not None
+    # As git does for as long as it changes the working tree (api-lockfile.h).
+    repository.index_lock.touch(exist_ok=False)
+    async with observe({str(tmp_path): False}, repository.index_lock) as changes:
+        (tmp_path / "a").write_text("2")
+        batch = asyncio.ensure_future(changes.batch())
+        done, _ = await asyncio.wait([batch], timeout=20 * quiet(1))
+        assert not done
+        (tmp_path / "b").write_text("3")
+        repository.index_lock.unlink()
+        async with asyncio.timeout(20):
+            assert {str(tmp_path / "a"), str(tmp_path / "b")} <= await batch
