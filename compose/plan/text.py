@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from compose.plan.plan import Change, FieldChange, Plan
+from compose.plan.plan import Change, Plan
 
 GAP = "   "
 INDENT = "  "
@@ -33,7 +33,7 @@ def page(plan: Plan, width: int | None = 80) -> str:
     waits = plan.waits_for()
     margin = max((len(str(change)) for change in plan.changes), default=0) + len(GAP)
     rows: list[tuple[str, str]] = []  # words, and what stands at the right margin
-    told: dict[tuple[FieldChange, ...], str] = {}  # fields -> of whom they have been told
+    told: dict[str, str] = {}  # fields, as text: they may hold lists -> of whom they were told
     for index, change in enumerate(plan.changes):
         rows += _rows(change, margin, told)
         if after := waits.get(index):
@@ -47,16 +47,15 @@ def page(plan: Plan, width: int | None = 80) -> str:
     return "".join(f"{line}\n" for words, at in rows for line in _lines(words, at, room))
 
 
-def _rows(
-    change: Change, margin: int, told: dict[tuple[FieldChange, ...], str]
-) -> Iterator[tuple[str, str]]:
+def _rows(change: Change, margin: int, told: dict[str, str]) -> Iterator[tuple[str, str]]:
     head, fields = str(change).ljust(margin), change.fields
+    known = repr(fields)
     if len(fields) < 2:
         yield f"{head}{change.cause}", str(change.at or "")
-    elif fields in told:
-        yield f"{head}{len(fields)} fields changed, as of {told[fields]}", ""
+    elif known in told:
+        yield f"{head}{len(fields)} fields changed, as of {told[known]}", ""
     else:
-        told[fields] = change.subject
+        told[known] = change.subject
         yield f"{head}{len(fields)} fields changed", ""
         yield from ((f"{INDENT}{each.words}", str(each.at or "")) for each in fields)
 

@@ -15,7 +15,7 @@ def at(line: int, file: str = "compose.yaml") -> Position:
 
 FIELDS = (
     FieldChange("image", "image busybox:1 -> busybox:2", at=at(3)),
-    FieldChange("environment.A", "environment.A changed", at=at(104)),
+    FieldChange("environment.A", "environment.A changed", ["x"], ["y", {"z": 1}], at(104)),
 )
 PLAN = Plan(
     "shop",
