@@ -232,7 +232,8 @@ def _apparmor_profile(host: HostConfig) -> str:
 
 
 def container_json(record: Record) -> Document:
-    began = record.state.started_at > 0  # the files are made by the first start
+    # The files are named by the first start, also where it failed.
+    began = record.state.started_at > 0 or bool(record.state.error)
     return {
         "Id": record.id,
         "Created": timestamp(record.created),

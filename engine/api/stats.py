@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from aiohttp import web
 
 from engine.api.answer import encode
@@ -107,8 +109,8 @@ def _memory(sample: Sample) -> Document:
 
 def _block_devices(counters: Counters | None) -> Document:
     devices = counters.devices if counters else ()
-    read_written = [row for device in devices for row in _throughput(device, "bytes")]
-    operations = [row for device in devices for row in _throughput(device, "operations")]
+    read_written = [row for device in devices for row in _throughput(device, device.transferred)]
+    operations = [row for device in devices for row in _throughput(device, device.operations)]
     # As in Docker: [] is what cgroup v1 counts and was not used, null what v2 has no counter for.
     nothing: list[Document] | None = [] if counters and counters.cpu_each else None
     return {
@@ -123,11 +125,6 @@ def _block_devices(counters: Counters | None) -> Document:
     }
 
 
-def _throughput(device: Throughput, what: str) -> tuple[Document, ...]:
-    read, written = (
-        (device.read_bytes, device.written_bytes)
-        if what == "bytes"
-        else (device.reads, device.writes)
-    )
-    place: Document = {"major": device.major, "minor": device.minor}
-    return {**place, "op": "read", "value": read}, {**place, "op": "write", "value": written}
+def _throughput(device: Throughput, counts: Mapping[str, int]) -> Iterator[Document]:
+    for name, count in counts.items():
+        yield {"major": device.major, "minor": device.minor, "op": name, "value": count}

@@ -98,14 +98,13 @@ def _delegated(point: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """What one block device did for a group."""
+    """What one block device did for a group, by the kernel's names for it: "Read", "Sync", ... in
+    v1, "read" and "write" in v2."""
 
     major: int
     minor: int
-    read_bytes: int
-    written_bytes: int
-    reads: int
-    writes: int
+    transferred: Mapping[str, int]  # bytes
+    operations: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -679,10 +678,8 @@ def _io_stat(path: str) -> tuple[Throughput, ...]:
             Throughput(
                 int(major),
                 int(minor),
-                counts.get("rbytes", 0),
-                counts.get("wbytes", 0),
-                counts.get("rios", 0),
-                counts.get("wios", 0),
+                {"read": counts.get("rbytes", 0), "write": counts.get("wbytes", 0)},
+                {"read": counts.get("rios", 0), "write": counts.get("wios", 0)},
             )
         )
     return tuple(found)
@@ -727,8 +724,9 @@ def _counters_v1(group: Cgroup) -> Counters:
 def _throttle_counts(directory: str | None) -> tuple[Throughput, ...]:
     if directory is None:
         return ()
-    counts: dict[tuple[int, int], dict[str, int]] = {}
-    for file in ("io_service_bytes", "io_serviced"):
+    files = ("io_service_bytes", "io_serviced")
+    counts: dict[tuple[int, int], dict[str, dict[str, int]]] = {}
+    for file in files:
         try:
             text = _read(f"{directory}/blkio.throttle.{file}_recursive")
         except FileNotFoundError:
@@ -738,15 +736,9 @@ def _throttle_counts(directory: str | None) -> tuple[Throughput, ...]:
             if len(words) != 3:
                 continue  # the sum at the end
             major, _, minor = words[0].partition(":")
-            counts.setdefault((int(major), int(minor)), {})[f"{file} {words[1]}"] = int(words[2])
+            device = counts.setdefault((int(major), int(minor)), {name: {} for name in files})
+            device[file][words[1]] = int(words[2])
     return tuple(
-        Throughput(
-            major,
-            minor,
-            found.get("io_service_bytes Read", 0),
-            found.get("io_service_bytes Write", 0),
-            found.get("io_serviced Read", 0),
-            found.get("io_serviced Write", 0),
-        )
+        Throughput(major, minor, *(found[name] for name in files))
         for (major, minor), found in sorted(counts.items())
     )

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 
+from engine.containers.attach import HEAD_START
 from engine.containers.model import (
     ContainerConfig,
     CreateRequest,
@@ -131,6 +132,13 @@ async def _printed(engine: Engine, reference: str, text: str) -> None:
         if text.encode() in gathered:
             return
     raise AssertionError(f"{text!r} is not in {gathered!r}")
+
+
+async def test_a_log_asked_for_at_once_has_the_first_words(engine: Engine) -> None:
+    identifier = await engine.run("sh", "-c", "sleep 0.02; echo first words")
+    said = [piece async for piece in engine.containers.logs(identifier, LogQuery())]
+    waited = (time.time_ns() - engine.get(identifier).state.started_at) / 1e9
+    assert b"first words" in b"".join(said) or waited >= HEAD_START
 
 
 async def test_paused_container_stands_still_and_still_stops(engine: Engine) -> None:
