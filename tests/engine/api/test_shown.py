@@ -50,6 +50,19 @@ def record(**changes: object) -> Record:
     return Record(**(given | changes))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("state", "is_named"),
+    [
+        (State(), False),
+        (State(status=Status.RUNNING, started_at=START), True),
+        (State(exit_code=127, error="no such file"), True),
+    ],
+)
+def test_the_first_start_names_the_files_of_a_container(state: State, is_named: bool) -> None:
+    shown = container_json(record(state=state, hosts_path="/h", log_path="/l"))
+    assert (shown["HostsPath"], shown["LogPath"]) == (("/h", "/l") if is_named else ("", ""))
+
+
 def test_times_have_nine_digits_and_a_zero_time_is_gos() -> None:
     assert timestamp(START) == "2025-11-22T00:44:39.079667626Z"
     assert timestamp(START // SECOND * SECOND) == "2025-11-22T00:44:39.000000000Z"
