@@ -22,7 +22,7 @@ from engine.builder.output import Output, StageOutput, Tell
 from engine.builder.run_step import STEP_LABEL
 from engine.builder.sources import cache_reference, fetch, kept_ids
 from engine.builder.stage import StageBuild
-from engine.builder.stages import Stage, make_plan
+from engine.builder.stages import Stage, circle, make_plan
 from engine.builder.state import State, known_args, stamp
 from engine.builder.syntax import check_syntax
 from engine.builder.trees import Digests, Tree
@@ -340,18 +340,31 @@ class _Run:
         self._workshop = workshop
         self.output = output
         self.results: dict[int, asyncio.Task[State]] = {}
+        self._needs: dict[int, set[int]] = {}  # what came to light on the way, by index
         self._group = group
         self._step = first_step
 
     def start(self, stage: Stage, output: StageOutput) -> None:
-        build = StageBuild(self._workshop, stage, output, self._step, partial(self._find, stage))
+        find_base, find_source = partial(self._base, stage), partial(self._source, stage)
+        build = StageBuild(self._workshop, stage, output, self._step, find_base, find_source)
         self._step += 1 + len(stage.body)
         self.results[stage.index] = self._group.create_task(build.build())
 
-    def _find(self, stage: Stage, reference: str) -> Awaitable[State] | None:
-        wanted = self._workshop.plan.find(reference, stage.index)
+    def _base(self, stage: Stage) -> Awaitable[State] | None:
+        wanted = self._workshop.plan.base(stage)
+        return None if wanted is None else self._result(wanted)
+
+    def _source(self, stage: Stage, reference: str) -> Awaitable[State] | None:
+        plan = self._workshop.plan
+        wanted = plan.source(reference)
         if wanted is None:
             return None
+        if plan.leads_to(wanted, stage, self._needs):  # only a trigger can ask for that
+            raise InvalidRequest(circle(stage))
+        self._needs.setdefault(stage.index, set()).add(wanted.index)
+        return self._result(wanted)
+
+    def _result(self, wanted: Stage) -> Awaitable[State]:
         if wanted.index not in self.results:
             self.start(wanted, self.output.between())
         return asyncio.shield(self.results[wanted.index])

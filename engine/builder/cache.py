@@ -38,13 +38,17 @@ def run_key(
     words: Sequence[str],
     args: Mapping[str, str],
     network: str,
+    hosts: Sequence[str],
     mounts: Sequence[Sequence[str]],
     *,
     is_privileged: bool,
 ) -> str:
-    """`args`: the ARGs in its environment, but for the predefined. `mounts`: what each shows."""
+    """`args`: the ARGs in its environment, but for the predefined. `hosts`: its own name where one
+    is given, and the names it knows besides. `mounts`: what each shows."""
     shown = [list(one) for one in mounts]
-    return step_key(parent, "RUN", list(words), dict(args), network, shown, is_privileged)
+    return step_key(
+        parent, "RUN", list(words), dict(args), network, list(hosts), shown, is_privileged
+    )
 
 
 def copy_key(

@@ -51,10 +51,9 @@ def pairs(instruction: Instruction, names: Names, escape: str) -> dict[str, str]
                 instruction.line,
                 f"Syntax error - can't find = in {word!r}. Must be of the form: name=value",
             )
-        name = expand_word(name, names, escape)
         if not name:
             raise refusal(instruction.line, f"{instruction.keyword} names can not be blank")
-        found[name] = expand_word(value, names, escape)
+        found[expand_word(name, names, escape)] = expand_word(value, names, escape)
     return found
 
 
@@ -96,11 +95,14 @@ def _expose(config: ImageConfig, one: Instruction, names: Names, escape: str) ->
     # What a variable holds may be several; what is published where is nothing that an image says.
     words = [each for word in one.arguments.split() for each in _split(word, names, escape)]
     for word in words:
-        match = re.fullmatch(r"(?:.*:)?(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", word.lower())
+        ends, _, protocol = word.lower().partition("/")
+        if protocol not in ("", "tcp", "udp", "sctp"):
+            raise refusal(one.line, f'invalid port: "{word}": invalid proto: {protocol}')
+        match = re.fullmatch(r"(?:.*:)?(\d{1,5})(?:-(\d{1,5}))?", ends)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-        if match is None or not 0 < first <= last < 65536:
+        if not 0 < first <= last < 65536:
             raise refusal(one.line, f"invalid containerPort: {word}")
-        ports |= {f"{port}/{match[3] or 'tcp'}" for port in range(first, last + 1)}
+        ports |= {f"{port}/{protocol or 'tcp'}" for port in range(first, last + 1)}
     return replace(config, exposed_ports=tuple(sorted(ports)))
 
 
@@ -151,7 +153,7 @@ def _healthcheck(config: ImageConfig, one: Instruction, names: Names, escape: st
     kind, _, rest = one.arguments.partition(" ")
     match kind.upper():
         case "NONE":
-            if rest.strip() or one.flags:
+            if rest.strip():
                 raise refusal(one.line, "HEALTHCHECK NONE takes no arguments")
             return replace(config, healthcheck=Healthcheck(("NONE",)))
         case "CMD" if rest.strip():
@@ -191,12 +193,9 @@ def _duration(one: Instruction, name: str, text: str) -> int:
 
 
 def _single(one: Instruction, names: Names, escape: str) -> str:
-    words = split_words(one.arguments, escape)
-    if len(words) != 1:
-        raise refusal(one.line, f"{one.keyword} requires exactly one argument")
-    found = expand_word(words[0], names, escape)
+    found = expand_word(one.arguments, names, escape)
     if not found:
-        raise InvalidRequest(f"{one.keyword} on line {one.line}: {words[0]} is empty")
+        raise InvalidRequest(f"{one.keyword} on line {one.line}: {one.arguments} is empty")
     return found
 
 

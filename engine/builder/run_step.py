@@ -53,6 +53,7 @@ class RunStep:
     user: str
     working_dir: str
     network: str
+    hostname: str  # "" for the container's id
     place: str  # "Dockerfile:3"
     script: str = ""  # a here-document with `#!`, to be executed itself
     mounts: tuple[tuple[StepMount, Tree], ...] = ()
@@ -91,6 +92,7 @@ async def run(workshop: Workshop, step: RunStep, output: StageOutput) -> AsyncIt
             CreateRequest(
                 ContainerConfig(
                     image=step.image_id,
+                    hostname=step.hostname,
                     cmd=step.words,
                     entrypoint=("",),
                     env=(*step.env, *env),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.builder import cache
+from engine.builder.args import HOSTNAME
 from engine.builder.config import (
     CONFIG_KEYWORDS,
     changed_config,
@@ -54,13 +55,16 @@ class StageBuild:
         stage: Stage,
         output: StageOutput,
         first_step: int,
-        find_stage: Callable[[str], Awaitable[State] | None],
+        find_base: Callable[[], Awaitable[State] | None],
+        find_source: Callable[[str], Awaitable[State] | None],
     ) -> None:
         self._workshop = workshop
         self._stage = stage
         self._output = output
         self._number = first_step
-        self._find_stage = find_stage  # a stage that was built, or will be; None for an image
+        # Stages that were built, or will be; None for an image.
+        self._find_base = find_base
+        self._find_source = find_source
         self._known = known_args(workshop.request)
         self._state = State(scratch_document(), "")
         names = [name.lower() for name in workshop.request.no_cache_stages]
@@ -96,7 +100,7 @@ class StageBuild:
 
     async def _start(self) -> None:
         base, workshop = self._stage.base, self._workshop
-        awaited = self._find_stage(base) if not base.isdecimal() else None
+        awaited = self._find_base()
         context = await workshop.context_of(base)
         self._state = State(scratch_document(), "", args={})
         if isinstance(context, Tree):
@@ -341,7 +345,7 @@ class StageBuild:
         context = await self._workshop.context_of(name)
         if isinstance(context, Tree):
             return context
-        awaited = self._find_stage(name) if context is None else None
+        awaited = self._find_source(name) if context is None else None
         if awaited is not None:
             state = await awaited
         else:
@@ -366,18 +370,21 @@ class StageBuild:
         variables = run_variables(state.args or {}, env_names(state.config), build_args)
         self._workshop.consumed |= variables.consumed
         network = flags.network or self._host_network()
+        hostname = build_args.get(HOSTNAME) or ""
+        hosts = (hostname, *self._workshop.request.host.extra_hosts)
         keys = [await mount_key(self._workshop, mount, tree) for mount, tree in with_trees]
         key = cache.run_key(
             self._key(),
             (*words, script),
             variables.counted,
             network,
+            hosts,
             keys,
             is_privileged=flags.is_privileged,
         )
         shown = " ".join(words)
         # Of these alone the line of history says all that went into it.
-        is_told = not (mounts or script or network or flags.is_privileged)
+        is_told = not (mounts or script or network or any(hosts) or flags.is_privileged)
         if await self._known_step(key, variables.prefix + shown if is_told else ""):
             return
         step = RunStep(
@@ -392,6 +399,7 @@ class StageBuild:
             user=state.config.user,
             working_dir=state.config.working_dir,
             network=flags.network,
+            hostname=hostname,
             place=self._place(one),
             script=script,
             mounts=tuple(with_trees),

@@ -1,7 +1,7 @@
 """Pure: instructions become stages, and which of them a target needs.
 
-A stage needs what its FROM, `COPY --from` and `RUN --mount=from` name: an earlier stage by name or
-number, else an image.
+A stage needs what its FROM names, an earlier stage or an image, and what its `COPY --from` and
+`RUN --mount=from` name: any stage by name or number, else an image.
 """
 
 import re
@@ -31,19 +31,23 @@ class Plan:
     stages: tuple[Stage, ...]
     global_names: Mapping[str, str]  # ARGs before the first FROM, with their values
 
-    def find(self, reference: str, before: int) -> Stage | None:
-        """The stage that a FROM or --from of stage `before` means; None for an image."""
-        named = [stage for stage in self.stages[:before] if stage.name == reference.lower() != ""]
-        if named:
-            return named[-1]
-        if reference.isdecimal() and int(reference) < before:
-            return self.stages[int(reference)]
-        return None
+    def base(self, stage: Stage) -> Stage | None:
+        """The one that its FROM means; None for an image."""
+        return _named(self.stages[: stage.index], stage.base)
+
+    def source(self, reference: str) -> Stage | None:
+        """The one that a --from means, wherever it stands; None for an image. Raises
+        InvalidRequest."""
+        if not reference.isdecimal():
+            return _named(self.stages, reference)
+        if int(reference) >= len(self.stages):
+            raise InvalidRequest(f"invalid stage index {reference}")
+        return self.stages[int(reference)]
 
     def target(self, name: str) -> Stage:
         if not name:
             return self.stages[-1]
-        found = None if name.isdecimal() else self.find(name, len(self.stages))
+        found = _named(self.stages, name)
         if found is None:
             names = [stage.name for stage in self.stages if stage.name]
             raise InvalidRequest(
@@ -60,19 +64,43 @@ class Plan:
 
     def needs(self, stage: Stage) -> tuple[Stage, ...]:
         """Those that have to be built before it, or while."""
-        references = [stage.base, *(word for each in stage.body for word in _sources(each))]
-        found = (self.find(reference, stage.index) for reference in references)
+        references = (word for each in stage.body for word in _sources(each) if word)
+        found = (self.base(stage), *map(self.source, references))
         return tuple(dict.fromkeys(each for each in found if each is not None))
 
-    def needed(self, target: Stage) -> tuple[Stage, ...]:
-        """The target and all that it needs, in the order of the file."""
-        wanted, waiting = {target.index}, [target]
+    def leads_to(self, start: Stage, goal: Stage, more: Mapping[int, Collection[int]]) -> bool:
+        """Whether `start` has to wait for `goal`, which may be itself. `more`: what stages need
+        besides, by their indices."""
+        seen: set[int] = set()
+        waiting = [start]
         while waiting:
-            for stage in self.needs(waiting.pop()):
-                if stage.index not in wanted:
-                    wanted.add(stage.index)
-                    waiting.append(stage)
-        return tuple(stage for stage in self.stages if stage.index in wanted)
+            stage = waiting.pop()
+            if stage.index == goal.index:
+                return True
+            if stage.index not in seen:
+                seen.add(stage.index)
+                waiting += self.needs(stage)
+                waiting += (self.stages[index] for index in more.get(stage.index, ()))
+        return False
+
+    def needed(self, target: Stage) -> tuple[Stage, ...]:
+        """The target and all that it needs: each after what it needs itself, else as in the
+        file."""
+        needs: dict[int, set[int]] = {}
+        waiting = [target]
+        while waiting:
+            stage = waiting.pop()
+            if stage.index not in needs:
+                needed = self.needs(stage)
+                needs[stage.index] = {each.index for each in needed}
+                waiting += needed
+        order: list[Stage] = []
+        left = sorted(needs)
+        while left:
+            index = next(index for index in left if needs[index].isdisjoint(left))
+            left.remove(index)
+            order.append(self.stages[index])
+        return tuple(order)
 
 
 def make_plan(
@@ -105,23 +133,32 @@ def make_plan(
         if stage.name and stage.name in contexts:
             stage = replace(stage, base=stage.name, body=())
         stages.append(stage)
-    _check_order(stages, contexts)
-    return Plan(instructions[:first], tuple(stages), names)
+    plan = Plan(instructions[:first], tuple(stages), names)
+    _check_sources(plan)
+    return plan
 
 
-def _check_order(stages: Sequence[Stage], contexts: Collection[str]) -> None:
-    """Nothing comes from a stage that is made later, nor from the own one."""
-    for stage in stages:
-        earlier = {each.name for each in stages[: stage.index]}
-        later = {each.name for each in stages[stage.index :]} - earlier - {""}
+def _check_sources(plan: Plan) -> None:
+    """There are such stages, and none waits for itself."""
+    for stage in plan.stages:
         for each in stage.body:
-            for name in _sources(each):
-                if name.lower() in later and name.lower() not in contexts:
-                    raise refusal(
-                        each.line,
-                        f"cannot take files from stage {name!r}: "
-                        "it has to stand before the stage that does",
-                    )
+            for name in filter(None, _sources(each)):
+                try:
+                    source = plan.source(name)
+                except InvalidRequest as error:
+                    raise refusal(each.line, str(error)) from None
+                if source is not None and plan.leads_to(source, stage, {}):
+                    raise refusal(each.line, circle(stage))
+
+
+def circle(stage: Stage) -> str:
+    return f"circular dependency detected on stage: {stage.name or stage.index}"
+
+
+def _named(stages: Sequence[Stage], name: str) -> Stage | None:
+    """The last one of that name."""
+    found = (each for each in reversed(stages) if each.name and each.name == name.lower())
+    return next(found, None)
 
 
 def arguments(
@@ -153,7 +190,11 @@ def _stage(
         case [base, keyword, name] if keyword.lower() == "as":
             name = name.lower()
             if not _STAGE_NAME.fullmatch(name):
-                raise refusal(start.line, f"invalid name for build stage: {name!r}")
+                raise refusal(
+                    start.line,
+                    f"invalid name for build stage: {words[2]!r}, "
+                    "name can't start with a number or contain symbols",
+                )
         case _:
             raise refusal(start.line, "FROM requires either one or three arguments")
     for flag in start.flags:

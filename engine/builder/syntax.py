@@ -11,6 +11,8 @@ from engine.builder.dockerfile import (
     suggestion,
 )
 from engine.builder.expand import split_words
+from engine.builder.mounts import step_mounts
+from engine.builder.run_request import run_flags
 from engine.builder.stages import mount_fields
 from engine.oci.image_config import ImageConfig
 
@@ -65,9 +67,19 @@ def check_syntax(one: Instruction, escape: str) -> None:
                 )
             if "=" not in words[0] and len(words) < 2:
                 raise refusal(one.line, f"{one.keyword} must have two arguments")
-        case "USER" | "STOPSIGNAL":
-            if len(split_words(one.arguments, escape)) != 1:
-                raise refusal(one.line, f"{one.keyword} requires exactly one argument")
+            if any(word.startswith("=") for word in words if "=" in words[0]):
+                raise refusal(one.line, f"{one.keyword} names can not be blank")
+        case "VOLUME":
+            if not all(word.strip() for word in one.words()):
+                raise refusal(one.line, "VOLUME specified can not be an empty string")
+        case "ARG":
+            names = (word.partition("=")[0] for word in split_words(one.arguments, escape))
+            if not all(name.strip("\"'") for name in names):
+                raise refusal(one.line, "ARG names can not be blank")
+        case "RUN":
+            run_flags(one)
+            if not any("$" in (flag.value or "") for flag in one.flags):
+                step_mounts(one, {}, escape, "/")
         case keyword if keyword in _WITHOUT_VARIABLES:
             changed_config(ImageConfig(), one, {}, escape)
             if keyword == "ONBUILD":

@@ -121,6 +121,25 @@ COPY --from=0 /result /there
     assert builds.run("staged", "cat", "/here/result", "/there") == "made\nmade\n"
 
 
+def test_files_come_from_later_stages_and_labels_go_to_the_target(builds: Builds) -> None:
+    text = """\
+FROM busybox:test AS first
+COPY --from=second /made /made
+FROM busybox:test AS second
+RUN hostname > /made
+"""
+    given = {"BUILDKIT_SANDBOX_HOSTNAME": "builder"}
+    builds.ok(text, t="first", target="first", labels={"own": "$1"}, buildargs=given)
+    assert builds.run("first", "cat", "/made") == "builder\n"
+    assert builds.config("first")["Labels"] == {"own": "$1"}
+
+
+def test_a_trigger_does_not_wait_for_what_waits_for_it(builds: Builds) -> None:
+    builds.ok("FROM busybox:test\nONBUILD COPY --from=last /x /y\n", t="waiting")
+    circle = builds.build("FROM waiting AS one\nFROM one AS last\n")
+    assert "circular dependency detected on stage: one" in circle.error
+
+
 def test_builds_lie_on_the_machine_itself(builds: Builds) -> None:
     builds.ok('FROM rootfs:/\nRUN echo there > /own\nCMD ["cat", "/own"]\n', t="on-host")
     assert builds.run("on-host") == "there\n"

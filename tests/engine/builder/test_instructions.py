@@ -424,7 +424,13 @@ RUN grep CapEff /proc/self/status > /caps
         ("FROM busybox:test\nCOPY --chwon=1 a /b\n", "did you mean chown?"),
         ("FROM busybox:test\nRUN --device=x a\n", "no step gets a device"),
         ("FROM busybox:test\nSTOPSIGNAL FOO\n", "invalid signal: FOO"),
-        ("FROM busybox:test AS a\nCOPY --from=a /x /y\n", "cannot take files from stage 'a'"),
+        (
+            "FROM busybox:test AS a\nCOPY --from=a /x /y\n",
+            "circular dependency detected on stage: a",
+        ),
+        ("FROM busybox:test\nCOPY --from=3 /x /y\n", "line 2: invalid stage index 3"),
+        ("FROM busybox:test\nRUN touch /a\nENV =x\n", "line 3: ENV names can not be blank"),
+        ("FROM busybox:test\nRUN touch /a\nRUN --mount=type=x y\n", "line 3: unsupported mount"),
         ("FROM scratch\n", "No image was generated"),
     ],
 )

@@ -171,6 +171,9 @@ FROM four
     assert [stage.base for stage in plan.stages[:2]] == ["given", "one"]
     assert [stage.index for stage in plan.needed(plan.target(""))] == [0, 1, 3, 4]
     assert [stage.index for stage in plan.needed(plan.target("two"))] == [0, 1]
+    text = b"FROM a AS one\nCOPY --from=two / /\nFROM b AS two\nFROM c\nCOPY --from=one / /\n"
+    later = make_plan(parse_dockerfile(text), {}, {})
+    assert [stage.index for stage in later.needed(later.target(""))] == [1, 0, 2]
     with pytest.raises(InvalidRequest, match='target stage "x" could not be found'):
         plan.target("x")
 
