@@ -60,7 +60,7 @@ class Builder:
         self._images = images
         self._containers = containers
         self._events = events
-        self._in_use: list[set[str]] = []
+        self._in_use: dict[str, set[str]] = {}  # ids of images, by the folder of a build
         self._threads = ThreadPoolExecutor(THREADS, "builder")
         self._digests = Digests()
         self._reached: set[str] = set()
@@ -109,9 +109,8 @@ class Builder:
         cancelled build leaves nothing but what its steps have put into the cache."""
         if len(self._reached) > _REMEMBERED:
             self._reached.clear()
-        in_use: set[str] = set()
-        self._in_use.append(in_use)
         folder = self._temporary / secrets.token_hex(8)
+        in_use = self._in_use[folder.name] = set()
         try:
             self._temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.mkdir(mode=0o700)
@@ -121,7 +120,7 @@ class Builder:
         except OSError as error:
             raise Failure(f"cannot build: {error}") from error
         finally:
-            self._in_use.remove(in_use)
+            del self._in_use[folder.name]
             self._images.steps.mark_used(in_use)
             if folder.exists():
                 await asyncio.to_thread(remove_directory, folder)

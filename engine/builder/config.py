@@ -111,11 +111,11 @@ def _split(word: str, names: Names, escape: str) -> list[str]:
 
 
 def _user(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
-    return replace(config, user=_single(one, names, escape))
+    return replace(config, user=expand_word(one.arguments, names, escape))
 
 
 def _stop_signal(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
-    signal = _single(one, names, escape)
+    signal = expand_word(one.arguments, names, escape)
     try:
         parse_signal(signal)
     except InvalidRequest:
@@ -190,13 +190,6 @@ def _duration(one: Instruction, name: str, text: str) -> int:
     if 0 < total < 10**6:
         raise refusal(one.line, f'Interval "{name}" cannot be less than 1ms')
     return total
-
-
-def _single(one: Instruction, names: Names, escape: str) -> str:
-    found = expand_word(one.arguments, names, escape)
-    if not found:
-        raise InvalidRequest(f"{one.keyword} on line {one.line}: {one.arguments} is empty")
-    return found
 
 
 _RULES: Mapping[str, Change] = {

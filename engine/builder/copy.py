@@ -28,6 +28,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 _SHIFT = {"u": 6, "g": 3, "o": 0}
 _SET_ID = {"u": stat.S_ISUID, "g": stat.S_ISGID}
 _WILD = re.compile(r"[*?\[]")
+_MOST_LINKS = 40  # as the kernel has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,17 @@ class Attributes:
     gid: int | None = None
     is_asked: bool = False  # by --chown: it counts for what is unpacked as well
     mode: Callable[[int, bool], int] | None = None  # old bits, is a folder -> new bits
+    mode_of_folders: int | None = None  # of those made on the way
 
     @property
     def explicit(self) -> "Attributes":
         return Attributes(self.uid, self.gid) if self.is_asked else Attributes()
+
+    @property
+    def of_target(self) -> "Attributes":
+        """For a folder that is a source's own at the target."""
+        mode = self.mode_of_folders if self.mode is None else self.mode(0o755, True)
+        return replace(self, mode_of_folders=mode)
 
     def of(self, member: Member) -> Member:
         mode = member.mode
@@ -82,7 +90,11 @@ def find_sources(root: int, pattern: str, *, parents: bool = False) -> tuple[Fou
     cleaned = posixpath.normpath("/" + pattern).strip("/")
     base = posixpath.normpath("/" + pivot).strip("/") if pivot else ""
     full = posixpath.join(base, cleaned).strip("/")
-    paths = _matching(root, full) if _WILD.search(full) else (full,)
+    if parents and "**" in full:
+        paths = _walked(root, full)
+    else:  # two stars are one
+        single = re.sub(r"\*+", "*", full)
+        paths = _matching(root, single) if _WILD.search(full) else (full,)
     found = []
     for path in paths:
         is_folder = _is_folder(root, path, pattern)
@@ -96,11 +108,9 @@ def find_sources(root: int, pattern: str, *, parents: bool = False) -> tuple[Fou
 
 def _matching(root: int, pattern: str) -> tuple[str, ...]:
     """Component by component, so that only folders that fit are looked into."""
-    if "**" in pattern:
-        return _walked(root, pattern)
     paths = [""]
     for name in pattern.split("/"):
-        expression = re.compile(path_expression([name]), re.DOTALL)
+        expression = _compiled([name])
         following = []
         for path in paths:
             names = _names(root, path) if _WILD.search(name) else [name]
@@ -111,8 +121,15 @@ def _matching(root: int, pattern: str) -> tuple[str, ...]:
     return tuple(sorted(path for path in paths if _exists(root, path)))
 
 
+def _compiled(names: Sequence[str]) -> re.Pattern[str]:
+    try:
+        return re.compile(path_expression(names), re.DOTALL)
+    except re.error:
+        raise InvalidRequest(f"syntax error in pattern {'/'.join(names)!r}") from None
+
+
 def _walked(root: int, pattern: str) -> tuple[str, ...]:
-    expression = re.compile(path_expression(pattern.split("/")), re.DOTALL)
+    expression = _compiled(pattern.split("/"))
     found, waiting = [], [""]
     while waiting:
         path = waiting.pop()
@@ -156,10 +173,7 @@ def _is_folder(root: int, path: str, shown: str) -> bool:
 
 
 def not_found(path: str) -> NotFound:
-    return NotFound(
-        "file not found in build context or excluded by .dockerignore: "
-        f"stat {path}: file does not exist"
-    )
+    return NotFound(f"stat {path}: file does not exist")
 
 
 def is_archive(root: int, path: str) -> bool:
@@ -211,7 +225,8 @@ def copy_sources(
     ignored: Sequence[Pattern],
 ) -> None:
     """Into `destination`, an absolute path below the root `target`: a folder where it ends in a
-    slash, is one, or where several things are copied."""
+    slash, is one, or where several things are copied. Links of that path are followed."""
+    destination = followed(target, destination)
     into_folder = destination.endswith("/") or len(found) > 1 or _is_folder_at(target, destination)
     for each in found:
         if each.is_archive:
@@ -226,7 +241,9 @@ def copy_sources(
             folder = posixpath.join(destination, each.kept)
         elif not each.is_folder and not into_folder:
             folder, name = posixpath.split(destination)
-        make_folders(target, folder, attributes)
+        make_folders(target, folder, attributes.of_target if each.is_folder else attributes)
+        if not each.is_folder and _is_folder_at(target, below := posixpath.join(folder, name)):
+            raise InvalidRequest(f"cannot replace the directory {below} with a file")
         packing = Packing(
             lambda chunk: None,
             attributes.of,
@@ -307,9 +324,49 @@ def real_path(root: int, path: str) -> str:
     return found.removeprefix(top.rstrip("/")).strip("/")
 
 
-def _is_folder_at(root: int, path: str) -> bool:
+def followed(root: int, path: str) -> str:
+    """An absolute path with the links in it replaced by where they lead inside of the root,
+    whether that is there or not. Raises InvalidRequest for a circle."""
+    done: list[str] = []
+    left = path.split("/")[::-1]
+    links = 0
+    while left:
+        name = left.pop()
+        if name == "..":
+            done = done[:-1]
+        elif name not in ("", "."):
+            link = _link_at(root, "/".join((*done, name)))
+            if not link:
+                done.append(name)
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                raise InvalidRequest(f"cannot copy to {path}: too many links")
+            if link.startswith("/"):
+                done = []
+            left += link.split("/")[::-1]
+    found = "/" + "/".join(done)
+    return f"{found}/" if path.endswith("/") and done else found
+
+
+def _link_at(root: int, path: str) -> str:
+    """What a link says; "" where there is none."""
     try:
-        os.close(open_in_root(root, path, os.O_PATH | os.O_DIRECTORY))
+        descriptor = open_in_root(root, path, os.O_PATH | os.O_NOFOLLOW)
+    except KernelError:
+        return ""
+    try:
+        is_link = stat.S_ISLNK(os.fstat(descriptor).st_mode)
+        return os.readlink("", dir_fd=descriptor) if is_link else ""
+    finally:
+        os.close(descriptor)
+
+
+def _is_folder_at(root: int, path: str) -> bool:
+    """Not by a link."""
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+    try:
+        os.close(open_in_root(root, path, flags))
     except KernelError:
         return False
     return True
@@ -331,12 +388,12 @@ def make_folders(root: int, path: str, attributes: Attributes) -> None:
             made = os.open(names[end - 1], _DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
             try:
                 os.fchown(made, attributes.uid or 0, attributes.gid or 0)
-                mode = attributes.mode(0o755, True) if attributes.mode else 0o755
-                os.fchmod(made, mode)  # mkdir heeds the engine's umask
+                mode = attributes.mode_of_folders
+                os.fchmod(made, 0o755 if mode is None else mode)  # mkdir heeds the umask
             finally:
                 os.close(made)
         except FileExistsError:
-            raise InvalidRequest(f"cannot copy to {path}: {here} is not a directory") from None
+            raise InvalidRequest(f"cannot make {path}: /{here} is not a directory") from None
         finally:
             os.close(above)
 
@@ -356,11 +413,17 @@ def clamp_times(folder: Path, epoch: int) -> None:
         os.close(root)
 
 
-def parse_mode(text: str) -> Callable[[int, bool], int]:
-    """Of --chmod: octal, or symbolic as `u=rwX,go=rX`. Raises InvalidRequest."""
-    if re.fullmatch(r"[0-7]{3,5}", text):
+def parse_mode(text: str) -> tuple[Callable[[int, bool], int], int | None]:
+    """Of --chmod: octal, or symbolic as `u=rwX,go=rX`; and what folders made on the way get, if
+    it says so. Raises InvalidRequest."""
+    if text.isdecimal():
+        if not re.fullmatch(r"0*[0-7]{1,4}", text):
+            raise InvalidRequest(
+                f"invalid chmod parameter: {text!r}. "
+                "it should be octal string and between 0 and 07777"
+            )
         bits = int(text, 8)
-        return lambda mode, is_folder: bits
+        return lambda mode, is_folder: bits, bits
     clauses = [re.fullmatch(r"([ugoa]*)([-+=])([rwxXst]*|[ugo])", each) for each in text.split(",")]
     if not text or not all(clauses):
         raise InvalidRequest(f"invalid chmod parameter: {text!r}")
@@ -371,7 +434,7 @@ def parse_mode(text: str) -> Callable[[int, bool], int]:
             mode = _changed(mode, clause[1] or "a", clause[2], clause[3], is_folder)
         return mode
 
-    return change
+    return change, None
 
 
 def _changed(mode: int, who: str, operator: str, what: str, is_folder: bool) -> int:
@@ -392,7 +455,7 @@ def _changed(mode: int, who: str, operator: str, what: str, is_folder: bool) -> 
                 # chmod(1): of a folder these bits stay unless they are named.
                 mask |= 0 if is_folder else _SET_ID[letter]
                 bits |= _SET_ID[letter] if "s" in what else 0
-    if "t" in what:
+    if "t" in what and set(who) != {"o"}:  # as chmod(1) of FreeBSD has it
         bits |= stat.S_ISVTX
     match operator:
         case "+":

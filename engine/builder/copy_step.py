@@ -167,9 +167,7 @@ class CopyStep:
             return f"{'file' if is_file else 'dir'}:{found}"
 
         async def of_plain() -> str:
-            return await workshop.on_layers(
-                tree.lowers, lambda root: digest(root, self._found(root, plain))
-            )
+            return await workshop.on_tree(tree, lambda root: digest(root, self._found(root, plain)))
 
         def of_made() -> str:
             root = os.open(scratch / "made", os.O_RDONLY | os.O_DIRECTORY)
@@ -246,6 +244,8 @@ class CopyStep:
 
         digest = await workshop.in_thread(fetch)
         wanted = self._one.flag("checksum")
+        if wanted and not re.fullmatch("sha256:[0-9a-f]{64}", wanted):
+            raise InvalidRequest(f"invalid checksum {wanted!r}: write sha256:HASH")
         if wanted and digest != wanted:
             raise InvalidRequest(f"digest mismatch {digest}: {wanted}")
         return Made(path, unpack=self._one.is_set("unpack"))
@@ -253,15 +253,18 @@ class CopyStep:
     async def _attributes(self) -> Attributes:
         names = self._names
         chown, chmod = self._one.flag("chown"), self._one.flag("chmod")
-        mode = parse_mode(expand_word(chmod, names, self._workshop.escape)) if chmod else None
+        mode, of_folders = None, None
+        if chmod:
+            mode, of_folders = parse_mode(expand_word(chmod, names, self._workshop.escape))
         if not chown:
             # What another stage made keeps its owners; whose files a client sent is its own affair.
-            return Attributes(0, 0, mode=mode) if self._tree.is_context else Attributes(mode=mode)
+            owner = 0 if self._tree.is_context else None
+            return Attributes(owner, owner, mode=mode, mode_of_folders=of_folders)
         user, _, group = expand_word(chown, names, self._workshop.escape).partition(":")
         if user.isdecimal():  # a number alone is both; of a name it is the account's own group
             group = group or user
         found = await account(self._workshop, self._lowers(), f"{user}:{group}".rstrip(":"))
-        return replace(found, is_asked=True, mode=mode)
+        return replace(found, is_asked=True, mode=mode, mode_of_folders=of_folders)
 
 
 async def account(workshop: Workshop, lowers: Sequence[str], user: str) -> Attributes:

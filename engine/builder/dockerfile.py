@@ -183,11 +183,11 @@ class _Reader:
     def _instruction(self) -> Instruction:
         number = self._at + self._first
         text = self._logical_line()
-        keyword, _, rest = text.strip().replace("\t", " ", 1).partition(" ")
-        keyword = keyword.upper()
+        word, _, rest = text.strip().replace("\t", " ", 1).partition(" ")
+        keyword = word.upper()
         if keyword not in KEYWORDS:
             close = suggestion(keyword, KEYWORDS)
-            raise refusal(number, f"unknown instruction: {keyword}{close}")
+            raise refusal(number, f"unknown instruction: {word}{close}")
         flags, arguments = _split_flags(rest.strip())
         heredocs: tuple[Heredoc, ...] = ()
         body = arguments

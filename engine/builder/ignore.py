@@ -52,7 +52,8 @@ def is_ignored(patterns: Sequence[Pattern], path: str) -> bool:
 
 
 def path_expression(names: Sequence[str]) -> str:
-    """Of a pattern's components: `*` and `?` stay inside one name, `**` crosses them."""
+    """Of a pattern's components: `*` and `?` stay inside one name, `**` crosses them. Raises
+    InvalidRequest."""
     text = ""
     for index, name in enumerate(names):
         last = index == len(names) - 1
@@ -73,7 +74,10 @@ def _name(name: str) -> str:
             text += "[^/]*"
         elif letter == "?":
             text += "[^/]"
-        elif letter == "[" and (end := name.find("]", index + 2)) > 0:
+        elif letter == "[":
+            end = name.find("]", index + 2)
+            if end < 0:
+                raise InvalidRequest(f"syntax error in pattern {name!r}")
             inside = name[index + 1 : end].replace("\\", "\\\\").replace("[", "\\[")
             text, index = text + f"[{inside}]", end
         elif letter == "\\" and index + 1 < len(name):

@@ -71,7 +71,7 @@ async def mount_key(workshop: Workshop, mount: StepMount, tree: Tree) -> list[st
         return digest_of_sources(root, found, Attributes(), ())
 
     async def read() -> str:
-        return await workshop.on_layers(tree.lowers, digest)
+        return await workshop.on_tree(tree, digest)
 
     return [*parts, await workshop.digests.of(tree, ("mount", mount.source), read)]
 
@@ -244,7 +244,7 @@ async def _bind_source(workshop: Workshop, mount: StepMount, tree: Tree, scratch
     if not (tree.is_context and mount.read_only):
         return await _copied(workshop, mount, tree, scratch)
     (folder,) = tree.lowers
-    path = await workshop.on_layers(tree.lowers, lambda root: real_path(root, mount.source or "/"))
+    path = await workshop.on_tree(tree, lambda root: real_path(root, mount.source or "/"))
     return Path(folder, path)
 
 
@@ -266,7 +266,7 @@ async def _copied(workshop: Workshop, mount: StepMount, tree: Tree, scratch: Pat
             os.close(root)
         return is_folder
 
-    is_folder = await workshop.on_layers(tree.lowers, copy)
+    is_folder = await workshop.on_tree(tree, copy)
     return target if is_folder else target / name
 
 

@@ -15,7 +15,7 @@ from engine.builder.config import (
     env_names,
     with_default_path,
 )
-from engine.builder.copy import Attributes, clamp_times, make_folders
+from engine.builder.copy import Attributes, clamp_times, followed, make_folders
 from engine.builder.copy_step import CopyStep, Prepared, account
 from engine.builder.dockerfile import Instruction, copy_words, parse_line, refusal
 from engine.builder.expand import expand_word
@@ -38,7 +38,7 @@ from engine.builder.state import (
 )
 from engine.builder.trees import Tree
 from engine.builder.workshop import Workshop
-from engine.errors import EngineError, NotFound
+from engine.errors import EngineError, InvalidRequest, NotFound
 from engine.ids import short_id
 from engine.images.model import Image
 from engine.kernel.overlay import on_overlay
@@ -137,6 +137,8 @@ class StageBuild:
     async def _image(self, name: str, platform: str) -> Image:
         workshop = self._workshop
         wanted = parse_platform(platform, workshop.images.platform) if platform else None
+        if name == "scratch":
+            raise InvalidRequest("'scratch' is a reserved name")
         is_directory = name.startswith("rootfs:")
         if not (workshop.request.pull and not is_directory):
             try:
@@ -332,7 +334,11 @@ class StageBuild:
         if await self._known_step(key, created_by):
             return
         owner = await self._owner()
-        await self._on_overlay(key, created_by, lambda root: make_folders(root, path, owner))
+
+        def made(root: int) -> None:
+            make_folders(root, followed(root, path), owner)
+
+        await self._on_overlay(key, created_by, made)
 
     async def _owner(self) -> Attributes:
         """A working directory that is made belongs to the USER, who is to work there (as BuildKit

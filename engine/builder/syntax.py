@@ -38,7 +38,7 @@ def check_syntax(one: Instruction, escape: str) -> None:
             raise refusal(one.line, f"unknown flag: --{flag.name}{close}")
         if flag.name in _BOOLEAN and (flag.value or "true").lower() not in (*TRUE, *FALSE):
             raise refusal(
-                one.line, f"expecting boolean value for flag {flag.name}, not: {flag.value}"
+                one.line, f"expecting boolean value for flag --{flag.name}, not: {flag.value}"
             )
         if flag.name == "from" and "$" in (flag.value or "").rstrip("$"):
             raise refusal(
@@ -56,7 +56,11 @@ def check_syntax(one: Instruction, escape: str) -> None:
         case "COPY" | "ADD":
             words = copy_words(one, escape)
             if len(words) < 2:
-                raise refusal(one.line, f"{one.keyword} requires at least two arguments")
+                raise refusal(
+                    one.line,
+                    f"{one.keyword} requires at least two arguments, but only one was provided. "
+                    "Destination could not be determined",
+                )
         case "ENV" | "LABEL":
             words = split_words(one.arguments, escape)
             if "=" in words[0] and not all("=" in word for word in words):
@@ -81,8 +85,8 @@ def check_syntax(one: Instruction, escape: str) -> None:
             if not any("$" in (flag.value or "") for flag in one.flags):
                 step_mounts(one, {}, escape, "/")
         case keyword if keyword in _WITHOUT_VARIABLES:
-            changed_config(ImageConfig(), one, {}, escape)
-            if keyword == "ONBUILD":
-                check_syntax(parse_line(one.arguments, one.line, escape), escape)
+            config = changed_config(ImageConfig(), one, {}, escape)
+            for trigger in config.on_build:
+                check_syntax(parse_line(trigger, one.line, escape), escape)
         case _:
             return

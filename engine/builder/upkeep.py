@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.builder.holdings import CONTEXT, MOUNT, STEP, Holding, PruneRequest, chosen
@@ -33,7 +33,7 @@ class Upkeep:
         temporary: Path,
         events: EventLog,
         limit: int,
-        in_use: Sequence[set[str]],
+        in_use: Mapping[str, set[str]],
     ) -> None:
         self._images = images
         self._caches = caches
@@ -70,7 +70,7 @@ class Upkeep:
         return (*steps, *folders)
 
     def _images_in_use(self) -> set[str]:
-        return set[str]().union(*self._in_use)
+        return set[str]().union(*self._in_use.values())
 
     def _folders(self) -> list[Holding]:
         found = []

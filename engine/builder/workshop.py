@@ -17,7 +17,7 @@ from engine.builder.sources import IMAGE, KEPT, context_value, fetch
 from engine.builder.stages import Plan
 from engine.builder.trees import Digests, Tree
 from engine.containers.operations import Containers
-from engine.errors import InvalidRequest
+from engine.errors import InvalidRequest, NotFound
 from engine.images.feed import finish
 from engine.images.layers import remove_directory
 from engine.images.model import Image
@@ -103,6 +103,16 @@ class Workshop:
         """`job` with the root that these layers make, read-only."""
         scratch = str(self.folder)
         return await self.in_thread(lambda: on_overlay(lowers, "", "", job, scratch=scratch))
+
+    async def on_tree(self, tree: Tree, job: Job[Result]) -> Result:
+        """The same, with the root of a tree."""
+        try:
+            return await self.on_layers(tree.lowers, job)
+        except NotFound as error:
+            if not tree.is_context:
+                raise
+            reason = f"file not found in build context or excluded by .dockerignore: {error}"
+            raise NotFound(reason) from error
 
     @contextlib.asynccontextmanager
     async def scratch(self) -> AsyncIterator[Path]:

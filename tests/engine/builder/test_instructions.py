@@ -72,7 +72,9 @@ def test_an_entrypoint_forgets_the_command_of_its_base(builds: Builds) -> None:
 
 
 def test_triggers_run_in_the_child(builds: Builds) -> None:
-    builds.ok("FROM busybox:test\nONBUILD COPY a /a\nONBUILD RUN cat /a > /b\n", t="parent")
+    builds.ok(
+        "FROM busybox:test\nONBUILD COPY a /a\nONBUILD RUN <<EOF\ncat /a > /b\nEOF\n", t="parent"
+    )
     built = builds.ok("FROM parent\n", {"a": "triggered"}, t="child")
     assert "# Executing 2 build triggers" in built.output
     assert builds.run("child", "cat", "/b") == "triggered"
@@ -241,6 +243,27 @@ COPY a.txt sub/new
         "/copied:\nin\nto\ntop\n\n/parents:\ndir\n\n/texts:\na.txt\nb.txt\n\n/without:\nto\ntop\n"
         "aaabaadeep\n12:34 640\n0:0 700\n0:0 600\ntop\nno link\n"
     )
+
+
+def test_a_destination_is_where_its_links_lead(builds: Builds) -> None:
+    builds.ok(
+        """\
+FROM busybox:test
+RUN echo old > /file && ln -s file /to-file && ln -s /new/place /to-nothing && ln -s new /to-new
+COPY a /to-file
+COPY a /to-nothing/
+WORKDIR /to-new/below
+COPY --chmod=g+w d /opened/
+COPY **/b /flat/
+""",
+        {"a": "a", "d/b": "b", "d/e/b": "deep"},
+        t="followed",
+    )
+    said = builds.run(
+        "followed", "sh", "-c",
+        "cat /file /new/place/a; ls /new; ls /flat; stat -c %A /opened /opened/b; readlink /to-file",
+    )  # fmt: skip
+    assert said == "aabelow\nplace\nb\ndrwxr-xr-x\n-rw-rw-r--\nfile\n"
 
 
 def test_sources_stay_inside_of_the_context(builds: Builds) -> None:
@@ -432,6 +455,10 @@ RUN grep CapEff /proc/self/status > /caps
         ("FROM busybox:test\nRUN touch /a\nENV =x\n", "line 3: ENV names can not be blank"),
         ("FROM busybox:test\nRUN touch /a\nRUN --mount=type=x y\n", "line 3: unsupported mount"),
         ("FROM scratch\n", "No image was generated"),
+        ("FROM busybox:test\nCOPY --from=scratch /a /b\n", "'scratch' is a reserved name"),
+        ("FROM busybox:test\nCOPY --from=busybox:test /a /b\n", "COPY failed: stat /a: file does"),
+        ("FROM busybox:test\nCOPY [a /b/\n", "syntax error in pattern '[a'"),
+        ("FROM busybox:test\nRUN mkdir -p /b/Dockerfile\nCOPY Dockerfile /b/\n", "with a file"),
     ],
 )
 def test_refusals(builds: Builds, text: str, reason: str) -> None:

@@ -146,6 +146,17 @@ def test_the_cache_survives_the_engine_and_goes_when_asked(own_host: Host) -> No
     assert len(layers) == 1  # of busybox alone
 
 
+def test_a_build_that_ends_takes_nothing_from_one_that_goes_on(builds: Builds) -> None:
+    """Both use the same images, and no others, when the second one ends."""
+    shared = "FROM busybox:test\nRUN --mount=type=cache,target=/shared"
+    waiting = f"{shared} echo begun; until rm /shared/end; do sleep 0.05; done\n"
+    going_on = begin(builds.daemon, waiting)
+    assert builds.build(f"{shared} touch /shared/end; exit 3\n").code == 3
+    said = going_on.answer.read()  # type: ignore[attr-defined]
+    going_on.close()
+    assert b"Successfully tagged slow:latest" in said
+
+
 def test_a_base_that_is_removed_meanwhile_lasts_until_the_end(builds: Builds) -> None:
     builds.ok("FROM busybox:test\nRUN echo below > /below\n", t="leaving")
     text = "FROM leaving\nRUN echo begun; until test -e /go; do :; done\nRUN cat /below > /copy\n"
