@@ -7,7 +7,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def write_record(path: Path | str, document: object) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600)
     try:
-        with open(descriptor, "wb") as stream:
+        with _naming(path), open(descriptor, "wb") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -53,6 +53,17 @@ def write_record(path: Path | str, document: object) -> None:
             os.unlink(temporary)
         raise
     sync_directory(folder)
+
+
+@contextlib.contextmanager
+def _naming(path: Path | str) -> Iterator[None]:
+    """A call on a descriptor that fails says of which file it was."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
 
 
 def begin_records(path: Path | str) -> None:
@@ -77,9 +88,10 @@ def append_record(path: Path | str, document: object, *, durable: bool) -> None:
             write_record(path, document)
             return
         try:
-            # First: the end of a line that a crash tore.
-            if os.write(descriptor, b"\n" + text) <= len(text):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            with _naming(path):
+                # First: the end of a line that a crash tore.
+                if os.write(descriptor, b"\n" + text) <= len(text):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
             os.ftruncate(descriptor, size)
             raise

@@ -28,7 +28,7 @@ from engine.api.routes import ROUTES, Route
 from engine.api.status import status_of
 from engine.api.upgrade import Access, Connection, Taken
 from engine.errors import EngineError, Failure, Forbidden, InvalidRequest, NotFound
-from engine.kernel.libc import KernelError
+from engine.kernel.libc import told
 from engine.settings import Address, TcpAddress, UnixAddress
 
 log = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ class Server:
             return Taken()  # nobody is there to be answered
         except OSError as error:  # the disk is full, most of all
             log.exception("%s %s failed", http.method, _printable(http.raw_path))
-            return _last(refusal(500, said_by(error)))
+            return _last(refusal(500, told(error)))
         except Exception:
             log.exception("%s %s failed", http.method, _printable(http.raw_path))
             return _last(refusal(500, "internal error: the engine's log says more"))
@@ -219,13 +219,6 @@ def _last(response: web.Response) -> web.Response:
     """After an answer to a body that wasn't read to its end nothing can follow."""
     response.force_close()
     return response
-
-
-def said_by(error: OSError) -> str:
-    """Which call the kernel refused, where that is known; never a path of the engine's own."""
-    if isinstance(error, KernelError):
-        return str(error)
-    return error.strerror or type(error).__name__
 
 
 def _printable(text: str) -> str:

@@ -35,6 +35,7 @@ from engine.images.feed import Feed, Outlet, run_fed
 from engine.images.layers import remove_directory
 from engine.images.model import Image
 from engine.images.operations import Images
+from engine.kernel.libc import told
 from engine.oci.reference import parse_reference
 from engine.proxies import Proxies
 
@@ -118,7 +119,7 @@ class Builder:
                 async with self._images.held(), contextlib.AsyncExitStack() as held:
                     return await self._build(request, archive, tell, folder, in_use, held)
         except OSError as error:
-            raise Failure(f"cannot build: {error}") from error
+            raise Failure(f"cannot build: {told(error, str(self._temporary))}") from error
         finally:
             del self._in_use[folder.name]
             self._images.steps.mark_used(in_use)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.config_file import DEFAULT, merged, read_config_file
+from engine.kernel.libc import told
 
 if TYPE_CHECKING:
     from engine.settings import Settings
@@ -150,11 +151,14 @@ def daemon(
         )
         check_user(os.geteuid())
         check_machine()
-        _serve(settings, ready_fd, after_crash)
+        try:
+            _serve(settings, ready_fd, after_crash)
+        except OSError as error:  # the kernel or the disk refused while the parts were built
+            fail(f"cannot start: {told(error, str(settings.data_root))}")
     except EngineError as error:
         fail(str(error))
-    except OSError as error:  # the kernel or the disk refused while the parts were built
-        fail(f"cannot start: {error}")
+    except OSError as error:
+        fail(f"cannot start: {told(error)}")
 
 
 def _serve(settings: Settings, ready_fd: int | None, after_crash: str) -> None:

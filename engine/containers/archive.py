@@ -22,7 +22,7 @@ from engine.images.compression import Source, decompressed
 from engine.images.pack import Sink, as_it_is, pack_entry, pack_tree
 from engine.images.tar_reader import Kind, Member, TarReader
 from engine.images.unpack import unpack_archive
-from engine.kernel.libc import KernelError
+from engine.kernel.libc import KernelError, told
 from engine.kernel.mount import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, open_in_root, openat2
 from engine.runtime.accounts import find_below
 from engine.runtime.id_maps import IdMaps
@@ -139,7 +139,7 @@ def write_archive(
         )
         unpack_archive(reader, root, below=path, check=check)
     except OSError as error:
-        raise Failure(f"cannot copy to {path} in container {container}: {error}") from error
+        raise Failure(f"cannot copy to container {container}: {told(error, path)}") from error
     finally:
         os.close(descriptor)
 
@@ -190,7 +190,7 @@ def _at(root: int, path: str, container: str, work: Callable[[_Place], Result]) 
             raise _not_a_directory(path) from None
         if error.errno in _MISSING:
             raise _not_found(path, container) from None
-        raise Failure(f"cannot read {path} in container {container}: {error}") from error
+        raise Failure(f"cannot read {path} in container {container}: {told(error)}") from error
 
 
 def _lstat(place: _Place) -> os.stat_result:

@@ -19,6 +19,7 @@ from engine.containers.parts import Parts
 from engine.errors import Failure, InvalidRequest
 from engine.images.feed import Feed, Outlet, run_fed
 from engine.images.pack import Sink
+from engine.kernel.libc import told
 from engine.kernel.overlay import Bind, on_tree
 from engine.runtime.id_maps import IdMaps
 
@@ -106,7 +107,7 @@ class _Living:
         try:
             self._root = os.open(f"/proc/{pid}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise Failure(f"cannot open the root of process {pid}: {error}") from error
+            raise Failure(f"cannot open the root of process {pid}: {told(error)}") from error
 
     def on(self, job: Callable[[int], Result]) -> Result:
         return job(self._root)
@@ -130,7 +131,9 @@ class _Resting:
         try:
             return on_tree(self._lowers, upper, work, self._binds, job, scratch=str(self._folder))
         except OSError as error:
-            raise Failure(f"cannot mount the root of container {self._id}: {error}") from error
+            raise Failure(
+                f"cannot mount the root of container {self._id}: {told(error)}"
+            ) from error
 
 
 @contextlib.asynccontextmanager

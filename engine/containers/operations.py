@@ -64,6 +64,7 @@ from engine.errors import Conflict, Failure, InvalidRequest, NotFound, about
 from engine.events import EventLog
 from engine.images.model import Image
 from engine.images.operations import Images
+from engine.kernel.libc import told
 from engine.networks.operations import Networks
 from engine.runtime.cgroup_tree import detect
 from engine.runtime.launch import Spawner
@@ -214,7 +215,7 @@ class Containers:
         except BaseException as error:
             del names[name]
             if isinstance(error, OSError):
-                raise Failure(f"cannot create container {name}: {error}") from error
+                raise Failure(f"cannot create container {name}: {told(error)}") from error
             raise
         self._known.add(Container(record))
         self._parts.publish(record, "create")
@@ -340,7 +341,7 @@ class Containers:
                 await asyncio.to_thread(self._parts.store.commit, renamed)
             except OSError as error:
                 del names[name]
-                raise Failure(f"cannot rename container {before.name}: {error}") from error
+                raise Failure(f"cannot rename container {before.name}: {told(error)}") from error
             await supervise.rename_endpoints(self._parts, container, name)
             self._parts.save(container.record)
             del names[before.name]

@@ -10,6 +10,7 @@ from engine.containers.container import Container
 from engine.containers.lifecycle import Change
 from engine.containers.parts import Parts
 from engine.errors import EngineError, Failure
+from engine.kernel.libc import told
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ async def remove_container(parts: Parts, container: Container, *, volumes: bool)
         state = lifecycle.changed(container.record.state, Change.FAIL_TO_REMOVE)
         container.record = replace(container.record, state=state)
         container.is_being_removed = False
-        raise Failure(f"cannot remove container {record.id}: {error}") from error
+        raise Failure(f"cannot remove container {record.id}: {told(error)}") from error
     # Nobody waits for the rest, and a crash in it is the next daemon's: a folder of nobody.
     parts.tasks.start(_remove_files(parts, record.id), f"clearing {record.id}")
     container.is_gone = True

@@ -22,6 +22,7 @@ from engine.containers.model import Attachment, HostConfig, MountPoint, Record
 from engine.containers.parts import Parts
 from engine.containers.propagation import check_propagation, parse_mounts
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound, about
+from engine.kernel.libc import told
 from engine.networks import endpoint_options
 from engine.networks.endpoint import gateway_endpoint
 from engine.networks.model import (
@@ -563,6 +564,6 @@ def start_error(error: Exception) -> tuple[int, EngineError]:
         case EngineError():
             return NOT_STARTED, error
         case OSError():
-            return NOT_STARTED, Failure(f"cannot start container: {error}")
+            return NOT_STARTED, Failure(f"cannot start container: {told(error)}")
         case _:
             raise error

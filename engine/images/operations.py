@@ -49,6 +49,7 @@ from engine.images.rootfs import HOST_ALIASES, HOST_NAME, Directories
 from engine.images.steps import Steps
 from engine.images.store import Store, now
 from engine.images.transfer import UNPACKING, Distributed, PullRequest, Transfer
+from engine.kernel.libc import told
 from engine.oci.digest import Digest, is_digest
 from engine.oci.image_config import (
     Edit,
@@ -136,13 +137,15 @@ class Images:
             try:
                 return self._masks.lowers(image.rootfs_path)
             except OSError as error:
-                raise Failure(f"cannot use {image.name} as an image: {error}") from error
+                raise Failure(f"cannot use {image.name} as an image: {told(error)}") from error
         stack = [str(self._store.layers.path(diff_id)) for diff_id in reversed(stack_of(image))]
         if image.base:
             try:
                 stack += self._masks.lowers(image.base)
             except OSError as error:
-                raise Failure(f"cannot use {image.base} below {image.name}: {error}") from error
+                raise Failure(
+                    f"cannot use {image.base} below {image.name}: {told(error)}"
+                ) from error
         return tuple(stack) or (str(self._store.empty),)
 
     def list(self) -> tuple[Image, ...]:

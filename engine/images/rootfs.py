@@ -10,6 +10,7 @@ from pathlib import Path
 from engine.errors import Failure, InvalidRequest, NotFound
 from engine.images.masks import resolve_directory
 from engine.images.model import ROOTFS_PREFIX, Image
+from engine.kernel.libc import told
 from engine.oci.digest import Digest, digest_of
 from engine.oci.document import as_object, text_map_field
 from engine.oci.image_config import HistoryEntry, ImageConfig, ImageDocument, image_document_json
@@ -80,7 +81,7 @@ class Directories:
         try:
             write_record(self._record, {"names": known})
         except OSError as error:
-            raise Failure(f"cannot record the directory as an image: {error}") from error
+            raise Failure(f"cannot record the directory as an image: {told(error)}") from error
         self._known = known
 
 

@@ -23,6 +23,7 @@ from engine.images.layers import Layers, remove_directory
 from engine.images.lookup import image_of
 from engine.images.model import Image, Removal, Removed
 from engine.images.removal import RemovalPlan
+from engine.kernel.libc import told
 from engine.oci.digest import Digest, chain_id
 from engine.oci.image_config import ImageDocument, parse_image_document
 from engine.records import read_record, write_record
@@ -108,7 +109,7 @@ class Store:
         try:
             await finish(writing)
         except OSError as error:
-            raise Failure(f"cannot record the images: {error}") from error
+            raise Failure(f"cannot record the images: {told(error)}") from error
         finally:
             if writing.exception() is None:
                 if self.catalog.blobs() - catalog.blobs():
@@ -163,7 +164,8 @@ class Store:
                 yield
             except OSError as error:
                 self._sweep_due = True
-                raise Failure(f"cannot store the image: {error}") from error
+                reason = told(error, str(self._root))
+                raise Failure(f"cannot store the image: {reason}") from error
             except BaseException:
                 self._sweep_due = True
                 raise

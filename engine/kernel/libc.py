@@ -26,6 +26,17 @@ def reason(error: OSError) -> str:
     return (error.strerror or "").lower()
 
 
+def told(error: OSError, place: str = "") -> str:
+    """What the system says and of which path. `place`: of what lies there, where the error knows
+    none: a write to a full disk, or a name in a folder that was open."""
+    if isinstance(error, KernelError):
+        return str(error)
+    known = error.filename if isinstance(error.filename, str) else ""
+    path = known if known.startswith("/") else place or known
+    said = error.strerror or str(error)
+    return f"{said}: {path}" if path else said
+
+
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000

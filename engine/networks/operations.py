@@ -13,6 +13,7 @@ from pathlib import Path
 
 from engine.errors import Conflict, Failure, Forbidden, InvalidRequest, NotFound
 from engine.ids import new_id, short_id
+from engine.kernel.libc import told
 from engine.networks import links
 from engine.networks.borrowed import NetworkSockets
 from engine.networks.catalog import Catalog
@@ -168,7 +169,7 @@ class Networks:
             except BaseException as error:
                 self._catalog.forget(network_id)
                 if isinstance(error, OSError):
-                    raise Failure(f"cannot create network {spec.name}: {error}") from error
+                    raise Failure(f"cannot create network {spec.name}: {told(error)}") from error
                 raise
             self._catalog.keep(network)
             if index:

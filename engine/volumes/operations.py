@@ -21,7 +21,7 @@ from typing import TypeVar
 from engine.errors import Conflict, Failure, InvalidRequest, NotFound
 from engine.ids import new_id
 from engine.kernel.filesystem import syncfs
-from engine.kernel.libc import KernelError
+from engine.kernel.libc import KernelError, told
 from engine.kernel.mount import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_by_name, openat2
 from engine.kernel.overlay import on_overlay
 from engine.oci.document import as_object, text_field, text_map_field
@@ -99,7 +99,7 @@ class Volumes:
             try:
                 await self._in_thread(lambda: self._make(volume))
             except OSError as error:
-                raise Failure(f"create {name}: {error}") from error
+                raise Failure(f"create {name}: {told(error, str(self._root))}") from error
             self._volumes[name] = volume
             return volume
 
@@ -169,7 +169,7 @@ class Volumes:
                 except OSError as error:
                     raise Failure(
                         f"error while mounting volume '{path}': failed to mount local volume:"
-                        f" {error}"
+                        f" {told(error)}"
                     ) from error
                 self._mounted.setdefault(name, set()).add(container_id)
 
@@ -229,7 +229,8 @@ class Volumes:
                     lambda: self._copy_up(volume.name, source.path, part, tuple(lowers), path)
                 )
             except OSError as error:
-                raise Failure(f"cannot fill volume {volume.name} from {path}: {error}") from error
+                reason = told(error, volume.mountpoint)
+                raise Failure(f"cannot fill volume {volume.name} from {path}: {reason}") from error
 
     async def size(self, volume: Volume) -> int:
         """Bytes on disk; 0 for a directory elsewhere, which isn't ours to count."""
@@ -252,7 +253,7 @@ class Volumes:
         try:
             await self._in_thread(rename)
         except OSError as error:
-            raise Failure(f"remove {name}: {error}") from error
+            raise Failure(f"remove {name}: {told(error, str(self._root))}") from error
         del self._volumes[name]
         try:
             await self._in_thread(lambda: remove_tree(self._root, trash))

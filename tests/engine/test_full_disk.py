@@ -44,7 +44,7 @@ def test_a_full_disk_stops_nothing_that_runs_and_is_told(host: Host) -> None:
     ):
         status, answer = daemon.call(method, path, body)
         assert status == 500
-        assert "No space left on device" in str(answer)
+        assert f"No space left on device: {data}" in str(answer)
     assert states(daemon) == {"/counts": "running", "/ends": "running", "/fresh": "created"}
     assert daemon.call("GET", "/containers/counts/logs?stdout=1&tail=1")[0] == 200
     assert daemon.call("POST", "/containers/ends/stop?t=0")[0] == 204
