@@ -43,7 +43,7 @@ def write_record(path: Path | str, document: object) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600)
     try:
-        with _naming(path), open(descriptor, "wb") as stream:
+        with naming(path), open(descriptor, "wb") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -56,7 +56,7 @@ def write_record(path: Path | str, document: object) -> None:
 
 
 @contextlib.contextmanager
-def _naming(path: Path | str) -> Iterator[None]:
+def naming(path: Path | str) -> Iterator[None]:
     """A call on a descriptor that fails says of which file it was."""
     try:
         yield
@@ -88,7 +88,7 @@ def append_record(path: Path | str, document: object, *, durable: bool) -> None:
             write_record(path, document)
             return
         try:
-            with _naming(path):
+            with naming(path):
                 # First: the end of a line that a crash tore.
                 if os.write(descriptor, b"\n" + text) <= len(text):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

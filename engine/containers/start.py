@@ -36,6 +36,7 @@ from engine.networks.model import (
     Standing,
 )
 from engine.oci.rootfs import Rootfs
+from engine.records import naming
 from engine.runtime import seccomp, seccomp_default, seccomp_profile
 from engine.runtime.handle import Lost, Shim, StartFailed
 from engine.runtime.id_maps import IdMaps
@@ -382,8 +383,9 @@ def _write_in_place(path: str, text: str) -> None:
     try:
         os.fchmod(descriptor, 0o644)
         left = memoryview(text.encode(errors="replace"))
-        while left:
-            left = left[os.write(descriptor, left) :]
+        with naming(path):
+            while left:
+                left = left[os.write(descriptor, left) :]
     finally:
         os.close(descriptor)
 

@@ -261,9 +261,10 @@ COPY **/b /flat/
     )
     said = builds.run(
         "followed", "sh", "-c",
-        "cat /file /new/place/a; ls /new; ls /flat; stat -c %A /opened /opened/b; readlink /to-file",
+        "cat /file /new/place/a; ls /new; ls /flat; stat -c %A /opened /opened/b; "
+        "readlink /to-file",
     )  # fmt: skip
-    assert said == "aabelow\nplace\nb\ndrwxr-xr-x\n-rw-rw-r--\nfile\n"
+    assert said == "aabelow\nplace\nb\ndrwxrwxr-x\n-rw-rw-r--\nfile\n"
 
 
 def test_sources_stay_inside_of_the_context(builds: Builds) -> None:
