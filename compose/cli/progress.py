@@ -344,6 +344,7 @@ def live_table(board: Board) -> Iterator[Listener]:
         nonlocal live
         board.take(report)
         if live is None and board.rows:
+            print(end="\r", file=sys.stderr)  # letters may have been typed before
             live = open_live(board)
         if isinstance(report, Note):
             if live is None:
@@ -351,11 +352,14 @@ def live_table(board: Board) -> Iterator[Listener]:
             else:
                 live.console.print(f"warning: {report.text}", markup=False, highlight=False)
 
-    try:
-        yield listen
-    finally:
-        if live is not None:
-            live.stop()
+    from compose.client.terminal import unechoed
+
+    with unechoed():
+        try:
+            yield listen
+        finally:
+            if live is not None:
+                live.stop()
 
 
 def open_live(board: Board) -> Live:

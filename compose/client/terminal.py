@@ -39,6 +39,30 @@ def terminal_size() -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
+def unechoed() -> Iterator[None]:
+    """For as long as the screen is drawn: a letter that is typed meanwhile would move the cursor
+    and with it all that is drawn next. It isn't lost."""
+    if not stdin_is_terminal() or not _is_in_front(descriptor := sys.stdin.fileno()):
+        yield
+        return
+    before = termios.tcgetattr(descriptor)
+    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    termios.tcsetattr(descriptor, termios.TCSADRAIN, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def _is_in_front(descriptor: int) -> bool:
+    """Whether the terminal is ours to change: the kernel stops who does it from the background."""
+    try:
+        return os.tcgetpgrp(descriptor) == os.getpgrp()
+    except OSError:  # another session's
+        return False
+
+
+@contextlib.contextmanager
 def raw_terminal() -> Iterator[None]:
     """Keys reach the container one by one; the terminal is put back whatever happens."""
     descriptor = sys.stdin.fileno()

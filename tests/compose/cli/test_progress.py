@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import replace
 
 from compose.apply import listener as report
@@ -17,6 +19,7 @@ from compose.plan.actions import (
     UpdateService,
 )
 from compose.plan.plan import Change, Plan, Step, Verb
+from tests.terminal import Terminal
 
 
 def test_a_pull_is_told_by_its_layers() -> None:
@@ -112,3 +115,26 @@ def test_of_an_update_the_turns_are_told() -> None:
     row = board.take(report.Undone(create))
     assert row is not None
     assert (row.subject, row.state, row.detail) == ("web.1", "skipped", "taken back")
+
+
+DRAWING = """
+import fcntl, sys, termios
+from compose.cli.progress import Board, live_table
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+with live_table(Board()):
+    print("drawing")
+    sys.stdin.readline()
+print("drawn")
+sys.stdin.readline()
+"""
+
+
+def test_what_is_typed_meanwhile_does_not_show() -> None:
+    terminal = Terminal([sys.executable, "-c", DRAWING], os.environ)
+    terminal.read_until("drawing")
+    terminal.type("hidden\n")
+    terminal.read_until("drawn")
+    terminal.type("shown\n")
+    assert terminal.end() == 0
+    assert "hidden" not in terminal.text
+    assert "shown" in terminal.text
