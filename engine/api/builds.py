@@ -39,17 +39,16 @@ async def build(request: Request, engine: Engine) -> web.StreamResponse:
     stream = Stream(request, JSON)
     has_begun = False
 
-    async def send(document: Document) -> None:
+    async def send(*documents: Document) -> None:
         nonlocal has_begun
         if not has_begun:
             has_begun = True
             await stream.__aenter__()
-        await stream.message(document)
+        await stream.messages(documents)
 
-    async def tell(told: Told) -> None:
-        if quiet:
-            return
-        await send({"stream": told} if isinstance(told, str) else progress_json(told))
+    async def tell(*told: Told) -> None:
+        if not quiet:
+            await send(*map(_told_json, told))
 
     with request.until_gone():
         try:
@@ -57,10 +56,9 @@ async def build(request: Request, engine: Engine) -> web.StreamResponse:
             if quiet:
                 await send({"stream": f"{image.id}\n"})
             else:
-                await send({"aux": {"ID": image.id}})
-                await send({"stream": f"Successfully built {short_id(image.id)}\n"})
-                for tag in wanted.tags:
-                    await send({"stream": f"Successfully tagged {tag.familiar}\n"})
+                lines = [f"Successfully built {short_id(image.id)}\n"]
+                lines += [f"Successfully tagged {tag.familiar}\n" for tag in wanted.tags]
+                await send({"aux": {"ID": image.id}}, *map(_told_json, lines))
         except EngineError as error:
             if not has_begun and not isinstance(error, StepFailed):
                 raise
@@ -71,6 +69,10 @@ async def build(request: Request, engine: Engine) -> web.StreamResponse:
             raise
         await stream.__aexit__(None, None, None)
     return stream.response
+
+
+def _told_json(told: Told) -> Document:
+    return {"stream": told} if isinstance(told, str) else progress_json(told)
 
 
 def failure(error: EngineError) -> Document:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from types import MappingProxyType, TracebackType
 
 from aiohttp import web
@@ -52,7 +52,11 @@ class Stream:
             await self.response.write(data)
 
     async def message(self, document: object) -> None:
-        await self.send(encode(document))
+        await self.messages((document,))
+
+    async def messages(self, documents: Iterable[object]) -> None:
+        """In one piece."""
+        await self.send(b"".join(map(encode, documents)))
 
     async def __aexit__(
         self,

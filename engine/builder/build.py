@@ -317,8 +317,7 @@ async def _run_stages(workshop: Workshop, tell: Tell) -> State:
     stages = plan.needed(target)
     workshop.steps = len(plan.global_args) + sum(1 + len(stage.body) for stage in stages)
     for count, one in enumerate(plan.global_args, 1):
-        await tell(f"Step {count}/{workshop.steps} : {one.source}")
-        await tell("\n")
+        await tell(f"Step {count}/{workshop.steps} : {one.source}", "\n")
     try:
         async with asyncio.TaskGroup() as group:
             run = _Run(workshop, Output(tell), group, 1 + len(plan.global_args))

@@ -31,6 +31,8 @@ from engine.kernel.mount import open_in_root
 from engine.kernel.overlay import on_overlay
 from engine.runtime.users import UnknownUser, resolve
 
+_HEREDOC = re.compile(r"\d*<<-?(.+)")
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -83,10 +85,13 @@ class CopyStep:
         attributes = await self._attributes()
         flags = [f"{flag.name}={flag.value}" for flag in one.flags if flag.name != "from"]
         flags.append(f"{attributes.uid}:{attributes.gid}")
-        async with workshop.scratch() as scratch:
-            made = await self._make_sources(scratch)
+        async with contextlib.AsyncExitStack() as held:
+            folder = workshop.folder
+            if any(map(_is_to_be_made, self._sources)):
+                folder = await held.enter_async_context(workshop.scratch())
+            made = await self._make_sources(folder)
             plain = tuple(source for source in self._sources if source not in made)
-            digests = await self._digests(scratch, made, plain, attributes)
+            digests = await self._digests(folder, made, plain, attributes)
             summary = digests[0] if len(digests) == 1 else "multi:" + _together(digests)
             said = " ".join(
                 f"--{flag.name}{'' if flag.value is None else f'={flag.value}'}"
@@ -104,9 +109,9 @@ class CopyStep:
                     )
 
                 if plain:
-                    on_overlay(tree.lowers, "", "", copy, scratch=str(scratch))
+                    on_overlay(tree.lowers, "", "", copy, scratch=str(workshop.folder))
                 if made:
-                    self._copy_made(scratch / "made", target, made, attributes)
+                    self._copy_made(folder, target, made, attributes)
 
             yield Prepared(tuple(digests), tuple(flags), created_by, job)
 
@@ -154,7 +159,7 @@ class CopyStep:
 
     async def _digests(
         self,
-        scratch: Path,
+        folder: Path,
         made: Mapping[str, Made],
         plain: Sequence[str],
         attributes: Attributes,
@@ -170,7 +175,7 @@ class CopyStep:
             return await workshop.on_tree(tree, lambda root: digest(root, self._found(root, plain)))
 
         def of_made() -> str:
-            root = os.open(scratch / "made", os.O_RDONLY | os.O_DIRECTORY)
+            root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 found = [each for one in made.values() for each in self._found_made(root, one)]
                 return digest(root, found)
@@ -188,16 +193,14 @@ class CopyStep:
             found.append(await workshop.in_thread(of_made))
         return found
 
-    async def _make_sources(self, scratch: Path) -> dict[str, Made]:
-        """Here-documents and what is far away, as files of a folder."""
-        folder = scratch / "made"
-        folder.mkdir()
+    async def _make_sources(self, folder: Path) -> dict[str, Made]:
+        """Here-documents and what is far away, as files of the folder."""
         heredocs = {heredoc.name: heredoc for heredoc in self._one.heredocs}
         made: dict[str, Made] = {}
         if self._one.flag("checksum") and not all(map(is_remote, self._sources)):
             raise InvalidRequest("checksum requires HTTP(S) or Git sources")
         for number, source in enumerate(self._sources):
-            match = re.fullmatch(r"\d*<<-?(.+)", source)
+            match = _HEREDOC.fullmatch(source)
             heredoc = heredocs.get(match[1]) if match else None
             if heredoc is not None:
                 path = f"{number}/{heredoc.name}"
@@ -265,6 +268,10 @@ class CopyStep:
             group = group or user
         found = await account(self._workshop, self._lowers(), f"{user}:{group}".rstrip(":"))
         return replace(found, is_asked=True, mode=mode, mode_of_folders=of_folders)
+
+
+def _is_to_be_made(source: str) -> bool:
+    return is_remote(source) or _HEREDOC.fullmatch(source) is not None
 
 
 async def account(workshop: Workshop, lowers: Sequence[str], user: str) -> Attributes:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from engine.builder.model import Told
 
-Tell = Callable[[Told], Awaitable[None]]
+Tell = Callable[..., Awaitable[None]]  # gets any number of Told; those of a call travel together
 LARGEST_BACKLOG = 1 << 20
 
 
@@ -37,16 +37,13 @@ class StageOutput:
         self._size = 0
 
     async def tell(self, *told: Told) -> None:
+        self._backlog += told
         if not self._turn.is_set():
-            self._backlog += told
             self._size += sum(len(one) if isinstance(one, str) else 100 for one in told)
             if self._size < LARGEST_BACKLOG:
                 return
             await self._turn.wait()
-            told = ()
         await self._flush()
-        for one in told:
-            await self._tell(one)
 
     async def close(self) -> None:
         """The stage is through: the next one's turn, once it was this one's."""
@@ -60,5 +57,5 @@ class StageOutput:
 
     async def _flush(self) -> None:
         waiting, self._backlog = self._backlog, []
-        for one in waiting:
-            await self._tell(one)
+        if waiting:
+            await self._tell(*waiting)

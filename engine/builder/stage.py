@@ -91,10 +91,12 @@ class StageBuild:
         await self._output.tell(f"Step {self._number}/{self._workshop.steps} : {shown}", "\n")
         self._number += 1
 
-    async def _tell_state(self) -> None:
+    async def _tell_state(self, *, from_cache: bool = False) -> None:
+        told = [" ---> Using cache\n"] if from_cache else []
         known = self._state.key if self._state.is_changed else self._state.image_id
         if known:
-            await self._output.tell(f" ---> {short_id(known)}\n")
+            told.append(f" ---> {short_id(known)}\n")
+        await self._output.tell(*told)
 
     # ---- FROM
 
@@ -230,10 +232,9 @@ class StageBuild:
         self._state = replace(self._state, document=document, is_changed=True)
         key, workshop = self._state.key, self._workshop
         is_known = key in workshop.reached and self._has_own_cache
-        if not self._no_cache and (is_known or self._source_of(before, line.created_by)):
-            await self._output.tell(" ---> Using cache\n")
+        from_cache = is_known or self._source_of(before, line.created_by) is not None
         workshop.reached.add(key)
-        await self._tell_state()
+        await self._tell_state(from_cache=from_cache and not self._no_cache)
 
     def _stamp(self) -> str:
         return stamp(self._workshop.epoch)
@@ -259,9 +260,8 @@ class StageBuild:
         if image is None:
             return False
         self._workshop.in_use.add(image.id)
-        await self._output.tell(" ---> Using cache\n")
         self._made(image)
-        await self._tell_state()
+        await self._tell_state(from_cache=True)
         return True
 
     async def _remembered(self, key: str, created_by: str) -> Image | None:
