@@ -656,7 +656,8 @@ def _counters_v2(directory: str) -> Counters:
         memory_usage=_number(f"{directory}/memory.current"),
         memory_peak=_number(f"{directory}/memory.peak"),
         memory_limit=_number(f"{directory}/memory.max"),
-        memory_failures=_optional_pairs(f"{directory}/memory.events").get("max"),
+        # What Docker takes for failures here: allocations that no reclaiming helped.
+        memory_failures=_optional_pairs(f"{directory}/memory.events").get("oom"),
         memory=_optional_pairs(f"{directory}/memory.stat"),
         pids=_number(f"{directory}/pids.current"),
         pids_limit=_number(f"{directory}/pids.max"),
