@@ -93,7 +93,7 @@ async def connect_built_in(places: Places, environment: Mapping[str, str]) -> En
     except OSError as error:
         raise Unreachable(
             f"cannot start the built-in engine: {places.exec_root}: {error.strerror}",
-            hint="run as root, or set XDG_RUNTIME_DIR to a folder of yours",
+            hint="run as root, or set DOCKER_HOST to use another engine",
         ) from error
     async with _starting(places):
         # Whoever held the lock before us may have started it.
