@@ -154,6 +154,14 @@ def require_platform(image: Image, text: str) -> None:
         raise NotFound(refusal)
 
 
+def one_platform(request: Request) -> str:
+    """The API's JSON of the platform that an archive is to be of; "" where it isn't said."""
+    texts = request.query.texts("platform") if request.version >= (1, 48) else ()
+    if len(texts) > 1:
+        raise InvalidRequest("multiple platform parameters not supported")
+    return texts[0] if texts else ""
+
+
 def platform_parts(text: str) -> tuple[str, str, str]:
     """Of the API's JSON: operating system, architecture, variant; "" for what isn't said."""
     document = parse_json(text.encode())
@@ -351,7 +359,7 @@ async def _import(request: Request, engine: Engine) -> web.StreamResponse:
 
 async def load(request: Request, engine: Engine) -> web.StreamResponse:
     """What goes wrong once the archive is read is told inside the stream, as in Docker."""
-    wanted = request.query.text("platform") if request.version >= (1, 48) else ""
+    wanted = one_platform(request)
     platform = platform_of(*platform_parts(wanted)) if wanted else None
     is_quiet = request.query.flag("quiet")
     stream = Stream(request, JSON)
@@ -402,7 +410,7 @@ async def save(request: Request, engine: Engine) -> web.StreamResponse:
 
 
 async def _save(request: Request, engine: Engine, references: Sequence[str]) -> web.StreamResponse:
-    if request.version >= (1, 48) and (platform := request.query.text("platform")):
+    if platform := one_platform(request):
         for reference in references:
             require_platform(engine.images.resolve(reference), platform)
     async with engine.images.saving(references) as saving:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from engine.containers.checks import parse_link, parse_security_options
@@ -261,9 +262,19 @@ def container_json(record: Record) -> Document:
         },
         "GraphDriver": {"Data": None, "Name": "overlay2"},
         "Mounts": mounts_json(record),
-        "Config": config_json(record.config),
+        "Config": config_json(_with_mac_address(record)),
         "NetworkSettings": network_settings_json(record),
     }
+
+
+def _with_mac_address(record: Record) -> ContainerConfig:
+    """The address that was asked for on the first network, also where older clients look for it."""
+    mode = record.host.network_mode
+    first = "bridge" if mode == "default" else mode
+    asked = next((each.settings for each in record.attachments if each.network == first), None)
+    if record.config.mac_address or asked is None:
+        return record.config
+    return replace(record.config, mac_address=asked.mac_address)
 
 
 def unconfined_json(host: HostConfig) -> Document:

@@ -282,9 +282,11 @@ class Builder:
         if not state.is_changed and not self._is_directory(state):
             return await self._images.steps.show(self._images.resolve(state.image_id))
         document = replace(state.document, created=stamp(workshop.epoch))
-        return await self._images.steps.add(
+        made = await self._images.steps.add(
             document, None, base=state.base, cache_key=key, is_step=False
         )
+        self._events.publish("image", "create", made.id, {**made.labels, "name": made.id})
+        return made
 
     def _is_directory(self, state: State) -> bool:
         return bool(self._images.resolve(state.image_id).rootfs_path)

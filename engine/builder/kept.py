@@ -84,6 +84,12 @@ class KeptContexts:
         for each in context_ids:
             self.tree(each)
             os.utime(self.root / each)
+        with self._spared(context_ids):
+            yield
+
+    @contextlib.contextmanager
+    def _spared(self, context_ids: set[str]) -> Iterator[None]:
+        """A newer one of their source leaves them alone, also such as come only meanwhile."""
         self.in_use.update(context_ids)
         try:
             yield
@@ -139,14 +145,15 @@ class KeptContexts:
             context_id = await run_fed(
                 self._threads, feed, lambda: _spooled(feed, spool, dockerfile)
             )
-            if not self.ask(context_id):
-                await self._keep(
-                    context_id, source, lambda folder: _unpack(spool, folder, dockerfile)
+            with self._spared({context_id}):
+                if not self.ask(context_id):
+                    await self._keep(
+                        context_id, source, lambda folder: _unpack(spool, folder, dockerfile)
+                    )
+                name, _, content = (
+                    (self.root / context_id / "dockerfile").read_bytes().partition(b"\0")
                 )
-        folder = self.root / context_id
-        with self.lease({context_id}):
-            name, _, content = (folder / "dockerfile").read_bytes().partition(b"\0")
-            yield self.tree(context_id), os.fsdecode(name), content
+                yield self.tree(context_id), os.fsdecode(name), content
 
     def _of_source(self, source: str) -> list[str]:
         def belongs(path: Path) -> bool:

@@ -23,6 +23,7 @@ from engine.api.wire import read_host_config
 from engine.containers.model import (
     Attachment,
     ContainerConfig,
+    EndpointSettings,
     HealthState,
     HostConfig,
     MountPoint,
@@ -48,6 +49,13 @@ def record(**changes: object) -> Record:
         "args": ("-c", "true"),
     }
     return Record(**(given | changes))  # type: ignore[arg-type]
+
+
+def test_an_address_asked_for_on_the_first_network_is_shown_twice() -> None:
+    place = Attachment("back", EndpointSettings(mac_address="02:42:ac:11:00:07"))
+    for mode, shown in (("back", "02:42:ac:11:00:07"), ("front", None)):
+        one = record(host=HostConfig(network_mode=mode), attachments=(place,))
+        assert container_json(one)["Config"].get("MacAddress") == shown
 
 
 @pytest.mark.parametrize(

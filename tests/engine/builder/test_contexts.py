@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
@@ -84,6 +85,14 @@ def test_what_is_sent_again_is_not_read_again(builds: Builds) -> None:
 
 
 @pytest.mark.kernel
+def test_builds_at_once_leave_each_other_what_was_sent(builds: Builds) -> None:
+    """Without a tag they have one source, where the newest context takes the others' place."""
+    texts = [f"FROM busybox:test\nLABEL number={number}\n" for number in range(12)]
+    with ThreadPoolExecutor(6) as threads:
+        for built in threads.map(builds.build, texts):
+            assert not built.error
+
+
 def test_named_contexts(builds: Builds) -> None:
     keep(builds, ONE, {"file": "named", "tool/in": "tool"})
     builds.ok("FROM busybox:test\nRUN echo other > /of\n", t="other-image")
