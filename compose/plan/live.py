@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from compose.model.document import number
 from compose.model.own import writes_in_place
 from compose.model.project import Project
 from compose.model.service import Service
 from compose.plan.container import make_limits
-from compose.plan.diff import ABSENT, Difference, Place
+from compose.plan.diff import ABSENT, Difference, Place, summary
 from compose.plan.observed import ObservedContainer
 
 # Of a service -> fields of HostConfig that `POST /containers/{id}/update` takes.
@@ -104,22 +105,43 @@ def outstanding(
         fields = _fields(difference)
         return bool(fields) and all(_effect(f, wanted) == _effect(f, actual) for f in fields)
 
-    return [each for each in found if not is_so(each)]
+    return [_from_now(each, actual) for each in found if not is_so(each)]
 
 
-def edited(service: Service, container: ObservedContainer) -> str:
-    """The limits that were changed by hand, as pycompose's engine calls them. Of another engine
-    only those count that both sides have: it may leave out, or add, what its kernel asks for."""
+def by_hand(service: Service, container: ObservedContainer) -> tuple[str, list[Difference]]:
+    """The limits that were changed since, in words, and as the fields that declare them."""
+    document = service.to_document()
     if container.limits is None:
-        return container.edited
+        words = f"changed by hand: {container.edited.replace(',', ', ')}"
+        return (words, told_again(container.edited, document)) if container.edited else ("", [])
     wanted, actual = make_limits(service), container.limits
-    found = [
+    # Only what both sides have: an engine may leave out, or add, what its kernel asks for.
+    other = [
         _snake(name)
         for name in sorted({field for fields in LIMITS.values() for field in fields})
         if (name == "RestartPolicy" or (wanted.get(name) and actual.get(name)))
         and _effect(name, wanted) != _effect(name, actual)
     ]
-    return ",".join(found)
+    found = [_from_now(each, actual) for each in told_again(",".join(other), document)]
+    return summary(found), found
+
+
+def _from_now(difference: Difference, actual: Mapping[str, object]) -> Difference:
+    """From what the container has by now; the label tells what it was made with."""
+    fields, spelt = _fields(difference), difference.new
+    spelt = difference.old if spelt is ABSENT else spelt
+    if not fields or isinstance(spelt, Mapping):
+        return difference
+    name = "MemorySwap" if difference.place == ("memswap_limit",) else fields[0]
+    value = _effect(name, actual)
+    if isinstance(value, tuple):
+        policy, attempts = value
+        value = "" if policy == "no" else f"{policy}:{attempts}" if attempts else policy
+    elif name == "NanoCpus" and isinstance(value, int):
+        value = number(value / 1e9)
+    elif isinstance(spelt, str) and value:
+        value = str(value)
+    return Difference(difference.place, value or ABSENT, difference.new)
 
 
 def _effect(name: str, limits: Mapping[str, object]) -> object:
@@ -130,18 +152,18 @@ def _effect(name: str, limits: Mapping[str, object]) -> object:
         return policy.get("Name") or "no", policy.get("MaximumRetryCount") or 0
     if name == "CpusetCpus":
         return value or ""
-    number = value if isinstance(value, int) else 0
+    count = value if isinstance(value, int) else 0
     if name == "MemorySwap":
         memory = limits.get("Memory")
-        return number or (2 * memory if isinstance(memory, int) else 0)
-    return max(number, 0)
+        return count or (2 * memory if isinstance(memory, int) else 0)
+    return max(count, 0)
 
 
 def _snake(name: str) -> str:
     return re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
-def told_again(edited: str, service: Mapping[str, object]) -> tuple[Difference, ...]:
+def told_again(edited: str, service: Mapping[str, object]) -> list[Difference]:
     """Limits that were changed by hand, as the fields that declare them, or could, old and new the
     same. `edited`: as the engine calls them; what no field declares keeps that name and isn't live.
     `service`: its canonical form."""
@@ -152,7 +174,7 @@ def told_again(edited: str, service: Mapping[str, object]) -> tuple[Difference, 
         declared = [place for place in places if value_at(service, place) is not ABSENT]
         place = next(iter(declared or places), (name,))
         found[place] = value_at(service, place)
-    return tuple(Difference(place, value, value) for place, value in found.items())
+    return [Difference(place, value, value) for place, value in found.items()]
 
 
 _PLACES: list[tuple[Place, tuple[str, ...]]] = [

@@ -18,7 +18,7 @@ from compose.plan.container import shared_services
 from compose.plan.diff import ABSENT, Difference, Place, summary
 from compose.plan.handover import is_one_of_several
 from compose.plan.images import image_of
-from compose.plan.live import edited, is_live, obstacle, outstanding, told_again
+from compose.plan.live import by_hand, is_live, obstacle, outstanding
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import PlanOptions
 from compose.plan.record import (
@@ -168,12 +168,13 @@ def divergence(
     if parents := sorted(shared_services(service) & replaced):
         return f"made from {parents[0]}, which is recreated", ()
     cause, found = _changed(project, service, container, record, observed.engine_id)
-    changed = edited(service, container)
-    by_hand = told_again(changed, service.to_document()) if changed else ()
+    words, edited = by_hand(service, container)
+    known = {each.place for each in found}
+    edited = [each for each in edited if each.place not in known]
     if cause:
-        return cause, (*found, *by_hand) if found else ()
-    if by_hand:
-        return f"changed by hand: {changed.replace(',', ', ')}", by_hand
+        return cause, (*found, *edited) if found else ()
+    if edited:
+        return words, tuple(edited)
     if observed.is_ours and is_one_of_several(service) and not container.shares_ports:
         return "its ports are to be shared", ()
     return _detached(project, service, container, observed)
