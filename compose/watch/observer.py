@@ -7,9 +7,11 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from os.path import lexists
 from pathlib import Path
 
 from watchdog.events import (
+    EVENT_TYPE_CREATED,
     DirCreatedEvent,
     DirDeletedEvent,
     DirMovedEvent,
@@ -62,7 +64,7 @@ class Changes:
     def __init__(self, lock: Path | None) -> None:
         self._lock = lock
         self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
         self._observer = Observer()
         self._watches: dict[str, tuple[bool, ObservedWatch]] = {}
         self._handler = _Handler(self)
@@ -80,21 +82,26 @@ class Changes:
                 )
                 self._watches[folder] = (recursive, watch)
 
-    def put(self, path: str) -> None:
+    def put(self, path: str, *, is_new: bool) -> None:
         """Called in watchdog's thread."""
-        self._loop.call_soon_threadsafe(self._queue.put_nowait, path)
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, (path, is_new))
 
     async def batch(self) -> set[str]:
-        """The next changes that belong together."""
-        paths = {await self._queue.get()}
-        naps = 0
-        while naps < NAPS:
-            await asyncio.sleep(quiet(len(paths)) / NAPS)
-            naps = 0 if self._is_held() else naps + 1
-            while not self._queue.empty():
-                paths.add(self._queue.get_nowait())
-                naps = 0
-        return paths
+        """The next changes that belong together. What comes and goes meanwhile, as the files that
+        editors write beside the one they save, is none."""
+        while True:
+            path, is_new = await self._queue.get()
+            paths = {path: is_new}  # as the first event of each says
+            naps = 0
+            while naps < NAPS:
+                await asyncio.sleep(quiet(len(paths)) / NAPS)
+                naps = 0 if self._is_held() else naps + 1
+                while not self._queue.empty():
+                    paths.setdefault(*self._queue.get_nowait())
+                    naps = 0
+            changed = {path for path, is_new in paths.items() if not is_new or lexists(path)}
+            if changed:
+                return changed
 
     def _is_held(self) -> bool:
         """Whether git is at work in the tree. A lock that it left behind, killed, is in the way of
@@ -117,9 +124,10 @@ class _Handler(FileSystemEventHandler):
         self._changes = changes
 
     def on_any_event(self, event: FileSystemEvent) -> None:
+        is_new = event.event_type == EVENT_TYPE_CREATED
         for path in (event.src_path, event.dest_path):
             if path:
-                self._changes.put(os.fsdecode(path))
+                self._changes.put(os.fsdecode(path), is_new=is_new)
 
 
 @asynccontextmanager

@@ -28,6 +28,7 @@ from compose.git import Repository
 from compose.model.project import Project
 from compose.plan.names import ONE_OFF, PROJECT, SERVICE
 from compose.plan.options import PlanOptions
+from compose.plan.plan import Verb
 from compose.watch.observer import Changes, observe, watched_folders
 from compose.watch.rules import Ignored, ServiceWork, decide, initial_paths, own_context
 from compose.watch.sync import sync
@@ -78,16 +79,20 @@ class Session:
     async def _work(self, changes: Changes, paths: set[str]) -> None:
         work = decide(self.project, paths, self.ignored)
         try:
+            anew: set[str] = set()
             if work.reload:
                 self.say(f"{self._shown(p for p in self._project_files() if p in paths)} changed")
-                await self._reload(changes)
+                anew = await self._reload(changes)
             for service in work.services:
-                await self._serve(service)
+                # What has just been started anew has seen the files as they are.
+                if service.service not in anew or service.rebuild or service.sync:
+                    await self._serve(service)
         except ComposeError as error:
             self.say(str(error))
             self.say(f"{self.project.name} stays as it is; waiting for the next change")
 
-    async def _reload(self, changes: Changes) -> None:
+    async def _reload(self, changes: Changes) -> set[str]:
+        """Services whose containers were started anew."""
         project = self.load()
         with self.progress() as listener:
             outcome = await converge.up(self.engine, project, self.options, listener)
@@ -98,6 +103,9 @@ class Session:
         count = len(outcome.plan.changes)
         done = f"{counted(count, 'change')} applied" if count else "nothing to change"
         self.say(f"{project.name} is up to date: {done}")
+        anew = (Verb.CREATE, Verb.RECREATE, Verb.RESTART, Verb.START)
+        subjects = [each.subject for each in outcome.plan.changes if each.verb in anew]
+        return {subject.rpartition(".")[0] for subject in subjects if " " not in subject}
 
     async def _serve(self, work: ServiceWork) -> None:
         if work.rebuild:

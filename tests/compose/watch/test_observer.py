@@ -53,3 +53,22 @@ async def test_what_git_changes_is_one_batch_however_long_it_pauses(tmp_path: Pa
         repository.index_lock.unlink()
         async with asyncio.timeout(20):
             assert {str(tmp_path / "a"), str(tmp_path / "b")} <= await batch
+
+
+async def test_what_comes_and_goes_meanwhile_is_no_change(tmp_path: Path) -> None:
+    (tmp_path / "page").write_text("1")
+    async with observe({str(tmp_path): False}) as changes:
+        (tmp_path / "sed1").write_text("2")
+        (tmp_path / "sed1").rename(tmp_path / "page")
+        async with asyncio.timeout(20):
+            batch = await changes.batch()
+        assert str(tmp_path / "page") in batch
+        assert str(tmp_path / "sed1") not in batch
+        (tmp_path / "4913").touch()
+        (tmp_path / "4913").unlink()
+        later = asyncio.ensure_future(changes.batch())
+        done, _ = await asyncio.wait([later], timeout=20 * quiet(1))
+        assert not done
+        (tmp_path / "page").unlink()
+        async with asyncio.timeout(20):
+            assert str(tmp_path / "page") in await later
