@@ -62,11 +62,11 @@ async def change(
     return Outcome(plan)
 
 
-async def apply_unlocked(engine: Engine, name: str, plan: Plan, listener: Listener) -> Outcome:
-    """For what needs no lock: it touches no container, or has to work while an `up` hangs."""
+async def apply_unlocked(engine: Engine, plan: Plan, listener: Listener) -> Outcome:
+    """For what needs no lock: it touches no container, or has to work while an `up` hangs. None of
+    it waits for what containers do, so the engine isn't asked for its events."""
     rehearse(engine, plan)
-    async with watch_containers(engine, name) as watch:
-        await apply(engine, watch, plan, listener, PARALLEL)
+    await apply(engine, ContainerWatch(engine), plan, listener, PARALLEL)
     return Outcome(plan)
 
 

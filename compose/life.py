@@ -114,7 +114,7 @@ async def kill(
     """Without the lock: it has to work while an `up` hangs."""
     observed = await observe(engine, name)
     plan = life.make_kill_plan(observed, name, services=services, signal=signal)
-    return await apply_unlocked(engine, name, plan, listener)
+    return await apply_unlocked(engine, plan, listener)
 
 
 async def pause(
@@ -164,13 +164,13 @@ async def pull(
     project = provided(project, {})
     observed = await observe(engine, project.name, project)
     plan = life.make_pull_plan(project, observed, policy)
-    return await apply_unlocked(engine, project.name, plan, listener)
+    return await apply_unlocked(engine, plan, listener)
 
 
 async def push(engine: Engine, project: Project, *, listener: Listener = silent) -> Outcome:
     """The images that the project builds, to their registries, all at once."""
     plan = life.make_push_plan(project)
-    return await apply_unlocked(engine, project.name, plan, listener)
+    return await apply_unlocked(engine, plan, listener)
 
 
 async def build(
@@ -178,4 +178,4 @@ async def build(
 ) -> Outcome:
     """The images of the services that say how, all at once."""
     plan = life.make_build_plan(project, options)
-    return await apply_unlocked(engine, project.name, plan, listener)
+    return await apply_unlocked(engine, plan, listener)
