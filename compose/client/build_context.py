@@ -95,8 +95,9 @@ def list_folder(folder: Path, ignore: Sequence[Pattern], rules: str) -> Listed:
     checksum = hashlib.sha256()
     names = tuple(_names(folder, ignore, keep=()))
     newest = 0
+    above = f"{folder}/"  # a Path for each of thousands of names takes as long as all the rest
     for name in names:
-        found = os.lstat(folder / name)
+        found = os.lstat(above + name)
         newest = max(newest, found.st_ctime_ns)
         seen = (name, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns,
                 found.st_dev, found.st_ino)  # fmt: skip
