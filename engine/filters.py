@@ -143,14 +143,14 @@ def parse_until(text: str, now: int) -> int:
         try:
             parts = [(float(size), unit) for size, unit in _DURATION_PART.findall(text)]
         except ValueError:
-            raise InvalidRequest(f"invalid filter 'until={text}'") from None
+            raise InvalidRequest(f'failed to parse value as time or duration: "{text}"') from None
         return now - sum(int(size * _NANOSECONDS[unit]) for size, unit in parts)
     try:
         if not _DATE.match(text):  # fromisoformat takes much more than RFC 3339
             raise ValueError(text)
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidRequest(f"invalid filter 'until={text}'") from None
+        raise InvalidRequest(f'failed to parse value as time or duration: "{text}"') from None
     if moment.tzinfo is None:
         moment = moment.astimezone()
     return int(moment.timestamp() * 10**9)

@@ -282,6 +282,8 @@ async def _told(
 def pull_reference(name: str, tag: str) -> Reference:
     """`tag` may be a digest, and overrides what `name` has. Without any all tags are meant."""
     reference = parse_reference(name)
+    if reference.familiar_name == "scratch":
+        raise InvalidRequest("'scratch' is a reserved name")
     if not tag:
         return reference
     if ":" in tag:

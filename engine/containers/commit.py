@@ -20,10 +20,20 @@ from engine.errors import Conflict
 from engine.images.diff_layer import MOUNT_POINTS, pack_changes
 from engine.images.feed import Outlet
 from engine.images.model import Image
-from engine.images.pack import Sink, pack_tree
+from engine.images.pack import Packing, Sink, add_tree
+from engine.images.tar_reader import Kind, Member
+from engine.images.tar_writer import END, member_head
+from engine.kernel.libc import KernelError
+from engine.kernel.mount import open_in_root
 from engine.kernel.overlay import on_overlay
 from engine.oci.image_config import Edit, Healthcheck, HistoryEntry, ImageConfig, unchanged
 
+_PLACES = (
+    *((name, Kind.DIRECTORY, "") for name in ("dev", "dev/pts", "dev/shm", "etc", "proc", "sys")),
+    *((name, Kind.FILE, "") for name in (".dockerenv", "dev/console", "etc/hostname")),
+    *((name, Kind.FILE, "") for name in ("etc/hosts", "etc/resolv.conf")),
+    ("etc/mtab", Kind.SYMLINK, "/proc/mounts"),
+)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -182,6 +192,19 @@ def _upper(parts: Parts, record: Record) -> str:
     return str(parts.store.folder(record.id) / "rootfs/upper")
 
 
+def _pack_root(root: int, sink: Sink) -> None:
+    """And the places that each container has by Docker's rule, whatever its image and whether or
+    not it was started: for what gets mounted there."""
+    add_tree(Packing(sink), root, "")
+    for name, kind, link in _PLACES:
+        try:
+            os.close(open_in_root(root, name, os.O_PATH | os.O_NOFOLLOW))
+        except KernelError:
+            mode = 0o777 if kind is Kind.SYMLINK else 0o755
+            sink(member_head(Member(name, kind, mode, 0, 0, 0, 0, link=link)))
+    sink(END)
+
+
 async def export(parts: Parts, record: Record) -> AsyncIterator[bytes]:
     """The whole root file system as a tar. One that runs is read as it is just then, through a
     view of its layers that has no mounts."""
@@ -190,7 +213,7 @@ async def export(parts: Parts, record: Record) -> AsyncIterator[bytes]:
 
     def pack(sink: Sink) -> None:
         layers = (str(folder / "upper"), *lowers)
-        on_overlay(layers, "", "", lambda root: pack_tree(root, "", sink), scratch=str(folder))
+        on_overlay(layers, "", "", lambda root: _pack_root(root, sink), scratch=str(folder))
 
     with ThreadPoolExecutor(1, "export") as threads:
         pieces = Outlet(threads).run(pack)

@@ -30,6 +30,7 @@ _OPEN_FOLDERS = 128
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 18
+_SHORTEST_HOLE = 1 << 15  # bytes; shorter ones save nothing worth a file in pieces
 
 
 @dataclass(slots=True)
@@ -168,13 +169,12 @@ class _Unpacker:
     def _file(self, folder: int, name: str, member: Member) -> None:
         descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
         try:
-            if member.sparse is None:
-                self._copy(descriptor, member.stored)
-            else:
-                for offset, length in member.sparse:
-                    os.lseek(descriptor, offset, os.SEEK_SET)
-                    self._copy(descriptor, length)
-                os.ftruncate(descriptor, member.size)
+            pieces = ((0, member.stored),) if member.sparse is None else member.sparse
+            for offset, length in pieces:
+                os.lseek(descriptor, offset, os.SEEK_SET)
+                self._copy(descriptor, length)
+            if os.lseek(descriptor, 0, os.SEEK_END) < member.size:
+                os.ftruncate(descriptor, member.size)  # it ends in a hole
             self._result.size += member.size
             self._set_attributes(descriptor, member)
             os.utime(descriptor, ns=(member.mtime, member.mtime))
@@ -182,11 +182,16 @@ class _Unpacker:
             os.close(descriptor)
 
     def _copy(self, descriptor: int, length: int) -> None:
+        """Where the archive has long runs of zeros, as layers of others have for holes, the file
+        gets holes again."""
         while length:
             chunk = self._reader.read(min(length, _CHUNK))
             if not chunk:
                 raise InvalidRequest("cannot read the tar: unexpected EOF")
             length -= len(chunk)
+            if _is_zeros(chunk):
+                os.lseek(descriptor, len(chunk), os.SEEK_CUR)
+                continue
             view = memoryview(chunk)
             while view:
                 view = view[os.write(descriptor, view) :]
@@ -389,6 +394,10 @@ class _Unpacker:
                     os.utime(descriptor, ns=(mtime, mtime))
                 finally:
                     os.close(descriptor)
+
+
+def _is_zeros(chunk: bytes) -> bool:
+    return len(chunk) >= _SHORTEST_HOLE and not (chunk[0] or chunk[-1]) and not chunk.strip(b"\0")
 
 
 # What a hostile or broken archive can bring about; the rest (ENOSPC, EIO) is the disk's.

@@ -281,3 +281,11 @@ def test_sparse_files_stay_sparse(root: Path, tmp_path: Path, version: str) -> N
     assert unpack(made.stdout, root).size == 30 << 20
     assert (root / "sparse").read_bytes() == (source / "sparse").read_bytes()
     assert (root / "sparse").stat().st_blocks * 512 < 1 << 20
+
+
+def test_zeros_become_holes_again(root: Path) -> None:
+    """An archive without a word for holes, as those of layers are."""
+    content = b"start" + bytes(8 << 20) + b"middle" + bytes(3 << 20)
+    assert unpack(tar([entry("z", content)]), root).size == len(content)
+    assert (root / "z").read_bytes() == content
+    assert (root / "z").stat().st_blocks * 512 < 2 << 20
