@@ -10,8 +10,13 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.networks.firewall_rules import PROTOCOL_NUMBERS, PublishedPort
+from engine.networks.firewall_rules import (
+    PublishedPort,
+)
 from engine.networks.netlink import Message, Reply, attribute, attributes
+from engine.networks.nft import (
+    PROTOCOL_NUMBERS,
+)
 
 SUBSYSTEM = 1
 GET, DELETE = 1, 2

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.networks import link_message as link
-from engine.networks.firewall_rules import name_service_table
+from engine.networks.firewall_rules import (
+    name_service_table,
+)
 from engine.networks.model import Endpoint, version_of
 from engine.networks.netlink import Message
 from engine.networks.netlink_socket import NetlinkError, NetlinkSocket

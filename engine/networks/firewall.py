@@ -10,18 +10,10 @@ from dataclasses import replace
 
 from engine.networks.conntrack_message import forget_flow, is_open_at, is_stale, list_flows
 from engine.networks.firewall_rules import (
-    SLOTS,
     WILDCARD,
     WILDCARD6,
-    Element,
-    Family,
-    Map,
     PublishedPort,
-    Set,
     Spot,
-    Table,
-    TableName,
-    Type,
     open_ports,
     port_maps,
     table_name,
@@ -32,6 +24,16 @@ from engine.networks.netlink_socket import (
     SOL_NETLINK,
     NetlinkError,
     NetlinkSocket,
+)
+from engine.networks.nft import (
+    SLOTS,
+    Element,
+    Family,
+    Map,
+    Set,
+    Table,
+    TableName,
+    Type,
 )
 from engine.networks.nft_message import (
     add_elements,

@@ -1,12 +1,11 @@
-"""Pure: networks and published ports -> an nftables table per IP version, as value and as text.
+"""Pure: networks and published ports -> an nftables table per IP version.
 
 All that changes from day to day (bridges, ports) are elements of sets and maps; the rules stay
-as they are, so publishing a port is one element whatever their number. `text` is nft's own syntax.
+as they are, so publishing a port is one element whatever their number.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from types import MappingProxyType
 
 from engine.networks.model import (
@@ -16,233 +15,42 @@ from engine.networks.model import (
     Network,
     version_of,
 )
-
-
-class Family(Enum):
-    """nft's name, its number, and the IP version."""
-
-    IPV4 = ("ip", 2, 4)
-    IPV6 = ("ip6", 10, 6)
-
-    @property
-    def label(self) -> str:
-        return self.value[0]
-
-    @property
-    def number(self) -> int:
-        return self.value[1]
-
-    @property
-    def version(self) -> int:
-        return self.value[2]
-
-
-class Type(Enum):
-    """Types of set keys: nft's name, its number (only for who lists the rules), bytes,
-    whether it stands for an interval."""
-
-    ADDRESS = ("ipv4_addr", 7, 4, False)
-    SUBNET = ("ipv4_addr", 7, 4, True)  # "172.18.0.0/16": all addresses in it
-    ADDRESS6 = ("ipv6_addr", 8, 16, False)
-    SUBNET6 = ("ipv6_addr", 8, 16, True)
-    PROTOCOL = ("inet_proto", 12, 1, False)
-    SERVICE = ("inet_service", 13, 2, False)
-    MARK = ("mark", 19, 4, False)  # nft's word for a plain number
-    INTERFACE = ("ifname", 41, 16, False)
-
-    @property
-    def label(self) -> str:
-        return self.value[0]
-
-
-Element = tuple[str | int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Set:
-    name: str
-    key: tuple[Type, ...]
-    elements: frozenset[Element] = frozenset()
-
-    @property
-    def is_interval(self) -> bool:
-        return any(kind.value[3] for kind in self.key)
-
-
-@dataclass(frozen=True, slots=True)
-class Map:
-    name: str
-    key: tuple[Type, ...]
-    value: tuple[Type, ...]
-    elements: Mapping[Element, Element]
-
-
-# What a rule may say; each class is one statement of nft.
-
-
-@dataclass(frozen=True, slots=True)
-class InterfaceIs:
-    direction: str  # "iifname", "oifname"
-    name: str
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class InterfaceIn:
-    direction: str
-    set_name: str
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SourceIn:
-    """`ip saddr @set`, a set of subnets."""
-
-    set_name: str
-    family: Family = Family.IPV4
-
-
-@dataclass(frozen=True, slots=True)
-class DestinationIn:
-    """`ip daddr . protocol . destination port` is an element."""
-
-    set_name: str
-    family: Family = Family.IPV4
-
-
-@dataclass(frozen=True, slots=True)
-class InterfacesIn:
-    """`iifname . oifname` is an element."""
-
-    set_name: str
-
-
-@dataclass(frozen=True, slots=True)
-class AddressIn:
-    side: str  # "saddr", "daddr"
-    network: str
-    prefix: int  # all of the address in IPv6
-
-
-@dataclass(frozen=True, slots=True)
-class DestinationIsLocal: ...
-
-
-@dataclass(frozen=True, slots=True)
-class DestinationPort:
-    protocol: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
-class ProtocolIs:
-    name: str  # a key of PROTOCOL_NUMBERS
-
-
-class Neighbour(Enum):
-    """How IPv6 finds the hardware address of a neighbour: without it nothing else goes."""
-
-    SOLICIT = 135
-    ADVERT = 136
-
-
-class State(Enum):
-    INVALID = 1
-    ESTABLISHED = 2
-    RELATED = 4
-
-
-@dataclass(frozen=True, slots=True)
-class StateIn:
-    states: tuple[State, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class WasRedirected:
-    """`ct status dnat`."""
-
-
-@dataclass(frozen=True, slots=True)
-class DnatFrom:
-    map_name: str
-    by_address: bool  # the key starts with the destination address
-    family: Family = Family.IPV4
-    spread: bool = False  # the key ends with a number, by lot for each connection
-
-
-@dataclass(frozen=True, slots=True)
-class DnatTo:
-    address: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
-class Masquerade: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Counter:
-    """Shows those who list the rules how much came by here."""
-
-
-class Verdict(Enum):
-    DROP = 0
-    ACCEPT = 1
-
-
-Statement = (
-    InterfaceIs
-    | InterfaceIn
-    | InterfacesIn
-    | SourceIn
-    | DestinationIn
-    | AddressIn
-    | DestinationIsLocal
-    | DestinationPort
-    | ProtocolIs
-    | Neighbour
-    | StateIn
-    | WasRedirected
-    | DnatFrom
-    | DnatTo
-    | Masquerade
-    | Counter
-    | Verdict
+from engine.networks.nft import (
+    DSTNAT,
+    FILTER,
+    IIF,
+    OIF,
+    RAW,
+    SLOTS,
+    SRCNAT,
+    AddressIn,
+    Chain,
+    DestinationIn,
+    DestinationIsLocal,
+    DestinationPort,
+    DnatFrom,
+    DnatTo,
+    Element,
+    Family,
+    Hook,
+    InterfaceIn,
+    InterfaceIs,
+    InterfacesIn,
+    Map,
+    Masquerade,
+    Neighbour,
+    ProtocolIs,
+    Rule,
+    Set,
+    SourceIn,
+    State,
+    StateIn,
+    Table,
+    TableName,
+    Type,
+    Verdict,
+    WasRedirected,
 )
-Rule = tuple[Statement, ...]
-
-
-class Hook(Enum):
-    PREROUTING = 0
-    INPUT = 1
-    FORWARD = 2
-    OUTPUT = 3
-    POSTROUTING = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    name: str
-    type: str  # "filter", "nat"
-    hook: Hook
-    priority: int
-    rules: tuple[Rule, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TableName:
-    """A table is known by both."""
-
-    family: Family
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    name: TableName
-    sets: tuple[Set, ...] = ()
-    maps: tuple[Map, ...] = ()
-    chains: tuple[Chain, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,12 +94,7 @@ class Spot:
         return service if self.is_everywhere else (self.host_ip, *service)
 
 
-RAW, DSTNAT, FILTER, SRCNAT = -300, -100, 0, 100  # priorities, as nft names them
-IIF, OIF = "iifname", "oifname"
-PROTOCOL_NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "ipv6-icmp": 58, "sctp": 132}
 WILDCARD, WILDCARD6 = "0.0.0.0", "::"
-# Of a shared port; up to 6 containers and many larger numbers get just the same part of them.
-SLOTS = 60
 
 
 def table_name(tag: str) -> str:
@@ -452,6 +255,7 @@ def _to_itself(family: Family) -> tuple[Rule, ...]:
 
 _FROM_ELSEWHERE = InterfaceIs(IIF, "lo", negated=True)
 
+
 # route_localnet lets the bridges carry 127/8, which nobody but this host may use
 # (CVE-2020-8558). Before connection tracking: answers to redirected packets don't match.
 # IPv6 has no such setting: the kernel itself drops ::1 that comes by a link.
@@ -465,6 +269,7 @@ _LOOPBACK_GUARD = Chain(
         (_FROM_ELSEWHERE, AddressIn("saddr", "127.0.0.0", 8), Verdict.DROP),
     ),
 )
+
 
 # This host at 127.0.0.1, to a published port.
 _FROM_LOOPBACK: Rule = (
@@ -583,83 +388,3 @@ def name_service_table(udp_port: int, tcp_port: int) -> Table:
     )
     chain = Chain("output", "nat", Hook.OUTPUT, DSTNAT, rules)
     return Table(TableName(Family.IPV4, "pycompose-dns"), chains=(chain,))
-
-
-def text(table: Table) -> str:
-    """`table` in nft's syntax."""
-    lines = [f"table {table.name.family.label} {table.name.name} {{"]
-    for each in table.sets:
-        lines += [f"\tset {each.name} {{", f"\t\ttype {_types(each.key)}"]
-        lines += ["\t\tflags interval"] if each.is_interval else []
-        lines += _elements(_element(element) for element in each.elements)
-    for each_map in table.maps:
-        lines += [f"\tmap {each_map.name} {{"]
-        lines += [f"\t\ttype {_types(each_map.key)} : {_types(each_map.value)}"]
-        lines += _elements(
-            f"{_element(key)} : {_element(value)}" for key, value in each_map.elements.items()
-        )
-    for chain in table.chains:
-        hook = f"{chain.hook.name.lower()} priority {chain.priority}"
-        lines += [f"\tchain {chain.name} {{"]
-        lines += [f"\t\ttype {chain.type} hook {hook}; policy accept;"]
-        lines += [f"\t\t{' '.join(statement_text(part) for part in rule)}" for rule in chain.rules]
-        lines += ["\t}"]
-    return "\n".join([*lines, "}", ""])
-
-
-def _types(types: Sequence[Type]) -> str:
-    return " . ".join(each.label for each in types)
-
-
-def _element(element: Element) -> str:
-    return " . ".join(str(part) for part in element)
-
-
-def _elements(elements: Iterable[str]) -> list[str]:
-    listed = ", ".join(sorted(elements))
-    return [f"\t\telements = {{ {listed} }}", "\t}"] if listed else ["\t}"]
-
-
-def statement_text(statement: Statement) -> str:
-    match statement:
-        case InterfaceIs(direction, name, negated):
-            return f'{direction} {"!= " if negated else ""}"{name}"'
-        case InterfaceIn(direction, set_name, negated):
-            return f"{direction} {'!= ' if negated else ''}@{set_name}"
-        case SourceIn(set_name, family):
-            return f"{family.label} saddr @{set_name}"
-        case DestinationIn(set_name, family):
-            return f"{family.label} daddr . meta l4proto . th dport @{set_name}"
-        case ProtocolIs(name):
-            return f"meta l4proto {name}"
-        case Neighbour():
-            return f"icmpv6 type nd-neighbor-{statement.name.lower()}"
-        case InterfacesIn(set_name):
-            return f"iifname . oifname @{set_name}"
-        case AddressIn(side, network, 128):
-            return f"ip6 {side} {network}"
-        case AddressIn(side, network, 32):
-            return f"ip {side} {network}"
-        case AddressIn(side, network, prefix):
-            return f"ip {side} {network}/{prefix}"
-        case DestinationIsLocal():
-            return "fib daddr type local"
-        case DestinationPort(protocol, port):
-            return f"{protocol} dport {port}"
-        case StateIn(states):
-            return f"ct state {','.join(state.name.lower() for state in states)}"
-        case WasRedirected():
-            return "ct status dnat"
-        case DnatFrom(map_name, by_address, family, spread):
-            address = f"{family.label} daddr . " if by_address else ""
-            lot = f" . numgen random mod {SLOTS}" if spread else ""
-            key = f"{address}meta l4proto . th dport{lot}"
-            return f"dnat {family.label} to {key} map @{map_name}"
-        case DnatTo(address, port):
-            return f"dnat to {address}:{port}"
-        case Masquerade():
-            return "masquerade"
-        case Counter():
-            return "counter"
-        case Verdict():
-            return statement.name.lower()

@@ -24,7 +24,12 @@ from engine.networks.endpoint import (
     ways_out,
 )
 from engine.networks.firewall import Firewall
-from engine.networks.firewall_rules import PublishedPort, Spot, make_tables, table_name
+from engine.networks.firewall_rules import (
+    PublishedPort,
+    Spot,
+    make_tables,
+    table_name,
+)
 from engine.networks.interface_sysctls import set_inside
 from engine.networks.ipam import Subnet, choose_subnet, complete_pool, mac_of, refuse_overlap
 from engine.networks.model import (

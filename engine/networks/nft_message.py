@@ -9,7 +9,19 @@ from functools import lru_cache
 from itertools import islice
 from typing import assert_never
 
-from engine.networks.firewall_rules import (
+from engine.networks.netlink import (
+    APPEND,
+    CREATE,
+    Message,
+    Reply,
+    attribute,
+    attributes,
+    nested,
+    net_u32,
+    replies,
+    text,
+)
+from engine.networks.nft import (
     PROTOCOL_NUMBERS,
     SLOTS,
     AddressIn,
@@ -39,18 +51,6 @@ from engine.networks.firewall_rules import (
     Type,
     Verdict,
     WasRedirected,
-)
-from engine.networks.netlink import (
-    APPEND,
-    CREATE,
-    Message,
-    Reply,
-    attribute,
-    attributes,
-    nested,
-    net_u32,
-    replies,
-    text,
 )
 
 SUBSYSTEM = 10

@@ -19,7 +19,10 @@ from engine.networks.borrowed import NetworkSockets
 from engine.networks.catalog import Catalog
 from engine.networks.dns_server import NameService, View
 from engine.networks.endpoint import Place, bridges_are_filtered, ways_out
-from engine.networks.firewall_rules import PublishedPort, talks_within
+from engine.networks.firewall_rules import (
+    PublishedPort,
+    talks_within,
+)
 from engine.networks.host_network import bridge_of, free_pool
 from engine.networks.host_thread import HostThread
 from engine.networks.ipam import mac_of, wanted_pools

@@ -10,13 +10,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from engine.networks.firewall_rules import (
-    IIF,
-    OIF,
-    Counter,
-    Family,
-    Hook,
-    InterfaceIs,
-    Verdict,
     table_name,
 )
 from engine.networks.netlink import (
@@ -28,6 +21,15 @@ from engine.networks.netlink import (
     attributes,
     replies,
     text,
+)
+from engine.networks.nft import (
+    IIF,
+    OIF,
+    Counter,
+    Family,
+    Hook,
+    InterfaceIs,
+    Verdict,
 )
 from engine.networks.nft_message import (
     NEWCHAIN,

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from engine.networks.carrier import CARRIED
-from engine.networks.firewall_rules import WILDCARD, WILDCARD6
+from engine.networks.firewall_rules import (
+    WILDCARD,
+    WILDCARD6,
+)
 from engine.networks.model import (
     OPTION_HOST_BINDING,
     GatewayMode,

@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from engine.errors import Failure, InvalidRequest, Unsupported
-from engine.networks.firewall_rules import WILDCARD, WILDCARD6
+from engine.networks.firewall_rules import (
+    WILDCARD,
+    WILDCARD6,
+)
 from engine.networks.model import PortBinding, PortRequest, version_of
 
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")

@@ -9,7 +9,12 @@ from engine.errors import Failure
 from engine.networks.carrier import CARRIED, Carrier
 from engine.networks.catalog import Catalog
 from engine.networks.endpoint import ways_out
-from engine.networks.firewall_rules import WILDCARD, WILDCARD6, PublishedPort, Spot
+from engine.networks.firewall_rules import (
+    WILDCARD,
+    WILDCARD6,
+    PublishedPort,
+    Spot,
+)
 from engine.networks.host_thread import HostThread
 from engine.networks.model import Endpoint, PortBinding, PortRequest, Standing, version_of
 from engine.networks.port_wishes import decide

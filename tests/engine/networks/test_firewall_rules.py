@@ -7,15 +7,12 @@ from shutil import which
 import pytest
 
 from engine.networks.firewall_rules import (
-    Family,
     PublishedPort,
     Spot,
-    Table,
     make_tables,
     name_service_table,
     port_maps,
     slots,
-    text,
 )
 from engine.networks.model import (
     OPTION_GATEWAY_MODE,
@@ -26,7 +23,14 @@ from engine.networks.model import (
     Network,
 )
 from engine.networks.netlink_socket import NETFILTER, NetlinkSocket
+from engine.networks.nft import (
+    Family,
+    Table,
+)
 from engine.networks.nft_message import create_table, transaction
+from engine.networks.nft_text import (
+    text,
+)
 
 
 def network(name: str, subnet: str, subnet6: str = "", **fields: object) -> Network:

@@ -14,7 +14,10 @@ import pytest
 from engine.errors import Conflict, Failure, Forbidden, InvalidRequest, NotFound
 from engine.networks import links
 from engine.networks.firewall import Firewall
-from engine.networks.firewall_rules import DnatFrom, PublishedPort, Rule, make_tables
+from engine.networks.firewall_rules import (
+    PublishedPort,
+    make_tables,
+)
 from engine.networks.model import (
     OPTION_BRIDGE_NAME,
     OPTION_ICC,
@@ -28,6 +31,10 @@ from engine.networks.model import (
     Standing,
 )
 from engine.networks.netlink_socket import NETFILTER, NetlinkSocket
+from engine.networks.nft import (
+    DnatFrom,
+    Rule,
+)
 from engine.networks.nft_message import replace_table, transaction
 from engine.networks.operations import Networks
 from tests.engine.networks.conftest import (
