@@ -12,7 +12,7 @@ from engine.api.request import Request
 from engine.api.shown import NEVER, Document, timestamp
 from engine.api.streams import JSON, send_all
 from engine.containers.stats import Sample, Stats
-from engine.runtime.cgroup_tree import Counters, Throughput
+from engine.runtime.cgroup_counters import Counters, Throughput
 
 
 async def stats(request: Request, engine: Engine) -> web.StreamResponse:

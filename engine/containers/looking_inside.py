@@ -12,6 +12,7 @@ from engine.containers.container import Container
 from engine.containers.model import Processes, Record
 from engine.containers.parts import Parts
 from engine.containers.stats import Sample, Stats, take_sample
+from engine.runtime.cgroup_counters import read_counters
 
 
 async def top(parts: Parts, container: Container, ps_arguments: str) -> Processes:
@@ -48,7 +49,7 @@ def _sample(parts: Parts, container: Container) -> Sample:
     if not state.status.is_up:
         return Sample(time.time_ns())
     try:
-        return take_sample(parts.cgroup(container.record).counters(), state.pid)
+        return take_sample(read_counters(parts.cgroup(container.record)), state.pid)
     except FileNotFoundError:
         return Sample(time.time_ns())
 

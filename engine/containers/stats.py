@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.runtime.cgroup_tree import Counters
+from engine.runtime.cgroup_counters import Counters
 
 
 @dataclass(frozen=True, slots=True)
