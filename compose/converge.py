@@ -107,12 +107,12 @@ async def up(
         try:
             return await up_unlocked(engine, project, options, listener)
         except ApplyError as error:
-            error.hint = await _after_failure(engine, project, options, listener)
+            error.hint = await _after_failure(engine, project, options, listener, error)
             raise
 
 
 async def _after_failure(
-    engine: Engine, project: Project, options: UpOptions, listener: Listener
+    engine: Engine, project: Project, options: UpOptions, listener: Listener, error: ApplyError
 ) -> str:
     """How the project stands, in words; with `atomic` after the return to the last revision."""
     from compose import history
@@ -122,12 +122,16 @@ async def _after_failure(
         return "nothing was applied before, so there is nothing to return to" * options.atomic
     if await _runs(engine, last.number, project.name):
         return f"revision {last.number} runs on as before"
+    is_paused = isinstance(error, StepsFailed) and bool(error.paused)
     if not options.atomic:
-        return f"to return to what ran before: pycompose rollback {last.number}"
+        goes_on = "up goes on from there; " * is_paused
+        return f"{goes_on}to return to what ran before: pycompose rollback {last.number}"
     try:
-        await _return_to(engine, last.number, project.name, listener)
-    except ComposeError as error:
-        return f"could not return to revision {last.number}: {error}"
+        # What is paused is a revision, so that to leave it is one, too.
+        command = f"rollback {last.number}" * is_paused
+        await _return_to(engine, last.number, project.name, listener, command)
+    except ComposeError as in_vain:
+        return f"could not return to revision {last.number}: {in_vain}"
     return f"returned to revision {last.number}"
 
 

@@ -78,7 +78,7 @@ class Rollout:
             raise UpdatePaused(
                 _told(self.failures),
                 details=_details(self.failures),
-                hint=f"the update is paused ({self._standing()}); up goes on from there",
+                hint=f"the update is paused ({self._standing()})",
             )
         finally:
             await self._clear()

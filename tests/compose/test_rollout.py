@@ -167,6 +167,21 @@ async def test_paused_it_stays_as_it_is_and_the_next_up_goes_on(stack: Stack) ->
     assert (await stack.ids())["web-1"] == first
 
 
+async def test_atomic_leaves_a_paused_update(stack: Stack) -> None:
+    await stack.begin(declared(stack.name, ONE, OLD))
+    failing = declared(stack.name, ONE, NEW + FAILS, bad="2")
+    with pytest.raises(StepsFailed) as caught:
+        await converge.up(stack.engine, failing, UpOptions(atomic=True))
+    assert caught.value.hint == "returned to revision 1"
+    states = await stack.standing()
+    assert {name: state.split()[1] for name, state in states.items()} == dict.fromkeys(
+        ("web-1", "web-2", "web-3"), "running"
+    )
+    last = await history.latest(stack.engine, stack.name)
+    assert (last.number, last.command, last.paused) == (3, "rollback 1", "")
+    assert await converge.as_last_applied(stack.engine, stack.name) == 3
+
+
 async def test_of_a_paused_update_one_goes_back_to_the_old_containers(stack: Stack) -> None:
     """Beside it a service that is updated all the same, and one that needs it and so isn't."""
     before = beside(declared(stack.name, ONE, OLD), "1000")
