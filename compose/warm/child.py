@@ -15,7 +15,7 @@ from pathlib import Path
 
 from compose.warm.caller import Refused, look_at, take_after, take_files, take_signals
 from compose.warm.door import credentials
-from compose.warm.programs import PROGRAMS, begin
+from compose.warm.programs import PROGRAMS
 from compose.warm.stub import FILES
 
 PATIENCE = 2.0  # seconds, for the caller to say what it wants, and go
@@ -38,8 +38,6 @@ def wait_for_call(control: socket.socket, world: tuple[object, ...]) -> Call:
     """Get a caller from the server, be like a process that it started, and let it say go. Where
     that can't be, this process ends, having done nothing: the caller does its work itself."""
     os.setpgid(0, 0)  # so that it can be stopped: the server's group isn't
-    begin()
-    look_at("self").world()
     try:
         _, files, _, _ = socket.recv_fds(control, 1, 1, socket.MSG_CMSG_CLOEXEC)
         if not files:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # Their `command` is what a cold process runs as well. By name: each imports this package.
@@ -24,8 +23,6 @@ _REHEARSED = (
     ("pyengine", "images"),
     *(("pyengine", name, "--help") for name in ("build", "exec", "inspect", "logs", "rm", "run")),
 )
-# What every command does first, without a word to the engine.
-_BEGINNING = ("pycompose", "version")
 # What is imported only once there is something to do.
 _MODULES = ("compose.apply.perform", "compose.history", "concurrent.futures.thread")
 
@@ -33,21 +30,14 @@ _MODULES = ("compose.apply.perform", "compose.history", "concurrent.futures.thre
 def rehearse(engine: str) -> None:
     """Import what commands need, and let all that is made at its first use be made: of a project
     that isn't there, on the engine that listens at `engine`, changing nothing."""
+    folder = Path(__file__).parent
+    environment = {
+        "PYCOMPOSE_HOST": f"unix://{engine}",
+        "COMPOSE_FILE": str(folder / "rehearsal.yaml"),
+        "HOME": "/nowhere",
+    }
     for program, *words in _REHEARSED:
-        _run(program, words, {"PYCOMPOSE_HOST": f"unix://{engine}"})
+        main = importlib.import_module(_COMMAND_LINES[program]).main
+        main(words, environment, folder)
     for name in (*PROGRAMS.values(), *_MODULES):
         importlib.import_module(name)
-
-
-def begin() -> None:
-    """In a child that waits for its command: it writes to memory that it shares with the server,
-    of which the kernel makes pages of its own, at some 3 us each. That of many is over then
-    when the command comes."""
-    program, *words = _BEGINNING
-    _run(program, words, {})
-
-
-def _run(program: str, words: Sequence[str], environment: Mapping[str, str]) -> None:
-    folder = Path(__file__).parent
-    here = {"COMPOSE_FILE": str(folder / "rehearsal.yaml"), "HOME": "/nowhere"}
-    importlib.import_module(_COMMAND_LINES[program]).main(words, {**environment, **here}, folder)
