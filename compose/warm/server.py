@@ -24,6 +24,7 @@ from compose.warm.place import server_folder, server_name
 from compose.warm.programs import rehearse
 
 IDLE = 600.0  # seconds
+SOON = 0.1  # seconds: most commands are over by then, and are not to share a processor with a fork
 GRACE = 5.0  # seconds for a command whose caller has gone to end by SIGHUP
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
@@ -75,8 +76,8 @@ class Server:
         self._idle = idle  # seconds without a call, then it ends
         self._world = look_at("self").world()
         self._waiting: list[socket.socket] = []  # for who connected to say a word
-        self._wants_spare = True
         self._spare: tuple[int, socket.socket] | None = None  # a child without a caller so far
+        self._wants_spare = True  # soon
         self._calls: dict[int, socket.socket] = {}  # pid of the child -> its caller
         self._abandoned: dict[int, float] = {}  # pid of the child -> when it is killed
         self._woken, self._waker = socket.socketpair()
@@ -92,9 +93,11 @@ class Server:
         for descriptor in (self._door.listener.fileno(), self._lifeline, self._woken.fileno()):
             self._poll.register(descriptor, select.POLLIN)
         while self._door.is_open or self._calls:
-            if self._wants_spare and self._door.is_open and (control := self._fork()):
-                return wait_for_call(control, self._world)
             ready = {descriptor for descriptor, _ in self._poll.poll(self._patience())}
+            if not ready and self._wants_spare:
+                if control := self._fork():
+                    return wait_for_call(control, self._world)
+                continue
             if not ready and not self._calls:
                 self._close()  # nobody has called for long
             if self._lifeline in ready:
@@ -109,6 +112,8 @@ class Server:
             self._kill_late()
             # One at a time, since each needs a child.
             for connection in [each for each in self._waiting if each.fileno() in ready][:1]:
+                if self._door.is_open and self._spare is None and (control := self._fork()):
+                    return wait_for_call(control, self._world)
                 self._take(connection)
             if self._door.is_open and self._door.listener.fileno() in ready:
                 self._admit()
@@ -116,15 +121,19 @@ class Server:
 
     def _patience(self) -> float | None:
         """Milliseconds."""
+        limits = [] if self._calls else [self._idle]
+        if self._wants_spare:
+            limits.append(SOON if self._calls else 0.0)
         if self._abandoned:
-            return max(0.0, min(self._abandoned.values()) - time.monotonic()) * 1000
-        return None if self._calls else self._idle * 1000
+            limits.append(max(0.0, min(self._abandoned.values()) - time.monotonic()))
+        return min(limits) * 1000 if limits else None
 
     def _close(self) -> None:
         if self._door.is_open:
             self._poll.unregister(self._door.listener)
             self._poll.unregister(self._lifeline)
             self._door.close()
+            self._wants_spare = False
             self._dismiss()
 
     def _admit(self) -> None:
@@ -142,7 +151,6 @@ class Server:
         """
         self._waiting.remove(connection)
         self._poll.unregister(connection)
-        self._wants_spare = True
         with contextlib.suppress(ConnectionError):
             if connection.recv(1, socket.MSG_PEEK) and self._spare:
                 pid, control = self._spare
@@ -151,7 +159,7 @@ class Server:
                 if states(self._files) == self._files:
                     control.send(b"G")
                     control.close()
-                    self._spare = None
+                    self._spare, self._wants_spare = None, self._door.is_open
                     self._calls[pid] = connection
                     self._poll.register(connection, _GONE)
                     return
@@ -161,8 +169,6 @@ class Server:
     def _fork(self) -> socket.socket | None:
         """Have a spare child. In there: what it hears of its call by."""
         self._wants_spare = False
-        if self._spare is not None:
-            return None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # Those that a child gets wait until it has forgotten what we do about them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
