@@ -13,6 +13,7 @@ from compose.apply.listener import Listener, silent
 from compose.change import Outcome, apply_unlocked, change
 from compose.client.engine import Engine
 from compose.client.errors import ClientError
+from compose.errors import UsageError
 from compose.model.project import Project
 from compose.observe import observe
 from compose.plan import life
@@ -77,6 +78,15 @@ async def start(
     listener: Listener = silent,
 ) -> Outcome:
     def make(observed: Observed) -> Plan:
+        there = {container.service for container in observed.containers if not container.one_off}
+        for service in services or (project.services if project else ()):
+            known = project.services.get(service) if project else None
+            is_made = known is None or (known.replicas > 0 and known.provider is None)
+            if is_made and service not in there:
+                raise UsageError(
+                    f'service "{service}" has no container to start\n'
+                    f"  hint: make it with: pycompose up -d {service}"
+                )
         return life.make_start_plan(observed, name, project, services=services)
 
     return await change(

@@ -84,11 +84,18 @@ def _known(message: str) -> tuple[str, tuple[str, ...]]:
     return next(fitting, ("", ()))
 
 
+MOST_SHOWN = 6
 IN_VAIN = {
     "started": "did not start",
     "healthy": "did not become healthy",
     "completed": "did not complete",
 }
+
+
+def _some(changes: Sequence[str]) -> str:
+    """A line that can be read; the rows of each stand above it."""
+    shown = ", ".join(changes[:MOST_SHOWN])
+    return shown if len(changes) <= MOST_SHOWN else f"{shown} and {len(changes) - MOST_SHOWN} more"
 
 
 class StepsFailed(ApplyError):
@@ -102,9 +109,9 @@ class StepsFailed(ApplyError):
     ) -> None:
         lines = [str(failure) for failure in failures]
         if skipped:
-            lines.append(f"not done because of that: {', '.join(skipped)}")
+            lines.append(f"not done because of that: {_some(skipped)}")
         if others := [change for change in undone if change not in skipped]:
-            lines.append(f"taken back: {', '.join(others)}")
+            lines.append(f"taken back: {_some(others)}")
         lines += [f"could not be taken back: {failure}" for failure in undo_failures]
         super().__init__("\n".join(lines))
         self.failures = tuple(failures)

@@ -182,8 +182,12 @@ def with_settings(
     return {**own, **environment}
 
 
+PULLS = ("", "always", "missing", "never")  # "": as the files say
+
+
 def choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
     """The first of `allowed` is the default."""
     if value and value not in allowed:
-        raise typer.BadParameter(f"{option}: {value!r} is none of {', '.join(allowed)}")
+        known = ", ".join(filter(None, allowed))
+        raise typer.BadParameter(f"{option}: {value!r} is none of {known}")
     return value or allowed[0]

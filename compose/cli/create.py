@@ -7,7 +7,7 @@ import typer
 
 from compose import converge
 from compose.cli.change import Services
-from compose.cli.context import Context
+from compose.cli.context import PULLS, Context, choice
 from compose.cli.progress import progress
 from compose.cli.up import refuse, scales
 from compose.converge import UpOptions
@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
             remove_orphans=remove_orphans or context.is_on("COMPOSE_REMOVE_ORPHANS"),
             ignore_orphans=context.is_on("COMPOSE_IGNORE_ORPHANS"),
             scale=scales(scale or (), project),
-            pull=pull,
+            pull=choice("--pull", pull, PULLS),
             build="always" if build else "never" if no_build else "",
         )
 

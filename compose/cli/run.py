@@ -10,7 +10,7 @@ import typer
 
 from compose import one_off
 from compose.apply.errors import hint_for
-from compose.cli.context import Context
+from compose.cli.context import PULLS, Context, choice
 from compose.cli.exec import Interactive, NoTty, Tty, given
 from compose.cli.progress import progress
 from compose.client.engine import Engine
@@ -112,8 +112,6 @@ def register(app: typer.Typer) -> None:
         context = context.quieter(pulls=quiet_pull or quiet, builds=quiet_build or quiet)
         if quiet:
             context = replace(context, progress="quiet")
-        if pull not in ("", "always", "missing", "never"):
-            raise typer.BadParameter(f"--pull: {pull!r} is none of always, missing, never")
         project = context.load((service,))
         is_tty = not no_tty and not detach and stdin_is_terminal()
         options = RunOptions(
@@ -134,7 +132,7 @@ def register(app: typer.Typer) -> None:
             use_aliases=use_aliases,
             no_deps=no_deps,
             build="always" if build else "",
-            pull=pull,
+            pull=choice("--pull", pull, PULLS),
             cap_add=tuple(cap_add or ()),
             cap_drop=tuple(cap_drop or ()),
             remove_orphans=remove_orphans,

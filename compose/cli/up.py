@@ -12,7 +12,7 @@ import typer
 from compose import converge
 from compose.apply.executor import PARALLEL
 from compose.change import Outcome
-from compose.cli.context import Context
+from compose.cli.context import PULLS, Context, choice
 from compose.cli.find import check_services
 from compose.cli.plan import columns, show_plan
 from compose.cli.progress import progress
@@ -174,7 +174,7 @@ def register(app: typer.Typer) -> None:
             ignore_orphans=context.is_on("COMPOSE_IGNORE_ORPHANS"),
             scale=scales(scale or (), project),
             timeout=timeout,
-            pull=pull,
+            pull=choice("--pull", pull, PULLS),
             build="always" if build or ref else "never" if no_build else "",
         )
         wanted = UpOptions(

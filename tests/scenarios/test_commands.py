@@ -305,6 +305,9 @@ def test_stop_start_restart_kill_rm(fresh: Project) -> None:
     fresh("kill")
     fresh("rm", "--force")
     assert own(fresh) == {}
+    none = fresh("start", check=False)
+    assert none.returncode == 1
+    assert "has no container to start" in none.stderr
 
 
 def test_down_takes_what_it_is_told(fresh: Project) -> None:
