@@ -7,13 +7,14 @@ from engine.builder.dockerfile import is_own_syntax
 from engine.errors import InvalidRequest
 
 EPOCH = "SOURCE_DATE_EPOCH"
+CHECKS = "BUILDKIT_DOCKERFILE_CHECK"  # what a `check` directive says, and wins over it
 HOSTNAME = "BUILDKIT_SANDBOX_HOSTNAME"  # of the containers that run RUN
 # No ARG has to declare them. Names and caches that travel with an image aren't this builder's.
 OWN_ARGS = frozenset(
     (
         *("BUILDKIT_BUILD_NAME", "BUILDKIT_CACHE_MOUNT_NS", "BUILDKIT_CONTEXT_KEEP_GIT_DIR"),
         *("BUILDKIT_INLINE_CACHE", "BUILDKIT_MULTI_PLATFORM", "BUILDKIT_SYNTAX"),
-        *(EPOCH, HOSTNAME),
+        *(CHECKS, EPOCH, HOSTNAME),
     )
 )
 

@@ -4,7 +4,14 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -12,9 +19,11 @@ from pathlib import Path
 
 from engine.builder import cache, download
 from engine.builder.access import Access
-from engine.builder.args import OWN_ARGS, check_build_args, epoch_of
+from engine.builder.args import CHECKS, OWN_ARGS, check_build_args, epoch_of
+from engine.builder.build_checks import findings, parse_checks
+from engine.builder.config import env_names
 from engine.builder.context import prepare, read_dockerfile, unpack_context
-from engine.builder.dockerfile import TRUE, Instruction, parse_dockerfile
+from engine.builder.dockerfile import TRUE, Dockerfile, Instruction, parse_dockerfile
 from engine.builder.expand import PREDEFINED
 from engine.builder.kept import KeptContexts
 from engine.builder.model import BuildRequest
@@ -22,7 +31,7 @@ from engine.builder.output import Output, StageOutput, Tell
 from engine.builder.run_step import STEP_LABEL
 from engine.builder.sources import cache_reference, fetch, kept_ids
 from engine.builder.stage import StageBuild
-from engine.builder.stages import Stage, circle, make_plan
+from engine.builder.stages import Plan, Stage, circle, make_plan
 from engine.builder.state import State, known_args, stamp
 from engine.builder.syntax import check_syntax
 from engine.builder.trees import Digests, Tree
@@ -145,6 +154,7 @@ class Builder:
             check_syntax(one, dockerfile.escape)
         plan = make_plan(dockerfile, request.build_args, known_args(request), request.contexts)
         plan = plan.extended(request.target, _labels(request.labels, dockerfile.escape))
+        await self._check(dockerfile, plan, request, tell)
         sources = [
             image
             for text in (*request.cache_from, *request.cache_sources)
@@ -174,6 +184,30 @@ class Builder:
         finally:
             await workshop.close()
         return await self._finish(workshop, state, tell)
+
+    async def _check(
+        self, dockerfile: Dockerfile, plan: Plan, request: BuildRequest, tell: Tell
+    ) -> None:
+        """What the file could do better, where it or the request asks for it. Raises
+        InvalidRequest where that is to be an error."""
+        asked = request.build_args.get(CHECKS) or dockerfile.checks
+        if not asked:
+            return
+        checks = parse_checks(asked)
+
+        def names(reference: str) -> Collection[str] | None:
+            try:
+                return env_names(self._images.resolve(reference).document.config)
+            except EngineError:
+                return None
+
+        found = findings(dockerfile, plan, checks, known_args(request), names)
+        if found and checks.is_error:
+            rules = ", ".join(dict.fromkeys(each.rule for each in found))
+            listed = "".join(f"\n- {each}" for each in found)
+            raise InvalidRequest(f"lint violation found for rules: {rules}{listed}")
+        for each in found:
+            await tell(f"[Warning] {each}\n")
 
     async def _cache_source(
         self, text: str, request: BuildRequest, in_use: set[str], tell: Tell

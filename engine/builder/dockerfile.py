@@ -56,6 +56,8 @@ class Instruction:
     flags: tuple[Flag, ...] = ()
     heredocs: tuple[Heredoc, ...] = ()
     source: str = ""  # as written, on one line
+    comments: tuple[str, ...] = ()  # right before it
+    has_empty_lines: bool = False  # among those that it goes on
 
     def words(self) -> tuple[str, ...]:
         """Of the JSON form, else what white space separates."""
@@ -76,6 +78,7 @@ class Instruction:
 class Dockerfile:
     instructions: tuple[Instruction, ...]
     escape: str = "\\"
+    checks: str = ""  # as its `check` directive says
 
 
 def refusal(line: int, reason: str) -> InvalidRequest:
@@ -102,11 +105,12 @@ def parse_dockerfile(content: bytes) -> Dockerfile:
     if "\0" in text:
         raise refusal(text[: text.index("\0")].count("\n") + 1, "it holds a NUL")
     lines = text.replace("\r\n", "\n").split("\n")
-    escape = _directives(lines).get("escape", "\\")
-    instructions = tuple(_Reader(lines, escape).read())
+    directives = _directives(lines)
+    escape = directives.get("escape", "\\")
+    instructions = tuple(_Reader(lines, escape, at=len(directives)).read())
     if not instructions:
         raise InvalidRequest("file with no instructions")
-    return Dockerfile(instructions, escape)
+    return Dockerfile(instructions, escape, directives.get("check", ""))
 
 
 def is_own_syntax(frontend: str) -> bool:
@@ -164,11 +168,15 @@ def _directives(lines: Sequence[str]) -> dict[str, str]:
 
 
 class _Reader:
-    def __init__(self, lines: Sequence[str], escape: str, *, first: int = 1) -> None:
+    """`at`: where to begin, past the directives; `first`: the number of the first line."""
+
+    def __init__(self, lines: Sequence[str], escape: str, *, at: int = 0, first: int = 1) -> None:
         self._lines = lines
         self._escape = escape
         self._first = first
-        self._at = 0
+        self._at = at
+        self._comments: list[str] = []
+        self._has_empty_lines = False
 
     def read(self) -> list[Instruction]:
         found = []
@@ -176,13 +184,20 @@ class _Reader:
             line = self._lines[self._at].strip()
             if line and not line.startswith("#"):
                 found.append(self._instruction())
-            else:
-                self._at += 1
+                self._comments = []
+                continue
+            if comment := line[1:].strip():
+                self._comments.append(comment)
+            elif line:
+                self._comments = []
+            self._at += 1
         return found
 
     def _instruction(self) -> Instruction:
         number = self._at + self._first
+        self._has_empty_lines = False
         text = self._logical_line()
+        empty = self._has_empty_lines
         word, _, rest = text.strip().replace("\t", " ", 1).partition(" ")
         keyword = word.upper()
         if keyword not in KEYWORDS:
@@ -201,7 +216,9 @@ class _Reader:
         if not arguments:
             count = _REQUIRED.get(keyword, "at least one argument")
             raise refusal(number, f"{keyword} requires {count}")
-        return Instruction(keyword, arguments, number, flags, heredocs, text.strip())
+        return Instruction(
+            keyword, arguments, number, flags, heredocs, text.strip(), tuple(self._comments), empty
+        )
 
     def _logical_line(self) -> str:
         """Continuation lines joined; comments and empty lines among them don't count."""
@@ -213,6 +230,7 @@ class _Reader:
             line = self._lines[self._at]
             self._at += 1
             if gathered and (not line.strip() or line.lstrip().startswith("#")):
+                self._has_empty_lines = self._has_empty_lines or not line.strip()
                 continue
             ended = goes_on.search(line)
             piece = line if ended is None else line[: ended.start()]

@@ -203,7 +203,10 @@ def _stage(
     base = expand_word(base, scope, escape)
     if not base:
         raise refusal(start.line, f"base name ({words[0]}) should not be blank")
-    platform = expand_word(start.flag("platform") or "", scope, escape)
+    asked = start.flag("platform") or ""
+    platform = expand_word(asked, scope, escape)
+    if asked and not platform:
+        raise refusal(start.line, f"empty platform value from expression {asked}")
     return Stage(index, name, base, platform, start, tuple(body))
 
 
