@@ -67,7 +67,7 @@ def register(app: typer.Typer) -> None:
                 HEADERS,
                 cells,
                 fit=not no_trunc,
-                firm=("NAME", "SERVICE", "STATUS"),
+                firm=("NAME", "SERVICE", "STATUS", "PORTS"),
                 spare=("COMMAND", "CREATED", "IMAGE"),
             )
         if text:
