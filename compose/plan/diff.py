@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from compose.dataclass import dataclass
 
@@ -49,6 +49,18 @@ def differences(old: object, new: object, place: Place = ()) -> list[Difference]
                 found += differences(old.get(key, ABSENT), new.get(key, ABSENT), (*place, key))
         return found
     return [Difference(place, old, new)]
+
+
+def field_by_field(difference: Difference) -> Iterator[Difference]:
+    """A map that comes or goes, as the deepest fields in it."""
+    old, new = difference.old, difference.new
+    whole = new if old is ABSENT else old
+    if not isinstance(whole, Mapping) or not whole or ABSENT not in (old, new):
+        yield difference
+        return
+    for key, value in whole.items():
+        sides = (ABSENT, value) if old is ABSENT else (value, ABSENT)
+        yield from field_by_field(Difference((*difference.place, key), *sides))
 
 
 def in_words(difference: Difference, *, values: bool = False) -> str:

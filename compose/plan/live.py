@@ -7,7 +7,7 @@ made: there the limits and networks that the container has tell which changes it
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from compose.model.document import number
 from compose.model.own import writes_in_place
@@ -244,16 +244,4 @@ def _fields(difference: Difference) -> tuple[str, ...]:
         known = LIMITS["blkio_config"] if rest == ["weight"] else ()
     else:
         known = LIMITS.get(str(first), ())
-    if known:
-        return known
-    # A whole section that comes or goes is all that is in it.
-    inside = [_fields(each) for each in _parts(difference)]
-    return tuple(name for names in inside for name in names) if all(inside) else ()
-
-
-def _parts(difference: Difference) -> Iterator[Difference]:
-    old, new = difference.old, difference.new
-    if isinstance(old, Mapping) and new is ABSENT:
-        yield from (Difference((*difference.place, key), old[key], ABSENT) for key in old)
-    elif isinstance(new, Mapping) and old is ABSENT:
-        yield from (Difference((*difference.place, key), ABSENT, new[key]) for key in new)
+    return known

@@ -21,13 +21,16 @@ from compose.model.mount import FileReference
 from compose.model.project import Project
 from compose.model.resources import FileObject, Network, Volume
 from compose.model.service import Service
-from compose.plan.diff import Difference, differences
+from compose.plan.diff import Difference, differences, field_by_field
 
 # They decide how many containers there are, when and from which image, not what one is like.
 NOT_SHAPING = ("attach", "build", "depends_on", "develop", "profiles", "pull_policy",
                "pull_refresh_after", "scale")  # fmt: skip
 NOT_SHAPING_IN_DEPLOY = ("replicas", "update_config", "rollback_config", "placement", "mode",
                          "endpoint_mode")  # fmt: skip
+
+# Sections of a service that come or go field by field.
+SECTIONS = ("blkio_config", "deploy", "environment", "labels")
 
 # What Docker Compose leaves out of its hash.
 NOT_HASHED = ("build", "depends_on", "profiles", "pull_policy", "scale")
@@ -110,7 +113,7 @@ def parse_record(label: str) -> Document | None:
 
 def record_differences(old: Mapping[str, object], new: Document) -> list[Difference]:
     """Places as in the files: fields of the service stand first, without their prefix."""
-    return [
+    found = [
         Difference(
             difference.place[1:] if difference.place[:1] == ("service",) else difference.place,
             difference.old,
@@ -118,6 +121,11 @@ def record_differences(old: Mapping[str, object], new: Document) -> list[Differe
         )
         for difference in differences(old, new)
         if difference.place[:1] != ("provided",)  # their values tell
+    ]
+    return [
+        part
+        for each in found
+        for part in (field_by_field(each) if each.place[0] in SECTIONS else (each,))
     ]
 
 

@@ -109,7 +109,7 @@ async def test_one_change_touches_one_service(engine: Engine, name: str) -> None
     first = await converge.up(engine, project, UpOptions())
     newer = changed(project, make_service("web", environment={"A": "1"}))
     second = await converge.up(engine, newer, UpOptions())
-    assert text(second.plan) == "recreate web.1   environment added\n"
+    assert text(second.plan) == "recreate web.1   environment.A added\n"
     assert second.containers["db"] == first.containers["db"]
     assert second.containers["web"] != first.containers["web"]
     assert await states(engine, name) == {f"{name}-db-1": "running", f"{name}-web-1": "running"}

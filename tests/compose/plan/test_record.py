@@ -2,10 +2,18 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 
+from compose.model.document import Document
 from compose.model.fingerprint import service_hash
 from compose.model.project import Project
 from compose.plan.diff import Difference, differences, in_words, summary
-from compose.plan.record import config_hash, parse_record, sealed, service_record, write_record
+from compose.plan.record import (
+    config_hash,
+    parse_record,
+    record_differences,
+    sealed,
+    service_record,
+    write_record,
+)
 from tests.compose.strategies import projects
 
 
@@ -60,3 +68,15 @@ def test_differences_are_told_in_words_and_secrets_are_not() -> None:
         name = ".".join(place)
         assert in_words(Difference(place, one, two)) == f"{name} {words}"
     assert summary(found).endswith("image a:1 -> a:2, and 2 more")
+
+
+def test_a_section_that_comes_or_goes_is_told_field_by_field() -> None:
+    limits = {"limits": {"memory": "64", "pids": 5}}
+    old: Document = {"service": {"deploy": {"resources": limits}, "healthcheck": {"test": ["x"]}}}
+    found = record_differences(old, {"service": {"environment": {"A": "1"}}})
+    assert [in_words(each) for each in found] == [
+        "deploy.resources.limits.memory removed",
+        "deploy.resources.limits.pids removed",
+        "environment.A added",
+        "healthcheck removed",
+    ]
