@@ -22,6 +22,7 @@ LARGEST_DOCUMENT = 4 << 20
 LARGEST_INTEGER = 1 << 63
 CHUNK = 64 << 10
 _NO = frozenset({"", "0", "no", "false", "none"})
+_NO_TIME = -62135596800  # seconds from 1970 to year 1, which is what Go calls no time
 _INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 Version = tuple[int, int]
@@ -73,7 +74,10 @@ class Query:
         whole, _, fraction = text.partition(".")
         if not (_INTEGER.fullmatch(whole) and re.fullmatch("[0-9]{0,18}", fraction, re.ASCII)):
             raise InvalidRequest(f"invalid value {text!r} of {key!r}: it has to be seconds")
-        return int(whole) * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
+        seconds = int(whole)
+        if seconds == _NO_TIME:
+            return 0
+        return seconds * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
 
     def filters(self) -> Filters:
         return parse_filters(self.text("filters"))

@@ -26,11 +26,13 @@ _BEGIN = b'{"log":"'
 # Rows of one tail from which on it pays to render them together.
 _RUN = 16
 _STREAMS = {"stdout": 1, "stderr": 2}
+_LAST = 253402300799 * 10**9  # the last second of the year 9999
 
 
 def stamp(nanoseconds: int) -> str:
-    """RFC 3339 with nine digits, in UTC: such texts sort as their times do."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    """RFC 3339 with nine digits, in UTC: such texts sort as their times do. Clients mean the
+    beginning of all times by years before the first, so before 1970 all is one, as after 9999."""
+    seconds, rest = divmod(min(max(nanoseconds, 0), _LAST), 1_000_000_000)
     moment = datetime.fromtimestamp(seconds, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 

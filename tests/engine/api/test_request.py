@@ -77,7 +77,7 @@ def test_a_number_has_to_be_one(text: str) -> None:
     ("text", "nanoseconds"),
     [
         ("", 0), ("0", 0), ("1", 10**9), ("1.5", 1_500_000_000), ("1.000000001", 10**9 + 1),
-        ("1763772000.079667626", 1763772000079667626),
+        ("1763772000.079667626", 1763772000079667626), ("-62135596800.000000000", 0),
     ],
 )  # fmt: skip
 def test_times_are_seconds_with_a_fraction(text: str, nanoseconds: int) -> None:

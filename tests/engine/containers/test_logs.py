@@ -75,6 +75,13 @@ async def test_any_bytes_come_back(log: Log) -> None:
     assert await log.text(timestamps=True) != every
 
 
+@pytest.mark.parametrize("ever", [-62135596801 * SECOND, -1, 1])
+async def test_the_beginning_of_all_times_is_before_every_line(log: Log, ever: int) -> None:
+    log.write(b"1\n", at=1)
+    assert await log.text(since=ever, until=253402300801 * SECOND) == b"1\n"
+    assert await log.text(until=ever) == b""
+
+
 async def test_since_until_and_timestamps(log: Log) -> None:
     for number in range(1, 6):
         log.write(b"%d\n" % number)
