@@ -15,8 +15,9 @@ from compose.plan.names import NUMBER, ONE_OFF, PROJECT, SERVICE
 def find_project(context: Context) -> tuple[str, Project | None]:
     """The project's name, and its files where there are any: a name alone is enough for commands
     about what runs, and files that the project names may be missing. Raises ProjectError."""
-    if context.project_name and not context.files and not context.has_files():
-        return context.project_name, None
+    name = context.project_name or context.environment.get("COMPOSE_PROJECT_NAME", "")
+    if name and not context.files and not context.has_files():
+        return name, None
     project = context.load(require_files=False)
     return project.name, project
 

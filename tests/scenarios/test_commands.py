@@ -146,6 +146,9 @@ def test_port_and_top_and_ls(shop: Project) -> None:
 def test_commands_work_by_name_outside_of_the_folder(shop: Project) -> None:
     done = shop.host.run(*PYCOMPOSE, "-p", "shop", "ps", "-q", env=shop.environment, cwd=Path("/"))
     assert sorted(done.stdout.split()) == sorted(own(shop).values())
+    named = {**shop.environment, "COMPOSE_PROJECT_NAME": "shop"}
+    again = shop.host.run(*PYCOMPOSE, "ps", "-q", env=named, cwd=Path("/"))
+    assert again.stdout == done.stdout
 
 
 def test_config_prints_what_can_be_loaded_again(shop: Project) -> None:
