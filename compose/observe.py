@@ -52,7 +52,7 @@ async def observe(engine: Engine, project_name: str, project: Project | None = N
     containers = listing.result()
     own = [row for row in containers if row.labels.get(names.PROJECT) == project_name]
     foreign = [row for row in containers if row.labels.get(names.PROJECT) != project_name]
-    limits = {} if engine.is_ours or project is None else await _limits(engine, own)
+    limits = await _limits(engine, own) if engine.is_docker and project else {}
     found = [replace(observed_container(row), limits=limits.get(row.id)) for row in own]
     return Observed(
         containers=tuple(sorted(found, key=lambda c: (c.service, c.number))),

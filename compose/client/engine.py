@@ -48,6 +48,12 @@ class Engine:
         return self.transport.server.startswith("pyengine/")
 
     @property
+    def is_docker(self) -> bool:
+        """Whether it is Docker's own: Podman's answers to the same calls, but, in its version 4,
+        not to an update of a container."""
+        return self.transport.server.startswith("Docker/")
+
+    @property
     def own_socket(self) -> str:
         """The UNIX socket of pycompose's own engine; "": it is another's, or elsewhere."""
         return self.address.path if self.is_ours and isinstance(self.address, UnixAddress) else ""
