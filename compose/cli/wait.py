@@ -29,10 +29,11 @@ async def _wait(context: Context, services: list[str], down_project: bool) -> in
     name, project = find_project(context)
     check_services(project, services)
     engine = await context.engine()
-    rows = await project_containers(engine, name, services, all=False)
+    rows = await project_containers(engine, name, services)
     if not rows:
         raise UsageError(
-            f"no container of {', '.join(services)} runs\n  hint: start them with: pycompose up -d"
+            f"there is no container of {', '.join(services)}"
+            "\n  hint: make them with: pycompose up -d"
         )
     context.say(f"waiting for {', '.join(row.name for row in rows)}")
     waiting = {asyncio.create_task(engine.containers.wait(row.id)): row.id for row in rows}

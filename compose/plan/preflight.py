@@ -312,6 +312,8 @@ def _health_conditions(project: Project, service: Service, observed: Observed) -
         target = project.services.get(needed)
         if target is None or dependency.condition is not Condition.HEALTHY:
             continue
+        if not dependency.required:  # told when it comes to it; its dependent starts all the same
+            continue
         image = observed.images.get(image_of(project, target))
         check = target.healthcheck
         if check is not None and check.is_disabled:

@@ -563,8 +563,11 @@ def test_wait_ends_with_the_code_of_the_container(fresh: Project) -> None:
         "services:\n"
         "  a: {image: 'rootfs:/', command: sh -c 'read line; exit 3', stdin_open: true}\n"
         "  b: {image: 'rootfs:/', command: sleep 60, stop_signal: SIGKILL}\n"
+        "  c: {image: 'rootfs:/', command: sh -c 'exit 4'}\n"
     )
     fresh("up", "--detach")
+    for _ in ("it runs, maybe", "it has ended"):
+        assert fresh("wait", "c", check=False).returncode == 4
     identity = own(fresh)["a-1"]
     waiting = fresh.start("wait", "--down-project", "a")
     await_line(waiting.stdout, "waiting for .*a-1")
@@ -578,7 +581,7 @@ def test_wait_ends_with_the_code_of_the_container(fresh: Project) -> None:
     assert waiting.returncode == 3
     assert own(fresh) == {}
     nothing = fresh("wait", "a", check=False)
-    assert (nothing.returncode, "no container of a runs" in nothing.stderr) == (1, True)
+    assert (nothing.returncode, "no container of a" in nothing.stderr) == (1, True)
 
 
 # --- files
