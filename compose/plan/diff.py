@@ -64,20 +64,21 @@ def field_by_field(difference: Difference) -> Iterator[Difference]:
 
 
 def in_words(difference: Difference, *, values: bool = False) -> str:
-    """`image busybox:1 -> busybox:2`, `environment.TOKEN changed`, `networks.back added`.
+    """`image busybox:1 -> busybox:2`, `restart unset -> always`, `environment.TOKEN changed`,
+    `networks.back added`.
     `values`: whatever they are."""
     name = ".".join(str(step) for step in difference.place)
-    if difference.old is ABSENT:
-        return f"{name} added"
-    if difference.new is ABSENT:
-        return f"{name} removed"
     old, new = difference.old, difference.new
+    if old is ABSENT or new is ABSENT:
+        bare = f"{name} {'added' if old is ABSENT else 'removed'}"
+    else:
+        bare = f"{name} changed"
     if values:
-        return f"{name} {json.dumps(old)} -> {json.dumps(new)}"
+        return f"{name} {_whole(old)} -> {_whole(new)}"
     if not (_is_plain(old) and _is_plain(new)) or is_private(difference):
-        return f"{name} changed"
+        return bare
     text = f"{name} {_short(old)} -> {_short(new)}"
-    return text if len(text) <= LONGEST + len(name) else f"{name} changed"
+    return text if len(text) <= LONGEST + len(name) else bare
 
 
 def is_private(difference: Difference) -> bool:
@@ -91,7 +92,7 @@ def _is_plain(value: object) -> bool:
     """It can be told in a word or a few."""
     if isinstance(value, list):
         return all(isinstance(item, str) for item in value)
-    return isinstance(value, (str, int, float))
+    return value is ABSENT or isinstance(value, (str, int, float))
 
 
 def summary(found: list[Difference]) -> str:
@@ -101,7 +102,15 @@ def summary(found: list[Difference]) -> str:
     return ", ".join(words) + (f", and {more} more" if more else "")
 
 
+def _whole(value: object) -> str:
+    return "unset" if value is ABSENT else json.dumps(value)
+
+
 def _short(value: object) -> str:
+    if value is ABSENT:
+        return "unset"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     text = shlex.join(value) if isinstance(value, list) else str(value)
     # Digests are known by their first digits.
     return text[:19] if text.startswith("sha256:") else text or '""'

@@ -109,7 +109,7 @@ async def test_one_change_touches_one_service(engine: Engine, name: str) -> None
     first = await converge.up(engine, project, UpOptions())
     newer = changed(project, make_service("web", environment={"A": "1"}))
     second = await converge.up(engine, newer, UpOptions())
-    assert text(second.plan) == "recreate web.1   environment.A added\n"
+    assert text(second.plan) == "recreate web.1   environment.A unset -> 1\n"
     assert second.containers["db"] == first.containers["db"]
     assert second.containers["web"] != first.containers["web"]
     assert await states(engine, name) == {f"{name}-db-1": "running", f"{name}-web-1": "running"}
@@ -429,7 +429,7 @@ async def test_limits_networks_and_policies_change_as_it_runs(engine: Engine, na
     plan = await converge.plan_up(engine, bare, PlanOptions())
     verb = "update" if engine.is_ours else "recreate"
     why = "" if engine.is_ours else ": that can't be taken off as it runs"
-    assert text(plan) == f"{verb} web.1   mem_limit removed{why}\n"
+    assert text(plan) == f"{verb} web.1   mem_limit {wanted.mem_limit} -> unset{why}\n"
     await converge.up(engine, bare, WAIT)
     assert (await converge.plan_up(engine, bare, PlanOptions())).is_empty
     # By hand: told, and put right.

@@ -142,4 +142,4 @@ def test_limits_networks_and_policies_change_as_it_runs(stack: Project) -> None:
     stack("up", "--detach", "web")
     stack.replace('\n    cpuset: "0"', "")
     planned = stack("plan", "web", check=False).stdout
-    assert "recreate web.1   cpuset removed: that can't be taken off as it runs" in planned
+    assert "recreate web.1   cpuset 0 -> unset: that can't be taken off as it runs" in planned

@@ -91,7 +91,7 @@ def test_only_the_changed_service_is_touched_and_the_cause_is_told() -> None:
     assert (
         planned(newer, observed)
         == """\
-recreate db.1   environment.A added, working_dir added
+recreate db.1   environment.A unset -> 1, working_dir unset -> /srv
 """
     )
 
@@ -273,8 +273,8 @@ def test_dependents_that_say_so_restart_with_what_they_depend_on() -> None:
     assert (
         text(plan)
         == """\
-recreate db.1   environment.A added   after: web.1
-restart web.1   restarts with db      after: db.1
+recreate db.1   environment.A unset -> 1   after: web.1
+restart web.1   restarts with db           after: db.1
 """
     )
     keys = [step.key for step in plan.steps]
@@ -294,7 +294,7 @@ def test_a_container_that_shares_a_recreated_one_is_recreated_with_it() -> None:
     assert (
         planned(newer, observed)
         == """\
-recreate vpn.1   environment.A added                 after: web.1
+recreate vpn.1   environment.A unset -> 1            after: web.1
 recreate web.1   made from vpn, which is recreated   after: vpn.1
 """
     )
@@ -310,7 +310,7 @@ def test_a_changed_network_is_made_anew_and_containers_are_put_back() -> None:
         planned(newer, observed)
         == """\
 restart web.1              network default is recreated   after: network default
-recreate network default   internal added                 after: web.1
+recreate network default   internal unset -> true         after: web.1
 """
     )
     after = applied(newer, observed)

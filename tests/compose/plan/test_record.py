@@ -53,8 +53,8 @@ def test_differences_are_told_in_words_and_secrets_are_not() -> None:
     new = {"image": "a:2", "environment": {"KEY": "new"}, "user": "x", "ports": [1, 2]}
     found = differences(old, new)
     assert [in_words(difference) for difference in found] == [
-        "environment.KEY changed", "gone removed", "image a:1 -> a:2", "ports changed",
-        "user added",
+        "environment.KEY changed", "gone 1 -> unset", "image a:1 -> a:2", "ports changed",
+        "user unset -> x",
     ]  # fmt: skip
     told = {
         ("environment", "COLOUR"): ("red", "dark blue", "red -> dark blue"),
@@ -75,8 +75,8 @@ def test_a_section_that_comes_or_goes_is_told_field_by_field() -> None:
     old: Document = {"service": {"deploy": {"resources": limits}, "healthcheck": {"test": ["x"]}}}
     found = record_differences(old, {"service": {"environment": {"A": "1"}}})
     assert [in_words(each) for each in found] == [
-        "deploy.resources.limits.memory removed",
-        "deploy.resources.limits.pids removed",
-        "environment.A added",
+        "deploy.resources.limits.memory 64 -> unset",
+        "deploy.resources.limits.pids 5 -> unset",
+        "environment.A unset -> 1",
         "healthcheck removed",
     ]
