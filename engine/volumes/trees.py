@@ -2,6 +2,7 @@
 nothing of another file system is touched."""
 
 import os
+import secrets
 import stat
 from pathlib import Path
 
@@ -12,40 +13,45 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(folder: Path, name: str) -> None:
-    """Remove the directory `name` of `folder`, however deep it is."""
+    """Remove the directory `name` of `folder`, however deep it is, with few descriptors: what lies
+    in a directory of it is moved to its top."""
     above = os.open(folder, _DIRECTORY)
-    stack: list[tuple[str, int]] = []
     try:
         top = os.open(name, _DIRECTORY, dir_fd=above)
-        stack.append((name, top))
-        device = os.fstat(top).st_dev
-        while stack:
-            here = stack[-1][1]
-            below = _remove_files(here, device)
-            if below is not None:
-                stack.append((below, os.open(below, _DIRECTORY, dir_fd=here)))
-                continue
-            emptied, descriptor = stack.pop()
-            os.close(descriptor)
-            os.rmdir(emptied, dir_fd=stack[-1][1] if stack else above)
+        try:
+            device = os.fstat(top).st_dev
+            waiting = _remove_files(top, device)
+            while waiting:
+                last = waiting.pop()
+                here = os.open(last, _DIRECTORY, dir_fd=top)
+                try:
+                    for below in _remove_files(here, device):
+                        moved = f".{secrets.token_hex(8)}"
+                        os.rename(below, moved, src_dir_fd=here, dst_dir_fd=top)
+                        waiting.append(moved)
+                finally:
+                    os.close(here)
+                os.rmdir(last, dir_fd=top)
+        finally:
+            os.close(top)
+        os.rmdir(name, dir_fd=above)
     finally:
-        for _, descriptor in stack:
-            os.close(descriptor)
         os.close(above)
 
 
-def _remove_files(folder: int, device: int) -> str | None:
-    """Unlinks all but directories; the name of one of those, if there is any."""
-    below = None
+def _remove_files(folder: int, device: int) -> list[str]:
+    """Unlinks all but directories; the names of those."""
+    found = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                below = entry.name
+                found.append(entry.name)
             else:
                 os.unlink(entry.name, dir_fd=folder)
-    if below is not None and os.lstat(below, dir_fd=folder).st_dev != device:
-        raise Failure(f"cannot remove {below!r}: something is mounted there")
-    return below
+    for below in found:
+        if os.lstat(below, dir_fd=folder).st_dev != device:
+            raise Failure(f"cannot remove {below!r}: something is mounted there")
+    return found
 
 
 def clear_temporary(folder: int) -> None:
