@@ -58,7 +58,7 @@ async def change(
                     for container in observed.containers
                     if not container.one_off and (not wait_for or container.service in wait_for)
                 ]
-                await wait_until_ready(watch, ids, wait_timeout)
+                await wait_until_ready(watch, ids, listener, wait_timeout)
     return Outcome(plan)
 
 
@@ -104,13 +104,13 @@ async def apply(
 
 
 async def wait_until_ready(
-    watch: ContainerWatch, containers: Collection[str], timeout: float | None
+    watch: ContainerWatch, containers: Collection[str], listener: Listener, timeout: float | None
 ) -> None:
     from compose.apply.wait import await_ready, unready
 
     try:
         async with asyncio.timeout(timeout):
-            await await_ready(watch, containers)
+            await await_ready(watch, containers, listener)
     except TimeoutError:
         late = ", ".join(await unready(watch, containers))
         raise WaitFailed(

@@ -223,7 +223,7 @@ async def up_unlocked(
         containers = await _containers(engine, project)
         if options.wait:
             ids = [container for of_service in containers.values() for container in of_service]
-            await wait_until_ready(watch, ids, options.wait_timeout)
+            await wait_until_ready(watch, ids, listener, options.wait_timeout)
     if revision is not None:
         await _keep(engine, project, revision, listener)
     return Outcome(plan, containers)

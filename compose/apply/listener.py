@@ -57,6 +57,16 @@ class Replacing:
 
 
 @dataclass(frozen=True, slots=True)
+class Readying:
+    """A container that is to be ready at the end, beside what others wait for."""
+
+    slot: str
+    wanted: str  # "healthy"; "up", where it has no check
+    state: str  # working, done, failed
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Pulling:
     reference: str
     progress: Progress
@@ -91,6 +101,7 @@ Report = (
     | Skipped
     | Undone
     | Replacing
+    | Readying
     | Pulling
     | Pushing
     | Building

@@ -6,16 +6,19 @@ A failure is told with its reason: the exit code and the end of the log, or what
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import assert_never
 
 from compose.apply.errors import WaitFailed
+from compose.apply.listener import Listener, Readying, silent
 from compose.apply.watch import ContainerWatch, health_since_start
 from compose.client.containers import ContainerDetails
 from compose.client.engine import Engine
 from compose.client.errors import ApiError, NotFound
 from compose.model.service import Condition
+from compose.plan.names import NUMBER, SERVICE
 from compose.tasks import Together
 
 LOG_LINES = 10
@@ -42,13 +45,17 @@ async def await_condition(
 
 
 async def await_ready(
-    watch: ContainerWatch, containers: Collection[str], *, settling: float = SETTLING
+    watch: ContainerWatch,
+    containers: Collection[str],
+    listener: Listener = silent,
+    *,
+    settling: float = SETTLING,
 ) -> None:
     """All of them healthy, or up for `settling` seconds where there is no check, or ended with
     code 0; and still so when the last one is. Raises WaitFailed."""
     async with Together() as group:
         for container in containers:
-            group.create_task(_await_one_ready(watch, container, settling))
+            group.create_task(_await_one_ready(watch, container, listener, settling))
     for container in containers:
         state = watch.state(container)
         if state.status == "exited" and state.exit_code != 0:
@@ -125,17 +132,40 @@ async def _await_completed(watch: ContainerWatch, container: str) -> None:
             raise await death(watch, container)
 
 
-async def _await_one_ready(watch: ContainerWatch, container: str, settling: float) -> None:
+async def _await_one_ready(
+    watch: ContainerWatch, container: str, listener: Listener, settling: float
+) -> None:
     details = await watch.look(container)
     state = watch.state(container)
     if state.status == "exited" and state.exit_code == 0:
         return
+    slot = f"{details.labels.get(SERVICE, details.name)}.{details.labels.get(NUMBER, 1)}"
+    if state.health == "healthy":
+        return
     if state.health:
-        await _await_ready_by_check(watch, details)
+        with _told(listener, slot, "healthy"):
+            await _await_ready_by_check(watch, details)
         return
     # The engine's clock may be another machine's, so the time is taken from here on.
     if details.running and _is_old(details, settling):
         return
+    with _told(listener, slot, "up"):
+        await _await_settled(watch, container, settling)
+
+
+@contextlib.contextmanager
+def _told(listener: Listener, slot: str, wanted: str) -> Iterator[None]:
+    listener(Readying(slot, wanted, "working"))
+    try:
+        yield
+    except WaitFailed as error:
+        listener(Readying(slot, wanted, "failed", str(error).splitlines()[0]))
+        raise
+    listener(Readying(slot, wanted, "done"))
+
+
+async def _await_settled(watch: ContainerWatch, container: str, settling: float) -> None:
+    state = watch.state(container)
     try:
         async with asyncio.timeout(settling):
             await watch.until(lambda: state.status not in ("running", "paused"))

@@ -22,6 +22,7 @@ from compose.apply.listener import (
     Planned,
     Pulling,
     Pushing,
+    Readying,
     Replacing,
     Report,
     Skipped,
@@ -131,6 +132,8 @@ class Board:
                 return self._take_back(step)
             case Replacing(slot, state, detail):
                 return self._replace(slot, state, detail)
+            case Readying():
+                return self._ready(report)
             case Pulling(reference, progress) | Pushing(reference, progress):
                 self._move(reference, progress)
             case Building(reference, line):
@@ -219,6 +222,14 @@ class Board:
         if state == "taken back":
             row.state, detail = "skipped", state
         row.detail = detail
+        return row
+
+    def _ready(self, report: Readying) -> Row:
+        doing = f"waiting until {report.wanted}"
+        row = Row(report.slot, doing, report.wanted, "", set(), began=self.clock())
+        row = self.rows.setdefault(f"ready {report.slot}", row)
+        row.state, row.detail = report.state, report.detail
+        row.ended = 0.0 if report.state == "working" else self.clock()
         return row
 
     def _move(self, reference: str, progress: Progress) -> None:
