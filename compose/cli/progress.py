@@ -225,9 +225,11 @@ class Board:
         return row
 
     def _ready(self, report: Readying) -> Row:
-        doing = f"waiting until {report.wanted}"
-        row = Row(report.slot, doing, report.wanted, "", set(), began=self.clock())
-        row = self.rows.setdefault(f"ready {report.slot}", row)
+        key, doing = f"ready {report.slot}", f"waiting until {report.wanted}"
+        if key not in self.rows:
+            began = self.clock()
+            self.rows[key] = Row(report.slot, doing, report.wanted, "", set(), began=began)
+        row = self.rows[key]
         row.state, row.detail = report.state, report.detail
         row.ended = 0.0 if report.state == "working" else self.clock()
         return row

@@ -5,8 +5,8 @@ import sys
 from dataclasses import replace
 
 from compose.apply import listener as report
-from compose.apply.listener import Pulling, Replacing
-from compose.cli.progress import Board, Row, summary
+from compose.apply.listener import Pulling, Readying, Replacing
+from compose.cli.progress import Board, Row, plain_line, summary
 from compose.client.images import Progress
 from compose.plan.actions import (
     CreateContainer,
@@ -127,6 +127,26 @@ with live_table(Board()):
 print("drawn")
 sys.stdin.readline()
 """
+
+
+def test_what_is_to_be_ready_at_the_end_has_a_row() -> None:
+    times = iter((1.0, 1.5, 2.0, 2.5))
+    board = Board(clock=lambda: next(times))
+    told = [
+        plain_line(board.take(Readying(*said)) or Row("", "", "", "", set()))
+        for said in (
+            ("web.1", "healthy", "working"),
+            ("job.1", "up", "working"),
+            ("web.1", "healthy", "done"),
+            ("job.1", "up", "failed", "container job-1 exited with code 3"),
+        )
+    ]
+    assert [" ".join(line.split()) for line in told] == [
+        "web.1 waiting until healthy",
+        "job.1 waiting until up",
+        "web.1 healthy (1.0 s)",
+        "job.1 failed: container job-1 exited with code 3",
+    ]
 
 
 def test_what_is_typed_meanwhile_does_not_show() -> None:
