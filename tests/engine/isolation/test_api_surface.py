@@ -39,7 +39,7 @@ WRONG_HOST: list[dict[str, object]] = [
     {"Memory": 1 << 70}, {"MemorySwap": 1 << 30}, {"MemorySwappiness": 101}, {"NanoCpus": 1},
     {"NanoCpus": 10**15}, {"NanoCpus": "1"}, {"CpuPeriod": 1}, {"CpuQuota": 1}, {"CpuShares": "x"},
     {"CpusetCpus": "0-99999999999"}, {"CpusetCpus": "1-0"}, {"CpusetCpus": "x"}, {"CpusetCpus": 0},
-    {"CpusetMems": "0-99999999999"}, {"PidsLimit": "x"}, {"PidsLimit": -5}, {"ShmSize": -1},
+    {"CpusetMems": "0-99999999999"}, {"PidsLimit": "x"}, {"ShmSize": -1},
     {"OomScoreAdj": 5000}, {"CapAdd": {"ALL": 1}}, {"CapAdd": ["NOSUCH"]}, {"CapDrop": ["NOSUCH"]},
     {"CapAdd": [1]}, {"Privileged": "yes"}, {"SecurityOpt": ["odd=1"]},
     {"SecurityOpt": ["seccomp={"]}, {"SecurityOpt": ['seccomp={"defaultAction":"ODD"}']},
