@@ -107,12 +107,11 @@ async def _api_socket(engine: Engine, project: Project) -> ApiSocket | None:
 
 def observed_container(row: ContainerSummary) -> ObservedContainer:
     labels = row.labels
-    number = labels.get(names.NUMBER, "")
     return ObservedContainer(
         id=row.id,
         name=row.name,
         service=labels.get(names.SERVICE, ""),
-        number=int(number) if number.isdigit() else 0,
+        number=names.number_of(labels),
         state=row.state,
         one_off=labels.get(names.ONE_OFF) == "True",
         exit_code=row.exit_code,

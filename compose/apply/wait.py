@@ -18,7 +18,7 @@ from compose.client.containers import ContainerDetails
 from compose.client.engine import Engine
 from compose.client.errors import ApiError, NotFound
 from compose.model.service import Condition
-from compose.plan.names import NUMBER, SERVICE
+from compose.plan import names
 from compose.tasks import Together
 
 LOG_LINES = 10
@@ -139,22 +139,23 @@ async def _await_one_ready(
     state = watch.state(container)
     if state.status == "exited" and state.exit_code == 0:
         return
-    slot = f"{details.labels.get(SERVICE, details.name)}.{details.labels.get(NUMBER, 1)}"
     if state.health == "healthy":
         return
     if state.health:
-        with _told(listener, slot, "healthy"):
+        with _told(listener, details, "healthy"):
             await _await_ready_by_check(watch, details)
         return
     # The engine's clock may be another machine's, so the time is taken from here on.
     if details.running and _is_old(details, settling):
         return
-    with _told(listener, slot, "up"):
+    with _told(listener, details, "up"):
         await _await_settled(watch, container, settling)
 
 
 @contextlib.contextmanager
-def _told(listener: Listener, slot: str, wanted: str) -> Iterator[None]:
+def _told(listener: Listener, details: ContainerDetails, wanted: str) -> Iterator[None]:
+    labels = details.labels
+    slot = names.slot(labels.get(names.SERVICE, details.name), names.number_of(labels))
     listener(Readying(slot, wanted, "working"))
     try:
         yield

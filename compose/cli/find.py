@@ -9,7 +9,7 @@ from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
 from compose.errors import UsageError
 from compose.model.project import Project
-from compose.plan.names import NUMBER, ONE_OFF, PROJECT, SERVICE
+from compose.plan.names import ONE_OFF, PROJECT, SERVICE, number_of
 
 
 def find_project(context: Context) -> tuple[str, Project | None]:
@@ -49,8 +49,7 @@ async def project_containers(
 
 
 def number(container: ContainerSummary) -> int:
-    text = container.labels.get(NUMBER, "")
-    return int(text) if text.isdigit() else 0
+    return number_of(container.labels)
 
 
 async def one_container(

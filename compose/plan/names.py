@@ -52,6 +52,12 @@ def outgoing_name(old_id: str, final: str) -> str:
     return f"{final}_{old_id[:12]}"
 
 
+def number_of(labels: Mapping[str, str]) -> int:
+    """Which of its service's containers has these labels; 0 where they don't say."""
+    text = labels.get(NUMBER, "")
+    return int(text) if text.isdigit() else 0
+
+
 def slot(service: str, number: int) -> str:
     """How users read of a container: web.1"""
     return f"{service}.{number}"

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 from engine.runtime import channel
 
@@ -12,12 +13,7 @@ async def receive(connection: socket.socket) -> channel.Message | None:
         try:
             return channel.receive(connection)
         except BlockingIOError:
-            readable = loop.create_future()
-            loop.add_reader(connection.fileno(), _wake, readable)
-            try:
-                await readable
-            finally:
-                loop.remove_reader(connection.fileno())
+            await _ready(connection.fileno(), loop.add_reader, loop.remove_reader)
 
 
 async def send(connection: socket.socket, body: bytes, descriptors: tuple[int, ...]) -> None:
@@ -27,12 +23,18 @@ async def send(connection: socket.socket, body: bytes, descriptors: tuple[int, .
             channel.send_encoded(connection, body, descriptors)
             return
         except BlockingIOError:
-            writable = loop.create_future()
-            loop.add_writer(connection.fileno(), _wake, writable)
-            try:
-                await writable
-            finally:
-                loop.remove_writer(connection.fileno())
+            await _ready(connection.fileno(), loop.add_writer, loop.remove_writer)
+
+
+async def _ready(
+    descriptor: int, watch: Callable[..., object], forget: Callable[[int], object]
+) -> None:
+    waiting = asyncio.get_running_loop().create_future()
+    watch(descriptor, _wake, waiting)
+    try:
+        await waiting
+    finally:
+        forget(descriptor)
 
 
 def _wake(waiting: "asyncio.Future[None]") -> None:

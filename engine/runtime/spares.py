@@ -24,6 +24,7 @@ from engine.errors import Failure
 from engine.ids import new_id
 from engine.kernel import namespaces
 from engine.runtime import channel, remains
+from engine.runtime.async_channel import receive
 from engine.runtime.steps import Step
 
 log = logging.getLogger(__name__)
@@ -263,18 +264,12 @@ class Spares:
 
 
 async def _is_over(connection: socket.socket) -> bool:
-    loop = asyncio.get_running_loop()
-    readable = loop.create_future()
-    loop.add_reader(connection.fileno(), readable.set_result, None)
     try:
-        await readable
-    finally:
-        loop.remove_reader(connection.fileno())
-    with contextlib.suppress(OSError):
-        message = channel.receive(connection)
-        _let_go(message)
-        return message is None
-    return True
+        message = await receive(connection)
+    except OSError:
+        return True
+    _let_go(message)
+    return message is None
 
 
 def _let_go(message: channel.Message | None) -> None:
