@@ -14,9 +14,7 @@ from engine.networks.firewall_rules import (
     PublishedPort,
 )
 from engine.networks.netlink import Message, Reply, attribute, attributes
-from engine.networks.nft import (
-    PROTOCOL_NUMBERS,
-)
+from engine.networks.nft import PROTOCOL_NUMBERS
 
 SUBSYSTEM = 1
 GET, DELETE = 1, 2

@@ -25,16 +25,7 @@ from engine.networks.netlink_socket import (
     NetlinkError,
     NetlinkSocket,
 )
-from engine.networks.nft import (
-    SLOTS,
-    Element,
-    Family,
-    Map,
-    Set,
-    Table,
-    TableName,
-    Type,
-)
+from engine.networks.nft import SLOTS, Element, Family, Map, Set, Table, TableName, Type
 from engine.networks.nft_message import (
     add_elements,
     add_map_elements,

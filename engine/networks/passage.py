@@ -22,22 +22,8 @@ from engine.networks.netlink import (
     replies,
     text,
 )
-from engine.networks.nft import (
-    IIF,
-    OIF,
-    Counter,
-    Family,
-    Hook,
-    InterfaceIs,
-    Verdict,
-)
-from engine.networks.nft_message import (
-    NEWCHAIN,
-    NEWRULE,
-    SUBSYSTEM,
-    message,
-    rule_expressions,
-)
+from engine.networks.nft import IIF, OIF, Counter, Family, Hook, InterfaceIs, Verdict
+from engine.networks.nft_message import NEWCHAIN, NEWRULE, SUBSYSTEM, message, rule_expressions
 
 GETRULE, DELRULE = 7, 8
 FAMILIES = {1: "inet", **{family.number: family.label for family in Family}}  # NFPROTO_*

@@ -23,14 +23,9 @@ from engine.networks.model import (
     Network,
 )
 from engine.networks.netlink_socket import NETFILTER, NetlinkSocket
-from engine.networks.nft import (
-    Family,
-    Table,
-)
+from engine.networks.nft import Family, Table
 from engine.networks.nft_message import create_table, transaction
-from engine.networks.nft_text import (
-    text,
-)
+from engine.networks.nft_text import text
 
 
 def network(name: str, subnet: str, subnet6: str = "", **fields: object) -> Network:

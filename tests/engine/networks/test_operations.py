@@ -31,10 +31,7 @@ from engine.networks.model import (
     Standing,
 )
 from engine.networks.netlink_socket import NETFILTER, NetlinkSocket
-from engine.networks.nft import (
-    DnatFrom,
-    Rule,
-)
+from engine.networks.nft import DnatFrom, Rule
 from engine.networks.nft_message import replace_table, transaction
 from engine.networks.operations import Networks
 from tests.engine.networks.conftest import (

@@ -10,10 +10,7 @@ import pytest
 from engine.networks.model import Network, PortRequest
 from engine.networks.netlink import APPEND, CREATE, attribute, nested, net_u32, text
 from engine.networks.netlink_socket import NETFILTER, NetlinkSocket
-from engine.networks.nft import (
-    Family,
-    Verdict,
-)
+from engine.networks.nft import Family, Verdict
 from engine.networks.nft_message import message, rule_expressions, transaction
 from engine.networks.passage import ForwardChain, ListedRule, list_rules, listed_rule
 from tests.engine.networks.conftest import (
