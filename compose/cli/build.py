@@ -49,7 +49,9 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--print", help="Only say what would be built, as a bake file.")
         ] = False,
         builder: Annotated[str, typer.Option("--builder", hidden=True)] = "",
-        check: Annotated[bool, typer.Option("--check", hidden=True)] = False,
+        check: Annotated[
+            bool, typer.Option("--check", help="Only say what the Dockerfiles could do better.")
+        ] = False,
         memory: Annotated[str, typer.Option("-m", "--memory", hidden=True)] = "",
         provenance: Annotated[str, typer.Option("--provenance", hidden=True)] = "",
         sbom: Annotated[str, typer.Option("--sbom", hidden=True)] = "",
@@ -65,7 +67,7 @@ def register(app: typer.Typer) -> None:
         parallel: Annotated[bool, typer.Option("--parallel", hidden=True)] = False,
     ) -> int:
         for option, given in (
-            ("--builder", builder), ("--check", check), ("--memory", memory),
+            ("--builder", builder), ("--memory", memory),
             ("--provenance", provenance), ("--sbom", sbom),
         ):  # fmt: skip
             if given and given != "false":
@@ -83,7 +85,10 @@ def register(app: typer.Typer) -> None:
             print(json.dumps(bake_file(project), indent=2, ensure_ascii=False))
             return 0
         options = PlanOptions(
-            no_cache=no_cache, pull_bases=pull, build_args=arguments(context, build_arg or [])
+            no_cache=no_cache,
+            check_only=check,
+            pull_bases=pull,
+            build_args=arguments(context, build_arg or []),
         )
 
         async def work() -> None:
@@ -91,7 +96,7 @@ def register(app: typer.Typer) -> None:
             with progress(context, quiet=quiet) as listener:
                 shown = listener if quiet or chosen(context) != "plain" else said(context, listener)
                 outcome = await life.build(engine, project, options, shown)
-                if push:
+                if push and not check:
                     await life.push(engine, project, listener=listener)
             if outcome.plan.is_empty:
                 context.say("there is nothing to build")

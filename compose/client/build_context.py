@@ -133,11 +133,14 @@ async def listed_tar(listed: Listed) -> AsyncIterator[bytes]:
 
 
 async def dockerfile_tar(context: Context) -> AsyncIterator[bytes]:
-    """The Dockerfile alone."""
+    """The Dockerfile alone, and what it ignores: that counts for its checks."""
     text = context.hidden
     if text is None:
         text = (context.folder / context.dockerfile).read_bytes()
-    yield b"".join((*_made(context.dockerfile, text), b"\0" * 1024))
+    made = [*_made(context.dockerfile, text)]
+    if context.rules:
+        made += _made(IGNORE, context.rules.encode(errors="surrogateescape"))
+    yield b"".join((*made, b"\0" * 1024))
 
 
 async def context_tar(context: Context) -> AsyncIterator[bytes]:

@@ -70,6 +70,7 @@ def build_action(project: Project, service: Service, options: PlanOptions) -> Bu
         "ssh": json.dumps(_agents(project, build), sort_keys=True) if build.ssh else None,
         "platform": platform or None,
         "ulimits": json.dumps(ulimits) if ulimits else None,
+        "check": True if options.check_only else None,
         "rm": True,
         "forcerm": True,
     }
@@ -83,7 +84,7 @@ def build_action(project: Project, service: Service, options: PlanOptions) -> Bu
         contexts={
             name: _context(project, value) for name, value in build.additional_contexts.items()
         },
-        own_keys=_own_keys(build),
+        own_keys=_own_keys(build, options),
     )
 
 
@@ -123,9 +124,10 @@ def _agents(project: Project, build: Build) -> Mapping[str, str]:
     }
 
 
-def _own_keys(build: Build) -> tuple[str, ...]:
+def _own_keys(build: Build, options: PlanOptions) -> tuple[str, ...]:
     """What Docker's classic build call has no word for."""
     wanted = {
+        "--check": options.check_only,
         "additional_contexts": build.additional_contexts,
         "entitlements": build.entitlements,
         "no_cache_filter": build.no_cache_filter,

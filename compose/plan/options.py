@@ -27,6 +27,7 @@ class PlanOptions:
     pulled: frozenset[str] = frozenset()  # images that have been pulled or built a moment ago
     build: str = ""  # always, never; "": where the image is missing
     no_cache: bool = False
+    check_only: bool = False  # what Dockerfiles say is looked at, and nothing is built
     pull_bases: bool = False  # of builds: also those that are there
     build_args: Mapping[str, str] = field(default_factory=dict)  # besides those of the files
 

@@ -33,11 +33,14 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plai
 
 async def build(request: Request, engine: Engine) -> web.StreamResponse:
     """What is refused before anything was built is an ordinary error; later it is in the stream.
-    A client that hangs up has changed its mind."""
+    A quiet build tells what it did where it fails. A client that hangs up has changed its mind."""
     wanted = parse_build(request)
+    if request.query.flag("check"):
+        return await _check(request, engine, wanted)
     quiet = request.query.flag("q")
     stream = Stream(request, JSON)
     has_begun = False
+    unsaid: list[Document] = []
 
     async def send(*documents: Document) -> None:
         nonlocal has_begun
@@ -47,7 +50,9 @@ async def build(request: Request, engine: Engine) -> web.StreamResponse:
         await stream.messages(documents)
 
     async def tell(*told: Told) -> None:
-        if not quiet:
+        if quiet:
+            unsaid.extend(map(_told_json, told))
+        else:
             await send(*map(_told_json, told))
 
     with request.until_gone():
@@ -60,15 +65,26 @@ async def build(request: Request, engine: Engine) -> web.StreamResponse:
                 lines += [f"Successfully tagged {tag.familiar}\n" for tag in wanted.tags]
                 await send({"aux": {"ID": image.id}}, *map(_told_json, lines))
         except EngineError as error:
-            if not has_begun and not isinstance(error, StepFailed):
+            if not has_begun and not unsaid:
                 raise
-            await send(failure(error))
+            await send(*unsaid, failure(error))
         except BaseException as error:
             if has_begun:
                 await stream.__aexit__(type(error), error, None)
             raise
         await stream.__aexit__(None, None, None)
     return stream.response
+
+
+async def _check(request: Request, engine: Engine, wanted: BuildRequest) -> web.Response:
+    """Our own clients' question. Raises InvalidRequest with all that was found."""
+    with request.until_gone():
+        found = await engine.builder.check(wanted, request.chunks())
+    if found:
+        many = "warning has" if len(found) == 1 else "warnings have"
+        listed = "".join(f"\n- {each}" for each in found)
+        raise InvalidRequest(f"Check complete, {len(found)} {many} been found:{listed}")
+    return reply(200, {"stream": "Check complete, no warnings found.\n"})
 
 
 def _told_json(told: Told) -> Document:

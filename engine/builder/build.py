@@ -8,23 +8,22 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Awaitable,
-    Collection,
     Mapping,
     Sequence,
 )
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from engine.builder import cache, download
 from engine.builder.access import Access
 from engine.builder.args import CHECKS, OWN_ARGS, check_build_args, epoch_of
-from engine.builder.build_checks import findings, parse_checks
-from engine.builder.config import env_names
-from engine.builder.context import prepare, read_dockerfile, unpack_context
+from engine.builder.build_checks import Checks, Finding, Surroundings, findings, parse_checks
+from engine.builder.context import Recipe, prepare, read_recipe, unpack_context
 from engine.builder.dockerfile import TRUE, Dockerfile, Instruction, parse_dockerfile
 from engine.builder.expand import PREDEFINED
+from engine.builder.ignore import parse_ignore
 from engine.builder.kept import KeptContexts
 from engine.builder.model import BuildRequest
 from engine.builder.output import Output, StageOutput, Tell
@@ -45,12 +44,32 @@ from engine.images.layers import remove_directory
 from engine.images.model import Image
 from engine.images.operations import Images
 from engine.kernel.libc import told
+from engine.oci.image_config import ImageDocument
+from engine.oci.platform import parse_platform
 from engine.oci.reference import parse_reference
 from engine.proxies import Proxies
 
 log = logging.getLogger(__name__)
 THREADS = 4
 _REMEMBERED = 10_000  # states
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """Where one build happens: a folder of its own, what it holds on to until its end."""
+
+    folder: Path
+    in_use: set[str]  # ids of images
+    held: contextlib.AsyncExitStack
+    access: Access
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    context: Tree
+    recipe: Recipe
+    dockerfile: Dockerfile
+    plan: Plan
 
 
 class Builder:
@@ -117,16 +136,32 @@ class Builder:
     ) -> Image:
         """`archive`: the context as a tar, unless the request says where else it comes from. A
         cancelled build leaves nothing but what its steps have put into the cache."""
+        async with self._site(request) as site:
+            return await self._build(request, archive, tell, site)
+
+    async def check(
+        self, request: BuildRequest, archive: AsyncIterator[bytes]
+    ) -> tuple[Finding, ...]:
+        """What the Dockerfile could do better. Nothing is built. Raises InvalidRequest for what
+        is wrong with it."""
+        async with self._site(request) as site:
+            read = await self._read(request, archive, site)
+            return self._findings(read, request)
+
+    @contextlib.asynccontextmanager
+    async def _site(self, request: BuildRequest) -> AsyncIterator[_Site]:
         if len(self._reached) > _REMEMBERED:
             self._reached.clear()
         folder = self._temporary / secrets.token_hex(8)
         in_use = self._in_use[folder.name] = set()
+        agent = request.ssh.get("default", "")
+        access = Access(self._proxies, request.secrets, agent, self._known_hosts)
         try:
             self._temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.mkdir(mode=0o700)
             with self.kept.lease(kept_ids(request.contexts, request.context)):
                 async with self._images.held(), contextlib.AsyncExitStack() as held:
-                    return await self._build(request, archive, tell, folder, in_use, held)
+                    yield _Site(folder, in_use, held, access)
         except OSError as error:
             raise Failure(f"cannot build: {told(error, str(self._temporary))}") from error
         finally:
@@ -137,28 +172,16 @@ class Builder:
             self.cache.collect_soon()
 
     async def _build(
-        self,
-        request: BuildRequest,
-        archive: AsyncIterator[bytes],
-        tell: Tell,
-        folder: Path,
-        in_use: set[str],
-        held: contextlib.AsyncExitStack,
+        self, request: BuildRequest, archive: AsyncIterator[bytes], tell: Tell, site: _Site
     ) -> Image:
-        agent = request.ssh.get("default", "")
-        access = Access(self._proxies, request.secrets, agent, self._known_hosts)
-        main, name, content = await self._receive(request, archive, folder, access, held)
-        dockerfile = parse_dockerfile(content)
-        check_build_args(request.build_args)
-        for one in dockerfile.instructions:
-            check_syntax(one, dockerfile.escape)
-        plan = make_plan(dockerfile, request.build_args, known_args(request), request.contexts)
-        plan = plan.extended(request.target, _labels(request.labels, dockerfile.escape))
-        await self._check(dockerfile, plan, request, tell)
+        read = await self._read(request, archive, site)
+        dockerfile, plan = read.dockerfile, read.plan
+        if request.build_args.get(CHECKS) or dockerfile.checks:
+            await self._tell_findings(read, request, tell)
         sources = [
             image
             for text in (*request.cache_from, *request.cache_sources)
-            if (image := await self._cache_source(text, request, in_use, tell)) is not None
+            if (image := await self._cache_source(text, request, site.in_use, tell)) is not None
         ]
         workshop = Workshop(
             self._images,
@@ -166,15 +189,15 @@ class Builder:
             self._caches,
             request,
             plan,
-            name,
+            read.recipe.name,
             dockerfile.escape,
-            folder,
-            main,
+            site.folder,
+            read.context,
             self.kept,
             self._digests,
             self._threads,
-            access,
-            in_use,
+            site.access,
+            site.in_use,
             self._reached,
             tuple(sources),
             epoch_of(request.build_args, plan.global_names),
@@ -185,29 +208,45 @@ class Builder:
             await workshop.close()
         return await self._finish(workshop, state, tell)
 
-    async def _check(
-        self, dockerfile: Dockerfile, plan: Plan, request: BuildRequest, tell: Tell
-    ) -> None:
-        """What the file could do better, where it or the request asks for it. Raises
-        InvalidRequest where that is to be an error."""
-        asked = request.build_args.get(CHECKS) or dockerfile.checks
-        if not asked:
-            return
-        checks = parse_checks(asked)
+    async def _read(
+        self, request: BuildRequest, archive: AsyncIterator[bytes], site: _Site
+    ) -> _Read:
+        """Raises InvalidRequest for what is wrong with the Dockerfile whatever comes of it."""
+        context, recipe = await self._receive(request, archive, site)
+        dockerfile = parse_dockerfile(recipe.content)
+        check_build_args(request.build_args)
+        for one in dockerfile.instructions:
+            check_syntax(one, dockerfile.escape)
+        plan = make_plan(dockerfile, request.build_args, known_args(request), request.contexts)
+        plan = plan.extended(request.target, _labels(request.labels, dockerfile.escape))
+        return _Read(context, recipe, dockerfile, plan)
 
-        def names(reference: str) -> Collection[str] | None:
-            try:
-                return env_names(self._images.resolve(reference).document.config)
-            except EngineError:
-                return None
-
-        found = findings(dockerfile, plan, checks, known_args(request), names)
-        if found and checks.is_error:
+    async def _tell_findings(self, read: _Read, request: BuildRequest, tell: Tell) -> None:
+        """Raises InvalidRequest where they are to be errors."""
+        found = self._findings(read, request)
+        if found and _checks(read.dockerfile, request).is_error:
             rules = ", ".join(dict.fromkeys(each.rule for each in found))
             listed = "".join(f"\n- {each}" for each in found)
             raise InvalidRequest(f"lint violation found for rules: {rules}{listed}")
         for each in found:
             await tell(f"[Warning] {each}\n")
+
+    def _findings(self, read: _Read, request: BuildRequest) -> tuple[Finding, ...]:
+        def base(reference: str) -> ImageDocument | None:
+            try:
+                return self._images.resolve(reference).document
+            except EngineError:
+                return None
+
+        here = self._images.platform
+        surroundings = Surroundings(
+            known_args(request),
+            base,
+            parse_ignore(read.recipe.ignore),
+            parse_platform(request.platform, here) if request.platform else here,
+        )
+        checks = _checks(read.dockerfile, request)
+        return findings(read.dockerfile, read.plan, checks, surroundings)
 
     async def _cache_source(
         self, text: str, request: BuildRequest, in_use: set[str], tell: Tell
@@ -232,34 +271,27 @@ class Builder:
         return image
 
     async def _receive(
-        self,
-        request: BuildRequest,
-        archive: AsyncIterator[bytes],
-        folder: Path,
-        access: Access,
-        held: contextlib.AsyncExitStack,
-    ) -> tuple[Tree, str, bytes]:
-        """The context, and the Dockerfile's name and content."""
-        context = folder / "context"
+        self, request: BuildRequest, archive: AsyncIterator[bytes], site: _Site
+    ) -> tuple[Tree, Recipe]:
+        context = site.folder / "context"
         own = Tree((str(context),), is_context=True)
         if request.remote:
-            fetched = await self._fetch(request, context, access)
+            fetched = await self._fetch(request, context, site.access)
             if fetched is not None:
                 context.mkdir(mode=0o755)
-                return own, "Dockerfile", fetched
+                return own, Recipe("Dockerfile", fetched)
             context.chmod(0o755)
-            name, content = await asyncio.to_thread(prepare, context, request.dockerfile)
-            return own, name, content
+            return own, await asyncio.to_thread(prepare, context, request.dockerfile)
         if not request.context:
             source = " ".join(("sent", *sorted(map(str, request.tags))))
             sent = self.kept.sent(archive, request.dockerfile, source)
-            return await held.enter_async_context(sent)
-        # What was sent now is the Dockerfile, and nothing else.
+            return await site.held.enter_async_context(sent)
+        # What was sent now is the Dockerfile and what it ignores, nothing else.
         context.mkdir(mode=0o755)
         feed = Feed(archive)
         await run_fed(self._threads, feed, lambda: unpack_context(feed, context))
-        name, content = await asyncio.to_thread(read_dockerfile, context, request.dockerfile)
-        return self.kept.tree(request.context), name, content
+        recipe = await asyncio.to_thread(read_recipe, context, request.dockerfile)
+        return self.kept.tree(request.context), recipe
 
     async def _fetch(self, request: BuildRequest, context: Path, access: Access) -> bytes | None:
         """A repository or a tar is the context; any other file the Dockerfile."""
@@ -324,6 +356,11 @@ class Builder:
 
     def _is_directory(self, state: State) -> bool:
         return bool(self._images.resolve(state.image_id).rootfs_path)
+
+
+def _checks(dockerfile: Dockerfile, request: BuildRequest) -> Checks:
+    asked = request.build_args.get(CHECKS) or dockerfile.checks
+    return parse_checks(asked) if asked else Checks()
 
 
 def _labels(labels: Mapping[str, str], escape: str) -> Sequence[Instruction]:

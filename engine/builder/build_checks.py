@@ -1,20 +1,22 @@
 """Pure: what a Dockerfile does that is better done otherwise, by the rules and in the words of the
 reference's build checks. Source: docs.docker.com/reference/build-checks.
-
-Two rules aren't here: CopyIgnoredFile (what is ignored doesn't come with a context) and
-InvalidBaseImagePlatform (a base is always of the platform that was asked for).
 """
 
-import difflib
+import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.builder.dockerfile import Dockerfile, Instruction, copy_words, exec_form
+from engine.builder.config import env_names
+from engine.builder.dockerfile import Dockerfile, Instruction, copy_words, exec_form, suggestion
 from engine.builder.expand import expand_word, split_words
+from engine.builder.ignore import Pattern, is_ignored
+from engine.builder.remote import is_remote
 from engine.builder.stages import Plan, Stage, arguments
 from engine.errors import InvalidRequest
+from engine.oci.image_config import ImageDocument
+from engine.oci.platform import Platform
 from engine.oci.reference import parse_reference
 
 EXPERIMENTAL = frozenset(("InvalidDefinitionDescription",))
@@ -69,16 +71,21 @@ def parse_checks(text: str) -> Checks:
     return Checks(skipped, experimental, is_error in ("true", "t", "1"))
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What counts besides the file. `known`: arguments that need no declaration. `base`: an image;
+    None where nobody knows it yet, and then none of its variables is called undefined."""
+
+    known: Mapping[str, str]
+    base: Callable[[str], ImageDocument | None]
+    ignored: tuple[Pattern, ...] = ()  # of files in the context
+    platform: Platform | None = None  # that images are to be of
+
+
 def findings(
-    dockerfile: Dockerfile,
-    plan: Plan,
-    checks: Checks,
-    known: Mapping[str, str],
-    base_names: Callable[[str], Collection[str] | None],
+    dockerfile: Dockerfile, plan: Plan, checks: Checks, surroundings: Surroundings
 ) -> tuple[Finding, ...]:
-    """`known`: arguments that need no declaration. `base_names`: the variables of an image; None
-    where nobody knows yet, and then none is called undefined."""
-    reader = _Reader(dockerfile, plan, known, base_names)
+    reader = _Reader(dockerfile, plan, surroundings)
     of_line = {one.line: _own_checks(one, checks) for one in dockerfile.instructions}
     found = [each for each in reader.all() if of_line.get(each.line, checks).wants(each.rule)]
     return tuple(sorted(found, key=lambda each: each.line))
@@ -111,17 +118,11 @@ class _Noting(dict[str, str]):
 
 
 class _Reader:
-    def __init__(
-        self,
-        dockerfile: Dockerfile,
-        plan: Plan,
-        known: Mapping[str, str],
-        base_names: Callable[[str], Collection[str] | None],
-    ) -> None:
+    def __init__(self, dockerfile: Dockerfile, plan: Plan, surroundings: Surroundings) -> None:
         self._file = dockerfile
         self._plan = plan
-        self._known = known
-        self._base_names = base_names
+        self._known = surroundings.known
+        self._around = surroundings
         self._names: dict[int, dict[str, str] | None] = {}  # of a stage at its end, by index
         self._has_folder: set[int] = set()  # stages that have said where they work
 
@@ -171,7 +172,7 @@ class _Reader:
         declared = {name for one in self._plan.global_args for name in _declared(one)}
         for name in names.missing:
             if name not in declared:
-                near = _near(name, {*names, *declared}, "")
+                near = suggestion(name, {*names, *declared})
                 yield Finding(
                     "UndefinedArgInFrom", line, f"FROM argument '{name}' is not declared{near}"
                 )
@@ -186,10 +187,28 @@ class _Reader:
                 "FromPlatformFlagConstDisallowed", line,
                 f'FROM --platform flag should not use constant value "{platform}"',
             )  # fmt: skip
+        yield from self._base_platform(stage)
         if not self._is_reference(base):
             yield Finding(
                 "InvalidDefaultArgInFrom", line,
                 f"Default value for ARG {base} results in empty or invalid base image name",
+            )  # fmt: skip
+
+    def _base_platform(self, stage: Stage) -> Iterator[Finding]:
+        """Where a platform is said, an image of that one is taken."""
+        expected = self._around.platform
+        is_image = stage.base != "scratch" and self._plan.base(stage) is None
+        if stage.platform or expected is None or not is_image:
+            return
+        document = self._around.base(stage.base)
+        if document is None or not document.platform.architecture:
+            return
+        actual = document.platform
+        if (actual.os, actual.architecture) != (expected.os, expected.architecture):
+            yield Finding(
+                "InvalidBaseImagePlatform", stage.start.line,
+                f'Base image {stage.base} was pulled with platform "{actual}", expected '
+                f'"{expected}" for current build',
             )  # fmt: skip
 
     def _is_reference(self, base: str) -> bool:
@@ -235,6 +254,8 @@ class _Reader:
                         "changes",
                     )  # fmt: skip
                 has_folder = True
+            if one.keyword in ("ADD", "COPY") and one.flag("from") is None:
+                yield from self._ignored(one)
             if names is not None:
                 yield from self._undefined(one, names)
                 names.update(dict.fromkeys(_declared(one), ""))
@@ -247,8 +268,29 @@ class _Reader:
         if below is not None:
             names = self._names.get(below.index)
             return None if names is None else dict(names)
-        given = () if stage.base == "scratch" else self._base_names(stage.base)
-        return None if given is None else dict.fromkeys((*given, "PATH"), "")
+        if stage.base == "scratch":
+            return {"PATH": ""}
+        document = self._around.base(stage.base)
+        if document is None:
+            return None
+        return dict.fromkeys((*env_names(document.config), "PATH"), "")
+
+    def _ignored(self, one: Instruction) -> Iterator[Finding]:
+        """Nobody can tell where a pattern takes files back: a folder that is left out may hold
+        one of them."""
+        patterns = self._around.ignored
+        if any(pattern.takes_back for pattern in patterns):
+            return
+        for source in copy_words(one, self._file.escape)[:-1]:
+            path = posixpath.normpath(source).strip("/")
+            if source.startswith("<<") or "$" in source or is_remote(source) or path == ".":
+                continue
+            if is_ignored(patterns, path):
+                yield Finding(
+                    "CopyIgnoredFile", one.line,
+                    f'Attempting to {one.keyword.capitalize()} file "{path}" that is excluded by '
+                    ".dockerignore",
+                )  # fmt: skip
 
     def _undefined(self, one: Instruction, names: Mapping[str, str]) -> Iterator[Finding]:
         noting = _Noting(names)
@@ -259,7 +301,7 @@ class _Reader:
                 continue  # told when it is done
         for name in noting.missing:
             if name not in _declared(one):
-                near = _near(name, names, "$")
+                near = suggestion(name, names, "$")
                 yield Finding(
                     "UndefinedVar", one.line, f"Usage of undefined variable '${name}'{near}"
                 )
@@ -365,8 +407,3 @@ def _expanded(one: Instruction, escape: str) -> Sequence[str]:
 def _is_named_after(stage: str, platform: str) -> bool:
     """A stage that says for what it is has a reason."""
     return any(part and part in stage for part in platform.split("/")[:2])
-
-
-def _near(name: str, known: Collection[str], sign: str) -> str:
-    close = difflib.get_close_matches(name, sorted(known), 1)
-    return f" (did you mean {sign}{close[0]}?)" if close else ""

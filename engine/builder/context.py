@@ -8,6 +8,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.builder.ignore import Pattern, is_ignored, parse_ignore
@@ -37,40 +38,51 @@ def _refuse_devices(folder: int, name: str, member: Member) -> None:
         raise InvalidRequest(f"cannot use {member.name!r} in a build context: a device")
 
 
-def read_dockerfile(folder: Path, name: str) -> tuple[str, bytes]:
-    """Its name and content."""
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A Dockerfile, and the text of the ignore file that counts for it."""
+
+    name: str
+    content: bytes
+    ignore: str = ""
+
+
+def read_recipe(folder: Path, name: str) -> Recipe:
+    """Raises InvalidRequest where there is no such Dockerfile."""
     root = os.open(folder, _DIRECTORY)
     try:
         for candidate in (name,) if name and name != _NAMES[0] else _NAMES:
             content = _read_text(root, candidate)
             if content is not None:
-                return candidate, content
+                return Recipe(candidate, content, _ignore_text(root, candidate))
     finally:
         os.close(root)
     raise InvalidRequest(f"Cannot locate specified Dockerfile: {name or _NAMES[0]}")
 
 
-def prepare(folder: Path, wanted: str) -> tuple[str, bytes]:
-    """The Dockerfile's name and content; what is to be left out is gone then."""
-    name, content = read_dockerfile(folder, wanted)
-    apply_ignore(folder, name)
-    return name, content
-
-
-def apply_ignore(folder: Path, dockerfile: str) -> None:
-    """Removes what the Dockerfile's own ignore file, else .dockerignore, tells to leave out."""
+def prepare(folder: Path, wanted: str) -> Recipe:
+    """The same; what is to be left out is gone then."""
+    recipe = read_recipe(folder, wanted)
     root = os.open(folder, _DIRECTORY)
     try:
-        for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
-            content = _read_text(root, name)
-            if content is not None:
-                _remove_ignored(root, parse_ignore(content.decode(errors="replace")))
-                return
+        _remove_ignored(root, parse_ignore(recipe.ignore))
     finally:
         os.close(root)
+    return recipe
+
+
+def _ignore_text(root: int, dockerfile: str) -> str:
+    """Of the Dockerfile's own ignore file, else of .dockerignore."""
+    for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
+        content = _read_text(root, name)
+        if content is not None:
+            return content.decode(errors="replace")
+    return ""
 
 
 def _remove_ignored(root: int, patterns: Sequence[Pattern]) -> None:
+    if not patterns:
+        return
     takes_back = any(pattern.takes_back for pattern in patterns)
     waiting, ignored = [""], []
     while waiting:

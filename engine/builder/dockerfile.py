@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from engine.builder.expand import expand_word, split_words
 from engine.errors import InvalidRequest
@@ -22,6 +23,10 @@ KEYWORDS = frozenset(
 )
 # How many arguments each needs, where one is not enough, or two are too many.
 _REQUIRED = {
+    **dict.fromkeys(
+        ("ADD", "COPY"),
+        "at least two arguments, but only one was provided. Destination could not be determined",
+    ),
     **dict.fromkeys(("MAINTAINER", "STOPSIGNAL", "USER", "WORKDIR"), "exactly one argument"),
     "FROM": "either one or three arguments",
 }
@@ -31,7 +36,10 @@ _DIRECTIVES = ("escape", "syntax", "check")
 _HEREDOC = re.compile(r"\d*<<(-?)([^<]+)")
 # As Go's ParseBool takes them.
 TRUE, FALSE = ("true", "t", "1"), ("false", "f", "0")
-_FLAG = re.compile(r"--([a-z][a-z0-9-]*)(?:=(.*))?", re.DOTALL)
+_FLAG = re.compile(r"--([^=]*)(?:=(.*))?", re.DOTALL)
+# Of these nothing is something, too.
+_MAY_BE_EMPTY = ("CMD", "ENTRYPOINT", "RUN")
+_WITH_ARRAYS = ("ADD", "CMD", "COPY", "ENTRYPOINT", "HEALTHCHECK", "RUN", "SHELL", "VOLUME")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,8 @@ class Instruction:
 
     def words(self) -> tuple[str, ...]:
         """Of the JSON form, else what white space separates."""
-        return exec_form(self.arguments) or tuple(self.arguments.split())
+        words = exec_form(self.arguments)
+        return tuple(self.arguments.split()) if words is None else words
 
     def flag(self, name: str) -> str | None:
         return next((flag.value for flag in self.flags if flag.name == name), None)
@@ -85,10 +94,10 @@ def refusal(line: int, reason: str) -> InvalidRequest:
     return InvalidRequest(f"dockerfile parse error on line {line}: {reason}")
 
 
-def suggestion(wrong: str, known: Collection[str]) -> str:
+def suggestion(wrong: str, known: Collection[str], sign: str = "") -> str:
     """` (did you mean X?)`, or nothing."""
-    close = difflib.get_close_matches(wrong, sorted(known), 1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    close = difflib.get_close_matches(wrong, sorted(known), 1, cutoff=0.55)
+    return f" (did you mean {sign}{close[0]}?)" if close else ""
 
 
 def parse_dockerfile(content: bytes) -> Dockerfile:
@@ -134,15 +143,22 @@ def copy_words(one: Instruction, escape: str) -> tuple[str, ...]:
 
 def exec_form(text: str) -> tuple[str, ...] | None:
     """The words of `["a", "b"]`; None where it isn't that, and then it is the shell's."""
+    words = _array(text)
+    return words if words is not None and _are_texts(words) else None
+
+
+def _array(text: str) -> tuple[object, ...] | None:
     if not text.lstrip().startswith("["):
         return None
     try:
         words = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if isinstance(words, list) and all(isinstance(word, str) for word in words):
-        return tuple(words)
-    return None
+    return tuple(words) if isinstance(words, list) else None
+
+
+def _are_texts(words: tuple[object, ...]) -> TypeGuard[tuple[str, ...]]:
+    return all(isinstance(word, str) for word in words)
 
 
 def _directives(lines: Sequence[str]) -> dict[str, str]:
@@ -156,7 +172,7 @@ def _directives(lines: Sequence[str]) -> dict[str, str]:
         if name in found:
             raise refusal(number, f"only one {name} parser directive can be used")
         if name == "escape" and value not in ("\\", "`"):
-            raise refusal(number, f"invalid escape token {value!r} does not match ` or \\")
+            raise refusal(number, f'invalid escape token "{value}" does not match ` or \\')
         if name == "syntax" and not is_own_syntax(value):
             raise refusal(
                 number,
@@ -211,9 +227,16 @@ class _Reader:
             inner = inner.upper()
         else:
             inner = keyword
-        if inner in _WITH_HEREDOCS and exec_form(body) is None:
+        if inner == "HEALTHCHECK":
+            body = body.partition(" ")[2]
+        array = _array(body) if inner in _WITH_ARRAYS else None
+        if array is not None and not _are_texts(array):
+            raise refusal(
+                number, "when using JSON array syntax, arrays must be comprised of strings only"
+            )
+        if inner in _WITH_HEREDOCS and array is None:
             heredocs = self._heredocs(body, number)
-        if not arguments:
+        if not arguments and keyword not in _MAY_BE_EMPTY:
             count = _REQUIRED.get(keyword, "at least one argument")
             raise refusal(number, f"{keyword} requires {count}")
         return Instruction(
@@ -273,6 +296,8 @@ def _split_flags(text: str) -> tuple[tuple[Flag, ...], str]:
         match = _FLAG.fullmatch(word[0]) if word else None
         if word is None or match is None:
             break
+        if word[0] == "--":  # what comes then is no flag, whatever it looks like
+            return tuple(flags), text[2:].lstrip()
         value = match[2]
         flags.append(Flag(match[1], None if value is None else _bare(value)))
         text = text[word.end() :].lstrip()

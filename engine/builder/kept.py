@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
-from engine.builder.context import prepare, unpack_context
+from engine.builder.context import Recipe, prepare, unpack_context
 from engine.builder.trees import Tree
 from engine.errors import InvalidRequest, NotFound
 from engine.images.compression import Source
@@ -136,9 +136,9 @@ class KeptContexts:
     @contextlib.asynccontextmanager
     async def sent(
         self, archive: AsyncIterator[bytes], dockerfile: str, source: str
-    ) -> AsyncIterator[tuple[Tree, str, bytes]]:
-        """The context of a build that a client sends, and the Dockerfile's name and content. Raises
-        InvalidRequest where the tar is at fault."""
+    ) -> AsyncIterator[tuple[Tree, Recipe]]:
+        """The context of a build that a client sends. Raises InvalidRequest where the tar is at
+        fault."""
         self._temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
         feed = Feed(archive)
         with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self._temporary)) as spool:
@@ -150,10 +150,7 @@ class KeptContexts:
                     await self._keep(
                         context_id, source, lambda folder: _unpack(spool, folder, dockerfile)
                     )
-                name, _, content = (
-                    (self.root / context_id / "dockerfile").read_bytes().partition(b"\0")
-                )
-                yield self.tree(context_id), os.fsdecode(name), content
+                yield self.tree(context_id), _kept_recipe(self.root / context_id)
 
     def _of_source(self, source: str) -> list[str]:
         def belongs(path: Path) -> bool:
@@ -170,7 +167,7 @@ class KeptContexts:
 
 def _spooled(source: Source, spool: IO[bytes], dockerfile: str) -> str:
     """What stands for a sent context: its bytes, and whose ignore file counts."""
-    checksum = hashlib.sha256(b"sent " + os.fsencode(dockerfile) + b"\0")
+    checksum = hashlib.sha256(b"sent, with ignore " + os.fsencode(dockerfile) + b"\0")
     while chunk := source.read(_CHUNK):
         checksum.update(chunk)
         spool.write(chunk)
@@ -180,8 +177,14 @@ def _spooled(source: Source, spool: IO[bytes], dockerfile: str) -> str:
 
 def _unpack(content: Source, folder: Path, dockerfile: str) -> None:
     unpack_context(content, folder / "tree")
-    name, text = prepare(folder / "tree", dockerfile)
-    (folder / "dockerfile").write_bytes(os.fsencode(name) + b"\0" + text)
+    recipe = prepare(folder / "tree", dockerfile)
+    (folder / "dockerfile").write_bytes(os.fsencode(recipe.name) + b"\0" + recipe.content)
+    (folder / "ignore").write_text(recipe.ignore)
+
+
+def _kept_recipe(folder: Path) -> Recipe:
+    name, _, content = (folder / "dockerfile").read_bytes().partition(b"\0")
+    return Recipe(os.fsdecode(name), content, (folder / "ignore").read_text())
 
 
 def _checked(context_id: str) -> str:

@@ -114,6 +114,17 @@ def test_build_alone_and_with_arguments(shop: Project) -> None:
     assert "cannot push" in refused.stderr
 
 
+def test_checks_alone_build_nothing(shop: Project) -> None:
+    assert "no warnings found" in shop("build", "--check", "worker", env={"CI": ""}).stderr
+    shop.write(f"{DOCKERFILE}COPY left-out /\nCMD x\n", "web/Dockerfile")
+    checked = shop("build", "--check", check=False)
+    assert checked.returncode == 1
+    assert "2 warnings have been found:" in checked.stderr
+    assert '- CopyIgnoredFile: Attempting to Copy file "left-out"' in checked.stderr
+    assert "- JSONArgsRecommended: " in checked.stderr
+    assert "missing" in shop("plan", check=False).stdout
+
+
 def test_proxies_of_the_user_reach_builds_and_containers(shop: Project) -> None:
     shop.write("FROM busybox:test\nRUN echo $HTTPS_PROXY > /page\n", "web/Dockerfile")
     shop.write(

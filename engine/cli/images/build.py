@@ -102,6 +102,10 @@ def build(
     iidfile: Annotated[
         str, typer.Option("--iidfile", help="Write its id there.", metavar="FILE")
     ] = "",
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Only say what could be better; this engine only."),
+    ] = False,
     platform: Platform = "",
     network: Annotated[str, typer.Option("--network", help="For RUN.")] = "",
     add_host: Annotated[
@@ -170,6 +174,7 @@ def build(
     own: Query = {
         "nocachestages": _json([*(no_cache_filter or ())]),
         "entitlements": _json([*(allow or ())]),
+        "check": check,
     }
     context = _context(source, file, at.directory)
 
@@ -177,7 +182,7 @@ def build(
         if not engine.is_ours and (secrets or named or lent or any(own.values())):
             raise UsageError(
                 "this engine's classic build call knows no secrets, SSH agents, named contexts, "
-                "stages to do anew and allowances"
+                "stages to do anew, allowances and checks"
             )
         headers = {"X-Registry-Config": await CredentialStore(at.environment).all_header()}
         if secrets:

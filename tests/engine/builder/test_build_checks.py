@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from engine.builder.build_checks import Checks, findings, parse_checks
+from engine.builder.build_checks import Checks, Surroundings, findings, parse_checks
 from engine.builder.dockerfile import parse_dockerfile
+from engine.builder.ignore import parse_ignore
 from engine.builder.stages import make_plan
 from engine.errors import InvalidRequest
+from engine.oci.image_config import ImageConfig, ImageDocument
+from engine.oci.platform import Platform
 from tests.engine.builder.conftest import Builds
 
+HERE = Platform("linux", "amd64")
 KNOWN = {"TARGETPLATFORM": "linux/amd64", "BUILDPLATFORM": "linux/amd64"}
 
 
@@ -17,7 +21,10 @@ def found(text: str, checks: Checks | None = None, *names: str) -> list[str]:
     dockerfile = parse_dockerfile(text.encode())
     plan = make_plan(dockerfile, {"GIVEN": "image"}, KNOWN)
     wanted = checks or parse_checks(dockerfile.checks or "skip=none")
-    return [str(each) for each in findings(dockerfile, plan, wanted, KNOWN, lambda _: names)]
+    config = ImageConfig(env=tuple(f"{name}=" for name in names))
+    base = ImageDocument(HERE, config, ())
+    around = Surroundings(KNOWN, lambda _: base, parse_ignore("# no\nout\n*.log\n"), HERE)
+    return [str(each) for each in findings(dockerfile, plan, wanted, around)]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +117,16 @@ def found(text: str, checks: Checks | None = None, *names: str) -> list[str]:
             "InvalidDefinitionDescription: Comment for ARG should follow the format: "
             "`# foo <description>` (line 3)",
         ),
+        (
+            "FROM a\nCOPY ./out/x in /\n",
+            'CopyIgnoredFile: Attempting to Copy file "out/x" that is excluded by .dockerignore '
+            "(line 2)",
+        ),
+        (
+            "FROM a\nADD in/a a.log https://b.log http://c/out /\n",
+            'CopyIgnoredFile: Attempting to Add file "a.log" that is excluded by .dockerignore '
+            "(line 2)",
+        ),
     ],
 )
 def test_each_rule_alone(text: str, said: str) -> None:
@@ -133,6 +150,26 @@ CMD x
     assert found(text, None, "FROM_BASE", "A") == []
 
 
+def test_a_base_of_another_platform() -> None:
+    other = ImageDocument(Platform("linux", "arm64", "v8"), ImageConfig(), ())
+    text = "FROM a\nFROM --platform=$BUILDPLATFORM a\nFROM scratch AS b\nFROM b\n"
+    dockerfile = parse_dockerfile(text.encode())
+    around = Surroundings(KNOWN, lambda _: other, platform=HERE)
+    said = findings(dockerfile, make_plan(dockerfile, {}, KNOWN), Checks(), around)
+    assert [str(each) for each in said] == [
+        'InvalidBaseImagePlatform: Base image a was pulled with platform "linux/arm64/v8", '
+        'expected "linux/amd64" for current build (line 1)'
+    ]
+
+
+def test_files_that_a_pattern_takes_back_are_left_alone() -> None:
+    dockerfile = parse_dockerfile(b"FROM scratch\nCOPY out/a /\n")
+    plan = make_plan(dockerfile, {}, KNOWN)
+    for ignored, count in (("out", 1), ("out\n!out/a", 0), ("", 0)):
+        around = Surroundings(KNOWN, lambda _: None, parse_ignore(ignored))
+        assert len(findings(dockerfile, plan, Checks(), around)) == count
+
+
 def test_rules_are_skipped_for_all_or_for_one_instruction() -> None:
     text = "FROM a as B\n# check=skip=MaintainerDeprecated\nMAINTAINER me\nMAINTAINER me\n"
     rules = [each.partition(":")[0] for each in found(text)]
@@ -153,3 +190,18 @@ def test_a_build_is_checked_where_that_is_asked_for(builds: Builds) -> None:
     refused = builds.build(text, buildargs=given)
     assert refused.status == 400
     assert "lint violation found for rules: JSONArgsRecommended, UndefinedVar" in refused.error
+
+
+def test_checks_alone_build_nothing(builds: Builds) -> None:
+    text = "FROM busybox:test\nRUN exit 1\n"
+    assert builds.ok(text, check="1", t="none").output == "Check complete, no warnings found.\n"
+    refused = builds.build(
+        f"{text}COPY out/a /\nCMD x\n",
+        {"out/a": "a", ".dockerignore": "out\n"},
+        check="1",
+        t="none",
+    )
+    assert refused.status == 400
+    assert refused.error.startswith("Check complete, 2 warnings have been found:\n- CopyIgnored")
+    assert "unknown instruction" in builds.build("FROM a\nCOPYS a /\n", check="1").error
+    assert builds.daemon.call("GET", "/images/none/json")[0] == 404
