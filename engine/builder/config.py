@@ -49,7 +49,7 @@ def pairs(instruction: Instruction, names: Names, escape: str) -> dict[str, str]
         if not equals:
             raise refusal(
                 instruction.line,
-                f"Syntax error - can't find = in {word!r}. Must be of the form: name=value",
+                f'Syntax error - can\'t find = in "{word}". Must be of the form: name=value',
             )
         if not name:
             raise refusal(instruction.line, f"{instruction.keyword} names can not be blank")
@@ -87,7 +87,8 @@ def _cmd(config: ImageConfig, one: Instruction, names: Names, escape: str) -> Im
 
 
 def _entrypoint(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
-    return replace(config, entrypoint=command_words(one, config.shell))
+    words = command_words(one, config.shell) if one.arguments else ()
+    return replace(config, entrypoint=words)
 
 
 def _expose(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
@@ -132,7 +133,9 @@ def _volume(config: ImageConfig, one: Instruction, names: Names, escape: str) ->
 
 def _shell(config: ImageConfig, one: Instruction, names: Names, escape: str) -> ImageConfig:
     words = exec_form(one.arguments)
-    if not words:
+    if words == ():
+        raise refusal(one.line, "SHELL requires at least one argument")
+    if words is None:
         raise refusal(one.line, "SHELL requires the arguments to be in JSON form")
     return replace(config, shell=words)
 
@@ -160,17 +163,19 @@ def _healthcheck(config: ImageConfig, one: Instruction, names: Names, escape: st
             words = exec_form(rest)
             test = ("CMD-SHELL", rest.strip()) if words is None else ("CMD", *words)
         case "CMD":
-            raise refusal(one.line, "missing command after HEALTHCHECK CMD")
+            raise refusal(one.line, "Missing command after HEALTHCHECK CMD")
         case _:
-            raise refusal(one.line, f"unknown type {kind!r} in HEALTHCHECK (try CMD)")
+            raise refusal(one.line, f'Unknown type "{kind.upper()}" in HEALTHCHECK (try CMD)')
     durations = {
         flag.name: _duration(one, flag.name, flag.value or "")
         for flag in one.flags
         if flag.name != "retries"
     }
     retries = one.flag("retries") or "0"
+    if re.fullmatch(r"-\d+", retries):
+        raise refusal(one.line, f"--retries cannot be negative ({retries})")
     if not retries.isdecimal():
-        raise refusal(one.line, f"invalid --retries {retries!r} of HEALTHCHECK")
+        raise refusal(one.line, f'--retries has to be a number, not "{retries}"')
     check = Healthcheck(
         test,
         interval=durations.get("interval", 0),
@@ -185,7 +190,7 @@ def _healthcheck(config: ImageConfig, one: Instruction, names: Names, escape: st
 def _duration(one: Instruction, name: str, text: str) -> int:
     """Nanoseconds."""
     if text != "0" and not _DURATION.fullmatch(text):
-        raise refusal(one.line, f"invalid duration {text!r} of --{name}")
+        raise refusal(one.line, f'invalid duration "{text}" of --{name}')
     total = sum(int(float(number) * _UNITS[unit]) for number, unit in _PART.findall(text))
     if 0 < total < 10**6:
         raise refusal(one.line, f'Interval "{name}" cannot be less than 1ms')

@@ -290,7 +290,7 @@ class _Reader:
 
 
 def _split_flags(text: str) -> tuple[tuple[Flag, ...], str]:
-    flags = []
+    flags: list[Flag] = []
     while text.startswith("--"):
         word = re.match(r"(?:[^\s\"']|\"[^\"]*\"|'[^']*')+", text)
         match = _FLAG.fullmatch(word[0]) if word else None

@@ -4,17 +4,21 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from engine.builder.dockerfile import FALSE, TRUE, Instruction, refusal
+from engine.builder.dockerfile import FALSE, TRUE, Instruction, refusal, suggestion
 from engine.builder.expand import expand_word
 from engine.builder.stages import mount_fields
+from engine.containers.sizes import parse_size
+from engine.errors import InvalidRequest
 
-_KNOWN = {
-    "bind": {"target", "source", "from", "readonly"},
-    "cache": {"id", "target", "readonly", "sharing", "from", "source", "mode", "uid", "gid"},
-    "tmpfs": {"target", "size"},
-    "secret": {"id", "target", "required", "mode", "uid", "gid", "env"},
-    "ssh": {"id", "target", "required", "mode", "uid", "gid"},
-}
+_KINDS = ("bind", "cache", "secret", "ssh", "tmpfs")
+_SHARING = ("shared", "private", "locked")
+_OWNED = ("cache", "secret", "ssh")  # what has a mode and an owner of its own
+_KEYS = frozenset(
+    (
+        *("type", "from", "source", "target", "readonly", "readwrite", "id", "sharing", "required"),
+        *("size", "mode", "uid", "gid", "env", "src", "dst", "destination", "ro", "rw"),
+    )
+)
 _SAME = {"dst": "target", "destination": "target", "src": "source", "ro": "readonly"}
 _SAME.update({"rw": "readwrite"})
 
@@ -37,68 +41,114 @@ class StepMount:
 
 
 def step_mounts(
-    one: Instruction, names: Mapping[str, str], escape: str, folder: str
+    one: Instruction, names: Mapping[str, str], escape: str, folder: str | None
 ) -> tuple[StepMount, ...]:
-    """`folder`: the working directory, where relative targets lie. Raises InvalidRequest."""
+    """`folder`: the working directory, where relative targets lie; None where nobody knows it yet.
+    Raises InvalidRequest."""
     values = (flag.value or "" for flag in one.flags if flag.name == "mount")
-    return tuple(_mount(one, expand_word(value, names, escape), folder) for value in values)
+    try:
+        return tuple(_mount(expand_word(value, names, escape), folder) for value in values)
+    except _Wrong as wrong:
+        raise refusal(one.line, str(wrong)) from None
 
 
-def _mount(one: Instruction, value: str, folder: str) -> StepMount:
-    fields = {_SAME.get(key, key): text for key, text in mount_fields(value).items()}
-    kind = fields.pop("type", "bind")
-    if kind not in _KNOWN:
-        raise refusal(one.line, f"unsupported mount type {kind!r}")
-    is_source = kind not in ("secret", "ssh")
-    writable = _truth(one, "readwrite", fields.pop("readwrite", "")) if is_source else None
-    for key in fields:
-        if key not in _KNOWN[kind]:
-            raise refusal(one.line, f"unexpected key {key!r} for a mount of type {kind!r}")
-    read_only = _truth(one, "readonly", fields.get("readonly", ""))
+class _Wrong(Exception):
+    pass
+
+
+def _mount(value: str, folder: str | None) -> StepMount:
+    given = mount_fields(value)
+    for key, text in given.items():
+        if key not in _KEYS:
+            near = suggestion(key, _KEYS)
+            raise _Wrong(f"unexpected key '{key}' in '{key}={text}'{near}")
+    fields = {_SAME.get(key, key): text for key, text in given.items()}
+    kind = fields.get("type", "bind").lower()
+    if kind not in _KINDS:
+        raise _Wrong(f'unsupported mount type "{kind}"{suggestion(kind, _KINDS)}')
+    _check_keys(kind, fields)
+    sharing = fields.get("sharing", "shared").lower()
+    if sharing not in _SHARING:
+        raise _Wrong(f'unsupported sharing value "{sharing}"{suggestion(sharing, _SHARING)}')
+    read_only = _truth(fields, "readonly")
     if read_only is None:
-        read_only = not writable if kind == "bind" else False
-    target = fields.get("target", "")
-    identifier = fields.get("id", "") or (target if kind == "cache" else "")
-    if kind == "secret":
-        identifier = identifier or posixpath.basename(target)
-        if not identifier:
-            raise refusal(one.line, "a secret needs an id or a target")
-        target = target or ("" if "env" in fields else f"/run/secrets/{identifier}")
-    elif kind == "ssh":
-        identifier = identifier or "default"
-    elif not target:
-        raise refusal(one.line, f"a mount of type {kind!r} needs a target")
-    if target:
-        target = posixpath.normpath(posixpath.join(folder or "/", target))
-    sharing = fields.get("sharing", "shared")
-    if sharing not in ("shared", "private", "locked"):
-        raise refusal(one.line, f"unsupported sharing value {sharing!r}")
+        read_only = kind == "bind" and not _truth(fields, "readwrite")
     return StepMount(
         kind,
-        target,
-        source=fields.get("source", ""),
+        _target(kind, fields, folder),
+        source=fields.get("source", "") if kind != "secret" else "",
         origin=fields.get("from", ""),
-        identifier=identifier,
+        identifier=_identifier(kind, fields),
         read_only=read_only,
         sharing=sharing,
-        mode=_number(one, "mode", fields.get("mode", ""), 8),
-        uid=_number(one, "uid", fields.get("uid", ""), 10) or 0,
-        gid=_number(one, "gid", fields.get("gid", ""), 10) or 0,
-        size=fields.get("size", ""),
-        required=bool(_truth(one, "required", fields.get("required", ""))),
+        mode=_number(fields, "mode", 8),
+        uid=_number(fields, "uid", 10) or 0,
+        gid=_number(fields, "gid", 10) or 0,
+        size=_size(fields.get("size", "")),
+        required=bool(_truth(fields, "required")),
         variable=fields.get("env", ""),
     )
 
 
-def _truth(one: Instruction, key: str, text: str) -> bool | None:
+def _check_keys(kind: str, fields: Mapping[str, str]) -> None:
+    """What means nothing to mounts of other kinds."""
+    for key, kinds in (("required", ("secret", "ssh")), ("size", ("tmpfs",))):
+        if key in fields and kind not in kinds:
+            raise _Wrong(f"unexpected key '{key}' for mount type '{kind}'")
+    for key in ("mode", "uid", "gid"):
+        if key in fields and kind not in _OWNED:
+            raise _Wrong(f'{key} not allowed for "{kind}" type mounts')
+    if "sharing" in fields and kind != "cache":
+        raise _Wrong(f"invalid cache sharing set for {kind} mount")
+    if kind == "secret" and "from" in fields:
+        raise _Wrong("secret mount should not have a from")
+    if kind == "secret" and {"source", "id"} <= set(fields):
+        raise _Wrong("both source and id can't be set")
+    if kind == "ssh" and "source" in fields:
+        raise _Wrong("ssh does not support source")
+    if "env" in fields and kind != "secret":
+        raise _Wrong(f"unexpected key 'env' for mount type '{kind}'")
+
+
+def _identifier(kind: str, fields: Mapping[str, str]) -> str:
+    identifier, target = fields.get("id", ""), fields.get("target", "")
+    match kind:
+        case "cache":
+            return identifier or posixpath.normpath(target)
+        case "ssh":
+            return identifier or "default"
+        case "secret":
+            found = identifier or fields.get("source", "") or posixpath.basename(target)
+            if not found:
+                raise _Wrong("invalid secret mount. one of source, target required")
+            return found
+        case _:
+            return identifier
+
+
+def _target(kind: str, fields: Mapping[str, str], folder: str | None) -> str:
+    target = fields.get("target", "")
+    if not target and kind == "secret" and "env" not in fields:
+        target = f"/run/secrets/{posixpath.basename(_identifier(kind, fields))}"
+    if not target and kind in ("secret", "ssh"):
+        return ""
+    target = posixpath.normpath(posixpath.join(folder or "/", target))
+    if target == "/" and folder is not None:
+        raise _Wrong('invalid mount target "/"')
+    return target
+
+
+def _truth(fields: Mapping[str, str], key: str) -> bool | None:
+    text = fields.get(key, "")
     if not text:
         return None
     if text.lower() not in (*TRUE, *FALSE):
-        raise refusal(one.line, f"invalid value {text!r} of {key}: it has to be true or false")
+        raise _Wrong(f"invalid value for {key}: {text}")
     return text.lower() in TRUE
 
 
-def _number(one: Instruction, key: str, text: str, base: int) -> int | None:
+def _number(fields: Mapping[str, str], key: str, base: int) -> int | None:
+    text = fields.get(key, "")
     if not text:
         return None
     try:
@@ -106,5 +156,15 @@ def _number(one: Instruction, key: str, text: str, base: int) -> int | None:
     except ValueError:
         number = -1
     if not 0 <= number < 1 << 31:
-        raise refusal(one.line, f"invalid value {text!r} of {key}")
+        raise _Wrong(f"invalid value {text} for {key}")
     return number
+
+
+def _size(text: str) -> str:
+    """Bytes, as tmpfs takes them."""
+    if not text:
+        return ""
+    try:
+        return str(parse_size(text))
+    except InvalidRequest:
+        raise _Wrong(f"invalid value for size: {text}") from None

@@ -4,13 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.builder.config import DEFAULT_SHELL, command_words
-from engine.builder.dockerfile import Instruction, refusal
+from engine.builder.dockerfile import FALSE, TRUE, Instruction, refusal
 from engine.builder.expand import PREDEFINED
 from engine.builder.model import BuildRequest
 from engine.builder.run_step import SCRIPT
-from engine.errors import Forbidden
+from engine.errors import Forbidden, InvalidRequest
 
 _NETWORKS = {"default": "", "none": "none", "host": "host"}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    name: str  # as the Container Device Interface has it: vendor/class=name, or a class
+    is_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +25,7 @@ class RunFlags:
 
     network: str = ""  # "none", "host"; "" for the build's
     is_privileged: bool = False
+    devices: tuple[Device, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +46,47 @@ def run_flags(one: Instruction) -> RunFlags:
     network = one.flag("network") or "default"
     security = one.flag("security") or "sandbox"
     if network not in _NETWORKS:
-        raise refusal(one.line, f"invalid network mode {network!r}")
+        raise refusal(one.line, f'invalid network mode "{network}"')
     if security not in ("sandbox", "insecure"):
-        raise refusal(one.line, f"security {security!r} is not valid")
-    return RunFlags(_NETWORKS[network], security == "insecure")
+        raise refusal(one.line, f'security "{security}" is not valid')
+    devices = (_device(one, flag.value or "") for flag in one.flags if flag.name == "device")
+    return RunFlags(_NETWORKS[network], security == "insecure", tuple(devices))
+
+
+def _device(one: Instruction, value: str) -> Device:
+    """`[name=]NAME[,required[=BOOLEAN]]`. The first field that means nothing else is the name,
+    which may have a `=` itself."""
+    name, is_required = "", False
+    for field in value.split(","):
+        key, equals, text = field.partition("=")
+        key = key.lower()
+        if key == "required":
+            if equals and text.lower() not in (*TRUE, *FALSE):
+                raise refusal(one.line, f"invalid value for required: {text}")
+            is_required = not equals or text.lower() in TRUE
+        elif equals and key == "name":
+            if name:
+                raise refusal(one.line, f"device name already set to {name}")
+            name = text
+        elif not name:
+            name = field
+        elif equals:
+            raise refusal(one.line, f"unexpected key '{key}' in '{field}'")
+        else:
+            raise refusal(one.line, f"invalid field '{field}' must be a key=value pair")
+    return Device(name, is_required)
+
+
+def missing_devices(devices: Sequence[Device]) -> tuple[str, ...]:
+    """Names to go on without: this engine has no registry of devices. Raises InvalidRequest where
+    one is required."""
+    for device in devices:
+        if device.is_required:
+            raise InvalidRequest(
+                f'required device "{device.name}" is not registered: this engine reads no CDI '
+                "specifications"
+            )
+    return tuple(device.name for device in devices)
 
 
 def check_allowed(flags: RunFlags, request: BuildRequest) -> None:

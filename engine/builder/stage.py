@@ -22,7 +22,13 @@ from engine.builder.expand import expand_word
 from engine.builder.model import StepFailed
 from engine.builder.mounts import step_mounts
 from engine.builder.output import StageOutput
-from engine.builder.run_request import check_allowed, run_flags, run_variables, run_words
+from engine.builder.run_request import (
+    check_allowed,
+    missing_devices,
+    run_flags,
+    run_variables,
+    run_words,
+)
 from engine.builder.run_step import RunStep, mount_key, run
 from engine.builder.stages import Stage, arguments
 from engine.builder.state import (
@@ -363,10 +369,12 @@ class StageBuild:
     async def _run(self, one: Instruction) -> None:
         flags = run_flags(one)
         check_allowed(flags, self._workshop.request)
+        for name in missing_devices(flags.devices):
+            await self._output.tell(f'[Warning] Optional device "{name}" is not registered\n')
         state = self._state
         check_runs_here(state.document.platform)
         names = self._names()
-        mounts = step_mounts(one, names, self._workshop.escape, state.config.working_dir)
+        mounts = step_mounts(one, names, self._workshop.escape, state.config.working_dir or "/")
         with_trees = [
             (mount, await self._tree(mount.origin) if mount.origin else self._workshop.main)
             for mount in mounts

@@ -192,7 +192,7 @@ def _stage(
             if not _STAGE_NAME.fullmatch(name):
                 raise refusal(
                     start.line,
-                    f"invalid name for build stage: {words[2]!r}, "
+                    f'invalid name for build stage: "{words[2]}", '
                     "name can't start with a number or contain symbols",
                 )
         case _:

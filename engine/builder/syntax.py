@@ -2,8 +2,6 @@
 
 from engine.builder.config import changed_config
 from engine.builder.dockerfile import (
-    FALSE,
-    TRUE,
     Instruction,
     copy_words,
     parse_line,
@@ -21,8 +19,9 @@ FLAGS = {
     "COPY": {"chown", "chmod", "link", "parents", "exclude", "from"},
     "FROM": {"platform"},
     "HEALTHCHECK": {"interval", "timeout", "start-period", "start-interval", "retries"},
-    "RUN": {"mount", "network", "security"},
+    "RUN": {"device", "mount", "network", "security"},
 }
+_SEVERAL = ("device", "exclude", "mount")
 _BOOLEAN = ("keep-git-dir", "link", "parents", "unpack")
 # Nothing in them is expanded, so all of them can be judged.
 _WITHOUT_VARIABLES = ("CMD", "ENTRYPOINT", "HEALTHCHECK", "ONBUILD", "SHELL")
@@ -30,13 +29,17 @@ _WITHOUT_VARIABLES = ("CMD", "ENTRYPOINT", "HEALTHCHECK", "ONBUILD", "SHELL")
 
 def check_syntax(one: Instruction, escape: str) -> None:
     """Raises InvalidRequest."""
+    flags = [flag.name for flag in one.flags]
     for flag in one.flags:
         if flag.name not in FLAGS.get(one.keyword, ()):
-            if (one.keyword, flag.name) == ("RUN", "device"):
-                raise refusal(one.line, "RUN --device is not supported: no step gets a device")
             close = suggestion(flag.name, FLAGS.get(one.keyword, ()))
             raise refusal(one.line, f"unknown flag: --{flag.name}{close}")
-        if flag.name in _BOOLEAN and (flag.value or "true").lower() not in (*TRUE, *FALSE):
+        is_boolean = flag.name in _BOOLEAN
+        if flag.value == "" if is_boolean else flag.value is None:
+            raise refusal(one.line, f"missing a value on flag: --{flag.name}")
+        if flag.name not in _SEVERAL and flags.count(flag.name) > 1:
+            raise refusal(one.line, f"duplicate flag specified: --{flag.name}")
+        if is_boolean and (flag.value or "true").lower() not in ("true", "false"):
             raise refusal(
                 one.line, f"expecting boolean value for flag --{flag.name}, not: {flag.value}"
             )
@@ -61,19 +64,23 @@ def check_syntax(one: Instruction, escape: str) -> None:
                     f"{one.keyword} requires at least two arguments, but only one was provided. "
                     "Destination could not be determined",
                 )
+            if one.heredocs and words[-1].lstrip("0123456789").startswith("<<"):
+                raise refusal(one.line, f"{one.keyword} cannot accept a heredoc as a destination")
         case "ENV" | "LABEL":
             words = split_words(one.arguments, escape)
             if "=" in words[0] and not all("=" in word for word in words):
                 word = next(word for word in words if "=" not in word)
                 raise refusal(
                     one.line,
-                    f"Syntax error - can't find = in {word!r}. Must be of the form: name=value",
+                    f'Syntax error - can\'t find = in "{word}". Must be of the form: name=value',
                 )
             if "=" not in words[0] and len(words) < 2:
                 raise refusal(one.line, f"{one.keyword} must have two arguments")
             if any(word.startswith("=") for word in words if "=" in words[0]):
                 raise refusal(one.line, f"{one.keyword} names can not be blank")
         case "VOLUME":
+            if not one.words():
+                raise refusal(one.line, "VOLUME requires at least one argument")
             if not all(word.strip() for word in one.words()):
                 raise refusal(one.line, "VOLUME specified can not be an empty string")
         case "ARG":
@@ -83,7 +90,7 @@ def check_syntax(one: Instruction, escape: str) -> None:
         case "RUN":
             run_flags(one)
             if not any("$" in (flag.value or "") for flag in one.flags):
-                step_mounts(one, {}, escape, "/")
+                step_mounts(one, {}, escape, None)
         case keyword if keyword in _WITHOUT_VARIABLES:
             config = changed_config(ImageConfig(), one, {}, escape)
             for trigger in config.on_build:

@@ -74,7 +74,9 @@ def test_a_failing_command_says_where_and_what(builds: Builds) -> None:
 def test_what_cannot_be_read_is_refused_before_anything_is_built(builds: Builds) -> None:
     built = builds.build("FROM busybox:test\nFOO bar\n")
     assert built.status == 400
-    assert built.error == "dockerfile parse error on line 2: unknown instruction: FOO"
+    assert built.error == (
+        "dockerfile parse error on line 2: unknown instruction: FOO (did you mean FROM?)"
+    )
 
 
 def test_the_same_again_comes_from_the_cache(builds: Builds) -> None:

@@ -446,7 +446,26 @@ RUN grep CapEff /proc/self/status > /caps
         ("FROM busybox:test\nEXPOSE 70000\n", "invalid containerPort: 70000"),
         ("FROM busybox:test\nCOPY --odd a /b\n", "unknown flag: --odd"),
         ("FROM busybox:test\nCOPY --chwon=1 a /b\n", "did you mean chown?"),
-        ("FROM busybox:test\nRUN --device=x a\n", "no step gets a device"),
+        (
+            "FROM busybox:test\nRUN --device=a.b/c=d,required x\n",
+            'required device "a.b/c=d" is not registered',
+        ),
+        (
+            "FROM busybox:test\nRUN --device=x,y a\n",
+            "line 2: invalid field 'y' must be a key=value",
+        ),
+        ("FROM busybox:test\nRUN --device=name=x,required=2 a\n", "invalid value for required: 2"),
+        ("FROM busybox:test\nCOPY --chown a /b\n", "missing a value on flag: --chown"),
+        ("FROM busybox:test\nCOPY --link= a /b\n", "missing a value on flag: --link"),
+        ("FROM busybox:test\nCOPY --chown=1 --chown=2 a /b\n", "duplicate flag specified: --chown"),
+        ("FROM busybox:test\nCOPY --Chown=1 a /b\n", "unknown flag: --Chown (did you mean chown?)"),
+        ("FROM busybox:test\nCOPY --link=1 a /b\n", "expecting boolean value for flag --link"),
+        ("FROM busybox:test\nCOPY a <<EOF\nEOF\n", "cannot accept a heredoc as a destination"),
+        ("FROM busybox:test\nVOLUME []\n", "VOLUME requires at least one argument"),
+        ('FROM busybox:test\nRUN ["a", 1]\n', "line 2: when using JSON array syntax"),
+        ("FROM busybox:test\nRUN --mount=type=bind a\n", 'invalid mount target "/"'),
+        ("FROM busybox:test\nRUN --mount=target=/a,size=1 a\n", "unexpected key 'size' for mount"),
+        ("FROM busybox:test\nRUN --mount=target=/a,uid=1 a\n", 'uid not allowed for "bind" type'),
         ("FROM busybox:test\nSTOPSIGNAL FOO\n", "invalid signal: FOO"),
         (
             "FROM busybox:test AS a\nCOPY --from=a /x /y\n",
@@ -464,6 +483,32 @@ RUN grep CapEff /proc/self/status > /caps
 )
 def test_refusals(builds: Builds, text: str, reason: str) -> None:
     assert reason in builds.build(text).error
+
+
+def test_words_after_two_dashes_are_no_flags_and_a_mount_goes_where_the_step_works(
+    builds: Builds,
+) -> None:
+    builds.ok(
+        "FROM busybox:test\nWORKDIR /w\nRUN --mount=type=bind -- cat a > /seen\n"
+        "COPY --chown=1:2 -- a /b\nENTRYPOINT\nCMD cat /seen /b\n",
+        {"a": "a"},
+        t="dashes",
+    )
+    assert builds.run("dashes") == "aa"
+
+
+def test_a_quiet_build_that_fails_says_what_it_did(builds: Builds) -> None:
+    failed = builds.build("FROM busybox:test\nRUN echo word; exit 3\n", q="1")
+    assert failed.status == 200
+    assert "Step 2/2 : RUN echo word; exit 3\n" in failed.output
+    assert "\nword\n" in failed.output
+    assert failed.code == 3
+    assert builds.ok("FROM busybox:test\nRUN true\n", q="1").output.startswith("sha256:")
+
+
+def test_a_device_that_is_not_required_is_done_without(builds: Builds) -> None:
+    built = builds.ok("FROM busybox:test\nRUN --device=vendor.com/gpu=* touch /a\n")
+    assert '[Warning] Optional device "vendor.com/gpu=*" is not registered' in built.output
 
 
 def test_a_hostile_context_touches_nothing_outside(builds: Builds) -> None:
