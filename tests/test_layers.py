@@ -52,7 +52,7 @@ COMPOSE = (
     ("compose.graph", "compose.patterns", "compose.secrets"),
     ("compose.model",),
     ("compose.tasks",),
-    ("compose.errors",),
+    ("compose.errors", "compose.shells"),
     ("compose.position",),
     ("compose.dataclass",),
 )
@@ -61,7 +61,7 @@ COMPOSE = (
 # and ends, which is the same for both programs: one warm server runs either.
 CLIENT = (
     *("compose.client", "compose.errors", "compose.load.short", "compose.model.units"),
-    *("compose.warm", "compose.process"),
+    *("compose.warm", "compose.process", "compose.shells"),
 )
 # What compose.artifact may use of the engine: projects in registries are the command's affair, as
 # with Docker Compose, and the distribution protocol is spoken in one place.

@@ -12,35 +12,9 @@ from typing import Annotated
 import typer
 
 from compose.errors import UsageError
+from compose.shells import completion_scripts
 
-BASH = """\
-_pycompose() {
-    local IFS=$'\\n'
-    COMPREPLY=($(pycompose complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null | cut -f1))
-    [[ ${#COMPREPLY[@]} -eq 0 ]] && compopt -o default
-}
-complete -F _pycompose pycompose
-"""
-ZSH = """\
-#compdef pycompose
-_pycompose() {
-    local -a found
-    local line
-    for line in "${(@f)$(pycompose complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)}"; do
-        [[ -n $line ]] && found+=("${${line%%$'\\t'*}//:/\\\\:}:${line#*$'\\t'}")
-    done
-    if (( ${#found} )); then _describe pycompose found; else _files; fi
-}
-compdef _pycompose pycompose
-"""
-FISH = """\
-function __pycompose
-    set -l words (commandline -opc) (commandline -ct)
-    pycompose complete -- $words[2..-1] 2>/dev/null
-end
-complete -c pycompose -a '(__pycompose)'
-"""
-SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
+SCRIPTS = completion_scripts("pycompose")
 
 
 def register(app: typer.Typer) -> None:

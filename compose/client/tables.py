@@ -11,6 +11,8 @@ from compose.client.template import Template, fields_of, parse_template, to_json
 Row = Mapping[str, object]
 # A cell is at least ten wide, and three blanks follow it: Docker's tables, column for column.
 _LEAST, _GAP = 10, 3
+# Docker's lines are made for web pages, too; its templates' `json` isn't.
+_IN_HTML = str.maketrans({letter: f"\\u{ord(letter):04x}" for letter in "<>&"})
 # In a shell's single quotes these come as two characters each.
 _ESCAPES = ((r"\t", "\t"), (r"\n", "\n"))
 
@@ -65,7 +67,8 @@ def _title(field: str) -> str:
 
 
 def json_line(row: Row) -> str:
-    return to_json({name: row[name] for name in sorted(row) if not callable(row[name])})
+    text = to_json({name: row[name] for name in sorted(row) if not callable(row[name])})
+    return text.translate(_IN_HTML)
 
 
 def aligned(lines: Sequence[str]) -> str:

@@ -138,8 +138,8 @@ async def inspect(request: Request, engine: Engine) -> web.Response:
     document = image_json(image, engine.images.layer_digests(image), version)
     if not image.rootfs_path:
         upper, *lower = engine.images.layers(image)
-        folders = {"UpperDir": upper, **({"LowerDir": ":".join(lower)} if lower else {})}
-        document["GraphDriver"] = {"Name": "overlay2", "Data": folders}
+        folders = {**({"LowerDir": ":".join(lower)} if lower else {}), "UpperDir": upper}
+        document["GraphDriver"] = {"Data": folders, "Name": "overlay2"}
     return reply(200, document)
 
 
@@ -503,13 +503,13 @@ def image_json(image: Image, layers: Sequence[str], version: Version) -> Documen
         "Created": image.created,
         "DockerVersion": image.document.docker_version,
         "Author": image.document.author,
-        "Config": config,
         "Architecture": image.architecture,
         "Os": image.os,
         "Size": image.size,
         "GraphDriver": {"Data": None, "Name": "overlay2"},
         "RootFS": {"Type": "layers", "Layers": layers},
         "Metadata": {"LastTagTime": image.last_tagged or "0001-01-01T00:00:00Z"},
+        "Config": dict(sorted(config.items())),
     }
     if image.variant:
         document["Variant"] = image.variant

@@ -49,12 +49,13 @@ async def inspect(request: Request, engine: Engine) -> web.Response:
 
 
 async def remove(request: Request, engine: Engine) -> web.Response:
-    await engine.volumes.remove(
+    was_there = await engine.volumes.remove(
         request["name"],
         force=request.query.flag("force"),
         users=engine.containers.volume_users,
     )
-    tell(engine, "destroy", request["name"])
+    if was_there:
+        tell(engine, "destroy", request["name"])
     return empty(204)
 
 

@@ -1,7 +1,7 @@
 """pyengine: the command line. Options before the command, errors as text, exit codes.
 
-0 done   1 refused or failed   2 wrong usage   125 run could not start anything (126, 127: its
-command)   130 interrupted   n the container's own (run, exec, start -a, attach)
+0 done   1 refused, failed, or wrong arguments   125 wrong options, or run could not start anything
+(126, 127: its command)   130 interrupted   n the container's own (run, exec, start -a, attach)
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 HELP = """The container engine of pycompose, and the commands for people without Docker's.
 
 Try: pyengine run -it --rm rootfs:/ sh. The engine is started when a command needs it."""
-COMPLETING = "_PYENGINE_COMPLETE"  # a shell asks what may follow
 _SETTINGS: dict[str, object] = {
     "help_option_names": ["-h", "--help"],
     "max_content_width": 100,
@@ -55,10 +54,6 @@ def main(
     argv: Sequence[str], environment: Mapping[str, str], directory: Path, met: Met = ignore
 ) -> int:
     """The exit code. `met` gets the engine that was spoken to. Keeps no state between calls."""
-    if COMPLETING in environment:
-        from typer.completion import completion_init  # type: ignore[attr-defined]
-
-        completion_init()
     try:
         code = root_command()(
             args=[*argv], prog_name="pyengine", standalone_mode=False,
@@ -66,10 +61,7 @@ def main(
         )  # fmt: skip
         return code if isinstance(code, int) else 0
     except TyperException as error:
-        context = getattr(error, "ctx", None)
-        path = context.command_path if context else "pyengine"
-        say(f"{error.format_message()}\n  hint: {path} --help")
-        return 125 if path.endswith(" run") else 2
+        return _refused(error)
     except (ComposeError, EngineError) as error:
         say(str(error))
         return 1
@@ -80,6 +72,22 @@ def main(
         # not when the interpreter flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _refused(error: TyperException) -> int:
+    """Docker's codes: 125 for options; 1 for arguments and what is no command."""
+    from typer._click import exceptions as wrong
+
+    if isinstance(error, wrong.NoArgsIsHelpError):
+        print(error.format_message(), file=sys.stderr)
+        return 0
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "pyengine"
+    say(f"{error.format_message()}\n  hint: {path} --help")
+    about_options = isinstance(
+        error, (wrong.NoSuchOption, wrong.BadOptionUsage, wrong.BadParameter)
+    ) and not isinstance(error, wrong.MissingParameter)
+    return 125 if about_options else 1
 
 
 def say(message: str) -> None:

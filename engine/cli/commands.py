@@ -137,12 +137,18 @@ GROUPS: Mapping[str, Entries] = {
 _ALIASES = {"list": "ls", "remove": "rm", "ps": "ls"}
 
 
+# For shells, not for people.
+_UNLISTED: Entries = {
+    "complete": Entry("completion:complete", "What a shell may offer for the last word."),
+}
+
+
 def find(group: str, name: str) -> Entry | None:
     """`group` "": at the top."""
     if group:
         entries = GROUPS[group]
         return entries.get(name) or entries.get(_ALIASES.get(name, ""))
-    return next((entries[name] for entries in SECTIONS.values() if name in entries), None)
+    return next((all[name] for all in (*SECTIONS.values(), _UNLISTED) if name in all), None)
 
 
 def names(group: str) -> list[str]:

@@ -38,6 +38,72 @@ def volume_names(ctx: typer.Context, incomplete: str) -> list[str]:
     return _begun(ctx, incomplete, "/volumes", lambda row: [str(row.get("Name"))])
 
 
+def some_network(ctx: typer.Context, incomplete: str) -> list[str]:
+    """What --network of a container may be."""
+    return _sharing(ctx, incomplete, *network_names(ctx, incomplete))
+
+
+def some_container(ctx: typer.Context, incomplete: str) -> list[str]:
+    """What --pid of a container may be."""
+    return _sharing(ctx, incomplete, "host")
+
+
+def ipc_modes(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _sharing(ctx, incomplete, "host", "none", "private", "shareable")
+
+
+def _sharing(ctx: typer.Context, incomplete: str, *others: str) -> list[str]:
+    """The others, or `container:NAME`."""
+    prefix = "container:"
+    if incomplete.startswith(prefix):
+        names = container_names(ctx, incomplete.removeprefix(prefix))
+        return [prefix + name for name in names]
+    return [word for word in (*others, prefix) if word.startswith(incomplete)]
+
+
+def container_paths(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The part before a path in a container; nothing for a path of this machine."""
+    return [f"{name}:" for name in container_names(ctx, incomplete)]
+
+
+def volume_sources(ctx: typer.Context, incomplete: str) -> list[str]:
+    return [f"{name}:" for name in volume_names(ctx, incomplete)]
+
+
+def any_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    kinds = (container_names, image_names, network_names, volume_names)
+    return sorted({name for names in kinds for name in names(ctx, incomplete)})
+
+
+def signal_names(incomplete: str) -> list[str]:
+    import signal
+
+    return [one.name for one in signal.Signals if one.name.startswith(incomplete)]
+
+
+def capabilities(incomplete: str) -> list[str]:
+    from engine.runtime.capabilities import NAMES
+
+    return [name for name in ("ALL", *NAMES) if name.startswith(incomplete)]
+
+
+def log_drivers(incomplete: str) -> list[str]:
+    from engine.containers.log_options import DRIVERS
+
+    return [name for name in DRIVERS if name.startswith(incomplete)]
+
+
+def variables(incomplete: str) -> list[str]:
+    return sorted(name for name in os.environ if name.startswith(incomplete))
+
+
+def one_of(*words: str) -> Callable[[str], list[str]]:
+    def fitting(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return fitting
+
+
 def _names_of_container(row: Mapping[str, object]) -> list[str]:
     return [name.removeprefix("/") for name in _texts(row.get("Names"))]
 

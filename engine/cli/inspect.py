@@ -13,7 +13,11 @@ from compose.client import fields
 from compose.client.engine import Engine
 from compose.client.errors import ApiError, NotFound
 from compose.client.template import parse_template, to_json
-from engine.cli.options import Containers, Images, Networks, Volumes
+from compose.client.transport import Query
+from compose.errors import UsageError
+from engine.cli.complete import any_names, one_of
+from engine.cli.images.transfer import platform_json
+from engine.cli.options import Containers, Images, Networks, Platform, Volumes
 from engine.cli.session import on_engine
 
 # In the order in which a bare name is looked for.
@@ -26,21 +30,27 @@ PATHS = {
 Format = Annotated[
     str,
     typer.Option(
-        "-f", "--format", help="json, or a template as '{{.State.Pid}}'.", metavar="FORMAT"
+        "-f", "--format", help="json, or a template as '{{.State.Pid}}'.", metavar="FORMAT",
+        autocompletion=one_of("json"),
     ),
-]
+]  # fmt: skip
 Size = Annotated[bool, typer.Option("-s", "--size", help="Also how much a container wrote.")]
 
 
 def inspect(
     ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", hidden=True)],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", hidden=True, autocompletion=any_names)
+    ],
     format: Format = "",
     size: Size = False,
-    type: Annotated[str, typer.Option("--type", help=f"Only a {', '.join(PATHS)}.")] = "",
+    type: Annotated[
+        str,
+        typer.Option("--type", help=f"Only a {', '.join(PATHS)}.", autocompletion=one_of(*PATHS)),
+    ] = "",
 ) -> int:
     if type and type not in PATHS:
-        raise typer.BadParameter(f"--type {type!r} is none of {', '.join(PATHS)}")
+        raise UsageError(f"--type {type!r} is none of {', '.join(PATHS)}")
     return _inspect(ctx, names, format, (type,) if type else tuple(PATHS), {"size": size})
 
 
@@ -50,8 +60,10 @@ def inspect_container(
     return _inspect(ctx, containers, format, ("container",), {"size": size})
 
 
-def inspect_image(ctx: typer.Context, images: Images, format: Format = "") -> int:
-    return _inspect(ctx, images, format, ("image",))
+def inspect_image(
+    ctx: typer.Context, images: Images, format: Format = "", platform: Platform = ""
+) -> int:
+    return _inspect(ctx, images, format, ("image",), {"platform": platform_json(platform)})
 
 
 def inspect_network(
@@ -72,7 +84,7 @@ def _inspect(
     names: Sequence[str],
     format: str,
     kinds: Sequence[str],
-    query: Mapping[str, bool] | None = None,
+    query: Query | None = None,
 ) -> int:
     """Prints those that are there; 1 where one is missing."""
     template = parse_template(format) if format not in ("", "json") else None
@@ -100,7 +112,7 @@ def _inspect(
 
 
 async def _find(
-    engine: Engine, name: str, kinds: Sequence[str], query: Mapping[str, bool]
+    engine: Engine, name: str, kinds: Sequence[str], query: Query
 ) -> Mapping[str, object]:
     for kind in kinds:
         try:

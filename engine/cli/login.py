@@ -92,10 +92,8 @@ def logout(ctx: typer.Context, server: Server = "") -> None:
     import asyncio
 
     registry = registry_of_server(server)
-    if asyncio.run(keychain.forget(registry, session(ctx).environment)):
-        print(f"Removing login credentials for {registry}")
-    else:
-        print(f"Not logged in to {registry}")
+    print(f"Removing login credentials for {registry}")
+    asyncio.run(keychain.forget(registry, session(ctx).environment))
 
 
 def registry_of_server(server: str) -> str:

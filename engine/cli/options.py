@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.complete import container_names, image_names, network_names, volume_names
+from compose.errors import UsageError
+from engine.cli.complete import (
+    container_names,
+    image_names,
+    network_names,
+    one_of,
+    volume_names,
+)
 
 Filter = Annotated[
     list[str] | None,
@@ -21,7 +28,7 @@ Format = Annotated[
     str,
     typer.Option(
         "--format", help="table, json, a template as '{{.Name}}', or 'table TEMPLATE'.",
-        metavar="FORMAT",
+        metavar="FORMAT", autocompletion=one_of("json", "table"),
     ),
 ]  # fmt: skip
 NoTrunc = Annotated[bool, typer.Option("--no-trunc", help="Nothing cut short.")]
@@ -46,9 +53,25 @@ Networks = Annotated[
 Volumes = Annotated[
     list[str], typer.Argument(metavar="VOLUME...", hidden=True, autocompletion=volume_names)
 ]
+Words = Annotated[list[str] | None, typer.Argument(metavar="[COMMAND...]", hidden=True)]
+ContentTrust = Annotated[
+    bool,
+    typer.Option(
+        "--disable-content-trust/--enable-content-trust",
+        help="Don't check signatures: the one way there is.",
+    ),
+]
 Platform = Annotated[
     str, typer.Option("--platform", help="Which of several.", metavar="OS/ARCH[/VARIANT]")
 ]
+
+
+def check_content_trust(disabled: bool) -> None:
+    if not disabled:
+        raise UsageError(
+            "cannot check the signatures of images (content trust): not supported\n"
+            "  hint: name the image by its digest, as in NAME@sha256:..."
+        )
 
 
 def pairs(option: str, words: Sequence[str] | None) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.complete import container_names
+from engine.cli.complete import container_names, signal_names
 
 PATIENCE = 30.0  # seconds
 
@@ -22,7 +22,11 @@ def stop(
         typer.Argument(metavar="CONTAINER...", hidden=True, autocompletion=container_names),
     ] = None,
     signal: Annotated[
-        str, typer.Option("-s", "--signal", help="What containers are sent, as SIGTERM or 15.")
+        str,
+        typer.Option(
+            "-s", "--signal", help="What containers are sent, as SIGTERM or 15.",
+            autocompletion=signal_names,
+        ),
     ] = "",
     timeout: Annotated[
         int | None,

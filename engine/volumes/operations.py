@@ -113,17 +113,19 @@ class Volumes:
     def list(self) -> tuple[Volume, ...]:
         return tuple(self._volumes[name] for name in sorted(self._volumes))
 
-    async def remove(self, name: str, *, force: bool = False, users: Users) -> None:
-        """Raises Conflict while containers mount it; NotFound but with `force`."""
+    async def remove(self, name: str, *, force: bool = False, users: Users) -> bool:
+        """Whether it was there. Raises Conflict while containers mount it; NotFound but with
+        `force`."""
         async with self._lock(name):
             if name not in self._volumes:
                 if force:
-                    return
+                    return False
                 raise NotFound(f"get {name}: no such volume")
             using = users(name)
             if using:
                 raise Conflict(f"remove {name}: volume is in use - [{', '.join(using)}]")
             await self._remove(name)
+            return True
 
     async def prune(
         self, wanted: Callable[[Volume], bool], *, all_: bool = False, users: Users

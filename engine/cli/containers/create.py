@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -13,16 +12,12 @@ from compose.client.engine import Engine
 from compose.client.errors import NotFound
 from compose.client.terminal import terminal_size
 from compose.errors import UsageError
-from engine.cli.complete import image_names
 from engine.cli.containers.creation import Body, Here, make_creation
-from engine.cli.containers.flags import CreateFlags, given, with_options
+from engine.cli.containers.flags import WHEN, CreateFlags, given, with_options
 from engine.cli.images.transfer import pull_image
+from engine.cli.options import Image, Words, check_content_trust
 from engine.cli.session import Session, on_engine, session
 from engine.cli.streams import write_text
-
-Image = Annotated[str, typer.Argument(metavar="IMAGE", hidden=True, autocompletion=image_names)]
-Words = Annotated[list[str] | None, typer.Argument(metavar="[COMMAND...]", hidden=True)]
-WHEN = ("missing", "always", "never")
 
 
 @with_options(CreateFlags)
@@ -39,6 +34,9 @@ def create(ctx: typer.Context, image: Image, command: Words = None, **options: o
 
 def read_body(at: Session, flags: CreateFlags, image: str, command: list[str]) -> Body:
     """Everything that can be wrong on this side is found before the engine is asked."""
+    check_content_trust(flags.disable_content_trust)
+    if flags.kernel_memory:
+        print("WARNING: --kernel-memory does nothing: it is part of --memory", file=sys.stderr)
     if flags.pull not in WHEN:
         raise UsageError(f"cannot use --pull {flags.pull!r}: it is one of {', '.join(WHEN)}")
     if flags.cidfile and (at.directory / flags.cidfile).exists():

@@ -13,6 +13,7 @@ from compose.client.engine import Engine
 from compose.client.human import human_size
 from compose.client.images import split_reference
 from compose.errors import UsageError
+from engine.cli.complete import container_paths
 from engine.cli.images.archives import Change
 from engine.cli.options import Container
 from engine.cli.session import on_engine, session
@@ -20,12 +21,16 @@ from engine.cli.streams import write_stream
 
 # Kinds of changes, as the API numbers them.
 CHANGED = {0: "C", 1: "A", 2: "D"}
+ContainerPath = Annotated[
+    str,
+    typer.Argument(metavar="[CONTAINER:]PATH", hidden=True, autocompletion=container_paths),
+]
 
 
 def cp(
     ctx: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="[CONTAINER:]PATH", hidden=True)],
-    target: Annotated[str, typer.Argument(metavar="[CONTAINER:]PATH", hidden=True)],
+    source: ContainerPath,
+    target: ContainerPath,
     archive: Annotated[bool, typer.Option("-a", "--archive", help="Keep the owners' ids.")] = False,
     follow: Annotated[
         bool, typer.Option("-L", "--follow-link", help="What a link leads to.")

@@ -7,10 +7,14 @@ from typing import Annotated
 import typer
 
 from compose.client.engine import Engine
+from engine.cli.complete import signal_names
 from engine.cli.options import Container, Containers
 from engine.cli.session import each, missing_is_fine, on_engine
 
-Signal = Annotated[str, typer.Option("-s", "--signal", help="As KILL, SIGHUP or 15.")]
+Signal = Annotated[
+    str,
+    typer.Option("-s", "--signal", help="As KILL, SIGHUP or 15.", autocompletion=signal_names),
+]
 Timeout = Annotated[
     int | None,
     typer.Option(

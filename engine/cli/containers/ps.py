@@ -66,6 +66,7 @@ def row(container: Mapping[str, object], now: float, *, whole: bool) -> Row:
         "Command": f'"{command if whole else shorten(command, 20)}"',
         "CreatedAt": words.local_time(created),
         "RunningFor": words.ago(created, now),
+        "Platform": None,
         "Ports": words.ports(fields.children(container, "Ports")),
         "State": fields.text(container, "State"),
         "Status": fields.text(container, "Status", ""),

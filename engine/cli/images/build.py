@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
 import sys
+import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,7 @@ from compose.client.ssh_agent import agents
 from compose.client.transport import Query
 from compose.errors import UsageError
 from engine.cli.containers import readers
-from engine.cli.options import Platform
+from engine.cli.options import ContentTrust, Platform, check_content_trust
 from engine.cli.progress import Screen, objects
 from engine.cli.session import on_engine, session
 from engine.cli.streams import read_blocks, write_text
@@ -133,6 +135,9 @@ def build(
     security_opt: Annotated[
         list[str] | None, typer.Option("--security-opt", help="Of RUN.")
     ] = None,
+    isolation: Annotated[str, typer.Option("--isolation", help="default.", metavar="KIND")] = "",
+    compress: Annotated[bool, typer.Option("--compress", help="Send the context as gzip.")] = False,
+    disable_content_trust: ContentTrust = True,
     squash: Annotated[bool, typer.Option("--squash", help="Into one new layer.")] = False,
     rm: Annotated[
         bool, typer.Option("--rm/--no-rm", help="Remove the containers of its steps.")
@@ -141,6 +146,7 @@ def build(
         bool, typer.Option("--force-rm", help="Also those of steps that failed.")
     ] = False,
 ) -> None:
+    check_content_trust(disable_content_trust)
     at = session(ctx)
     query: Query = {
         "t": [*(tag or ())],
@@ -164,6 +170,7 @@ def build(
         "shmsize": readers.size("--shm-size", shm_size) or None,
         "ulimits": _json([readers.ulimit(word) for word in ulimit or ()]),
         "securityopt": _json([*(security_opt or ())]),
+        "isolation": isolation or None,
         "squash": squash,
         "rm": "1" if rm else "0",
         "forcerm": force_rm,
@@ -177,6 +184,7 @@ def build(
         "check": check,
     }
     context = _context(source, file, at.directory)
+    content = _packed(context.body) if compress and context.body else context.body
 
     async def work(engine: Engine) -> str:
         if not engine.is_ours and (secrets or named or lent or any(own.values())):
@@ -196,7 +204,7 @@ def build(
             known = {"ssh": _json(sockets), "contexts": _json(contexts)}
             asked = engine.proxies.in_query({**query, **own, **known, **context.query})
             async with engine.transport.stream(
-                "POST", "/build", query=asked, body=context.body, headers=headers
+                "POST", "/build", query=asked, body=content, headers=headers
             ) as answer:
                 return await _follow(objects(answer.objects()), quiet=quiet)
 
@@ -243,6 +251,14 @@ def _context(source: str, file: str, directory: Path) -> Source:
     dockerfile = str(directory / file) if file and file != "-" else ""
     context = read_context(directory / source, dockerfile, inline)
     return Source({"dockerfile": context.dockerfile}, context_tar(context))
+
+
+async def _packed(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)  # with the head of a gzip file
+    async for block in blocks:
+        if packed := await asyncio.to_thread(packer.compress, block):
+            yield packed
+    yield packer.flush()
 
 
 async def _named(engine: Engine, place: str, directory: Path) -> str:

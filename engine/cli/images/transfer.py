@@ -11,7 +11,7 @@ from compose.client.credentials import CredentialStore
 from compose.client.engine import Engine
 from compose.client.images import split_reference
 from compose.errors import UsageError
-from engine.cli.options import Image, Platform
+from engine.cli.options import ContentTrust, Image, Platform, check_content_trust
 from engine.cli.progress import follow
 from engine.cli.session import on_engine, session
 
@@ -24,9 +24,11 @@ def pull(
     ctx: typer.Context,
     image: Image,
     all_tags: Annotated[bool, typer.Option("-a", "--all-tags", help="Every tag there is.")] = False,
+    disable_content_trust: ContentTrust = True,
     platform: Platform = "",
     quiet: Quiet = False,
 ) -> None:
+    check_content_trust(disable_content_trust)
     name, tag = split_reference(image)
     if all_tags and image != name:
         raise UsageError(f"cannot pull all tags of {image}: it names one")
@@ -73,12 +75,14 @@ def push(
     ctx: typer.Context,
     image: Image,
     all_tags: Annotated[bool, typer.Option("-a", "--all-tags", help="Every tag here.")] = False,
+    disable_content_trust: ContentTrust = True,
     platform: Annotated[
         str,
         typer.Option("--platform", help="Only this of several.", metavar="OS/ARCH[/VARIANT]"),
     ] = "",
     quiet: Quiet = False,
 ) -> None:
+    check_content_trust(disable_content_trust)
     name, tag = split_reference(image)
     if all_tags and image != name:
         raise UsageError(f"cannot push all tags of {image}: it names one")

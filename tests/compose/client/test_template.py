@@ -96,3 +96,9 @@ ROWS = [
 def test_formats(format: str, quiet: str, text: str) -> None:
     titles, columns = {"ID": "THE ID"}, ("ID", "Name")
     assert show(ROWS, format, titles=titles, columns=columns, quiet=quiet) == text
+
+
+def test_a_line_of_json_is_escaped_as_dockers_is_and_a_templates_json_is_not() -> None:
+    row = {"Name": "<a>&b"}
+    assert show([row], "json") == r'{"Name":"\u003ca\u003e\u0026b"}'
+    assert show([row], "{{json .Name}}") == '"<a>&b"'

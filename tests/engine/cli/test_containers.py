@@ -43,8 +43,17 @@ def test_a_command_that_cannot_start_has_the_codes_of_a_shell(
 
 
 def test_what_run_cannot_do_ends_with_125(pyengine: Pyengine) -> None:
-    for wrong in (["--nosuch", IMAGE], ["-it", IMAGE, "sh"], ["-p", "x", IMAGE], ["no_such:"]):
+    for wrong in (["--nosuch", IMAGE], ["-p", "x", IMAGE], ["no_such:"]):
         assert pyengine("run", *wrong, code=125).stderr.count("pyengine: ") == 1
+    for at_odds in (["-it", IMAGE, "sh"], ["-d", "-a", "stdout", IMAGE]):
+        assert pyengine("run", *at_odds, code=1).stderr.count("pyengine: ") == 1
+
+
+@pytest.mark.parametrize("command", ["run", "create", "pull", "push"])
+def test_signatures_are_not_said_to_be_checked(pyengine: Pyengine, command: str) -> None:
+    code = 125 if command == "run" else 1
+    done = pyengine(command, "--disable-content-trust=false", IMAGE, code=code)
+    assert "not supported" in done.stderr
 
 
 def test_a_containers_life(pyengine: Pyengine, here: Path) -> None:
@@ -75,6 +84,7 @@ def test_a_containers_life(pyengine: Pyengine, here: Path) -> None:
     assert "(Paused)" in pyengine("ps").stdout
     pyengine("unpause", "uno")
     pyengine("update", "-m", "64m", "--memory-swap", "64m", "uno")
+    assert "no option" in pyengine("update", "uno", code=1).stderr
     format = '{{.HostConfig.Memory}} {{(index (index .NetworkSettings.Ports "80/tcp") 0).HostPort}}'
     assert pyengine("inspect", "-f", format, "uno").stdout == "67108864 18080\n"
     assert "0.00%" in pyengine("stats", "--no-stream", "uno").stdout
@@ -157,30 +167,7 @@ def test_stats_are_drawn_again_until_interrupted(
     assert one.end() == 130
 
 
-def test_completion_knows_commands_options_and_names(
-    pyengine: Pyengine, shared_host: Host, daemon: Daemon
-) -> None:
-    pyengine("run", "-d", "--name", "zebra", IMAGE, *SLEEP)
-    script = pyengine("completion", "bash").stdout
-    asked = 'COMP_WORDS=({}); COMP_CWORD={}; _pyengine_completion {}; echo "${{COMPREPLY[*]}}"'
-    for words, last, expected in (
-        ("pyengine netw", 1, "network"),
-        ("pyengine stop ze", 2, "zebra"),
-        ("pyengine run --memory-s", 2, "--memory-swap --memory-swappiness"),
-    ):
-        done = shared_host.run(
-            "bash", "-c", script + asked.format(words, last, PYENGINE),
-            env={"DOCKER_HOST": daemon.address},
-        )  # fmt: skip
-        assert done.stdout.split() == expected.split()
-    done = shared_host.run(
-        "bash", "-c", script + asked.format("pyengine stop ze", 2, PYENGINE),
-        env={"DOCKER_HOST": "unix:///nonexistent"},
-    )  # fmt: skip
-    assert (done.stdout, done.stderr) == ("\n", "")
-
-
 def test_without_a_name_stop_is_about_the_engine(pyengine: Pyengine, here: Path) -> None:
     done = pyengine("stop", "--exec-root", str(here))
     assert done.stderr == "pyengine: not running\n"
-    assert "name no containers" in pyengine("stop", "--exec-root", "/x", "one", code=2).stderr
+    assert "name no containers" in pyengine("stop", "--exec-root", "/x", "one", code=125).stderr

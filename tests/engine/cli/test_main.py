@@ -56,12 +56,15 @@ def test_every_command_has_its_help(group: str, capsys: pytest.CaptureFixture[st
 def test_what_is_no_command_is_told_with_what_comes_close(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["network", "creat"], {}, Path.cwd()) == 2
+    assert main(["network", "creat"], {}, Path.cwd()) == 1
     assert capsys.readouterr().err == (
         "pyengine: there is no command 'creat': did you mean create?\n"
         "  hint: pyengine network --help\n"
     )
-    assert main(["run"], {}, Path.cwd()) == 125
+    assert main(["ps", "--nosuch"], {}, Path.cwd()) == 125
+    assert main(["network"], {}, Path.cwd()) == 0
+    assert "Connect a container" in capsys.readouterr().err
+    assert main(["run"], {}, Path.cwd()) == 1
     assert capsys.readouterr().err == (
         "pyengine: Missing argument 'IMAGE'.\n  hint: pyengine run --help\n"
     )

@@ -101,12 +101,12 @@ async def test_a_volume_in_use_stays(volumes: Volumes) -> None:
     await volumes.create("data")
     with pytest.raises(Conflict, match=r"^remove data: volume is in use - \[c1, c2\]$"):
         await volumes.remove("data", force=True, users=lambda _: ["c1", "c2"])
-    await volumes.remove("data", users=nobody)
+    assert await volumes.remove("data", users=nobody)
     with pytest.raises(NotFound, match=r"^get data: no such volume$"):
         volumes.get("data")
     with pytest.raises(NotFound):
         await volumes.remove("data", users=nobody)
-    await volumes.remove("data", force=True, users=nobody)
+    assert not await volumes.remove("data", force=True, users=nobody)
 
 
 async def test_removal_follows_no_link_and_takes_any_depth(
