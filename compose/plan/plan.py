@@ -138,13 +138,18 @@ class Plan:
             if before.change is not None:
                 subject = self.changes[before.change].subject
                 if before.change != change and subject not in but:
-                    words[subject] = None
+                    words[f"{subject}{self._half(before)}"] = None
             elif key.startswith("await "):
                 # Conditions have no line of their own; the checkpoint says nothing to people.
                 words[key.removeprefix("await ")] = None
             elif isinstance(before.action, UpdateService):
                 words |= {turn.slot: None for turn in before.action.turns}
         return words
+
+    def _half(self, step: Step) -> str:
+        """What stops and comes back may stop before another change and come back after it."""
+        comes_back = self._verb(step) in (Verb.RESTART, Verb.RECREATE)
+        return " stopped" if comes_back and isinstance(step.action, StopContainer) else ""
 
     def to_document(self) -> dict[str, object]:
         """For `--format json` and the history: no contents of files, no environment."""

@@ -11,6 +11,7 @@ from compose.plan.life import (
     make_kill_plan,
     make_pull_plan,
     make_remove_plan,
+    make_restart_plan,
     make_start_plan,
     make_stop_plan,
 )
@@ -64,6 +65,18 @@ def test_what_others_depend_on_starts_first() -> None:
     assert make_start_plan(observed, "demo").is_empty
     plan = make_start_plan(stopped, "demo", services=["api"])  # with what it needs, as there
     assert [change.subject for change in plan.changes] == ["db.1", "api.1"]
+
+
+def test_a_restart_says_which_half_of_another_it_waits_for() -> None:
+    assert (
+        text(make_restart_plan(running(chain()), "demo"))
+        == """\
+restart web.1   asked for   after: api.1
+restart web.2   asked for   after: api.1
+restart api.1   asked for   after: web.1 stopped, web.2 stopped, db.1
+restart db.1    asked for   after: api.1 stopped
+"""
+    )
 
 
 def test_down_removes_containers_then_networks_and_volumes_only_when_asked() -> None:

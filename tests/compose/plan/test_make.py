@@ -273,7 +273,7 @@ def test_dependents_that_say_so_restart_with_what_they_depend_on() -> None:
     assert (
         text(plan)
         == """\
-recreate db.1   environment.A unset -> 1   after: web.1
+recreate db.1   environment.A unset -> 1   after: web.1 stopped
 restart web.1   restarts with db           after: db.1
 """
     )
@@ -294,7 +294,7 @@ def test_a_container_that_shares_a_recreated_one_is_recreated_with_it() -> None:
     assert (
         planned(newer, observed)
         == """\
-recreate vpn.1   environment.A unset -> 1            after: web.1
+recreate vpn.1   environment.A unset -> 1            after: web.1 stopped
 recreate web.1   made from vpn, which is recreated   after: vpn.1
 """
     )
@@ -310,7 +310,7 @@ def test_a_changed_network_is_made_anew_and_containers_are_put_back() -> None:
         planned(newer, observed)
         == """\
 restart web.1              network default is recreated   after: network default
-recreate network default   internal unset -> true         after: web.1
+recreate network default   internal unset -> true         after: web.1 stopped
 """
     )
     after = applied(newer, observed)
@@ -485,7 +485,7 @@ def test_replicas_share_a_fixed_port_where_the_engine_lets_them() -> None:
             text(plan)
             == """\
 recreate web.1   its ports are to be shared
-create web.2     scaled from 1 to 2           after: web.1
+create web.2     scaled from 1 to 2           after: web.1 stopped
 """
         )
         both = Simulated(alone).apply(plan)
