@@ -8,6 +8,7 @@ ApplyError (compose/errors.py)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from compose.dataclass import dataclass
@@ -43,7 +44,9 @@ class Failure:
         where = f"{self.place}: " if self.place else ""
         verb, _, rest = self.step.partition(" ")
         if verb != "await":
-            return f"{where}cannot {self.step}: {self.error}{hint_for(str(self.error))}"
+            # Engines begin some refusals with the same words, and the container's id.
+            reason = re.sub(rf"^cannot {verb} container:? \S+: ", "", str(self.error))
+            return f"{where}cannot {self.step}: {reason}{hint_for(reason)}"
         service, _, condition = rest.rpartition(" ")
         return f"{where}{service} {IN_VAIN[condition]}: {self.error}"
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from compose.model.project import Project
 
 
+REHEARSAL = "DRY-RUN MODE - "  # before each line of what a --dry-run would do, as there
 PROGRESS = ("auto", "tty", "plain", "json", "quiet")
 
 

@@ -18,7 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import Abort, TyperException
 
 from compose import VERSION
-from compose.cli.context import PROGRESS, Context, choice, with_settings
+from compose.cli.context import PROGRESS, REHEARSAL, Context, choice, with_settings
 from compose.dataclass import dataclass
 from compose.errors import ComposeError, Rehearsed
 from compose.process import Met, ignore
@@ -115,7 +115,7 @@ def main(
         print(f"  hint: {path_of(error)} --help", file=sys.stderr)
         return 1
     except Rehearsed as rehearsed:
-        print("".join(f"DRY-RUN MODE - {line}\n" for line in rehearsed.lines), end="")
+        print("".join(f"{REHEARSAL}{line}\n" for line in rehearsed.lines), end="")
         return 0
     except ComposeError as error:
         print(describe(error), file=sys.stderr)

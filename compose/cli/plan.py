@@ -73,7 +73,7 @@ def columns() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def show_plan(context: Context, plan: Plan, format: str) -> int:
+def show_plan(context: Context, plan: Plan, format: str = "text", *, line_start: str = "") -> int:
     if format == "json":
         print(json.dumps(plan.to_document(), indent=2))
         return 0
@@ -82,5 +82,7 @@ def show_plan(context: Context, plan: Plan, format: str) -> int:
     if plan.is_empty:
         context.say(f"{plan.project} is up to date: nothing would change")
     else:
-        print(page(plan, columns()), end="")
+        width = columns()
+        lines = page(plan, width and width - len(line_start)).splitlines()
+        print("".join(f"{line_start}{line}\n" for line in lines), end="")
     return 0

@@ -12,7 +12,7 @@ import typer
 from compose import artifact
 from compose.artifact import Place
 from compose.bundle import Kind, Piece, pack
-from compose.cli.context import Context
+from compose.cli.context import REHEARSAL, Context
 from compose.client.credentials import registry_of
 from compose.errors import ProjectError
 
@@ -59,7 +59,7 @@ def register(app: typer.Typer) -> None:
             return 0
         if context.dry_run:
             for state in ("publishing", "published"):
-                print(f"DRY-RUN MODE - {repository} {state}")
+                print(f"{REHEARSAL}{repository} {state}")
             return 0
         _push_images(context, project)
         pieces = [

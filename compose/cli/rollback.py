@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from compose import converge, history
-from compose.cli.context import Context
+from compose.cli.context import REHEARSAL, Context
 from compose.cli.find import find_project
 from compose.cli.plan import show_plan
 from compose.cli.progress import progress
@@ -31,7 +31,8 @@ def register(app: typer.Typer) -> None:
             engine = await context.engine()
             wanted = number or (await history.previous(engine, name)).number
             if dry_run:
-                show_plan(context, await converge.plan_rollback(engine, name, wanted), "text")
+                plan = await converge.plan_rollback(engine, name, wanted)
+                show_plan(context, plan, line_start=REHEARSAL)
                 return
             with progress(context) as listener:
                 outcome = await converge.rollback(engine, name, wanted, listener)

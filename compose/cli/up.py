@@ -12,7 +12,7 @@ import typer
 from compose import converge
 from compose.apply.executor import PARALLEL
 from compose.change import Outcome
-from compose.cli.context import PULLS, Context, choice
+from compose.cli.context import PULLS, REHEARSAL, Context, choice
 from compose.cli.find import check_services
 from compose.cli.plan import columns, show_plan
 from compose.cli.progress import progress
@@ -196,7 +196,7 @@ def register(app: typer.Typer) -> None:
                 project = await pinned(context, engine, project)
             if dry_run:
                 plan = await converge.plan_up(engine, project, options)
-                return show_plan(context, plan, "text")
+                return show_plan(context, plan, line_start=REHEARSAL)
             if in_background:
                 await converged(context, engine, project, wanted)
                 return 0

@@ -340,7 +340,8 @@ def test_up_changes_only_what_was_edited(fresh: Project) -> None:
     assert "KIND" in planned.stdout
     document = json.loads(fresh("plan", "--format", "json", check=False).stdout)
     assert document["changes"]
-    assert fresh("up", "--detach", "--dry-run").stdout == planned.stdout
+    foreseen = "".join(f"DRY-RUN MODE - {line}\n" for line in planned.stdout.splitlines())
+    assert fresh("up", "--detach", "--dry-run").stdout == foreseen
     assert own(fresh) == before
     fresh("up", "--detach")
     after = own(fresh)

@@ -19,6 +19,13 @@ def test_a_failure_says_where_and_what_to_do() -> None:
     )
 
 
+def test_what_was_tried_is_said_once() -> None:
+    said = "cannot kill container: 3f0c9a: container 3f0c9a is not running"
+    assert str(Failure("kill demo-web-1", RuntimeError(said))) == (
+        "cannot kill demo-web-1: container 3f0c9a is not running"
+    )
+
+
 def test_a_refusal_is_placed_at_what_it_speaks_of() -> None:
     command, user = Position("compose.yaml", 4, 5), Position("compose.yaml", 5, 5)
     places = {"command": command, "user": user}
