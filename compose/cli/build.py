@@ -17,7 +17,6 @@ from compose.errors import UsageError
 from compose.model.build import Build
 from compose.model.project import Project
 from compose.model.service import Service
-from compose.plan.names import image_name
 from compose.plan.options import PlanOptions
 
 
@@ -134,7 +133,7 @@ def _target(project: Project, service: Service, build: Build) -> dict[str, objec
              "cache_from", "cache-to": "cache_to", "no-cache": "no_cache", "pull": "pull",
              "network": "network"}  # fmt: skip
     target = {key: known[attribute] for key, attribute in named.items() if attribute in known}
-    tags = [image_name(project.name, service.name, service.image), *build.tags]
+    tags = [project.image_name(service), *build.tags]
     return {**target, "tags": tags, "output": ["type=docker"]}
 
 

@@ -79,6 +79,7 @@ def register(app: typer.Typer) -> None:
         if format not in ("", "yaml", "json"):
             raise typer.BadParameter(f"--format: {format!r} is none of yaml, json")
         context: Context = ctx.obj
+        no_normalize = no_normalize or context.compatibility  # as there
         request = context.request(
             tuple(services or ()),
             require_files=False,
@@ -166,12 +167,7 @@ def lines(items: Iterable[object]) -> str:
 
 def images(project: Project) -> list[str]:
     """One for each service, as there."""
-    from compose.plan.names import image_name
-
-    return [
-        image_name(project.name, service.name, service.image)
-        for service in project.services.values()
-    ]
+    return [*map(project.image_name, project.services.values())]
 
 
 def hashes(project: Project, wanted: str) -> list[str]:

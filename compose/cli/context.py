@@ -45,6 +45,7 @@ class Context:
     environment: Mapping[str, str]
     directory: Path
     met: Met  # gets the engine
+    compatibility: bool = False  # names as Compose 1 made them
     insecure_registries: tuple[str, ...] = ()  # asked for projects (oci://) without TLS
     quiet_pulls: bool = False
     quiet_builds: bool = False
@@ -82,6 +83,7 @@ class Context:
             check=check,
             env_files_read=env_files_read,
             all_resources=self.all_resources,
+            compatibility=self.compatibility or self.is_on("COMPOSE_COMPATIBILITY"),
             stdin=sys.stdin.read() if "-" in self.files else "",
             source=source or DISK,
         )

@@ -234,7 +234,9 @@ def root_command() -> "Command":
         insecure_registry: Annotated[
             list[str] | None, typer.Option("--insecure-registry", hidden=True)
         ] = None,
-        compatibility: Annotated[bool, typer.Option("--compatibility", hidden=True)] = False,
+        compatibility: Annotated[
+            bool, typer.Option("--compatibility", help="Names with _, as Compose 1 made them.")
+        ] = False,
         no_ansi: Annotated[bool, typer.Option("--no-ansi", hidden=True)] = False,
         verbose: Annotated[bool, typer.Option("--verbose", hidden=True)] = False,
         workdir: Annotated[str, typer.Option("--workdir", hidden=True)] = "",
@@ -252,11 +254,6 @@ def root_command() -> "Command":
         folder = project_directory or workdir or os.path.dirname(first)
         environment = with_settings(parsed.environment, parsed.directory, folder, env_file or ())
         refuse_variables(environment)
-        if compatibility or is_true(environment.get("COMPOSE_COMPATIBILITY", "")):
-            raise typer.BadParameter(
-                "--compatibility (COMPOSE_COMPATIBILITY): names with _ as Compose 1 made them"
-                " aren't made here"
-            )
         context.obj = Context(
             files=tuple(file or ()),
             project_name=project_name,
@@ -275,6 +272,7 @@ def root_command() -> "Command":
             else parallel,
             all_resources=all_resources,
             dry_run=dry_run,
+            compatibility=compatibility,
             insecure_registries=tuple(insecure_registry or ()),
             environment=environment,
             directory=context.obj.directory,

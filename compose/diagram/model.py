@@ -8,7 +8,6 @@ from compose.dataclass import dataclass
 from compose.model.mount import MountType
 from compose.model.project import Project
 from compose.model.service import Condition, Dependency, Service
-from compose.plan.names import image_name
 
 WORDS = {
     Condition.STARTED: "started",
@@ -89,7 +88,7 @@ def make_diagram(project: Project) -> Diagram:
 
 
 def _service(project: Project, service: Service) -> Box:
-    lines = [image_name(project.name, service.name, service.image)]
+    lines = [project.image_name(service)]
     if service.build is not None:
         lines.append("built here")
     if service.replicas != 1:

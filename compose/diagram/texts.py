@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 from compose.diagram.model import Box, Diagram, Line
 from compose.model.project import Project
-from compose.plan.names import image_name
 
 _VERBS = {"service": "needs", "network": "on", "volume": "mounts", "config": "config",
           "secret": "secret"}  # fmt: skip
@@ -117,7 +116,7 @@ def viz(
                     for port in service.ports]  # fmt: skip
             parts.append(_small("Ports", said))
         if image:
-            parts.append(_small("Image", [image_name(project.name, service.name, service.image)]))
+            parts.append(_small("Image", [project.image_name(service)]))
         lines.append(f'{indent}{_quoted(service.name)} [style="filled" label=<{"".join(parts)}>];')
     lines.append("")
     for service in project.services.values():

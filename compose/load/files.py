@@ -40,6 +40,7 @@ class LoadRequest:
     require_files: bool = True  # what keeps containers from being made is an error, not `unmet`
     check: bool = True  # that names are defined and nothing contradicts itself
     env_files_read: bool = True  # env_file of services
+    compatibility: bool = False  # names as Compose 1 made them
     stdin: str = ""  # what `-f -` reads
     source: Source = DISK  # of the files
     fetch: Fetch | None = None  # brings a file of another machine

@@ -145,6 +145,7 @@ def _load(request: LoadRequest) -> tuple[Project, Map]:
         warnings=_once_each(problems.warnings),
         unmet=tuple(unmet),
         watched_files=tuple(dict.fromkeys([*reader.read, *found.read])),
+        separator="_" if request.compatibility else "-",
     )
     return project, root
 

@@ -41,6 +41,7 @@ class Project:
     unmet: tuple[
         Problem, ...
     ] = ()  # must be put right before a container can be made (missing files, clashing ports)
+    separator: str = "-"  # in names of containers and images; --compatibility: "_", as of old
     positions: Mapping[Place, Position] = field(default_factory=dict, compare=False, repr=False)
 
     def at(self, *place: str | int) -> Position | None:
@@ -54,6 +55,16 @@ class Project:
     def problem(self, what: str, *place: str | int, hint: str = "") -> Problem:
         """A problem with the value at `place`."""
         return Problem(what, at=self.at(*place), path=dotted(place), hint=hint)
+
+    def container_name(self, service: Service, number: int) -> str:
+        return service.container_name or self.joined(service.name, str(number))
+
+    def image_name(self, service: Service) -> str:
+        """As the files name it, or what an image built for the service is called."""
+        return service.image or self.joined(service.name)
+
+    def joined(self, *parts: str) -> str:
+        return self.separator.join((self.name, *parts))
 
     def to_document(self) -> Document:
         """The canonical form, as `config --format json` prints it (before `$` is doubled)."""

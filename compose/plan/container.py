@@ -361,8 +361,7 @@ def _links(project: Project, service: Service, *, all: bool = False) -> list[str
     for link in service.links:
         target, _, alias = link.partition(":")
         if (all or alias not in ("", target)) and target in project.services:
-            final = project.services[target].container_name
-            name = final or names.container_name(project.name, target, 1)
+            name = project.container_name(project.services[target], 1)
             links.append(f"{name}:{alias or target}")
     return links
 
@@ -451,7 +450,7 @@ def _mount(project: Project, mount: Mount, inherited: Mapping[str, str]) -> Body
         volume = project.volumes.get(source)
         source = volume.name if volume else inherited.get(mount.target, "")
     elif mount.type is MountType.IMAGE and source in project.services:
-        source = names.image_name(project.name, source, project.services[source].image)
+        source = project.image_name(project.services[source])
     body: Body = {"Type": str(mount.type), "Target": mount.target}
     body |= _filled(Source=source, ReadOnly=mount.read_only, Consistency=mount.consistency)
     if mount.type is MountType.BIND:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from compose.model.project import Project
 from compose.model.service import Service
 from compose.model.units import parse_duration, seconds
-from compose.plan import names
 from compose.plan.observed import Observed, ObservedImage
 from compose.plan.options import PlanOptions
 
@@ -14,7 +13,7 @@ REFRESH = {"daily": "24h", "weekly": "168h"}
 
 def image_of(project: Project, service: Service) -> str:
     """What its containers are made from, as the engine is told."""
-    reference = names.image_name(project.name, service.name, service.image)
+    reference = project.image_name(service)
     return project.pins.get(reference, reference)
 
 

@@ -38,10 +38,6 @@ OPENS_AFTER = "io.pycompose.opens-after"
 DRAIN = "io.pycompose.drain"
 
 
-def container_name(project: str, service: str, number: int) -> str:
-    return f"{project}-{service}-{number}"
-
-
 def temporary_name(old_id: str, final: str) -> str:
     """What a replacement is called until the one that it replaces has gone."""
     return f"{old_id[:12]}_{final}"
@@ -61,11 +57,6 @@ def number_of(labels: Mapping[str, str]) -> int:
 def slot(service: str, number: int) -> str:
     """How users read of a container: web.1"""
     return f"{service}.{number}"
-
-
-def image_name(project: str, service: str, image: str) -> str:
-    """`image`, or what an image built for the service is called."""
-    return image or f"{project}-{service}"
 
 
 def write_dependencies(dependencies: Mapping[str, Dependency]) -> str:

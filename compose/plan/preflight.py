@@ -22,7 +22,7 @@ from compose.plan.observed import (
     ObservedPort,
 )
 from compose.plan.options import PlanOptions
-from compose.plan.services import Create, Keep, Recreate, ServiceDecision, final_name
+from compose.plan.services import Create, Keep, Recreate, ServiceDecision
 from compose.plan.volumes import changed_volume
 
 ANY_ADDRESS = ("", "0.0.0.0", "::")
@@ -286,7 +286,7 @@ def _names(
         if not isinstance(each, Create):
             continue
         service = decision.service
-        name = final_name(project, service, each.number)
+        name = project.container_name(service, each.number)
         if (other := foreign.get(name)) is not None:
             owner = f"project {other.project}" if other.project else "no project"
             problems.append(

@@ -87,7 +87,7 @@ def make_one_off(
     """`slug`: twelve hex digits that nobody else has."""
     declared = project.services[options.service]
     service = one_off_service(declared, options)
-    name = options.name or f"{project.name}-{service.name}-run-{slug}"
+    name = options.name or project.joined(service.name, "run", slug)
     image = observed.images.get(image_of(project, service))
     action = make_creation(
         project,

@@ -13,7 +13,6 @@ from compose.model.document import Document
 from compose.model.mount import MountType
 from compose.model.project import Project
 from compose.model.service import Condition, Service
-from compose.plan import names
 from compose.plan.container import shared_services
 from compose.plan.diff import ABSENT, Difference, Place, summary
 from compose.plan.handover import is_one_of_several
@@ -140,10 +139,6 @@ def decide_service(
     return ServiceDecision(service, document, record, image_id, tuple(decisions))
 
 
-def final_name(project: Project, service: Service, number: int) -> str:
-    return service.container_name or names.container_name(project.name, service.name, number)
-
-
 def divergence(
     project: Project,
     service: Service,
@@ -268,7 +263,7 @@ def _keep(
     *,
     completes: bool,
 ) -> Keep:
-    final = final_name(project, service, container.number)
+    final = project.container_name(service, container.number)
     rename = final if container.name != final else ""
     match container.state:
         case "running" | "restarting":

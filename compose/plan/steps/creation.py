@@ -10,7 +10,7 @@ from compose.plan.container import Replica, make_creation
 from compose.plan.images import image_of
 from compose.plan.observed import ObservedContainer
 from compose.plan.record import config_hash, write_record
-from compose.plan.services import ServiceDecision, final_name
+from compose.plan.services import ServiceDecision
 from compose.plan.steps.draft import CHECKPOINT, Draft
 
 
@@ -58,7 +58,7 @@ def creation(
     image = observed.images.get(image_of(draft.project, service))
     replica = Replica(
         number=number,
-        name=final_name(draft.project, service, number),
+        name=draft.project.container_name(service, number),
         created_as=created_as,
         image_id=decision.image_id,
         record=write_record(decision.record),

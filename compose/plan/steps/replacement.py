@@ -18,7 +18,7 @@ from compose.plan.handover import stop_first_cause
 from compose.plan.init import make_init_containers
 from compose.plan.plan import Verb
 from compose.plan.rolling import rollback_pace, update_pace
-from compose.plan.services import Recreate, ServiceDecision, final_name
+from compose.plan.services import Recreate, ServiceDecision
 from compose.plan.steps.creation import create
 from compose.plan.steps.draft import CHECKPOINT, Draft
 from compose.plan.steps.running import (
@@ -71,7 +71,7 @@ def _turn(
 ) -> Turn:
     service, old = decision.service, recreation.container
     slot = names.slot(service.name, old.number)
-    name = final_name(draft.project, service, old.number)
+    name = draft.project.container_name(service, old.number)
     interim = names.temporary_name(old.id, name)
     old_ref, new_ref = Existing(old.id, old.name), Planned(slot)
     change = _change_of(draft, decision, recreation)
@@ -109,7 +109,7 @@ def add_replacement(draft: Draft, decision: ServiceDecision, recreation: Recreat
     runs, the old one can be put back."""
     service, old = decision.service, recreation.container
     subject = names.slot(service.name, old.number)
-    name = final_name(draft.project, service, old.number)
+    name = draft.project.container_name(service, old.number)
     old_ref, new_ref = Existing(old.id, old.name), Planned(subject)
     no_start = draft.options.no_start
     started = f"rename {subject}" if no_start else f"start {subject}"

@@ -16,7 +16,6 @@ from compose.plan.container import make_endpoint
 from compose.plan.networks import NetworkDecision, network_body
 from compose.plan.observed import ObservedContainer
 from compose.plan.plan import Verb
-from compose.plan.services import final_name
 from compose.plan.steps.draft import CHECKPOINT, Draft, stop_key
 from compose.plan.volumes import is_missing, volume_body
 
@@ -71,7 +70,7 @@ def reconnect(
 ) -> list[str]:
     """Put a kept container back onto networks that are made anew."""
     service = draft.project.services[service_name]
-    final = final_name(draft.project, service, container.number)
+    final = draft.project.container_name(service, container.number)
     return [
         draft.builder.step(
             f"connect {container.name} to {key}",

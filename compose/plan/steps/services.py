@@ -5,7 +5,7 @@ from __future__ import annotations
 from compose.plan import names
 from compose.plan.actions import Planned
 from compose.plan.plan import Verb
-from compose.plan.services import Create, Keep, Recreate, Remove, ServiceDecision, final_name
+from compose.plan.services import Create, Keep, Recreate, Remove, ServiceDecision
 from compose.plan.steps.creation import create
 from compose.plan.steps.draft import Draft, stop_key
 from compose.plan.steps.kept import add_kept
@@ -40,7 +40,7 @@ def add_services(draft: Draft) -> None:
 def _add_creation(draft: Draft, decision: ServiceDecision, creation: Create) -> None:
     service = decision.service
     subject = names.slot(service.name, creation.number)
-    name = final_name(draft.project, service, creation.number)
+    name = draft.project.container_name(service, creation.number)
     change = draft.builder.change(
         Verb.CREATE, subject, creation.cause, draft.project.at("services", service.name)
     )

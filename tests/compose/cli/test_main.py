@@ -79,7 +79,6 @@ def test_help_and_version_import_nothing_heavy() -> None:
 def test_options_that_are_not_followed_say_so(tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text("services: {a: {build: .}}")
     for words, environment, reason in [
-        (["--compatibility", "config"], {}, "COMPOSE_COMPATIBILITY"),
         (["config"], {"COMPOSE_CONVERT_WINDOWS_PATHS": "1"}, "paths of Windows"),
         (["config"], {"COMPOSE_PARALLEL_LIMIT": "many"}, "is no number"),
         (["build", "--sbom", "true"], {}, "BuildKit's"),
@@ -87,6 +86,14 @@ def test_options_that_are_not_followed_say_so(tmp_path: Path) -> None:
         code, _, said = ours(words, environment, tmp_path)
         assert code in (1, 2), words
         assert reason in said
+
+
+def test_names_are_joined_as_compose_1_did_it_on_request(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("name: shop\nservices: {a: {build: .}}")
+    assert ours(["config", "--images"], {}, tmp_path)[1] == "shop-a\n"
+    assert ours(["--compatibility", "config", "--images"], {}, tmp_path)[1] == "shop_a\n"
+    old = {"COMPOSE_COMPATIBILITY": "1"}
+    assert ours(["config", "--images"], old, tmp_path)[1] == "shop_a\n"
 
 
 def test_unused_resources_are_shown_on_request(tmp_path: Path) -> None:

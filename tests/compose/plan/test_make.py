@@ -96,6 +96,14 @@ recreate db.1   environment.A unset -> 1, working_dir unset -> /srv
     )
 
 
+def test_an_old_separator_is_in_the_names_of_containers() -> None:
+    project = replace(make_project(make_service("web")), separator="_")
+    plan = make_plan(project, nothing(), PlanOptions())
+    assert "demo_web_1" in {
+        step.action.name for step in plan.steps if isinstance(step.action, CreateContainer)
+    }
+
+
 def test_a_new_image_name_is_cause_enough() -> None:
     project = make_project(make_service("web"))
     observed = applied(project)
