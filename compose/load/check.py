@@ -327,7 +327,7 @@ def _stands_on(project: Project, name: str, wanted: str) -> bool:
         service = project.services.get(here)
         if here not in seen and service is not None and service.build is not None:
             seen.add(here)
-            waiting += service.build.base_services
+            waiting += service.build.context_services
     return False
 
 

@@ -15,6 +15,7 @@ from compose.load.bind_resources import (
     bind_secret,
     bind_volume,
 )
+from compose.load.build_order import with_build_order
 from compose.load.check import Known, check_container_names, check_places, check_project
 from compose.load.contents import Contents
 from compose.load.defaults import with_default_network
@@ -119,6 +120,7 @@ def _load(request: LoadRequest) -> tuple[Project, Map]:
         for key, fields in Fields(root, (), problems).named("services")
     }
     project = _declared(root, name, found, environment, services, problems)
+    project = replace(project, separator="_" if request.compatibility else "-")
 
     # Profiles decide what is on; the rules hold for that only.
     project, off = _with_profiles(project, request)
@@ -134,7 +136,7 @@ def _load(request: LoadRequest) -> tuple[Project, Map]:
         problems.errors.extend(check_container_names(project))
     if not request.all_resources:
         project = _used(project)
-    project = _filled(project, contents, root)
+    project = with_build_order(_filled(project, contents, root), reader.files)
 
     unmet = [*contents.unmet, *_unless_told(check_places(project), problems.errors)]
     unmet = _with_causes(_relevant(unmet, project), problems)
@@ -145,7 +147,6 @@ def _load(request: LoadRequest) -> tuple[Project, Map]:
         warnings=_once_each(problems.warnings),
         unmet=tuple(unmet),
         watched_files=tuple(dict.fromkeys([*reader.read, *found.read])),
-        separator="_" if request.compatibility else "-",
     )
     return project, root
 
@@ -396,7 +397,7 @@ def _bases(project: Project, selected: Mapping[str, Service]) -> dict[str, Servi
     waiting = list(selected.values())
     while waiting:
         service = waiting.pop()
-        for name in service.build.base_services if service.build else ():
+        for name in service.build.context_services if service.build else ():
             if name in project.services and name not in found and name not in selected:
                 found[name] = project.services[name]
                 waiting.append(found[name])

@@ -53,12 +53,18 @@ class Build:
     ulimits: Mapping[str, Ulimit] = field(default_factory=dict)
     platforms: tuple[str, ...] = ()
     privileged: bool = False
+    built_on: tuple[str, ...] = ()  # other services whose images its Dockerfile names
 
     @property
-    def base_services(self) -> tuple[str, ...]:
+    def context_services(self) -> tuple[str, ...]:
         """Whose images are its contexts."""
         contexts = self.additional_contexts.values()
         return tuple(value.removeprefix(SERVICE) for value in contexts if value.startswith(SERVICE))
+
+    @property
+    def base_services(self) -> tuple[str, ...]:
+        """Whose images have to be there before it."""
+        return (*self.context_services, *self.built_on)
 
     def to_document(self) -> Document:
         return filled(
