@@ -126,9 +126,10 @@ class _Walk:
             self.listener(Finished(step))
 
     def _fail(self, step: Step, error: ComposeError) -> None:
-        if _is_optional(step):
+        if isinstance(step.action, AwaitCondition) and not step.action.required:
             self.done[step.key] = step
-            self.listener(Note(f"went on without it: {error}"))
+            service = step.action.service
+            self.listener(Note(f'optional dependency "{service}" failed to start: {error}'))
             return
         self.failures[step.key] = Failure(step.key, error, self._place(step, error))
         self.reasons[step.key] = step.key

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from compose import life
-from compose.apply.listener import Building, Listener, Report
 from compose.cli.context import PROGRESS, Context, choice
-from compose.cli.progress import chosen, progress
+from compose.cli.progress import progress
 from compose.errors import UsageError
 from compose.model.build import Build
 from compose.model.project import Project
@@ -92,9 +92,8 @@ def register(app: typer.Typer) -> None:
 
         async def work() -> None:
             engine = await context.engine()
-            with progress(context, quiet=quiet) as listener:
-                shown = listener if quiet or chosen(context) != "plain" else said(context, listener)
-                outcome = await life.build(engine, project, options, shown)
+            with progress(context, quiet=quiet, builds=sys.stdout) as listener:
+                outcome = await life.build(engine, project, options, listener)
                 if push and not check:
                     await life.push(engine, project, listener=listener)
             if outcome.plan.is_empty:
@@ -135,17 +134,6 @@ def _target(project: Project, service: Service, build: Build) -> dict[str, objec
     target = {key: known[attribute] for key, attribute in named.items() if attribute in known}
     tags = [project.image_name(service), *build.tags]
     return {**target, "tags": tags, "output": ["type=docker"]}
-
-
-def said(context: Context, listener: Listener) -> Listener:
-    """Where lines are written one after the other, those of the builds are, too."""
-
-    def listen(report: Report, /) -> None:
-        listener(report)
-        if isinstance(report, Building) and report.line:
-            context.say(f"{report.reference} | {report.line}")
-
-    return listen
 
 
 def arguments(context: Context, pairs: list[str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """`pycompose create`: everything that `up` makes, without starting it."""
 
 import asyncio
+import sys
 from typing import Annotated
 
 import typer
@@ -61,7 +62,7 @@ def register(app: typer.Typer) -> None:
 
         async def work() -> None:
             engine = await context.engine()
-            with progress(context) as listener:
+            with progress(context, builds=sys.stdout) as listener:
                 outcome = await converge.create(engine, project, UpOptions(options), listener)
             for note in outcome.plan.notes:
                 context.say(f"warning: {note}")

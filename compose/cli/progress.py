@@ -280,8 +280,11 @@ def json_line(row: Row) -> str:
 
 
 @contextmanager
-def progress(context: Context, *, quiet: bool = False) -> Iterator[Listener]:
-    """A listener that shows what is reported, as the options and the kind of output ask for."""
+def progress(
+    context: Context, *, quiet: bool = False, builds: TextIO | None = None
+) -> Iterator[Listener]:
+    """A listener that shows what is reported, as the options and the kind of output ask for.
+    `builds`: where it goes what they write, line by line; None: where the rest goes."""
     kind = "quiet" if quiet else chosen(context)
     board = Board()
     if kind == "quiet":
@@ -293,6 +296,8 @@ def progress(context: Context, *, quiet: bool = False) -> Iterator[Listener]:
             yield _without_steps(context, listener)
     else:
         listener = line_by_line(json_line if kind == "json" else plain_line, output, board)
+        if kind != "json":
+            listener = with_builds(listener, builds or output)
         yield _without_steps(context, listener)
     if kind != "json" and (said := summary(board)):
         print(said, file=output, flush=True)
@@ -344,6 +349,15 @@ def line_by_line(
         notes_only(report)
         if row := board.take(report):
             print(write(row), file=output or sys.stderr, flush=True)
+
+    return listen
+
+
+def with_builds(listener: Listener, output: TextIO) -> Listener:
+    def listen(report: Report, /) -> None:
+        listener(report)
+        if isinstance(report, Building) and report.line:
+            print(f"{report.reference} | {report.line}", file=output, flush=True)
 
     return listen
 

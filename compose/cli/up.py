@@ -263,7 +263,7 @@ def asking(context: Context) -> Confirm:
 
 async def converged(context: Context, engine: Engine, project: Project, options: UpOptions) -> Plan:
     """What has been done."""
-    with progress(context) as listener:
+    with progress(context, builds=sys.stdout) as listener:
         outcome = await converge.up(engine, project, options, listener)
     for note in outcome.plan.notes:
         context.say(f"warning: {note}")

@@ -53,12 +53,17 @@ async def _agent_for(key: str) -> AsyncIterator[str]:
 async def _add(key: str, socket: str) -> None:
     # A passphrase is asked of nobody: several builds may go on at once.
     environment = {**os.environ, "SSH_AUTH_SOCK": socket, "SSH_ASKPASS_REQUIRE": "never"}
+    try:
+        content = Path(key).read_bytes()
+    except OSError as error:
+        raise ClientError(f"cannot use the key {key}: {error.strerror}") from error
+    # Not by its name: ssh-add refuses what others may read, as files of a repository mostly are.
     adding = await asyncio.create_subprocess_exec(
-        "ssh-add", "-q", key,
+        "ssh-add", "-q", "-",
         env=environment, start_new_session=True,
-        stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    _, said = await adding.communicate()
+    _, said = await adding.communicate(content)
     if adding.returncode:
         reason = " ".join(said.decode(errors="replace").split())
         if "passphrase" in reason:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compose import VERSION
 from compose.dataclass import dataclass
 from compose.model.document import Document
 from compose.model.fingerprint import network_hash
@@ -90,5 +91,6 @@ def _labels(project: Project, network: Network, record: Document) -> dict[str, s
         names.PROJECT: project.name,
         names.NETWORK: network.key,
         names.CONFIG_HASH: network_hash(network),
+        names.VERSION: VERSION,
         names.NETWORK_RECORD: write_record(record),
     }

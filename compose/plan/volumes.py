@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compose import VERSION
 from compose.model.fingerprint import volume_hash
 from compose.model.project import Project
 from compose.model.resources import Volume
@@ -40,6 +41,7 @@ def volume_body(project: Project, volume: Volume) -> dict[str, object]:
             names.PROJECT: project.name,
             names.VOLUME: volume.key,
             names.CONFIG_HASH: volume_hash(volume),
+            names.VERSION: VERSION,
             names.VOLUME_RECORD: write_record(volume_record(volume)),
         },
     }

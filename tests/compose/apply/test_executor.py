@@ -162,7 +162,7 @@ async def test_an_optional_condition_that_fails_is_a_note_and_no_more() -> None:
         await apply_plan(builder.finish(), recorder, reports.append)
     assert recorder.calls == ["web"]
     assert [note.text for note in reports if isinstance(note, Note)] == [
-        "went on without it: unhealthy"
+        'optional dependency "db" failed to start: unhealthy'
     ]
 
 
