@@ -115,7 +115,7 @@ def test_build_alone_and_with_arguments(shop: Project) -> None:
 
 
 def test_checks_alone_build_nothing(shop: Project) -> None:
-    assert "no warnings found" in shop("build", "--check", "worker", env={"CI": ""}).stderr
+    assert "no warnings found" in shop("build", "--check", "worker", env={"CI": ""}).stdout
     shop.write(f"{DOCKERFILE}COPY left-out /\nCMD x\n", "web/Dockerfile")
     checked = shop("build", "--check", check=False)
     assert checked.returncode == 1
