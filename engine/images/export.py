@@ -1,4 +1,5 @@
-"""Writes images as one tar: an OCI image layout that also has Docker's manifest.json."""
+"""Writes images as one tar: an OCI image layout that also has Docker's manifest.json, and
+`repositories` for what is older than that."""
 
 import asyncio
 import json
@@ -35,7 +36,7 @@ class ExportedImage:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A stored blob, or a document that is made here."""
+    """A stored blob, or a document that is made here; a folder where the name ends in a slash."""
 
     name: str
     blob: Digest | None = None
@@ -54,6 +55,8 @@ def _files(images: Sequence[ExportedImage], blobs: Blobs) -> Iterator[_File]:
     seen: set[Digest] = set()
     descriptors: list[Descriptor] = []
     listed: list[dict[str, object]] = []
+    repositories: dict[str, dict[str, str]] = {}
+    yield from (_File("blobs/"), _File("blobs/sha256/"))
     for image in images:
         config_size = blobs.path(image.id).stat().st_size
         manifest = Manifest(
@@ -78,12 +81,24 @@ def _files(images: Sequence[ExportedImage], blobs: Blobs) -> Iterator[_File]:
                 "Config": _path(image.id),
                 "RepoTags": [name.familiar for name in image.names] or None,
                 "Layers": [_path(layer.blob) for layer in image.layers],
+                "LayerSources": {
+                    layer.diff_id: {
+                        "mediaType": layer.media_type,
+                        "size": layer.blob_size,
+                        "digest": layer.blob,
+                    }
+                    for layer in image.layers
+                },
             }
         )
+        for reference in image.names if image.layers else ():
+            tags = repositories.setdefault(reference.familiar_name, {})
+            tags[reference.tag] = hex_part(image.layers[-1].blob)
     for name, content in (
         ("index.json", index_json(Index(OCI_INDEX, tuple(descriptors)))),
         ("manifest.json", json.dumps(listed, separators=(",", ":")).encode()),
         ("oci-layout", b'{"imageLayoutVersion":"1.0.0"}'),
+        ("repositories", json.dumps(repositories, separators=(",", ":")).encode()),
     ):
         yield _File(name, size=len(content), content=content)
 
@@ -107,7 +122,8 @@ async def _stream(
 ) -> AsyncGenerator[bytes, None]:
     loop = asyncio.get_running_loop()
     for file in files:
-        yield member_head(Member(file.name, Kind.FILE, 0o644, 0, 0, file.size, 0))
+        kind, mode = (Kind.DIRECTORY, 0o755) if file.name.endswith("/") else (Kind.FILE, 0o644)
+        yield member_head(Member(file.name, kind, mode, 0, 0, file.size, 0))
         if file.blob is None:
             yield file.content
         else:

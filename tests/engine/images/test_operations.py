@@ -44,7 +44,7 @@ pytestmark = pytest.mark.kernel
 
 def members_of(archive: bytes) -> list[tuple[str, bytes]]:
     with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
-        return [(info.name, opened.extractfile(info).read()) for info in opened]  # type: ignore[union-attr]
+        return [(each.name, file.read()) for each in opened if (file := opened.extractfile(each))]
 
 
 def nobody(_: str) -> Sequence[ImageUser]:
@@ -231,6 +231,12 @@ async def test_what_was_saved_loads_again(images: Images, tmp_path: Path) -> Non
     names = [name for name, _ in members]
     assert {"manifest.json", "index.json", "oci-layout"} <= set(names)
     assert len(names) == len(set(names))
+    documents = {name: json.loads(data) for name, data in members if name[:5] != "blobs"}
+    top = documents["manifest.json"][0]["LayerSources"][digest(TOP)]
+    assert (top["digest"], top["size"]) == (digest(TOP), len(TOP))
+    top_id = digest(TOP).removeprefix("sha256:")
+    wanted = {"box": {"1": top_id}, "reg.example:5000/team/box": {"2": top_id}}
+    assert documents["repositories"] == wanted
     other = await Images.open(tmp_path / "other/images")
     loaded = await other.load(chunks(archive))
     assert [one.tags for one in loaded] == [("box:1", "reg.example:5000/team/box:2")]
