@@ -5,6 +5,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 
 from engine.containers.model import Change
+from engine.oci.rootfs import MOUNTS
 
 MODIFIED, ADDED, DELETED = 0, 1, 2
 
@@ -17,8 +18,8 @@ def changes_of(upper: str, lowers: Sequence[str]) -> tuple[Change, ...]:
 def without_mount_points(
     changes: Sequence[Change], upper: str, lowers: Sequence[str], targets: Iterable[str]
 ) -> tuple[Change, ...]:
-    """Without the empty files and directories at `targets`, and the folders that were copied up
-    or made for nothing else."""
+    """Without the empty files and directories, and the links to what is mounted, at `targets`, and
+    the folders that were copied up or made for nothing else."""
     kept = {change.path: change.kind for change in changes}
     folders_left = {os.path.dirname(path) for path in kept}
     for target in sorted(targets, key=len, reverse=True):
@@ -36,6 +37,8 @@ def _is_mere_place(upper: str, path: str, kind: int, lowers: Sequence[str]) -> b
     """Of a path below which nothing else was changed."""
     status = os.lstat(f"{upper}{path}")
     if kind == ADDED:
+        if stat.S_ISLNK(status.st_mode):
+            return os.readlink(f"{upper}{path}") == MOUNTS
         empty_file = stat.S_ISREG(status.st_mode) and not status.st_size
         return empty_file or stat.S_ISDIR(status.st_mode)
     if kind == DELETED or not stat.S_ISDIR(status.st_mode) or _is_opaque(f"{upper}{path}"):

@@ -27,12 +27,13 @@ from engine.kernel.libc import KernelError
 from engine.kernel.mount import open_in_root
 from engine.kernel.overlay import on_overlay
 from engine.oci.image_config import Edit, Healthcheck, HistoryEntry, ImageConfig, unchanged
+from engine.oci.rootfs import MOUNT_TABLE, MOUNTS
 
 _PLACES = (
     *((name, Kind.DIRECTORY, "") for name in ("dev", "dev/pts", "dev/shm", "etc", "proc", "sys")),
     *((name, Kind.FILE, "") for name in (".dockerenv", "dev/console", "etc/hostname")),
     *((name, Kind.FILE, "") for name in ("etc/hosts", "etc/resolv.conf")),
-    ("etc/mtab", Kind.SYMLINK, "/proc/mounts"),
+    (MOUNT_TABLE[1:], Kind.SYMLINK, MOUNTS),
 )
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -201,10 +201,12 @@ def _mounts(
 ) -> Iterable[Mapping[str, object]]:
     taken = {mount["destination"] for mount in around.mounts}
     files = [with_ids(mount, ids) for mount in _file_mounts(record)]
-    for mount in (*_system_mounts(record.host, around.ipc_pid), *files):
-        if mount["destination"] not in taken:
+    # In what is mounted at /etc, names resolve all the same.
+    below = [mount for mount in around.mounts if mount["destination"] == "/etc"]
+    for mount in (*_system_mounts(record.host, around.ipc_pid), *below, *files):
+        if mount["destination"] not in taken or mount in below:
             yield mount
-    yield from around.mounts
+    yield from (mount for mount in around.mounts if mount not in below)
 
 
 def _system_mounts(host: HostConfig, ipc_pid: int) -> Iterable[dict[str, object]]:

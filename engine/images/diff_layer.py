@@ -17,15 +17,16 @@ from engine.images.tar_writer import END, member_head
 from engine.images.unpack import OPAQUE, OPAQUE_MARK, WHITEOUT
 from engine.kernel.libc import KernelError
 from engine.kernel.mount import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
-from engine.oci.rootfs import MARK
+from engine.oci.rootfs import MARK, MOUNT_TABLE, MOUNTS
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _REDIRECT = "trusted.overlay.redirect"
 # What the runtime mounts in every container, whatever it is told (see containers/spec.py), and
-# the file that it marks them with.
+# the files that it makes in them.
 MOUNT_POINTS = (
     *("/proc", "/sys", "/sys/fs/cgroup", "/dev", "/dev/pts", "/dev/mqueue", "/dev/shm"),
-    *("/dev/console", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", MARK),
+    *("/dev/console", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"),
+    *(MARK, MOUNT_TABLE),
 )
 
 
@@ -68,8 +69,9 @@ def is_whiteout(found: os.stat_result) -> bool:
 
 
 def drop_mount_points(upper: int, lowers: Sequence[str], targets: Iterable[str]) -> None:
-    """Remove empty files and directories at `targets` that no layer below has, and the folders
-    that are there for nothing else. `lowers`: directories of the layers below."""
+    """Remove empty files and directories, and links to what is mounted, at `targets` that no
+    layer below has, and the folders that are there for nothing else. `lowers`: directories of the
+    layers below."""
     below = [os.open(lower, _DIRECTORY) for lower in lowers]
     try:
         for target in sorted(targets, key=len, reverse=True):
@@ -96,7 +98,7 @@ def _drop(upper: int, lowers: Sequence[int], path: str) -> bool:
                     return False
                 os.rmdir(name, dir_fd=above)
                 return True
-            if known is not None or not stat.S_ISREG(found.st_mode) or found.st_size:
+            if known is not None or not _is_mere_place(above, name, found):
                 return False
             os.unlink(name, dir_fd=above)
             return True
@@ -107,6 +109,12 @@ def _drop(upper: int, lowers: Sequence[int], path: str) -> bool:
         if error.errno is not None and stat.S_ISLNK(_mode(upper, folder)):
             return False
         raise
+
+
+def _is_mere_place(folder: int, name: str, found: os.stat_result) -> bool:
+    if stat.S_ISLNK(found.st_mode):
+        return os.readlink(name, dir_fd=folder) == MOUNTS
+    return stat.S_ISREG(found.st_mode) and not found.st_size
 
 
 def _mode(upper: int, path: str) -> int:

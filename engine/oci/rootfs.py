@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 # An empty file in its top layer, by which programs know that they run in a container; Docker's.
 MARK = "/.dockerenv"
+# A link that it has for programs that don't know /proc/mounts, and where it leads.
+MOUNT_TABLE, MOUNTS = "/etc/mtab", "/proc/mounts"
 
 
 @dataclass(frozen=True, slots=True)

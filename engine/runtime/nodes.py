@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from engine.kernel import mount, process
 from engine.kernel.libc import KernelError
+from engine.oci.rootfs import MOUNT_TABLE, MOUNTS
 from engine.runtime import channel
 from engine.runtime.mounts import is_null, make_target
 from engine.runtime.steps import Place, Refused, Step
@@ -87,6 +88,26 @@ class MakeLink(Step):
             os.symlink(self.leads_to, name, dir_fd=at)
         finally:
             os.close(at)
+
+
+@dataclass(frozen=True, slots=True)
+class MakeMountTable(Step):
+    """Unless the image has one, or no folder where it could be."""
+
+    def describe(self) -> str:
+        return f"make {MOUNT_TABLE}"
+
+    def run(self, place: Place) -> None:
+        above, _, name = MOUNT_TABLE.rpartition("/")
+        try:
+            folder = make_target(place.root, above, directory=True, owner=place.owner)
+        except Refused:
+            return
+        try:
+            with contextlib.suppress(FileExistsError, NotADirectoryError):
+                os.symlink(MOUNTS, name, dir_fd=folder)
+        finally:
+            os.close(folder)
 
 
 @dataclass(frozen=True, slots=True)

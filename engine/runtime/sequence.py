@@ -181,6 +181,7 @@ def container_sequence(
         *take,
         mounts.MakePrivate(),
         mounts.MountRoot(rootfs.lowers, rootfs.upper, rootfs.work, hook),
+        nodes.MakeMountTable(),
         *attach,
         *([files.PlaceFiles(files.rows(placed, ids))] if placed else ()),
         nodes.MakeFile(MARK),

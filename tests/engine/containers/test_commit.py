@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -107,7 +108,7 @@ async def test_a_running_container_stands_still_while_it_is_committed(engine: En
     await engine.containers.start(created.id)
     assert (await ended).status_code == 0
     assert (await engine.output(created.id)).split() == [
-        *("new", "hostname", "hosts", "kept", "new", "resolv.conf")
+        *("new", "hostname", "hosts", "kept", "mtab", "new", "resolv.conf")
     ]
 
 
@@ -158,6 +159,8 @@ async def test_changes_leave_out_what_only_the_runtime_mounts_on(engine: Engine)
     identifier = await layered(engine, "/nosuch")
     with pytest.raises(InvalidRequest):
         await engine.containers.start(identifier)
+    upper = engine.containers.upper_directory(identifier)
+    assert (upper / "etc/mtab").readlink() == Path("/proc/mounts")
     assert [change.path for change in await engine.containers.changes(identifier)] == ["/usr"]
 
 

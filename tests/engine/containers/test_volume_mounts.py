@@ -47,6 +47,14 @@ async def test_tmpfs_is_shared_while_it_is_used_and_then_gone(engine: Engine) ->
     assert list(Path(engine.volumes.get("data").mountpoint).iterdir()) == []
 
 
+async def test_names_resolve_in_what_is_mounted_at_etc(engine: Engine) -> None:
+    for host in (HostConfig(binds=("data:/etc",)), HostConfig(tmpfs={"/etc": ""})):
+        code, said = await engine.finish("cat", "/etc/hosts", "/etc/resolv.conf", host=host)
+        assert code == 0
+        assert "localhost" in said
+        assert "nameserver" in said
+
+
 async def test_what_the_kernel_cannot_mount_is_said_at_the_start(engine: Engine) -> None:
     wrong = {
         "bogus": ({"type": "tmpfs", "device": "tmpfs", "o": "bogus=1"}, "bogus"),

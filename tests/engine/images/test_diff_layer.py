@@ -103,11 +103,12 @@ def test_places_to_mount_on_are_no_changes(place: Path) -> None:
         for folder in ("proc", "dev", "cache/below"):
             os.makedirs(f"{root}/{folder}")
         Path(f"{root}/etc/hosts").touch()
+        os.symlink("/proc/mounts", f"{root}/etc/mtab")
 
     changed(place, change)
     upper = os.open(place / "upper", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        targets = ("/proc", "/dev", "/etc/hosts", "/cache/below")
+        targets = ("/proc", "/dev", "/etc/hosts", "/etc/mtab", "/cache/below")
         drop_mount_points(upper, [str(place / "lower")], targets)
         assert not has_changes(upper)
     finally:
@@ -119,12 +120,14 @@ def test_what_a_user_put_at_a_place_to_mount_on_stays(place: Path) -> None:
         os.mkdir(f"{root}/dev")
         Path(f"{root}/dev/made").write_text("x")
         Path(f"{root}/etc/hosts").write_text("mine")
+        os.symlink("/my/mounts", f"{root}/etc/mtab")
 
     changed(place, change)
     upper = os.open(place / "upper", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        drop_mount_points(upper, [str(place / "lower")], ("/dev", "/etc/hosts"))
+        drop_mount_points(upper, [str(place / "lower")], ("/dev", "/etc/hosts", "/etc/mtab"))
     finally:
         os.close(upper)
     assert (place / "upper/dev/made").exists()
     assert (place / "upper/etc/hosts").read_text() == "mine"
+    assert (place / "upper/etc/mtab").is_symlink()
