@@ -4,27 +4,32 @@ import asyncio
 import itertools
 import stat
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
-from engine.containers import processes
+from engine.containers import ps
 from engine.containers.container import Container
 from engine.containers.model import Processes, Record
 from engine.containers.parts import Parts
+from engine.containers.processes import Process, read_process, read_threads
 from engine.containers.stats import Sample, Stats, take_sample
+from engine.oci.rootfs import MOUNT_TABLE
 from engine.runtime.cgroup_counters import read_counters
 
 
 async def top(parts: Parts, container: Container, ps_arguments: str) -> Processes:
     container.running_shim()
-    processes.wanted_columns(ps_arguments)
+    listing = ps.parse_arguments(ps_arguments)
     pids = sorted(parts.cgroup(container.record).pids())
-    return await asyncio.to_thread(
-        lambda: processes.table(
-            (found for pid in pids if (found := processes.read_process(pid)) is not None),
-            ps_arguments,
-        )
-    )
+    return await asyncio.to_thread(lambda: ps.table(_read(pids, listing), listing))
+
+
+def _read(pids: Iterable[int], listing: ps.Listing) -> Iterator[Process]:
+    for pid in pids:
+        if listing.threads:
+            yield from read_threads(pid)
+        elif (found := read_process(pid)) is not None:
+            yield found
 
 
 async def stats(
@@ -61,9 +66,13 @@ async def writable_size(parts: Parts, record: Record) -> int:
 
 
 def _disk_usage(folder: Path) -> int:
-    """As Docker counts: directories are nothing, a file with several names is one."""
+    """As Docker counts: directories are nothing, a file with several names is one, and what the
+    runtime made is not the container's."""
     total, seen = 0, set[tuple[int, int]]()
+    table = Path(f"{folder}{MOUNT_TABLE}")
     for path in folder.rglob("*"):
+        if path == table and path.is_symlink():
+            continue
         try:
             status = path.lstat()
         except OSError:

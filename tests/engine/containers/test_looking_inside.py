@@ -1,6 +1,7 @@
 """processes.py, stats.py, changes.py and names.py: small readers of what a container is."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from engine.containers.changes import changes_of
 from engine.containers.model import Change
 from engine.containers.names import checked_name, made_up_name
-from engine.containers.processes import read_process, table, wanted_columns
+from engine.containers.processes import read_process, read_threads
+from engine.containers.ps import parse_arguments, table
 from engine.containers.stats import memory_total, parse_interfaces, system_cpu_time
 from engine.errors import InvalidRequest
 
@@ -16,19 +18,75 @@ from engine.errors import InvalidRequest
 def test_processes_are_shown_as_ps_would() -> None:
     own = read_process(os.getpid())
     assert own is not None
-    shown = table([own], "-o pid,ppid,comm,args")
+    shown = table([own], parse_arguments("-o pid,ppid,comm,args"))
     assert shown.titles == ("PID", "PPID", "COMMAND", "COMMAND")
     assert shown.processes[0][:2] == (str(os.getpid()), str(os.getppid()))
-    full = table([own], "aux")
+    full = table([own], parse_arguments("aux"))
     assert len(full.processes[0]) == 11
-    assert 0 < float(full.processes[0][full.titles.index("%MEM")]) < 100
+    assert 0 <= float(full.processes[0][full.titles.index("%MEM")]) < 100
     assert read_process(2**22 + 1) is None
 
 
-@pytest.mark.parametrize("arguments", ["-o nosuch", "--help", "-ef; id", "-o", "-C sh"])
+@pytest.mark.parametrize(
+    ("arguments", "titles"),
+    [
+        ("", "UID PID PPID C STIME TTY TIME CMD"),
+        ("-ef", "UID PID PPID C STIME TTY TIME CMD"),
+        ("-eF", "UID PID PPID C SZ RSS PSR STIME TTY TIME CMD"),
+        ("-ely", "S UID PID PPID C PRI NI RSS SZ WCHAN TTY TIME CMD"),
+        ("-eLf", "UID PID PPID LWP C NLWP STIME TTY TIME CMD"),
+        ("-A", "PID TTY TIME CMD"),
+        ("-T", "PID SPID TTY TIME CMD"),
+        ("-ej", "PID PGID SID TTY TIME CMD"),
+        ("-aux", "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND"),
+        ("ax", "PID TTY STAT TIME COMMAND"),
+        ("axo pid,cmd", "PID CMD"),
+        ("-e -o pid,%cpu -o etime,nlwp=N", "PID %CPU ELAPSED N"),
+        ("-eo user,group,pid --sort=-pcpu,pid", "USER GROUP PID"),
+    ],
+)
+def test_arguments_of_ps_choose_the_columns(arguments: str, titles: str) -> None:
+    """As procps-ng 4.0.2 prints them."""
+    listing = parse_arguments(arguments)
+    own = read_process(os.getpid())
+    assert own is not None
+    shown = table([own], listing)
+    assert " ".join(shown.titles) == titles
+    assert all(shown.processes[0])
+
+
+def test_rows_are_threads_where_asked_and_sorted_as_asked() -> None:
+    def column(arguments: str, *pids: int) -> list[int]:
+        listing = parse_arguments(arguments)
+        rows = table((one for pid in pids for one in read_threads(pid)), listing).processes
+        return [int(row[-1]) for row in rows]
+
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    try:
+        assert thread.native_id in column("-L -o pid,lwp", os.getpid())
+    finally:
+        stop.set()
+        thread.join()
+    pids = [1, os.getpid()]
+    first = column("-eo pid --sort=pid", *pids)
+    assert first == sorted(first)
+    assert column("-eo pid k -pid", *pids) == first[::-1]
+
+
+@pytest.mark.parametrize(
+    "arguments", ["-o nosuch,pid", "--help", "-ef; id", "-o", "-C sh", "-ef --forest", "-p 1", "f"]
+)
 def test_other_arguments_of_ps_are_refused(arguments: str) -> None:
     with pytest.raises(InvalidRequest, match="cannot run ps"):
-        wanted_columns(arguments)
+        parse_arguments(arguments)
+
+
+@pytest.mark.parametrize("arguments", ["-o comm", "-o pid=X,comm"])
+def test_the_pid_has_to_be_shown(arguments: str) -> None:
+    with pytest.raises(InvalidRequest, match="Couldn't find PID field in ps output"):
+        parse_arguments(arguments)
 
 
 def test_counters_of_the_machine_are_read() -> None:
