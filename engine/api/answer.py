@@ -32,9 +32,9 @@ _encode = json.JSONEncoder(
 ).encode
 
 
-def encode(document: object) -> bytes:
+def encode(document: object, end: bytes = b"\n") -> bytes:
     """One line of JSON. A lone surrogate (bytes of a file name that are no UTF-8) becomes "?"."""
-    return _encode(document).encode(errors="replace") + b"\n"
+    return _encode(document).encode(errors="replace") + end
 
 
 def reply(status: int, document: object) -> web.Response:

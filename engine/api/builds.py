@@ -14,7 +14,7 @@ from engine.api.images import error_message, progress_json
 from engine.api.parts import Engine
 from engine.api.request import Query, Request, parse_json
 from engine.api.shown import Document
-from engine.api.streams import JSON, Stream
+from engine.api.streams import JSON, PROGRESS, Stream
 from engine.builder.holdings import Holding, PruneRequest
 from engine.builder.model import BuildRequest, StepFailed, Told
 from engine.builder.sources import check_contexts
@@ -24,7 +24,7 @@ from engine.ids import short_id
 from engine.oci.reference import Reference, parse_reference
 from engine.registry.credentials import Credentials
 
-BUILDKIT = "2"
+CLASSIC, BUILDKIT = "1", "2"
 SECRETS_HEADER = "X-Pycompose-Build-Secrets"  # our own client's: base64 JSON, id -> base64
 _LONGEST_HEADER = 1 << 20
 # What a page of a foreign site can send without being asked first.
@@ -38,7 +38,7 @@ async def build(request: Request, engine: Engine) -> web.StreamResponse:
     if request.query.flag("check"):
         return await _check(request, engine, wanted)
     quiet = request.query.flag("q")
-    stream = Stream(request, JSON)
+    stream = Stream(request, JSON, end=PROGRESS)
     has_begun = False
     unsaid: list[Document] = []
 
@@ -152,6 +152,8 @@ async def cancel(request: Request, engine: Engine) -> web.Response:
 
 def parse_build(request: Request) -> BuildRequest:
     query = request.query
+    if query.text("version") not in ("", CLASSIC, BUILDKIT):
+        raise InvalidRequest(f'invalid version "{query.text("version")}"')
     if query.text("version") == BUILDKIT:
         raise Unsupported(
             "cannot build with BuildKit: this engine has the classic builder (DOCKER_BUILDKIT=0)"

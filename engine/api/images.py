@@ -18,7 +18,7 @@ from engine.api.parts import Engine
 from engine.api.request import Request, Version, parse_json
 from engine.api.selection import wanted_for_prune
 from engine.api.shown import Document
-from engine.api.streams import JSON, TAR, Stream, send_all
+from engine.api.streams import JSON, PROGRESS, TAR, Stream, send_all
 from engine.api.wire import read_config
 from engine.builder.changes import edit_of
 from engine.containers.commit import CommitRequest
@@ -144,12 +144,12 @@ async def inspect(request: Request, engine: Engine) -> web.Response:
 
 
 def require_platform(image: Image, text: str) -> None:
-    """An image here has one platform; `text` is the API's JSON of the wanted one, where what isn't
-    said is as the image has it."""
+    """An image here has one platform; `text` is the API's JSON of the wanted one, where a variant
+    that isn't said is as the image has it."""
     system, architecture, variant = platform_parts(text)
-    if not architecture or platform_of("", architecture).architecture == image.architecture:
+    if platform_of("", architecture).architecture == image.architecture:
         variant = variant or image.variant
-    wanted = platform_of(system or image.os, architecture or image.architecture, variant)
+    wanted = platform_of(system, architecture, variant)
     if refusal := unlike(image, image.name, wanted):
         raise NotFound(refusal)
 
@@ -163,12 +163,15 @@ def one_platform(request: Request) -> str:
 
 
 def platform_parts(text: str) -> tuple[str, str, str]:
-    """Of the API's JSON: operating system, architecture, variant; "" for what isn't said."""
+    """Of the API's JSON: operating system, architecture, and variant or ""."""
     document = parse_json(text.encode())
     if not isinstance(document, dict):
         raise InvalidRequest("failed to parse platform: it has to be a JSON object")
     wanted = Fields(document)
-    return wanted.text("os"), wanted.text("architecture"), wanted.text("variant")
+    system, architecture = wanted.text("os"), wanted.text("architecture")
+    if not system or not architecture:
+        raise InvalidRequest("both OS and Architecture must be provided")
+    return system, architecture, wanted.text("variant")
 
 
 async def history(request: Request, engine: Engine) -> web.Response:
@@ -297,7 +300,7 @@ async def _send_progress(request: Request, steps: AsyncGenerator[Step, None]) ->
     async with contextlib.aclosing(steps):
         with request.until_gone():
             first = await anext(steps)
-            stream = Stream(request, JSON)
+            stream = Stream(request, JSON, end=PROGRESS)
             async with stream:
                 await stream.message(progress_json(first))
                 try:
@@ -353,7 +356,7 @@ async def _import(request: Request, engine: Engine) -> web.StreamResponse:
             with request.until_gone():
                 image = await made_of(archive)
     tell(engine, "import", image.id, image.name)
-    stream = Stream(request, JSON)
+    stream = Stream(request, JSON, end=PROGRESS)
     async with stream:
         await stream.message({"status": image.id})
     return stream.response
@@ -364,7 +367,7 @@ async def load(request: Request, engine: Engine) -> web.StreamResponse:
     wanted = one_platform(request)
     platform = platform_of(*platform_parts(wanted)) if wanted else None
     is_quiet = request.query.flag("quiet")
-    stream = Stream(request, JSON)
+    stream = Stream(request, JSON, end=PROGRESS)
     steps = engine.images.loading(request.chunks(), platform=platform)
     async with stream, contextlib.aclosing(steps):
         try:

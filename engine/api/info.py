@@ -147,7 +147,7 @@ async def info(request: Request, engine: Engine) -> web.Response:
         "OSType": "linux",
         "Architecture": here.machine,
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": registries_json(engine.settings.registries),
+        "RegistryConfig": registries_json(engine.settings.registries, version),
         "NCPU": here.cpus,
         "MemTotal": here.memory,
         "GenericResources": None,
@@ -173,7 +173,9 @@ async def info(request: Request, engine: Engine) -> web.Response:
         "Isolation": "",
         "InitBinary": "pyengine",
         # Parts of Docker that the engine has no counterpart of.
-        **{f"{part}Commit": _no_commit(version) for part in ("Containerd", "Runc", "Init")},
+        "ContainerdCommit": _no_commit(version),
+        "RuncCommit": _no_commit(version),
+        "InitCommit": {"ID": ""},
         "SecurityOptions": _security(engine),
         "CDISpecDirs": [],
         "Warnings": None,
@@ -184,6 +186,8 @@ async def info(request: Request, engine: Engine) -> web.Response:
         document["FirewallBackend"] = {"Driver": "nftables"}
     if version < (1, 50):
         document |= {"BridgeNfIptables": False, "BridgeNfIp6tables": False}
+    if version < (1, 42):
+        document["KernelMemory"] = False
     if version < (1, 25):
         document["SecurityOptions"] = ["seccomp"]
     return reply(200, document)

@@ -6,10 +6,9 @@ from aiohttp import web
 
 from engine.api.answer import reply
 from engine.api.parts import Engine
-from engine.api.request import Request
+from engine.api.request import Request, Version
 from engine.api.shown import Document
 from engine.errors import InvalidRequest
-from engine.filters import Filters
 from engine.oci.manifest import descriptor_json
 from engine.oci.reference import DEFAULT_DOMAIN, parse_reference
 from engine.registry.credentials import parse_registry_auth
@@ -21,12 +20,12 @@ SEARCH_FILTERS = frozenset({"is-automated", "is-official", "stars"})
 LOOPBACK = ("::1/128", "127.0.0.0/8")
 
 
-def registries_json(registries: Registries) -> Document:
+def registries_json(registries: Registries, version: Version) -> Document:
     """RegistryConfig of /info."""
     mirrors = [f"{mirror}/" for mirror in registries.mirrors]
     hosts = [entry for entry in registries.insecure if "/" not in entry]
     networks = [entry for entry in registries.insecure if "/" in entry]
-    return {
+    document: Document = {
         "InsecureRegistryCIDRs": [*LOOPBACK, *networks],
         "IndexConfigs": {
             DEFAULT_DOMAIN: _index(DEFAULT_DOMAIN, mirrors, is_secure=True, is_official=True),
@@ -34,6 +33,12 @@ def registries_json(registries: Registries) -> Document:
         },
         "Mirrors": mirrors or None,
     }
+    if version < (1, 47):
+        document |= {
+            "AllowNondistributableArtifactsCIDRs": None,
+            "AllowNondistributableArtifactsHostnames": None,
+        }
+    return document
 
 
 def _index(name: str, mirrors: list[str], *, is_secure: bool, is_official: bool) -> Document:
@@ -47,25 +52,24 @@ async def search(request: Request, engine: Engine) -> web.Response:
     filters = request.query.filters()
     filters.check(SEARCH_FILTERS)
     stars = [_stars(text) for text in filters.get("stars")]
+    official, automated = filters.flag("is-official"), filters.flag("is-automated")
     credentials = parse_registry_auth(request.header("X-Registry-Auth"))
     with request.until_gone():
         found = await engine.images.search(request.query.text("term"), credentials, limit=limit)
-    return reply(200, [_found_json(each) for each in found if _is_wanted(each, filters, stars)])
+    wanted = [
+        each
+        for each in found
+        if official in (None, each.is_official)
+        and automated in (None, each.is_automated)
+        and all(each.stars >= least for least in stars)
+    ]
+    return reply(200, [_found_json(each) for each in wanted])
 
 
 def _stars(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
         raise InvalidRequest(f"invalid filter 'stars=[{text}]'")
     return int(text)
-
-
-def _is_wanted(found: Found, filters: Filters, stars: list[int]) -> bool:
-    official, automated = filters.flag("is-official"), filters.flag("is-automated")
-    return (
-        official in (None, found.is_official)
-        and automated in (None, found.is_automated)
-        and all(found.stars >= least for least in stars)
-    )
 
 
 def _found_json(found: Found) -> Document:

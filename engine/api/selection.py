@@ -15,8 +15,8 @@ from engine.volumes.model import Volume
 
 CONTAINER_FILTERS = frozenset(
     {
-        *("ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name"),
-        *("network", "publish", "since", "status", "volume"),
+        *("ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation"),
+        *("label", "name", "network", "publish", "since", "status", "volume"),
     }
 )
 NETWORK_FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
@@ -142,6 +142,7 @@ _BY_VALUE: Mapping[str, Callable[[Record, str], bool]] = {
     "volume": _mounts,
     "publish": lambda record, value: _has_port(record, "PublicPort", value),
     "expose": lambda record, value: _has_port(record, "PrivatePort", value),
+    "isolation": lambda record, value: True,  # it tells containers of Windows apart
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from engine.containers.model import (
     State,
     Status,
 )
+from engine.containers.streams import parse_detach_keys
 from engine.networks.model import PREDEFINED, PortBinding
 
 NEVER = "0001-01-01T00:00:00Z"
@@ -587,6 +589,11 @@ def exec_json(instance: ExecInstance) -> Document:
         "OpenStdout": config.attach_stdout,
         "CanRemove": instance.can_remove,
         "ContainerID": instance.container_id,
-        "DetachKeys": config.detach_keys,
+        "DetachKeys": _keys(config.detach_keys),
         "Pid": instance.pid,
     }
+
+
+def _keys(text: str) -> str:
+    """As Go writes bytes; "" stands for the usual ones."""
+    return base64.b64encode(parse_detach_keys(text)).decode() if text else ""

@@ -14,7 +14,7 @@ from engine.api.answer import COMMON_HEADERS, encode
 from engine.api.request import Request
 from engine.api.upgrade import RawStream, Taken
 from engine.containers.operations import Streams
-from engine.errors import InvalidRequest
+from engine.errors import EngineError, InvalidRequest
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,7 @@ MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 RAW = "application/vnd.docker.raw-stream"
 TAR = "application/x-tar"
 OCTETS = "application/octet-stream"
+PROGRESS = b"\r\n"  # what ends a message of a pull, push, load, import or build
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -36,9 +37,16 @@ class Stream:
     never takes half an answer for a whole one."""
 
     def __init__(
-        self, request: Request, content_type: str, headers: Mapping[str, str] = NO_HEADERS
+        self,
+        request: Request,
+        content_type: str,
+        headers: Mapping[str, str] = NO_HEADERS,
+        *,
+        end: bytes = b"\n",
     ) -> None:
+        """`end`: of each message."""
         self._request = request
+        self._end = end
         headers = {**COMMON_HEADERS, "Content-Type": content_type, **headers}
         self.response = web.StreamResponse(headers=headers)
 
@@ -56,7 +64,7 @@ class Stream:
 
     async def messages(self, documents: Iterable[object]) -> None:
         """In one piece."""
-        await self.send(b"".join(map(encode, documents)))
+        await self.send(b"".join(encode(document, self._end) for document in documents))
 
     async def __aexit__(
         self,
@@ -67,6 +75,8 @@ class Stream:
         if error is None:
             await self.response.write_eof()
         else:
+            if isinstance(error, EngineError):
+                log.warning("the answer to %s broke off: %s", self._request.http.path, error)
             self.response.force_close()
             transport = self._request.http.transport
             if transport is not None:

@@ -34,12 +34,10 @@ async def auth(request: Request, engine: Engine) -> web.Response:
 
 async def disk_usage(request: Request, engine: Engine) -> web.Response:
     """`type` chooses parts; what is not asked for is null."""
-    asked = request.query.texts("type")
+    asked = request.query.texts("type") if request.version >= (1, 42) else ()
     for kind in asked:
         if kind not in ("container", "image", "volume", "build-cache"):
             raise InvalidRequest(f"unknown object type: {kind}")
-    if request.version < (1, 42):
-        asked = ()
     document: dict[str, object] = {
         "LayersSize": 0,
         "Images": None,

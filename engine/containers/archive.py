@@ -6,6 +6,7 @@ magic links nowhere. Nothing of the container is executed or loaded.
 """
 
 import base64
+import contextlib
 import errno
 import json
 import os
@@ -19,7 +20,7 @@ from typing import TypeVar
 
 from engine.errors import Failure, InvalidRequest, NotFound
 from engine.images.compression import Source, decompressed
-from engine.images.pack import Sink, as_it_is, pack_entry, pack_tree
+from engine.images.pack import Packing, Sink, as_it_is, pack_entry, pack_tree
 from engine.images.tar_reader import Kind, Member, TarReader
 from engine.images.unpack import unpack_archive
 from engine.kernel.libc import KernelError, told
@@ -81,14 +82,16 @@ def read_archive(
     root: int, path: str, sink: Sink, *, container: str, ids: IdMaps | None = None
 ) -> None:
     """The entry at `path` as a tar: its first member has the path's base name. `ids`: owners are
-    told as the container sees them."""
+    told as the container sees them. Of /dev, /proc and /sys it has the folders, as Docker: what is
+    in them is the kernel's."""
     change = partial(_seen_inside, ids) if ids else as_it_is
+    packing = Packing(sink, change, closed=_kernels_own(root))
 
     def pack(place: _Place) -> None:
         if place.name:
-            pack_entry(place.folder, place.name, place.shown, sink, change)
+            pack_entry(packing, place.folder, place.name, place.shown)
         else:
-            pack_tree(place.folder, place.shown, sink, change)
+            pack_tree(packing, place.folder, place.shown)
 
     _at(root, path, container, pack)
 
@@ -182,6 +185,8 @@ def _at(root: int, path: str, container: str, work: Callable[[_Place], Result]) 
     try:
         descriptor = open_in_root(root, cleaned if follow else folder, _DIRECTORY)
         try:
+            if not follow and os.fstat(descriptor).st_dev in _kernels_own(root):
+                raise _not_found(path, container)
             return work(_Place(descriptor, "" if follow else name, shown))
         finally:
             os.close(descriptor)
@@ -191,6 +196,16 @@ def _at(root: int, path: str, container: str, work: Callable[[_Place], Result]) 
         if error.errno in _MISSING:
             raise _not_found(path, container) from None
         raise Failure(f"cannot read {path} in container {container}: {told(error)}") from error
+
+
+def _kernels_own(root: int) -> frozenset[int]:
+    """The file systems on /dev, /proc and /sys of a container that runs, as `st_dev`: none of their
+    files can be copied. Empty for one at rest, where nothing is mounted there."""
+    found = set()
+    for name in ("dev", "proc", "sys"):
+        with contextlib.suppress(OSError):
+            found.add(os.lstat(name, dir_fd=root).st_dev)
+    return frozenset(found - {os.fstat(root).st_dev})
 
 
 def _lstat(place: _Place) -> os.stat_result:

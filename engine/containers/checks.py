@@ -41,17 +41,18 @@ ULIMITS = re.compile(
 )
 _SYSCTLS_IPC = frozenset({"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem"})
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
-_CPU_LIST = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*")
+_SET = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*")
 _MILLISECOND = 1_000_000
 
 
-def check_request(request: CreateRequest, *, cpus: int) -> None:
-    """`cpus` is how many this machine has. Raises InvalidRequest, or Unsupported."""
+def check_request(request: CreateRequest, *, cpus: int, memory_nodes: int = 1) -> None:
+    """`cpus` and `memory_nodes` are how many this machine has. Raises InvalidRequest, or
+    Unsupported."""
     _check_text(request)
     _check_config(request.config)
     _check_supported(request)
     host = request.host
-    check_resources(host, cpus=cpus)
+    check_resources(host, cpus=cpus, memory_nodes=memory_nodes)
     check_restart_policy(host.restart_policy, auto_remove=host.auto_remove)
     _check_network(request)
     _check_modes(host)
@@ -141,8 +142,9 @@ def _unsupported(host: HostConfig) -> Iterator[str]:
         yield "cannot use the cgroup of another container"
 
 
-def check_resources(host: HostConfig, *, cpus: int) -> None:
+def check_resources(host: HostConfig, *, cpus: int, memory_nodes: int = 1) -> None:
     _check_memory(host)
+    _check_set(host.cpuset_mems, memory_nodes, "mems", "memory nodes")
     _check_cpu(host, cpus)
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidRequest(
@@ -204,23 +206,22 @@ def _check_cpu(host: HostConfig, cpus: int) -> None:
         )
     if host.cpu_quota > 0 and host.cpu_quota < 1000:
         raise InvalidRequest("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-    _check_cpu_list(host.cpuset_cpus, cpus, "cpus", "CPUs")
-    if host.cpuset_mems and not _CPU_LIST.fullmatch(host.cpuset_mems):
-        raise InvalidRequest(f"Invalid value {host.cpuset_mems} for cpuset mems")
+    _check_set(host.cpuset_cpus, cpus, "cpus", "CPUs")
 
 
-def _check_cpu_list(text: str, cpus: int, name: str, names: str) -> None:
+def _check_set(text: str, count: int, name: str, names: str) -> None:
     if not text:
         return
-    if not _CPU_LIST.fullmatch(text):
+    if not _SET.fullmatch(text):
         raise InvalidRequest(f"Invalid value {text} for cpuset {name}")
     for part in text.split(","):
         low, _, high = part.partition("-")
         if int(high or low) < int(low):
             raise InvalidRequest(f"Invalid value {text} for cpuset {name}")
-        if int(high or low) >= cpus:
+        if int(high or low) >= count:
+            there = f"0-{count - 1}" if count > 1 else "0"
             raise InvalidRequest(
-                f"Requested {names} are not available - requested {text}, available: 0-{cpus - 1}"
+                f"Requested {names} are not available - requested {text}, available: {there}"
             )
 
 

@@ -15,18 +15,24 @@ async def connect(
     parts: Parts, container: Container, network_id: str, settings: EndpointSettings
 ) -> None:
     network = parts.networks.get(network_id)
-    parts.networks.check_wishes(network_id, checks.wished_addresses(settings))
+    parts.networks.check_wishes(network_id, checks.wished_addresses(settings), settings.aliases)
     async with container.held():
         record = container.record
         checks.check_connect(record, network)
-        if any(_is_in(attachment, network.id, network.name) for attachment in record.attachments):
+        others = tuple(
+            attachment
+            for attachment in record.attachments
+            if not _is_in(attachment, network.id, network.name)
+        )
+        # One at rest gets other settings for its place there.
+        if len(others) < len(record.attachments) and container.shim is not None:
             raise create.already_connected(record.name, network.name)
         added = Attachment(network.name, settings, network.id)
         if container.shim is not None:
             added = start.attach(parts, record, added)
             assert added.endpoint is not None
             # Ahead of the kernel: after a crash from here on, adoption joins it.
-            parts.save(replace(record, attachments=(*record.attachments, added)))
+            parts.save(replace(record, attachments=(*others, added)))
             try:
                 sockets = await container.shim.network_sockets(dns=network.serves_names)
                 await parts.networks.connect(record.id, added.endpoint, sockets)
@@ -34,7 +40,7 @@ async def connect(
                 parts.save(record)
                 await _take_back(parts, container, network.id)
                 raise
-        container.record = replace(record, attachments=(*record.attachments, added))
+        container.record = replace(record, attachments=(*others, added))
         await _store_networks(parts, container)
     supervise.network_event(parts, container.record, "connect", network.id)
 

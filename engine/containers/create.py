@@ -188,7 +188,8 @@ async def _with_volume(
 
 
 def check(parts: Parts, request: CreateRequest) -> tuple[str, ...]:
-    checks.check_request(request, cpus=parts.machine.cpus)
+    machine = parts.machine
+    checks.check_request(request, cpus=machine.cpus, memory_nodes=machine.memory_nodes)
     if spec.id_maps(request.host, parts.machine) is not None:
         checks.check_remapped(request.host)
     warnings: list[str] = []
@@ -340,7 +341,10 @@ def attachments(request: CreateRequest) -> tuple[Attachment, ...]:
 
 def _check_wishes(parts: Parts, wanted: Attachment) -> None:
     try:
-        parts.networks.check_wishes(wanted.network, checks.wished_addresses(wanted.settings))
+        settings = wanted.settings
+        parts.networks.check_wishes(
+            wanted.network, checks.wished_addresses(settings), settings.aliases
+        )
     except InvalidRequest as error:
         raise InvalidRequest(f"invalid config for network {wanted.network}: {error}") from error
 

@@ -27,6 +27,7 @@ def read_machine() -> Machine:
         bounding=capabilities.names(_bounding_set()),
         kernel=(int(major), int("".join(filter(str.isdigit, minor)))),
         thermal_paths=tuple(sorted(str(path) for path in cpus.glob("cpu*/thermal_throttle"))),
+        memory_nodes=len([*Path("/sys/devices/system/node").glob("node[0-9]*")]) or 1,
         has_apparmor=_has_apparmor(),
         has_default_profile=_is_loaded(DEFAULT_PROFILE),
     )

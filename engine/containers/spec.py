@@ -64,6 +64,7 @@ class Machine:
     ids: IdMaps | None = None  # of containers whose users are remapped
     thermal_paths: tuple[str, ...] = ()  # existing /sys/devices/system/cpu/cpuN/thermal_throttle
     has_apparmor: bool = False
+    memory_nodes: int = 1
     has_default_profile: bool = False  # somebody, as a rule Docker, has loaded it
 
 

@@ -60,7 +60,8 @@ def _relabelled(record: Record, after: HostConfig, labels: Mapping[str, str]) ->
 
 
 def _check(parts: Parts, host: HostConfig, after: HostConfig, change: ResourceUpdate) -> None:
-    checks.check_resources(after, cpus=parts.machine.cpus)
+    machine = parts.machine
+    checks.check_resources(after, cpus=machine.cpus, memory_nodes=machine.memory_nodes)
     if change.restart_policy is not None and host.auto_remove:
         raise InvalidRequest(
             "Restart policy cannot be updated because AutoRemove is enabled for the container"

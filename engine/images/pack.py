@@ -8,7 +8,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 
 from engine.images.tar_reader import Kind, Member
@@ -38,11 +38,13 @@ def as_it_is(member: Member) -> Member:
 @dataclass(slots=True)
 class Packing:
     """What is told of an entry may differ from what is on disk (`change`: an owner, no time), and
-    not all of it may be wanted (by its name in the archive; a folder stands for what is in it)."""
+    not all of it may be wanted (by its name in the archive; a folder stands for what is in it).
+    `closed`: file systems (`st_dev`) of which a folder is told, and nothing that is in it."""
 
     sink: Sink
     change: Change = as_it_is
     wanted: Callable[[str], bool] = lambda name: True
+    closed: Set[int] = frozenset()
     links: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def head(
@@ -59,10 +61,10 @@ class Packing:
         self.sink(member_head(self.change(member)))
 
 
-def pack_entry(folder: int, name: str, as_name: str, sink: Sink, change: Change = as_it_is) -> None:
+def pack_entry(packing: Packing, folder: int, name: str, as_name: str) -> None:
     """The entry `name` of the folder of that descriptor, and all below it, under another name."""
-    add_entry(Packing(sink, change), folder, name, as_name)
-    sink(END)
+    add_entry(packing, folder, name, as_name)
+    packing.sink(END)
 
 
 def add_entry(packing: Packing, folder: int, name: str, as_name: str) -> None:
@@ -78,15 +80,17 @@ def add_entry(packing: Packing, folder: int, name: str, as_name: str) -> None:
         pack_one(packing, folder, name, as_name, found)
 
 
-def pack_tree(directory: int, as_name: str, sink: Sink, change: Change = as_it_is) -> None:
+def pack_tree(packing: Packing, directory: int, as_name: str) -> None:
     """The directory itself as `as_name`, and all below it. With "" only what is below."""
-    add_tree(Packing(sink), directory, as_name)
-    sink(END)
+    add_tree(packing, directory, as_name)
+    packing.sink(END)
 
 
 def add_tree(packing: Packing, top: int, as_name: str) -> None:
     if as_name:
         packing.head(as_name, Kind.DIRECTORY, os.fstat(top), xattrs=_xattrs(top))
+    if os.fstat(top).st_dev in packing.closed:
+        return
     prefix = f"{as_name.rstrip('/')}/" if as_name else ""
     waiting = [""]
     while waiting:
@@ -105,7 +109,7 @@ def add_tree(packing: Packing, top: int, as_name: str) -> None:
 
 
 def pack_one(packing: Packing, folder: int, name: str, as_name: str, found: os.stat_result) -> bool:
-    """True for a directory: its content is still to come."""
+    """True for a directory whose content is still to come."""
     kind = _KINDS.get(stat.S_IFMT(found.st_mode))
     if not packing.wanted(as_name):
         return False
@@ -123,7 +127,7 @@ def pack_one(packing: Packing, folder: int, name: str, as_name: str, found: os.s
         case Kind.DIRECTORY:
             with opened(folder, name) as below:
                 packing.head(as_name, kind, os.fstat(below), xattrs=_xattrs(below))
-            return True
+            return found.st_dev not in packing.closed
         case Kind.SYMLINK:
             target = os.readlink(name, dir_fd=folder)
             packing.head(as_name, kind, found, link=target)

@@ -310,11 +310,13 @@ class Networks:
 
     # Places of containers
 
-    def check_wishes(self, reference: str, addresses: Mapping[int, str]) -> None:
-        """Raises InvalidRequest where this network can't give such addresses to anybody. One that
-        isn't there yet may be able to."""
+    def check_wishes(
+        self, reference: str, addresses: Mapping[int, str], aliases: Sequence[str]
+    ) -> None:
+        """Raises InvalidRequest where this network can't give such addresses or names to anybody.
+        One that isn't there yet may be able to."""
         with contextlib.suppress(NotFound):
-            check_wishes(self.get(reference), addresses)
+            check_wishes(self.get(reference), addresses, aliases)
 
     def allocate(self, network: Network, request: EndpointRequest) -> Endpoint:
         """A place in `network`, held until `leave` or `disconnect`. Raises Forbidden where the

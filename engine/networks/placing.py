@@ -1,7 +1,7 @@
 """Pure: what a container's place in a network is made of."""
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from engine.errors import Failure, InvalidRequest
 from engine.ids import short_id
@@ -9,10 +9,16 @@ from engine.networks.ipam import Address, AddressSpace
 from engine.networks.model import Endpoint, EndpointRequest, Network
 
 
-def check_wishes(network: Network, addresses: Mapping[int, str]) -> None:
-    """Whether `network` can give these addresses (by IP version, "" = any) to anybody. All that
-    is wrong is told at once, in Docker's words. Raises InvalidRequest."""
+def check_wishes(
+    network: Network, addresses: Mapping[int, str], aliases: Sequence[str] = ()
+) -> None:
+    """Whether `network` can give these addresses (by IP version, "" = any) and names to anybody.
+    All that is wrong is told at once, in Docker's words. Raises InvalidRequest."""
     problems = []
+    if network.predefined and aliases:
+        problems.append(
+            "network-scoped alias is supported only for containers in user defined networks"
+        )
     for version, text in addresses.items():
         if not text:
             continue

@@ -24,9 +24,11 @@ _REFERENCE = re.compile(
     rf"(?P<domain>{_DOMAIN})/(?P<path>{_COMPONENT}(?:/{_COMPONENT})*)"
     rf"(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?"
 )
+_HOST = re.compile(_DOMAIN)
 _TAG_ALONE = re.compile(_TAG)
 _IDENTIFIER = re.compile(r"[0-9a-f]{64}")
 _LONGEST_NAME = 255
+_MOST_PORT = 65535
 # Longer than any valid reference: keeps hostile input away from the regular expressions.
 _LONGEST_REFERENCE = 1024
 
@@ -120,3 +122,11 @@ def _split_domain(text: str) -> tuple[str, str]:
 
 def _looks_like_host(first: str) -> bool:
     return any(sign in first for sign in ".:") or first == "localhost" or first != first.lower()
+
+
+def is_address(text: str) -> bool:
+    """Whether it can be the address of a registry: a name or number, with or without a port."""
+    if _HOST.fullmatch(text) is None:
+        return False
+    _, colon, port = text.rpartition("]")[2].rpartition(":")
+    return not colon or int(port) <= _MOST_PORT

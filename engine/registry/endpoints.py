@@ -3,7 +3,8 @@
 import ipaddress
 from dataclasses import dataclass
 
-from engine.oci.reference import DEFAULT_DOMAIN
+from engine.errors import InvalidRequest
+from engine.oci.reference import DEFAULT_DOMAIN, is_address
 from engine.settings import Registries
 
 HUB = "registry-1.docker.io"  # what serves docker.io
@@ -18,7 +19,10 @@ class Endpoint:
 
 
 def endpoints(domain: str, registries: Registries) -> tuple[Endpoint, ...]:
-    """In the order in which they are asked: a mirror that fails is passed over."""
+    """In the order in which they are asked: a mirror that fails is passed over. Raises
+    InvalidRequest where nothing can have that address."""
+    if not is_address(domain):
+        raise InvalidRequest(f"invalid address of a registry: {domain!r}")
     if domain != DEFAULT_DOMAIN:
         schemes = ("https", "http") if may_be_plain(domain, registries) else ("https",)
         return (Endpoint(domain, schemes),)
@@ -39,7 +43,7 @@ def domain_of(address: str) -> str:
     """Of a registry as `docker login` names it: a host, or Docker Hub's https://.../v1/."""
     host = address.partition("://")[2] if "://" in address else address
     host = host.partition("/")[0].lower()
-    return DEFAULT_DOMAIN if host in ("", INDEX, HUB) else host
+    return DEFAULT_DOMAIN if not address or host in (INDEX, HUB) else host
 
 
 def may_be_plain(host: str, registries: Registries) -> bool:

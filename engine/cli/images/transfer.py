@@ -110,14 +110,15 @@ def push(
 def platform_json(text: str) -> str | None:
     """`linux/arm64/v8` as the calls want it that came with several platforms in one image."""
     import json
+    import os
+
+    from engine.oci.platform import parse_platform, platform_of
 
     if not text:
         return None
-    names = ("os", "architecture", "variant")
-    parts = text.split("/")
-    if len(parts) > len(names) or not all(parts):
-        raise UsageError(f"cannot use --platform {text!r}: write OS/ARCH[/VARIANT]")
-    return json.dumps(dict(zip(names, parts, strict=False)))
+    wanted = parse_platform(text, platform_of("linux", os.uname().machine))
+    variant = {"variant": wanted.variant} if wanted.variant else {}
+    return json.dumps({"os": wanted.os, "architecture": wanted.architecture, **variant})
 
 
 def full_name(image: str) -> str:

@@ -32,6 +32,7 @@ REFUSED: list[tuple[ContainerConfig | HostConfig, str]] = [
     (HostConfig(cpu_period=999), "CPU cfs period"),
     (HostConfig(cpu_quota=999), "CPU cfs quota"),
     (HostConfig(cpuset_cpus="0-4"), "Requested CPUs are not available"),
+    (HostConfig(cpuset_mems="9"), "Requested memory nodes are not available - requested 9, avail"),
     (HostConfig(cpuset_cpus="1-0"), "Invalid value 1-0 for cpuset cpus"),
     (HostConfig(cpuset_cpus="0-99999999999"), "Invalid value"),
     (HostConfig(oom_score_adj=1001), r"range for oom score adj is \[-1000, 1000\]"),

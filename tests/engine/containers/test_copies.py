@@ -75,6 +75,29 @@ async def test_a_container_leads_no_copy_astray(engine: Engine) -> None:
     assert "pyc-escaped" in await contents(engine, identifier, "/etc/pyc-escaped")
 
 
+async def test_a_copy_of_all_has_nothing_of_the_kernels(engine: Engine) -> None:
+    """/proc of a running container has files that end early, and some that can't be read."""
+    identifier = await engine.run(
+        "sleep", "100", host=HostConfig(binds=("data:/srv/data",), tmpfs={"/scratch": ""})
+    )
+    await engine.containers.write_archive(identifier, "/srv/data", chunks(tar([entry("in", b"x")])))
+    await engine.containers.write_archive(identifier, "/scratch", chunks(tar([entry("on", b"y")])))
+    for path in ("dev", "proc", "sys"):
+        for written in (f"/{path}", f"/{path}/"):
+            assert list(await contents(engine, identifier, written)) == [path]
+    for path in ("/proc/cpuinfo", "/dev/null", "/sys/kernel", "/proc/sys/kernel/hostname"):
+        with pytest.raises(NotFound, match=f"Could not find the file {path} in container"):
+            await contents(engine, identifier, path)
+        with pytest.raises(NotFound):
+            await engine.containers.stat_path(identifier, path)
+    _, pieces = await engine.containers.read_archive(identifier, "/")
+    archive = b"".join([piece async for piece in pieces])
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        names = {name.lstrip("/") for name in opened.getnames()}
+    assert {"srv/data/in", "scratch/on", "dev", "proc", "sys"} <= names
+    assert not [name for name in names if name.startswith(("dev/", "proc/", "sys/"))]
+
+
 async def test_a_read_only_container_refuses(engine: Engine) -> None:
     host = HostConfig(readonly_rootfs=True, binds=("data:/srv/data:ro",))
     identifier = await engine.run("sleep", "100", host=host)

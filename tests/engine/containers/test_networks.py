@@ -13,7 +13,7 @@ from engine.containers.model import (
     HostConfig,
     PublishedPort,
 )
-from engine.errors import InvalidRequest
+from engine.errors import Forbidden, InvalidRequest
 from engine.networks.model import (
     ENDPOINT_IFNAME,
     ENDPOINT_SYSCTLS,
@@ -145,6 +145,27 @@ while True:
     c.sendall(sys.argv[1].encode())
     c.close()
 """
+
+
+async def test_one_at_rest_may_get_another_place_where_it_has_one(engine: Engine) -> None:
+    pools = (AddressPool("10.7.0.0/24"),)
+    await engine.networks.create(NetworkSpec("front", pools=pools))
+    identifier = await engine.create("sleep", "100", host=HostConfig(network_mode="front"))
+    settings = EndpointSettings(ipv4_address="10.7.0.77")
+    await engine.containers.connect("front", identifier, settings)
+    await engine.containers.start(identifier)
+    (place,) = engine.containers.get(identifier).attachments
+    assert place.endpoint is not None
+    assert place.endpoint.ipv4_address == "10.7.0.77"
+    with pytest.raises(Forbidden, match="already exists in network front"):
+        await engine.containers.connect("front", identifier, EndpointSettings())
+
+
+async def test_predefined_networks_know_no_aliases(engine: Engine) -> None:
+    config = ContainerConfig(image="rootfs:/", cmd=("true",))
+    wanted = CreateRequest(config, HostConfig(), {"bridge": EndpointSettings(aliases=("other",))})
+    with pytest.raises(InvalidRequest, match="alias is supported only for containers in user"):
+        await engine.containers.create(wanted)
 
 
 async def test_port_moves_between_containers_without_a_refused_connection(engine: Engine) -> None:

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from engine.errors import InvalidRequest
 from engine.oci.reference import parse_reference
 from engine.registry.challenges import parse_challenges
 from engine.registry.credentials import ANONYMOUS, Credentials, parse_registry_auth
@@ -90,6 +91,15 @@ def test_plain_http_is_for_this_machine_and_what_was_named(host: str, plain: boo
 )  # fmt: skip
 def test_a_login_names_its_registry_in_many_ways(address: str, domain: str) -> None:
     assert domain_of(address) == domain
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://", "/x", "?", "#", "a b", "[::1", "host:99999", "x@y", "ü", "...", "a..b", "host:"],
+)
+def test_a_login_is_sent_to_no_address_that_is_none(address: str) -> None:
+    with pytest.raises(InvalidRequest, match="invalid address of a registry"):
+        endpoints(domain_of(address), Registries())
 
 
 @pytest.mark.parametrize(
