@@ -69,7 +69,7 @@ def refusal(record: Record, change: Change) -> str:
             return f"Container {record.id} is already paused"
         case Change.PAUSE if status is Status.RESTARTING:
             return f"Container {record.id} is restarting, wait until the container is running"
-        case Change.UNPAUSE if status is Status.RUNNING:
+        case Change.UNPAUSE:
             return f"Container {record.id} is not paused"
         case Change.START if status is Status.PAUSED:
             return "cannot start a paused container, try unpause instead"

@@ -273,8 +273,10 @@ def _read_letters(options: _Options, word: str, read: Callable[[_Options, str, s
 def _read_unix(options: _Options, letter: str, attached: str) -> bool:
     """Whether what is attached belongs to this option."""
     match letter:
-        case "e" | "A" | "a" | "d" | "w" | "x":
+        case "e" | "A" | "a" | "d" | "w":
             return False  # which ones they are, and how wide, is no question
+        case "x":
+            options.is_bsd = True
         case "f" | "F" | "j" | "l":
             options.format = _UNIX_FORMATS[letter]
         case "y":

@@ -34,8 +34,10 @@ async def update(
             after, warnings = limits.fitted(
                 limits.updated(record.host, change), unified=parts.hierarchy.is_v2
             )
-        _check(parts, record.host, after, change)
+        machine = parts.machine
+        checks.check_resources(after, cpus=machine.cpus, memory_nodes=machine.memory_nodes)
         with about(f"Cannot update container {record.id}"):
+            _check_policy(record.host, after, change)
             if record.state.status.is_up:
                 await asyncio.to_thread(_limit, parts, container, after)
         config = replace(record.config, labels=_relabelled(record, after, labels))
@@ -59,9 +61,7 @@ def _relabelled(record: Record, after: HostConfig, labels: Mapping[str, str]) ->
     return found
 
 
-def _check(parts: Parts, host: HostConfig, after: HostConfig, change: ResourceUpdate) -> None:
-    machine = parts.machine
-    checks.check_resources(after, cpus=machine.cpus, memory_nodes=machine.memory_nodes)
+def _check_policy(host: HostConfig, after: HostConfig, change: ResourceUpdate) -> None:
     if change.restart_policy is not None and host.auto_remove:
         raise InvalidRequest(
             "Restart policy cannot be updated because AutoRemove is enabled for the container"

@@ -140,7 +140,7 @@ def wanted_pools(
 def complete_pool(pool: AddressPool) -> AddressPool:
     """`pool` with its gateway decided; everything in it belongs together. Raises InvalidRequest."""
     subnet = _subnet(pool.subnet)
-    if subnet.num_addresses < 4:
+    if subnet.num_addresses < 2:
         raise InvalidRequest(f"invalid subnet {subnet}: there is no room for a container")
     ip_range = pool.ip_range
     if ip_range:
@@ -153,7 +153,8 @@ def complete_pool(pool: AddressPool) -> AddressPool:
             raise InvalidRequest(f"no matching subnet for aux-address {text}")
     if pool.gateway:
         chosen = _address("gateway", pool.gateway)
-        if chosen not in subnet or chosen == subnet.network_address:
+        is_first = chosen == subnet.network_address and int(chosen) in edges_of(subnet)
+        if chosen not in subnet or is_first:
             raise InvalidRequest(f"no matching subnet for gateway {chosen}")
         gateway = str(chosen)
     else:
@@ -182,7 +183,9 @@ def _hosts(subnet: Subnet, within: Subnet) -> Iterator[str]:
 
 def edges_of(subnet: Subnet) -> frozenset[int]:
     """Addresses that are no host's: IPv4's broadcast, and the first of each, which in IPv6 means
-    any router."""
+    any router. A link of two hosts has neither (RFC 3021, RFC 6164)."""
+    if subnet.num_addresses == 2:
+        return frozenset()
     first, last = int(subnet.network_address), int(subnet.broadcast_address)
     return frozenset((first, last) if subnet.version == 4 else (first,))
 

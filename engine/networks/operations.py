@@ -281,7 +281,10 @@ class Networks:
                     f" ({listed})"
                 )
             if network.config_only and any(n.config_from == network.name for n in self._catalog):
-                raise Forbidden(f'configuration network "{network.name}" is in use')
+                raise Forbidden(
+                    "error while removing network: "
+                    f'configuration network "{network.name}" is in use'
+                )
             # Nobody gets a place in it from here on.
             self._catalog.withdraw(network.id)
             self._host.bridges.pop(network.id, None)

@@ -308,9 +308,10 @@ class MountFilesystem(Step):
         return f"mount {self.kind} at {self.target}"
 
     def run(self, place: Place) -> None:
+        options = self._options(place.root)
         target = self._target(place)
         try:
-            made = mount.make_filesystem(self.kind, self.source, self.options, self.attributes)
+            made = mount.make_filesystem(self.kind, self.source, options, self.attributes)
             try:
                 if self.propagation:
                     mount.mount_setattr(made, propagation=self.propagation, path=self.target)
@@ -319,6 +320,21 @@ class MountFilesystem(Step):
                 os.close(made)
         finally:
             os.close(target)
+
+    def _options(self, root: int) -> tuple[tuple[str, str | None], ...]:
+        """A tmpfs is as open as the folder that it covers, where there is one: nobody may write
+        into /etc, or look into /root, for it being a tmpfs."""
+        if self.kind != "tmpfs" or any(key == "mode" for key, _ in self.options):
+            return self.options
+        try:
+            covered = mount.open_in_root(root, self.target, os.O_PATH)
+        except KernelError:
+            return self.options
+        try:
+            mode = stat.S_IMODE(os.fstat(covered).st_mode)
+        finally:
+            os.close(covered)
+        return (*self.options, ("mode", f"{mode:o}"))
 
     def _target(self, place: Place) -> int:
         root, owner = place.root, place.owner

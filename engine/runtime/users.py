@@ -69,11 +69,12 @@ def _group_id(name: str, group: str) -> int:
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
+    digits = text.removeprefix("-")
+    return int(text) if digits.isascii() and digits.isdecimal() and len(text) < 20 else None
 
 
 def _check_range(number: int) -> None:
-    if number > _HIGHEST:
+    if not 0 <= number <= _HIGHEST:
         raise UnknownUser(f"uids and gids must be in range 0-{_HIGHEST}")
 
 

@@ -151,8 +151,8 @@ class Volumes:
         source = parse_source(volume.name, volume.mountpoint, volume.options)
         if not os.path.isdir(source.path):
             raise Failure(
-                f"failed to mount local volume: mount {source.path}:{volume.mountpoint}: "
-                "no such file or directory"
+                f"error while mounting volume '{volume.mountpoint}': failed to mount local"
+                f" volume: mount {source.path}:{volume.mountpoint}: no such file or directory"
             )
         if source.file_system is not None and volume.name not in self._mounted:
             raise Failure(f"volume {volume.name} is not mounted: no container that uses it runs")
@@ -171,7 +171,7 @@ class Volumes:
                 except OSError as error:
                     raise Failure(
                         f"error while mounting volume '{path}': failed to mount local volume:"
-                        f" {told(error)}"
+                        f" mount {wanted.device}:{path}{_told_options(wanted)}: {told(error)}"
                     ) from error
                 self._mounted.setdefault(name, set()).add(container_id)
 
@@ -341,6 +341,10 @@ def _open_folder(top: str, part: str) -> int:
         return openat2(folder, part or ".", flags, resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
     finally:
         os.close(folder)
+
+
+def _told_options(wanted: FileSystem) -> str:
+    return f", data: {','.join(wanted.options)}" if wanted.options else ""
 
 
 def _mount_once(wanted: FileSystem, path: str) -> None:

@@ -36,6 +36,7 @@ def test_only_what_is_up_can_exit_and_only_what_is_down_can_go() -> None:
         (Status.RESTARTING, Change.REMOVE, "container is restarting: stop the container before"),
         (Status.PAUSED, Change.PAUSE, "is already paused"),
         (Status.RUNNING, Change.UNPAUSE, "is not paused"),
+        (Status.EXITED, Change.UNPAUSE, "is not paused"),
         (Status.EXITED, Change.PAUSE, "is not running"),
         (Status.PAUSED, Change.START, "cannot start a paused container, try unpause instead"),
         (Status.REMOVING, Change.START, "is marked for removal and cannot be started"),

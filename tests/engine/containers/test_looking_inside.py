@@ -40,6 +40,7 @@ def test_processes_are_shown_as_ps_would() -> None:
         ("-ej", "PID PGID SID TTY TIME CMD"),
         ("-aux", "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND"),
         ("ax", "PID TTY STAT TIME COMMAND"),
+        ("-x", "PID TTY STAT TIME COMMAND"),
         ("axo pid,cmd", "PID CMD"),
         ("-e -o pid,%cpu -o etime,nlwp=N", "PID %CPU ELAPSED N"),
         ("-eo user,group,pid --sort=-pcpu,pid", "USER GROUP PID"),

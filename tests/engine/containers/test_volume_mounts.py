@@ -55,9 +55,17 @@ async def test_names_resolve_in_what_is_mounted_at_etc(engine: Engine) -> None:
         assert "nameserver" in said
 
 
+async def test_a_tmpfs_is_as_open_as_the_folder_that_it_covers(engine: Engine) -> None:
+    host = HostConfig(tmpfs={"/root": "", "/etc": "", "/tmp": "mode=0750", "/new/one": ""})
+    _, said = await engine.finish(
+        "stat", "-c", "%a", "/root", "/etc", "/tmp", "/new/one", host=host
+    )
+    assert said.split() == ["700", "755", "750", "1777"]
+
+
 async def test_what_the_kernel_cannot_mount_is_said_at_the_start(engine: Engine) -> None:
     wrong = {
-        "bogus": ({"type": "tmpfs", "device": "tmpfs", "o": "bogus=1"}, "bogus"),
+        "bogus": ({"type": "tmpfs", "device": "tmpfs", "o": "bogus=1"}, "data: bogus=1: .*bogus"),
         "none": ({"type": "nosuchfs", "device": "x"}, "no such device"),
     }
     for name, (options, words) in wrong.items():

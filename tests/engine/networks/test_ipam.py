@@ -88,6 +88,19 @@ def test_pools_are_those_of_docker_and_taken_ones_are_passed_over() -> None:
         choose_subnet([IPv4Network("0.0.0.0/0")])
 
 
+@pytest.mark.parametrize(
+    ("subnet", "gateway", "address"),
+    [("10.5.0.0/31", "10.5.0.0", "10.5.0.1"), ("fd00::2/127", "fd00::2", "fd00::3")],
+)
+def test_a_link_of_two_has_room_for_one_container(subnet: str, gateway: str, address: str) -> None:
+    pool = complete_pool(AddressPool(subnet))
+    assert pool.gateway == gateway
+    given = AddressSpace.of(pool).give()
+    assert given is not None
+    assert given[1] == address
+    assert given[0].give() is None
+
+
 def test_gateway_is_the_first_address_that_is_not_kept() -> None:
     pool = AddressPool("10.5.0.0/24", auxiliary={"printer": "10.5.0.1"})
     assert complete_pool(pool).gateway == "10.5.0.2"
@@ -100,8 +113,8 @@ def test_gateway_is_the_first_address_that_is_not_kept() -> None:
         (AddressPool("10.5.0.1/24"), "invalid subnet 10.5.0.1/24: it should be 10.5.0.0/24"),
         (AddressPool("10.5.0.0"), "invalid subnet 10.5.0.0"),
         (AddressPool("ten"), "invalid subnet ten"),
-        (AddressPool("10.5.0.0/31"), "no room"),
-        (AddressPool("fd00::/127"), "no room"),
+        (AddressPool("10.5.0.0/32"), "no room"),
+        (AddressPool("fd00::/128"), "no room"),
         (AddressPool("fd00::/64", "fd01::1"), "no matching subnet for gateway fd01::1"),
         (AddressPool("fd00::/64", "10.0.0.1"), "no matching subnet for gateway 10.0.0.1"),
         (AddressPool("fd00::/64", ip_range="10.0.0.0/30"), "outside of subnet"),

@@ -521,7 +521,7 @@ async def test_configuration_network_is_a_template(machine: Machine) -> None:
     assert one.address == "10.5.0.2"
     machine.crash()
     await machine.restart()
-    with pytest.raises(Forbidden, match='configuration network "conf" is in use'):
+    with pytest.raises(Forbidden, match='removing network: configuration network "conf" is in use'):
         await machine.networks.remove("conf")
     await machine.networks.leave(one.id)
     await machine.networks.remove("front")

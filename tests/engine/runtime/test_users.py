@@ -57,6 +57,11 @@ def test_unknown_or_out_of_range_is_refused(user: str) -> None:
         resolve(user, (), PASSWD, GROUP)
 
 
+def test_number_below_zero_is_out_of_range() -> None:
+    with pytest.raises(UnknownUser, match="must be in range"):
+        resolve("-1", (), PASSWD, GROUP)
+
+
 @given(user=st.text(), passwd=st.text(), group=st.text())
 def test_no_file_breaks_it(user: str, passwd: str, group: str) -> None:
     try:
