@@ -185,6 +185,9 @@ async def test_block_devices_are_throttled_by_create_and_update(engine: Engine) 
 @pytest.mark.kernel
 async def test_what_the_kernel_refuses_changes_nothing(engine: Engine) -> None:
     identifier = await engine.run("sleep", "1000", host=HostConfig(memory=64 << 20))
+    parts = engine.containers._parts
+    larger = replace(parts.machine, memory_nodes=64)  # than the kernel knows it
+    engine.containers._parts = replace(parts, machine=larger)
     nowhere = ResourceUpdate(memory=32 << 20, memory_swap=64 << 20, cpuset_mems="63")
     with pytest.raises(EngineError, match=f"Cannot update container {identifier}"):
         await engine.containers.update(identifier, nowhere)
