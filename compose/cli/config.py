@@ -238,11 +238,12 @@ def _variables(request: LoadRequest, format: str) -> str:
     if format == "yaml":
         from compose.cli.config_text import document_text
 
-        return document_text(
+        text = document_text(
             {n: {k.lower(): v for k, v in r.items()} for n, r in rows.items()},
             format,
             escape=False,
         )
+        return text.replace("\n  ", "\n    ")  # four spaces a level, here alone, as there
     from compose.cli.render import table
 
     text = table(

@@ -10,7 +10,7 @@ from compose.cli.context import Context
 from compose.cli.find import check_services, find_project, one_container
 from compose.client.terminal import converse, stdin_is_terminal
 
-NoTty = Annotated[bool, typer.Option("-T", "--no-TTY", "--no-tty", help="No terminal.")]
+NoTty = Annotated[bool, typer.Option("-T", "--no-tty", help="No terminal.")]
 Interactive = Annotated[
     bool, typer.Option("-i/ ", "--interactive/--no-interactive", help="Pass standard input on.")
 ]

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -307,7 +308,13 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def without_values(command: "Command", arguments: list[str], *, to_the_end: bool) -> list[str]:
+def without_values(
+    command: "Command",
+    arguments: list[str],
+    *,
+    to_the_end: bool,
+    aliases: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
     """Flags may be written as `--menu=false` and `--build=true`, values as `-f=compose.yaml`, as
     Docker Compose takes them.
     `to_the_end`: also after words that are no options; else those are another program's."""
@@ -326,13 +333,15 @@ def without_values(command: "Command", arguments: list[str], *, to_the_end: bool
     found: list[str] = []
     rest = iter(arguments)
     for argument in rest:
+        name, equals, value = argument.partition("=")
+        name = aliases.get(name, name)
+        argument = f"{name}{equals}{value}"
         is_word = not argument.startswith("-")
         if argument == "--" or (is_word and not to_the_end):
             return [*found, argument, *rest]
         if argument in valued:
             found += [argument, *islice(rest, 1)]
             continue
-        name, equals, value = argument.partition("=")
         if equals and len(name) == 2 and name in valued:  # -f=FILE
             found += [name, value]
             continue
@@ -347,10 +356,23 @@ def without_values(command: "Command", arguments: list[str], *, to_the_end: bool
 _TRUTHS = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
 
 
+# Of commands: other spellings of their options that Docker Compose takes.
+ALIASES = {
+    "create": {"--y": "--yes"},
+    "down": {"--volume": "--volumes"},
+    "exec": {"--no-TTY": "--no-tty"},
+    "publish": {"--y": "--yes"},
+    "run": {"--volumes": "--volume", "--labels": "--label", "--no-TTY": "--no-tty"},
+    "up": {"--y": "--yes"},
+}
+
+
 class OneCommand(TyperCommand):
     def parse_args(self, ctx: "Parsed", args: list[str]) -> list[str]:
+        to_the_end = ctx.allow_interspersed_args
+        aliases = ALIASES.get(ctx.info_name or "", {})
         return super().parse_args(
-            ctx, without_values(self, args, to_the_end=ctx.allow_interspersed_args)
+            ctx, without_values(self, args, to_the_end=to_the_end, aliases=aliases)
         )
 
 

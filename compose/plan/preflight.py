@@ -452,11 +452,3 @@ def _clash(one: ObservedPort, other: ObservedPort) -> bool:
     if (one.port, one.protocol) != (other.port, other.protocol):
         return False
     return one.ip == other.ip or one.ip in ANY_ADDRESS or other.ip in ANY_ADDRESS
-
-
-def orphans_note(orphans: Sequence[ObservedContainer]) -> Problem:
-    listed = ", ".join(sorted(container.name for container in orphans))
-    return Problem(
-        f"containers of services that are no longer in the files: {listed}",
-        hint="--remove-orphans removes them",
-    )

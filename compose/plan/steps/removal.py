@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from compose.errors import Problem
 from compose.plan import names
 from compose.plan.actions import Existing, RemoveContainer
 from compose.plan.observed import ObservedContainer
 from compose.plan.plan import Verb
-from compose.plan.preflight import orphans_note
 from compose.plan.steps.draft import CHECKPOINT, Draft
 from compose.plan.steps.running import stop
 
@@ -30,14 +32,28 @@ def add_orphans(draft: Draft) -> None:
         for container in draft.observed.containers
         if container.service not in known and not container.one_off
     ]
+    ended = [
+        container
+        for container in draft.observed.containers
+        if container.one_off and container.state in ("exited", "dead")
+    ]
     if draft.options.remove_orphans:
         for container in orphans:
             add_removal(draft, container, "its service is no longer in the files")
-        for container in draft.observed.containers:
-            if container.one_off and container.state in ("exited", "dead"):
-                add_removal(draft, container, "run has ended")
-    elif orphans and not draft.options.ignore_orphans:
-        draft.builder.notes.append(orphans_note(orphans))
+        for container in ended:
+            add_removal(draft, container, "run has ended")
+    elif not draft.options.ignore_orphans:
+        if orphans:
+            _note(draft, "of services that are no longer in the files", orphans)
+        if ended:
+            _note(draft, "of run that have ended", ended)
+
+
+def _note(draft: Draft, which: str, containers: Sequence[ObservedContainer]) -> None:
+    listed = ", ".join(sorted(container.name for container in containers))
+    draft.builder.notes.append(
+        Problem(f"containers {which}: {listed}", hint="--remove-orphans removes them")
+    )
 
 
 def _subject(container: ObservedContainer) -> str:

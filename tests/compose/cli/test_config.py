@@ -124,6 +124,20 @@ def test_variables_stay_where_they_are_asked_to(folder: Path) -> None:
     assert document["networks"] == {"default": {"name": "shop_default"}}
 
 
+def test_variables_as_yaml_are_laid_out_as_there(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {a: {image: 'x:${TAG:-1}'}}")
+    assert (
+        config(tmp_path, "--variables", "--format", "yaml")
+        == """\
+TAG:
+    name: TAG
+    defaultvalue: "1"
+    presencevalue: ""
+    required: false
+"""
+    )
+
+
 def test_without_variables_everything_else_is_understood(folder: Path) -> None:
     """As Docker Compose 2.40 prints it: lists of NAME=value stay lists, and merge to lists."""
     (folder / "compose.yaml").write_text("""

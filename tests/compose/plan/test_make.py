@@ -104,6 +104,23 @@ def test_an_old_separator_is_in_the_names_of_containers() -> None:
     }
 
 
+def test_containers_of_run_that_have_ended_are_told_of() -> None:
+    project = make_project(make_service("web"))
+    observed = applied(project)
+    ended = replace(
+        observed.containers[0], id="2", name="demo-web-run-1", one_off=True, state="exited"
+    )
+    observed = replace(observed, containers=(*observed.containers, ended))
+    (note,) = make_plan(project, observed, PlanOptions()).notes
+    assert str(note) == (
+        "containers of run that have ended: demo-web-run-1\n  hint: --remove-orphans removes them"
+    )
+    assert planned(project, observed, remove_orphans=True) == (
+        "remove container demo-web-run-1   run has ended\n"
+    )
+    assert make_plan(project, observed, PlanOptions(ignore_orphans=True)).notes == ()
+
+
 def test_a_new_image_name_is_cause_enough() -> None:
     project = make_project(make_service("web"))
     observed = applied(project)
