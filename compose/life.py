@@ -52,7 +52,7 @@ async def stop(
     name: str,
     project: Project | None = None,
     *,
-    services: Collection[str] = (),
+    services: Collection[str] | None = None,
     timeout: int | None = None,
     listener: Listener = silent,
 ) -> Outcome:
@@ -63,7 +63,7 @@ async def stop(
     if project is not None and providers(project) and not engine.rehearses:
         from compose.apply.providers import rest
 
-        await rest(engine, project, services, listener)
+        await rest(engine, project, services or (), listener)
     return outcome
 
 
@@ -72,7 +72,7 @@ async def start(
     name: str,
     project: Project | None = None,
     *,
-    services: Collection[str] = (),
+    services: Collection[str] | None = None,
     wait: bool = False,
     wait_timeout: float | None = None,
     listener: Listener = silent,
@@ -100,7 +100,7 @@ async def restart(
     name: str,
     project: Project | None = None,
     *,
-    services: Collection[str] = (),
+    services: Collection[str] | None = None,
     timeout: int | None = None,
     no_deps: bool = False,
     listener: Listener = silent,
@@ -117,7 +117,7 @@ async def kill(
     engine: Engine,
     name: str,
     *,
-    services: Collection[str] = (),
+    services: Collection[str] | None = None,
     signal: str = "SIGKILL",
     listener: Listener = silent,
 ) -> Outcome:
@@ -128,7 +128,11 @@ async def kill(
 
 
 async def pause(
-    engine: Engine, name: str, *, services: Collection[str] = (), listener: Listener = silent
+    engine: Engine,
+    name: str,
+    *,
+    services: Collection[str] | None = None,
+    listener: Listener = silent,
 ) -> Outcome:
     def make(observed: Observed) -> Plan:
         return life.make_pause_plan(observed, name, services=services)
@@ -137,7 +141,11 @@ async def pause(
 
 
 async def unpause(
-    engine: Engine, name: str, *, services: Collection[str] = (), listener: Listener = silent
+    engine: Engine,
+    name: str,
+    *,
+    services: Collection[str] | None = None,
+    listener: Listener = silent,
 ) -> Outcome:
     def make(observed: Observed) -> Plan:
         return life.make_unpause_plan(observed, name, services=services)
@@ -150,7 +158,7 @@ async def remove(
     name: str,
     project: Project | None = None,
     *,
-    services: Collection[str] = (),
+    services: Collection[str] | None = None,
     stop_first: bool = False,
     volumes: bool = False,
     timeout: int | None = None,

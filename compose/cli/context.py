@@ -134,6 +134,11 @@ class Context:
         except ProjectError:
             return False
 
+    @property
+    def by_name(self) -> bool:
+        """A project is meant by its name alone, whatever files are around."""
+        return bool(self.project_name) and not self.files
+
     def is_on(self, variable: str) -> bool:
         return self.environment.get(variable, "").lower() in ("1", "true", "yes", "on")
 

@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
         context: Context = ctx.obj
         options = DownOptions(
             services=frozenset(services or ()),
+            by_name=context.by_name,
             volumes=volumes,
             remove_orphans=remove_orphans or context.is_on("COMPOSE_REMOVE_ORPHANS"),
             images=rmi,
@@ -51,6 +52,8 @@ def register(app: typer.Typer) -> None:
             engine = await context.engine()
             with progress(context) as listener:
                 outcome = await life.down(engine, name, project, options, listener)
+            for note in outcome.plan.notes:
+                context.say(f"warning: {note}")
             if outcome.plan.is_empty:
                 context.say(f"{name} has nothing to remove")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from compose.cli.context import Context
 from compose.client.containers import ContainerSummary
@@ -22,6 +22,16 @@ def find_project(context: Context) -> tuple[str, Project | None]:
     return project.name, project
 
 
+def meant(
+    context: Context, project: Project | None, services: Sequence[str] | None
+) -> Sequence[str] | None:
+    """The services that a command is about: those that were named, else those of the files that are
+    on, as there. None: all that has the project's name, since nothing but that is known or said."""
+    if services or project is None or context.by_name:
+        return services or None
+    return tuple(project.services)
+
+
 def check_services(project: Project | None, services: Sequence[str]) -> None:
     """Raises UsageError for a service that the files don't know."""
     if project is None:
@@ -36,15 +46,16 @@ def check_services(project: Project | None, services: Sequence[str]) -> None:
 async def project_containers(
     engine: Engine,
     project: str,
-    services: Sequence[str] = (),
+    services: Collection[str] | None = None,
     *,
     all: bool = True,
     oneoff: bool = False,
 ) -> list[ContainerSummary]:
-    """By service and number. `all`: stopped ones too; `oneoff`: those of `run` too."""
+    """By service and number. `services` None: of all; `all`: stopped ones too; `oneoff`: those of
+    `run` too."""
     labels = [f"{PROJECT}={project}"] + ([] if oneoff else [f"{ONE_OFF}=False"])
     found = await engine.containers.list(all=all, filters={"label": labels})
-    meant = [row for row in found if not services or row.labels.get(SERVICE) in services]
+    meant = [row for row in found if services is None or row.labels.get(SERVICE) in services]
     return sorted(meant, key=lambda row: (row.labels.get(SERVICE, ""), number(row), row.name))
 
 

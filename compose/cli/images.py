@@ -63,7 +63,7 @@ async def _images(context: Context, services: list[str]) -> list[Used]:
     name, project = find_project(context)
     check_services(project, services)
     engine = await context.engine()
-    rows = await project_containers(engine, name, services)
+    rows = await project_containers(engine, name, services or None)
     ids = dict.fromkeys(row.image_id for row in rows)
     details = await asyncio.gather(*(engine.images.inspect(identity) for identity in ids))
     images = dict(zip(ids, details, strict=True))

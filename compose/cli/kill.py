@@ -1,5 +1,6 @@
 """`pycompose kill`: send a signal to the containers."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -27,9 +28,13 @@ def register(app: typer.Typer) -> None:
         ] = False,
     ) -> int:
         async def work(
-            engine: Engine, name: str, project: Project | None, listener: Listener
+            engine: Engine,
+            name: str,
+            project: Project | None,
+            meant: Sequence[str] | None,
+            listener: Listener,
         ) -> None:
-            await life.kill(engine, name, services=services or (), signal=signal, listener=listener)
+            await life.kill(engine, name, services=meant, signal=signal, listener=listener)
             if remove_orphans and project is not None:
                 known = {*project.services, *project.disabled}
                 rows = await project_containers(engine, name)

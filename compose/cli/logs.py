@@ -4,12 +4,13 @@ import asyncio
 import sys
 import time
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from compose.cli.context import Context
-from compose.cli.find import check_services, find_project, number, project_containers
+from compose.cli.find import check_services, find_project, meant, number, project_containers
 from compose.cli.follow import (
     Follower,
     Selection,
@@ -74,11 +75,13 @@ async def _logs(
 ) -> None:
     name, project = find_project(context)
     check_services(project, sorted(selection.services))
+    about = meant(context, project, sorted(selection.services))
+    selection = replace(selection, services=frozenset(about or ()))
     engine = await context.engine()
     filters = {"type": ["container"], "label": [f"{PROJECT}={name}"]}
 
     async def chosen() -> list[ContainerSummary]:
-        rows = await project_containers(engine, name, sorted(selection.services))
+        rows = await project_containers(engine, name, about)
         return [row for row in rows if index in (0, number(row)) and row.state != "created"]
 
     if not follow:

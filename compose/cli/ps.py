@@ -81,7 +81,9 @@ async def _list(
     name, project = find_project(context)
     check_services(project, services)
     engine = await context.engine()
-    rows = await project_containers(engine, name, services, all=everything, oneoff=everything)
+    rows = await project_containers(
+        engine, name, services or None, all=everything, oneoff=everything
+    )
     rows.sort(key=lambda row: row.name)
     if project is not None and not orphans:
         rows = [row for row in rows if row.labels.get(SERVICE) in project.services]

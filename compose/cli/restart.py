@@ -21,8 +21,8 @@ def register(app: typer.Typer) -> None:
         return change(
             ctx.obj,
             services,
-            lambda engine, name, project, listener: life.restart(
-                engine, name, project, services=services or (), timeout=timeout,
+            lambda engine, name, project, meant, listener: life.restart(
+                engine, name, project, services=meant, timeout=timeout,
                 no_deps=no_deps, listener=listener,
             ),
         )  # fmt: skip

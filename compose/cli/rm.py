@@ -8,7 +8,7 @@ import typer
 
 from compose import life
 from compose.cli.context import Context
-from compose.cli.find import check_services, find_project, project_containers
+from compose.cli.find import check_services, find_project, meant, project_containers
 from compose.cli.progress import progress
 from compose.errors import UsageError
 
@@ -33,16 +33,17 @@ def register(app: typer.Typer) -> None:
             name, project = find_project(context)
             check_services(project, services or ())
             engine = await context.engine()
-            rows = await project_containers(engine, name, services or ())
-            meant = [row.name for row in rows if stop or row.state in ("exited", "created", "dead")]
-            if not meant:
+            about = meant(context, project, services)
+            rows = await project_containers(engine, name, about)
+            gone = [row.name for row in rows if stop or row.state in ("exited", "created", "dead")]
+            if not gone:
                 context.say("no stopped containers")
                 return
-            if not force and not confirmed(f"remove {', '.join(meant)}?"):
+            if not force and not confirmed(f"remove {', '.join(gone)}?"):
                 return
             with progress(context) as listener:
                 await life.remove(
-                    engine, name, project, services=services or (), stop_first=stop,
+                    engine, name, project, services=about, stop_first=stop,
                     volumes=volumes, listener=listener,
                 )  # fmt: skip
 

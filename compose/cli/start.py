@@ -22,8 +22,8 @@ def register(app: typer.Typer) -> None:
         return change(
             ctx.obj,
             services,
-            lambda engine, name, project, listener: life.start(
-                engine, name, project, services=services or (), wait=wait,
+            lambda engine, name, project, meant, listener: life.start(
+                engine, name, project, services=meant, wait=wait,
                 wait_timeout=wait_timeout, listener=listener,
             ),
         )  # fmt: skip

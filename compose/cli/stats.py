@@ -51,7 +51,7 @@ async def _stats(
     name, project = find_project(context)
     check_services(project, services)
     engine = await context.engine()
-    rows = await project_containers(engine, name, services, all=everything, oneoff=True)
+    rows = await project_containers(engine, name, services or None, all=everything, oneoff=True)
     rows.sort(key=lambda row: row.name)
     found = dict.fromkeys((row.id for row in rows), NOTHING)
     running = [row.id for row in rows if row.state in ("running", "paused")]

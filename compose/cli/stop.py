@@ -12,7 +12,7 @@ def register(app: typer.Typer) -> None:
         return change(
             ctx.obj,
             services,
-            lambda engine, name, project, listener: life.stop(
-                engine, name, project, services=services or (), timeout=timeout, listener=listener
+            lambda engine, name, project, meant, listener: life.stop(
+                engine, name, project, services=meant, timeout=timeout, listener=listener
             ),
         )

@@ -27,7 +27,7 @@ async def _top(context: Context, services: list[str]) -> str:
     name, project = find_project(context)
     check_services(project, services)
     engine = await context.engine()
-    containers = await project_containers(engine, name, services, all=False, oneoff=True)
+    containers = await project_containers(engine, name, services or None, all=False, oneoff=True)
     tables = await asyncio.gather(*(engine.containers.top(row.id) for row in containers))
     rows = [
         {"SERVICE": row.labels.get(SERVICE, ""), "#": str(number(row) or ""),

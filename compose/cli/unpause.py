@@ -12,7 +12,7 @@ def register(app: typer.Typer) -> None:
         return change(
             ctx.obj,
             services,
-            lambda engine, name, _, listener: life.unpause(
-                engine, name, services=services or (), listener=listener
+            lambda engine, name, _, meant, listener: life.unpause(
+                engine, name, services=meant, listener=listener
             ),
         )

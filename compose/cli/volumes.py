@@ -44,7 +44,7 @@ async def _volumes(context: Context, services: list[str]) -> list[VolumeDetails]
     engine = await context.engine()
     found = await engine.volumes.list(filters={"label": [f"{PROJECT}={name}"]})
     if services:
-        rows = await project_containers(engine, name, services)
+        rows = await project_containers(engine, name, services or None)
         used = {mount.name for row in rows for mount in row.mounts}
         found = tuple(volume for volume in found if volume.name in used)
     return sorted(found, key=lambda volume: volume.name)

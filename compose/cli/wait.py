@@ -29,7 +29,7 @@ async def _wait(context: Context, services: list[str], down_project: bool) -> in
     name, project = find_project(context)
     check_services(project, services)
     engine = await context.engine()
-    rows = await project_containers(engine, name, services)
+    rows = await project_containers(engine, name, services or None)
     if not rows:
         raise UsageError(
             f"there is no container of {', '.join(services)}"

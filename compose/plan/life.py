@@ -113,7 +113,7 @@ def make_stop_plan(
     name: str,
     project: Project | None = None,
     *,
-    services: Collection[str] = (),
+    services: Collection[str] | None = None,
     timeout: int | None = None,
 ) -> Plan:
     """Dependents first."""
@@ -130,12 +130,12 @@ def make_start_plan(
     name: str,
     project: Project | None = None,
     *,
-    services: Collection[str] = (),
+    services: Collection[str] | None = None,
 ) -> Plan:
     """What is needed first, also where it isn't named. Conditions aren't waited for: these
     containers have run before."""
     edges = {c.service: set(c.depends_on) for c in observed.containers if not c.one_off}
-    wanted = with_needed(edges, services) if services else ()
+    wanted = None if services is None else with_needed(edges, services)
     life = _Life(name, _meant(observed, wanted), project)
     first: dict[str, str] = {}  # service -> key of the step that starts one of it first
     running = {c.service for c in observed.containers if c.is_running and not c.one_off}
@@ -174,18 +174,17 @@ def make_restart_plan(
     name: str,
     project: Project | None = None,
     *,
-    services: Collection[str] = (),
+    services: Collection[str] | None = None,
     timeout: int | None = None,
     no_deps: bool = False,
 ) -> Plan:
     """The services named, and those that depend on them with `restart: true`."""
-    meant = set(services)
-    if meant and not no_deps:
-        edges = _restart_edges(observed.containers)
-        meant = set(with_dependents(edges, meant))
+    meant = services
+    if services is not None and not no_deps:
+        meant = with_dependents(_restart_edges(observed.containers), services)
     life = _Life(name, _meant(observed, meant), project)
     for container in life.containers:
-        asked = not services or container.service in services
+        asked = services is None or container.service in services
         cause = "asked for" if asked else "restarts with what it depends on"
         change = life.builder.change(Verb.RESTART, subject(container), cause)
         after = [f"start {other.name}" for other in life.needed(container)]
@@ -201,7 +200,11 @@ def make_restart_plan(
 
 
 def make_kill_plan(
-    observed: Observed, name: str, *, services: Collection[str] = (), signal: str = "SIGKILL"
+    observed: Observed,
+    name: str,
+    *,
+    services: Collection[str] | None = None,
+    signal: str = "SIGKILL",
 ) -> Plan:
     return _each(
         observed, name, services, Verb.KILL, lambda c: KillContainer(ref(c), signal),
@@ -209,7 +212,9 @@ def make_kill_plan(
     )  # fmt: skip
 
 
-def make_pause_plan(observed: Observed, name: str, *, services: Collection[str] = ()) -> Plan:
+def make_pause_plan(
+    observed: Observed, name: str, *, services: Collection[str] | None = None
+) -> Plan:
     plan = _each(
         observed, name, services, Verb.PAUSE, lambda c: PauseContainer(ref(c)),
         lambda c: c.state == "running",
@@ -218,7 +223,9 @@ def make_pause_plan(observed: Observed, name: str, *, services: Collection[str] 
     return plan
 
 
-def make_unpause_plan(observed: Observed, name: str, *, services: Collection[str] = ()) -> Plan:
+def make_unpause_plan(
+    observed: Observed, name: str, *, services: Collection[str] | None = None
+) -> Plan:
     plan = _each(
         observed, name, services, Verb.UNPAUSE, lambda c: UnpauseContainer(ref(c)),
         lambda c: c.state == "paused",
@@ -239,7 +246,7 @@ def make_remove_plan(
     name: str,
     project: Project | None = None,
     *,
-    services: Collection[str] = (),
+    services: Collection[str] | None = None,
     stop: bool = False,
     volumes: bool = False,
     timeout: int | None = None,
@@ -274,15 +281,19 @@ def make_down_plan(
         wanted = with_dependents(edges, options.services)
         meant = tuple(c for c in meant if c.service in wanted)
     orphans: tuple[ObservedContainer, ...] = ()
+    off: tuple[ObservedContainer, ...] = ()
     ones: tuple[ObservedContainer, ...] = ()
     if not options.remove_orphans:
         # Those of `run` are whoever's who ran them, as Docker Compose has it.
         ones = tuple(c for c in meant if c.one_off)
         meant = tuple(c for c in meant if not c.one_off)
-    if project is not None and not options.remove_orphans and not options.services:
-        known = project.services.keys() | project.disabled
-        orphans = tuple(c for c in meant if c.service not in known)
-        meant = tuple(c for c in meant if c.service in known)
+    if project is not None and not options.services and not options.by_name:
+        # Those of profiles that are off are nobody's orphans, and not meant either, as there.
+        off = tuple(c for c in meant if c.service in project.disabled and not c.one_off)
+        if not options.remove_orphans:
+            known = project.services.keys() | project.disabled
+            orphans = tuple(c for c in meant if c.service not in known)
+        meant = tuple(c for c in meant if c not in off and c not in orphans)
     life = _Life(name, meant, project)
     removals = []
     for container in life.containers:
@@ -301,10 +312,10 @@ def make_down_plan(
             )
         )
     if not options.services:
-        used = (*orphans, *(c for c in ones if c.is_running))
+        used = (*orphans, *off, *(c for c in ones if c.is_running))
         _remove_networks(life, observed, name, used, removals)
         if options.volumes:
-            _remove_volumes(life, observed, name, (*orphans, *ones), removals)
+            _remove_volumes(life, observed, name, (*orphans, *off, *ones), removals)
         if options.images and project is not None:
             _remove_images(life, observed, project, options.images, removals)
     if orphans:
@@ -313,6 +324,14 @@ def make_down_plan(
             Problem(
                 f"containers of services that are not in the files stay: {listed}",
                 hint="--remove-orphans removes them",
+            )
+        )
+    if off:
+        listed = ", ".join(container.name for container in off)
+        life.builder.notes.append(
+            Problem(
+                f"containers of profiles that are off stay: {listed}",
+                hint="--profile '*' takes them down, too",
             )
         )
     if ones:
@@ -447,7 +466,7 @@ def _remove_images(
 def _each(
     observed: Observed,
     name: str,
-    services: Collection[str],
+    services: Collection[str] | None,
     verb: Verb,
     action: Callable[[ObservedContainer], Action],
     applies: Callable[[ObservedContainer], bool],
@@ -461,12 +480,14 @@ def _each(
 
 
 def _meant(
-    observed: Observed, services: Collection[str], *, one_offs: bool = False
+    observed: Observed, services: Collection[str] | None, *, one_offs: bool = False
 ) -> tuple[ObservedContainer, ...]:
+    """`services` None: all of them."""
     return tuple(
         container
         for container in observed.containers
-        if (not services or container.service in services) and (one_offs or not container.one_off)
+        if (services is None or container.service in services)
+        and (one_offs or not container.one_off)
     )
 
 

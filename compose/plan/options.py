@@ -39,6 +39,7 @@ class PlanOptions:
 @dataclass(frozen=True, slots=True)
 class DownOptions:
     services: frozenset[str] = frozenset()
+    by_name: bool = False  # all that has the project's name, whatever the files declare
     volumes: bool = False
     remove_orphans: bool = False
     images: str = ""  # local, all

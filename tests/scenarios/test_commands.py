@@ -765,6 +765,37 @@ def test_orphans_go_with_a_kill_that_says_so(fresh: Project) -> None:
     assert set(own(fresh)) == {"a-1"}
 
 
+def test_commands_are_about_the_services_of_the_files(fresh: Project) -> None:
+    """Of those, the ones that are on; a name alone means all that has it."""
+    one = "{image: 'rootfs:/', command: sleep infinity, stop_signal: SIGKILL%s}"
+    base = f"services:\n  web: {one % ''}\n  debug: {one % ', profiles: [debug]'}\n"
+    fresh.write(base)
+    fresh.write(base + f"  more: {one % ''}\n", "more.yaml")
+
+    def states() -> dict[str, str]:
+        rows = fresh.containers().values()
+        return {row["Labels"]["com.docker.compose.service"]: str(row["State"]) for row in rows}  # type: ignore[index]
+
+    def all_run() -> None:
+        fresh("-f", "more.yaml", "--profile", "debug", "up", "-d")
+        assert set(states().values()) == {"running"}
+
+    all_run()
+    for words, state in (["stop"], "exited"), (["kill"], "exited"), (["pause"], "paused"):
+        fresh(*words)
+        assert states() == {"web": state, "debug": "running", "more": "running"}, words
+        all_run()
+    fresh("rm", "-fs")
+    assert states() == {"debug": "running", "more": "running"}
+    all_run()
+    said = fresh("down").stderr
+    assert "profiles that are off stay" in said
+    assert "not in the files stay" in said
+    assert states() == {"debug": "running", "more": "running"}
+    fresh("-p", fresh.folder.name, "down")
+    assert states() == {}
+
+
 def test_the_keys_of_up(fresh: Project) -> None:
     fresh.write(
         "services: {a: {image: 'rootfs:/', command: sleep infinity, stop_signal: SIGKILL}}\n"
