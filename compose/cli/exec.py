@@ -89,6 +89,9 @@ def register(app: typer.Typer) -> None:
 
 
 def given(context: Context, pair: str) -> str:
-    """`NAME=value` as it is; `NAME` takes its value from pycompose's own environment."""
+    """`NAME=value` as it is; `NAME` takes its value from pycompose's own environment; where
+    it has none, the variable isn't set: what the engine makes of a name alone."""
     name, equals, _ = pair.partition("=")
-    return pair if equals else f"{name}={context.environment.get(name, '')}"
+    if equals or name not in context.environment:
+        return pair
+    return f"{name}={context.environment[name]}"

@@ -91,6 +91,7 @@ class Foreground:
     menu: bool = False  # whether keys are heeded
     targets: frozenset[str] = frozenset()  # their end is the end of it; empty: all must end
     watch: Callable[[], Coroutine[Any, Any, object]] | None = None  # what w begins
+    watches: bool = False  # from the start; then the end of all containers isn't its own
     first_exit: asyncio.Future[tuple[str, int]] = field(init=False)
     targets_ended: asyncio.Future[None] = field(init=False)
     codes: dict[str, int] = field(default_factory=dict)  # service -> last exit code
@@ -124,7 +125,7 @@ class Foreground:
             if self.menu:
                 self.context.say(HINT)
             following = asyncio.create_task(
-                follower.follow(later_starts(events, listed_at), followed, forever=False)
+                follower.follow(later_starts(events, listed_at), followed, forever=self.watches)
             )
             try:
                 return await self._until_over(following, taken, typed)
@@ -175,6 +176,8 @@ class Foreground:
     async def _heed(self, typed: asyncio.Queue[str]) -> None:
         """Returns when d is typed; w begins to follow the files, and ends it."""
         watching: asyncio.Task[object] | None = None
+        if self.watches and self.watch is not None:
+            watching = self._begin(self.watch())
         try:
             while True:
                 letter = await typed.get()
@@ -183,7 +186,7 @@ class Foreground:
                 if letter != "w" or self.watch is None:
                     continue
                 if watching is None or watching.done():
-                    watching = asyncio.create_task(self.watch())
+                    watching = self._begin(self.watch())
                 else:
                     watching.cancel()
                     watching = None
@@ -192,6 +195,15 @@ class Foreground:
             if watching is not None:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
+
+    def _begin(self, watching: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
+        def tell(ended: asyncio.Task[object]) -> None:
+            if not ended.cancelled() and (error := ended.exception()):
+                self.context.say(f"files are watched no more: {error}")
+
+        task = asyncio.create_task(watching)
+        task.add_done_callback(tell)
+        return task
 
     async def _stop_or_kill(self, taken: Signals) -> None:
         self.context.say("\nstopping in order; press Ctrl-C again to kill")

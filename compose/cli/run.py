@@ -120,7 +120,7 @@ def register(app: typer.Typer) -> None:
             entrypoint=entrypoint,
             environment=(
                 *(pair for path in env_from_file or () for pair in pairs_of(context, path)),
-                *(given(context, pair) for pair in env or ()),
+                *(pair for text in env or () if "=" in (pair := given(context, text))),
             ),
             user=user,
             working_dir=workdir,

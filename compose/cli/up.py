@@ -205,11 +205,6 @@ def register(app: typer.Typer) -> None:
 
                 await converged(context, engine, project, wanted)
                 return await reconciling(context, project.name, fresh=True)
-            if watch:
-                from compose.cli.watch import watching
-
-                await converged(context, engine, project, wanted)
-                return await watching(context, engine, project, services or ())
             from compose.cli.foreground import EndRule, style
             from compose.cli.menu import wanted as wanted_menu
 
@@ -218,7 +213,7 @@ def register(app: typer.Typer) -> None:
             keys = wanted_menu(context, menu)
             targets = frozenset(services or ()) if attach_dependencies else frozenset()
             return await in_foreground(
-                context, engine, project, wanted, shown, looks, rule, keys, targets
+                context, engine, project, wanted, shown, looks, rule, keys, targets, watch
             )
 
         if commit is None:
@@ -285,6 +280,7 @@ async def in_foreground(
     rule: "EndRule",
     menu: bool,
     targets: frozenset[str],
+    watches: bool,
 ) -> int:
     from compose.cli.foreground import Foreground, subscribed
     from compose.cli.watch import watching
@@ -296,6 +292,7 @@ async def in_foreground(
         view = Foreground(
             context, engine, project, shown, looks, rule, timeout, menu, targets,
             lambda: watching(context, engine, project, sorted(options.plan.services)),
+            watches,
         )  # fmt: skip
         return await view.run(events, started_at, plan)
 

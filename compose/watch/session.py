@@ -134,9 +134,11 @@ class Session:
             self.say(f"{work.service}: restarted")
         for rule in work.exec:
             for container in containers:
-                code = (await run_hook(self.engine, container.id, rule.exec)).exit_code
+                result = await run_hook(self.engine, container.id, rule.exec)
+                for line in result.last_lines:
+                    self.say(f"{work.service} | {line}")
                 command = " ".join(rule.exec.command or ())
-                self.say(f"{work.service}: {command} ended with code {code}")
+                self.say(f"{work.service}: {command} ended with code {result.exit_code}")
 
     async def _rebuild(self, service: str) -> None:
         """Builds its image; what runs is replaced by the `up` that follows."""

@@ -216,6 +216,13 @@ def test_exec(shop: Project) -> None:
     assert done.stderr == "bad\n"
 
 
+def test_a_variable_named_alone_that_nobody_has_set_is_left_out(shop: Project) -> None:
+    assert "KIND" not in shop("exec", "-T", "-e", "KIND", "db", "env").stdout
+    given = shop("run", "--rm", "-e", "KIND", "-e", "NONE", "db", "env").stdout
+    assert "KIND=database\n" in given
+    assert "NONE" not in given
+
+
 def test_exec_passes_standard_input_on(shop: Project) -> None:
     command = [*PYCOMPOSE, "exec", "-T", "db", "sha256sum"]
     blob = os.urandom(3_000_000)

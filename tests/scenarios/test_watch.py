@@ -32,7 +32,7 @@ services:
       - action: sync+exec
         path: ./code
         target: /srv/code
-        exec: {command: [sh, -c, "cat /srv/code/version >> /srv/seen"]}
+        exec: {command: [sh, -c, "tee -a /srv/seen < /srv/code/version"]}
   other:
     image: rootfs:/
     command: sleep infinity
@@ -115,6 +115,7 @@ def test_sync_and_restart(site: Project, watching: subprocess.Popen[str]) -> Non
 
 def test_sync_and_exec(site: Project, watching: subprocess.Popen[str]) -> None:
     (site.folder / "code" / "version").write_text("v2\n")
+    await_line(watching.stdout, "web \\| v2")
     await_line(watching.stdout, "ended with code 0")
     assert "v2" in inside(site, "cat", "/srv/seen")
 
@@ -196,3 +197,23 @@ def test_a_storm_is_one_round(site: Project, watching: subprocess.Popen[str]) ->
     watching.send_signal(signal.SIGCONT)
     await_line(watching.stdout, "web: .* synced")
     assert inside(site, "sh", "-c", "ls /srv/pages | grep ^page | wc -l") == "5000\n"
+
+
+def test_up_shows_what_is_written_while_it_watches() -> None:
+    with host() as place:
+        made = project(
+            place,
+            "services:\n  a:\n    image: rootfs:/\n    stop_signal: SIGKILL\n"
+            "    command: sh -c 'echo hello; sleep infinity'\n"
+            "    develop: {watch: [{action: sync, path: ./src, target: /src}]}\n",
+            "talk",
+        )
+        (made.folder / "src").mkdir()
+        process = made.start("up", "--watch")
+        await_line(process.stdout, "^watching")
+        await_line(process.stdout, "a-1.* hello")
+        made.write("one\n", "src/page")
+        await_line(process.stdout, "a: /src/page synced")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert made.inspect("talk-a-1")["State"]["Running"] is False  # type: ignore[index]
