@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -14,13 +14,14 @@ from engine.api.images import error_message, progress_json
 from engine.api.parts import Engine
 from engine.api.request import Query, Request, parse_json
 from engine.api.shown import Document
-from engine.api.streams import JSON, PROGRESS, Stream
+from engine.api.streams import JSON, PROGRESS, Gathered, Stream
 from engine.builder.holdings import Holding, PruneRequest
 from engine.builder.model import BuildRequest, StepFailed, Told
 from engine.builder.sources import check_contexts
 from engine.containers.model import HostConfig, Ulimit
 from engine.errors import EngineError, InvalidRequest, NotFound, Unsupported
 from engine.ids import short_id
+from engine.images.model import Image
 from engine.oci.reference import Reference, parse_reference
 from engine.registry.credentials import Credentials
 
@@ -40,40 +41,48 @@ async def build(request: Request, engine: Engine) -> web.StreamResponse:
     quiet = request.query.flag("q")
     stream = Stream(request, JSON, end=PROGRESS)
     has_begun = False
-    unsaid: list[Document] = []
+    said: list[Document] = []  # and not sent, as the build is quiet
 
-    async def send(*documents: Document) -> None:
+    async def send(documents: Sequence[object]) -> None:
         nonlocal has_begun
         if not has_begun:
             has_begun = True
             await stream.__aenter__()
         await stream.messages(documents)
 
-    async def tell(*told: Told) -> None:
-        if quiet:
-            unsaid.extend(map(_told_json, told))
-        else:
-            await send(*map(_told_json, told))
-
     with request.until_gone():
         try:
-            image = await engine.builder.build(wanted, request.chunks(), tell)
-            if quiet:
-                await send({"stream": f"{image.id}\n"})
-            else:
-                lines = [f"Successfully built {short_id(image.id)}\n"]
-                lines += [f"Successfully tagged {tag.familiar}\n" for tag in wanted.tags]
-                await send({"aux": {"ID": image.id}}, *map(_told_json, lines))
-        except EngineError as error:
-            if not has_begun and not unsaid:
-                raise
-            await send(*unsaid, failure(error))
+            async with Gathered(send) as gathered:
+
+                async def tell(*told: Told) -> None:
+                    documents = map(_told_json, told)
+                    if quiet:
+                        said.extend(documents)
+                    else:
+                        await gathered.put(*documents)
+
+                try:
+                    image = await engine.builder.build(wanted, request.chunks(), tell)
+                except EngineError as error:
+                    if not (has_begun or gathered.waiting or said):
+                        raise
+                    await gathered.put(*said, failure(error))
+                else:
+                    await gathered.put(*_outcome(image, wanted, quiet=quiet))
         except BaseException as error:
             if has_begun:
                 await stream.__aexit__(type(error), error, None)
             raise
         await stream.__aexit__(None, None, None)
     return stream.response
+
+
+def _outcome(image: Image, wanted: BuildRequest, *, quiet: bool) -> tuple[Document, ...]:
+    if quiet:
+        return ({"stream": f"{image.id}\n"},)
+    lines = [f"Successfully built {short_id(image.id)}\n"]
+    lines += [f"Successfully tagged {tag.familiar}\n" for tag in wanted.tags]
+    return ({"aux": {"ID": image.id}}, *map(_told_json, lines))
 
 
 async def _check(request: Request, engine: Engine, wanted: BuildRequest) -> web.Response:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from types import MappingProxyType, TracebackType
 
 from aiohttp import web
@@ -24,6 +32,7 @@ RAW = "application/vnd.docker.raw-stream"
 TAR = "application/x-tar"
 OCTETS = "application/octet-stream"
 PROGRESS = b"\r\n"  # what ends a message of a pull, push, load, import or build
+_FAR_AHEAD = 1000  # messages
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -81,6 +90,59 @@ class Stream:
             transport = self._request.http.transport
             if transport is not None:
                 transport.abort()
+
+
+class Gathered:
+    """Messages that come faster than each could be sent by itself: those of one turn of the event
+    loop travel together. Who is far ahead of `send` waits."""
+
+    def __init__(self, send: Callable[[Sequence[object]], Awaitable[None]]) -> None:
+        self._send = send
+        self.waiting: list[object] = []
+        self._some = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._has_ended = False
+
+    async def __aenter__(self) -> Gathered:
+        self._writer = asyncio.create_task(self._write())
+        return self
+
+    async def put(self, *documents: object) -> None:
+        """Raises what `send` has raised."""
+        if self._writer.done():
+            self._writer.result()
+        self.waiting += documents
+        self._some.set()
+        if len(self.waiting) >= _FAR_AHEAD:
+            self._room.clear()
+            await self._room.wait()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._has_ended = True
+            self._some.set()
+            await self._writer
+        else:
+            self._writer.cancel()
+            await asyncio.wait((self._writer,))
+
+    async def _write(self) -> None:
+        try:
+            while self.waiting or not self._has_ended:
+                await self._some.wait()
+                self._some.clear()
+                documents, self.waiting = self.waiting, []
+                if documents:
+                    await self._send(documents)
+                self._room.set()
+        finally:
+            self._room.set()
 
 
 async def send_all(
