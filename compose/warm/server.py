@@ -21,7 +21,7 @@ from compose.warm.caller import look_at
 from compose.warm.child import Call, run, wait_for_call
 from compose.warm.door import Door, open_door
 from compose.warm.place import server_folder, server_name
-from compose.warm.programs import rehearse
+from compose.warm.programs import rehearse, take_memory
 
 IDLE = 600.0  # seconds
 SOON = 0.1  # seconds: most commands are over by then, and are not to share a processor with a fork
@@ -96,6 +96,7 @@ class Server:
             ready = {descriptor for descriptor, _ in self._poll.poll(self._patience())}
             if not ready and self._wants_spare:
                 if control := self._fork():
+                    take_memory()
                     return wait_for_call(control, self._world)
                 continue
             if not ready and not self._calls:
