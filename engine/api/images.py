@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +21,7 @@ from engine.api.shown import Document
 from engine.api.streams import JSON, PROGRESS, TAR, Stream, send_all
 from engine.api.wire import read_config
 from engine.builder.changes import edit_of
+from engine.builder.ignore import path_expression
 from engine.containers.commit import CommitRequest
 from engine.containers.model import Status
 from engine.errors import EngineError, InvalidRequest, NotFound
@@ -111,10 +112,11 @@ def matches_name(name: str, pattern: str) -> bool:
 
 
 def _matches_path(path: str, pattern: str) -> bool:
-    names, patterns = path.split("/"), pattern.split("/")
-    return len(names) == len(patterns) and all(
-        fnmatch.fnmatchcase(name, one) for name, one in zip(names, patterns, strict=True)
-    )
+    try:
+        expression = re.compile(path_expression(pattern.split("/")), re.DOTALL)
+    except re.error:
+        raise InvalidRequest(f"syntax error in pattern {pattern!r}") from None
+    return expression.fullmatch(path) is not None
 
 
 def created_at(image: Image) -> int:
@@ -334,6 +336,8 @@ async def _present(image: Image) -> AsyncGenerator[Step, None]:
 async def _import(request: Request, engine: Engine) -> web.StreamResponse:
     query = request.query
     source, platform = query.text("fromSrc"), query.text("platform")
+    if query.text("repo") and parse_reference(query.text("repo")).digest:
+        raise InvalidRequest("cannot import digest reference")
     wanted = parse_platform(platform, engine.images.platform) if platform else None
     if wanted is not None and wanted.os != engine.images.platform.os:
         raise InvalidRequest("operating system is not supported")

@@ -41,6 +41,11 @@ def test_of_what_was_asked_for_only_the_names_meant_are_listed(boxes: Daemon) ->
     assert listed(boxes, reference="*:2") == ["box:2"]
     assert listed(boxes, reference="reg.example:5000/*/box") == ["reg.example:5000/team/box:1"]
     assert listed(boxes, reference="nosuch") == []
+    assert listed(boxes, reference="b[^a]x:[1-1]") == ["box:1"]
+    status, said = boxes.call(
+        "GET", f"/images/json?filters={quote(json.dumps({'reference': ['[']}))}"
+    )
+    assert (status, said) == (400, {"message": "syntax error in pattern '['"})
 
 
 def test_events_of_an_image_hold_its_labels(engine: Daemon) -> None:
