@@ -56,6 +56,9 @@ class LaunchRequest:
     files: tuple[File, ...] = ()  # with contents that are in this container alone
 
 
+_NEVER_THERE = "cannot start a container: the spawner ends again and again"
+
+
 class Spawner:
     """Forks shims. One a daemon; it is started again when it died."""
 
@@ -74,7 +77,7 @@ class Spawner:
         spawner = cls(interpreter.sealed_copy(), privileges.last_capability())
         try:
             async with spawner._lock:
-                await spawner._spawn()
+                await spawner._connected()
         except BaseException:
             os.close(spawner._interpreter)
             raise
@@ -203,18 +206,27 @@ class Spawner:
     async def _send(self, descriptors: tuple[int, ...]) -> None:
         async with self._lock:
             for _ in range(2):
-                if self._connection is None:
-                    await self._spawn()
-                assert self._connection is not None
+                connection = await self._connected()
                 try:
-                    await send(self._connection, channel.encode({"launch": True}), descriptors)
+                    await send(connection, channel.encode({"launch": True}), descriptors)
                     return
                 except OSError as error:
                     log.warning("the spawner %d is gone (%s): starting another", self._pid, error)
                     self._end()
-        raise Failure("cannot start a container: the spawner ends again and again")
+        raise Failure(_NEVER_THERE)
 
-    async def _spawn(self) -> None:
+    async def _connected(self) -> socket.socket:
+        """To a spawner, started if need be."""
+        for _ in range(2):
+            if self._connection is None and (killed_by := await self._spawn()):
+                log.warning("the spawner was killed by signal %d as it started", killed_by)
+            if self._connection is not None:
+                return self._connection
+        raise Failure(_NEVER_THERE)
+
+    async def _spawn(self) -> int:
+        """0, or the signal that killed it as it started: somebody's, so that another try is worth
+        it. Raises Failure where it ended by itself."""
         ours, theirs = channel.pair()
         try:
             os.set_inheritable(theirs.fileno(), True)
@@ -242,11 +254,14 @@ class Spawner:
             self._builds_worlds = bool(ready.body["worlds"])
         else:
             code = self._end()  # below zero: the signal
+            if code < 0:
+                return -code
             program = sys._base_executable  # type: ignore[attr-defined]
             raise Failure(f"cannot start {program}: it ended at once, with code {code}")
         # It says no more: what can be read from now on is its end.
         asyncio.get_running_loop().add_reader(ours.fileno(), self._end)
         await self._tell_after_crash()
+        return 0
 
     def _end(self) -> int:
         """The code that it ended with, if it had ended."""

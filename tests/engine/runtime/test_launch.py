@@ -383,6 +383,17 @@ async def test_shim_killed_unseen_is_cleaned_up_by_adoption(lab: Laboratory) -> 
     await nothing_left(request.container_id)
 
 
+async def test_spawner_that_is_killed_as_it_starts_is_started_again(lab: Laboratory) -> None:
+    os.kill(lab.spawner.pid, signal.SIGKILL)
+    await ended(lab.spawner.pid)
+    run = asyncio.create_task(lab.run("echo", "again"))
+    while (pid := lab.spawner.pid) == 0 or not Path(f"/proc/{pid}").exists():
+        await asyncio.sleep(0)
+    os.kill(pid, signal.SIGKILL)
+    assert (await run).stdout == b"again\n"
+    assert lab.spawner.pid != pid
+
+
 async def test_spawner_is_started_again(lab: Laboratory) -> None:
     running = await lab.start("sleep", "100")
     os.kill(lab.spawner.pid, signal.SIGKILL)
