@@ -26,8 +26,13 @@ async def spare(lab: Laboratory) -> str:
     return identifier
 
 
-def first_process(shim: int) -> int:
-    (pid,) = Path(f"/proc/{shim}/task/{shim}/children").read_text().split()
+async def first_process(shim: int) -> int:
+    """A spare can be taken before it has one."""
+    children = Path(f"/proc/{shim}/task/{shim}/children")
+    async with asyncio.timeout(10):
+        while not (found := children.read_text().split()):
+            await asyncio.sleep(0.01)
+    (pid,) = found
     return int(pid)
 
 
@@ -94,7 +99,7 @@ async def test_container_that_wants_other_namespaces_starts_without_the_spare(
 async def test_killed_spare_costs_nothing(lab: Laboratory, whom: str) -> None:
     identifier = await spare(lab)
     shim = shim_of(identifier)
-    first = first_process(shim)
+    first = await first_process(shim)
     killed = shim if whom == "shim" else first
     os.kill(killed, signal.SIGKILL)
     await ended(killed)  # its descriptors are closed by then
