@@ -176,9 +176,10 @@ async def remove(
 
 
 async def pull(
-    engine: Engine, project: Project, *, policy: str = "always", listener: Listener = silent
+    engine: Engine, project: Project, *, policy: str = "", listener: Listener = silent
 ) -> Outcome:
-    """The images of the project's services, all at once. `policy`: always or missing."""
+    """The images of the project's services, all at once. `policy`: always or missing; "": as they
+    say."""
     project = provided(project, {})
     observed = await observe(engine, project.name, project)
     plan = life.make_pull_plan(project, observed, policy)

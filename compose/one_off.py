@@ -19,6 +19,7 @@ from compose.observe import observe
 from compose.plan import life
 from compose.plan.actions import AwaitCondition, Existing
 from compose.plan.builds import build_cause
+from compose.plan.images import pull_cause
 from compose.plan.observed import Observed
 from compose.plan.options import PlanOptions
 
@@ -56,9 +57,9 @@ async def make_run(
             if build_cause(alone, service, observed, PlanOptions(build=options.build)):
                 builds = life.make_build_plan(alone, PlanOptions())
                 await apply(engine, watch, builds, listener, PARALLEL)
-            if options.pull != "never":
-                observed = await observe(engine, project.name, alone)
-                pulls = life.make_pull_plan(alone, observed, options.pull or "missing")
+            observed = await observe(engine, project.name, alone)
+            if pull_cause(alone, service, observed, PlanOptions(pull=options.pull)):
+                pulls = life.make_pull_plan(alone, observed, "always")
                 await apply(engine, watch, pulls, listener, PARALLEL)
             observed = await observe(engine, project.name, project)
             from compose.apply.perform import Performer

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         policy: Annotated[
             str, typer.Option("--policy", help="always or missing.", metavar="WHEN")
-        ] = "always",
+        ] = "",
         include_deps: Annotated[
             bool, typer.Option("--include-deps", help="Also of what they need.")
         ] = False,
@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
         parallel: Annotated[bool, typer.Option("--parallel", hidden=True)] = False,
         no_parallel: Annotated[bool, typer.Option("--no-parallel", hidden=True)] = False,
     ) -> int:
-        if policy not in ("always", "missing"):
+        if policy not in ("", "always", "missing"):
             raise typer.BadParameter(f"--policy: {policy!r} is none of always, missing")
         context: Context = ctx.obj
         project = context.load(tuple(services or ()), with_dependencies=include_deps)

@@ -275,6 +275,12 @@ def _watch_rule(fields: Fields) -> WatchRule:
     exec_fields = fields.inner("exec")
     if action == WatchAction.SYNC_EXEC and (exec_fields is None or "command" not in exec_fields):
         fields.required("exec", 'say what to run after the sync: "exec: {command: ...}"')
+    former = "x-initialSync"
+    if former in fields:
+        fields.problems.warn(
+            fields.node.keys[former], (*fields.place, former),
+            f"{former} is called initial_sync by now", "write initial_sync",
+        )  # fmt: skip
     return WatchRule(
         path=os.path.realpath(fields.path("path")),
         action=WatchAction(action) if action in list(WatchAction) else WatchAction.REBUILD,
@@ -283,6 +289,7 @@ def _watch_rule(fields: Fields) -> WatchRule:
         include=fields.texts("include"),
         ignore=fields.texts("ignore"),
         initial_sync=fields.flag("initial_sync"),
+        former_initial_sync=fields.flag(former),
     )
 
 

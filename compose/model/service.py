@@ -80,6 +80,11 @@ class WatchRule:
     include: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     initial_sync: bool = False
+    former_initial_sync: bool = False  # x-initialSync, what it was called while it was tried out
+
+    @property
+    def syncs_first(self) -> bool:
+        return self.initial_sync or self.former_initial_sync
 
     def to_document(self) -> Document:
         return (

@@ -22,6 +22,12 @@ def is_directory(reference: str) -> bool:
     return reference.startswith("rootfs:")
 
 
+def is_latest(reference: str) -> bool:
+    """Said or implied: what that is changes without a word."""
+    name = reference.rpartition("/")[2]
+    return "@" not in name and (":" not in name or name.endswith(":latest"))
+
+
 def pull_cause(project: Project, service: Service, observed: Observed, options: PlanOptions) -> str:
     """Why its image has to be pulled; empty if it needn't."""
     reference = image_of(project, service)

@@ -32,7 +32,7 @@ from compose.plan.actions import (
     UnpauseContainer,
 )
 from compose.plan.builds import base_services, build_action, build_problems
-from compose.plan.images import image_of, is_directory
+from compose.plan.images import image_of, is_directory, is_latest
 from compose.plan.init import make_init_containers
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import DownOptions, PlanOptions
@@ -342,8 +342,9 @@ def make_down_plan(
     return life.builder.finish()
 
 
-def make_pull_plan(project: Project, observed: Observed, policy: str) -> Plan:
-    """`policy`: always, or missing: only what isn't there yet."""
+def make_pull_plan(project: Project, observed: Observed, policy: str = "") -> Plan:
+    """`policy`: always, or missing: only what isn't there yet, or is called latest; "": as each
+    service says, else always."""
     builder = PlanBuilder(project.name)
     for name, service in project.services.items():
         reference = image_of(project, service)
@@ -352,7 +353,10 @@ def make_pull_plan(project: Project, observed: Observed, policy: str) -> Plan:
         buildable = service.build is not None and not service.image
         if is_directory(reference) or buildable or key in builder.steps:
             continue
-        if policy == "missing" and present:
+        wanted = policy or service.pull_policy
+        if wanted in ("never", "build"):
+            continue
+        if wanted == "missing" and present and not is_latest(reference):
             continue
         cause = "asked for" if present else "missing"
         at = project.at("services", name, "image")

@@ -155,7 +155,7 @@ _SYNCING = (WatchAction.SYNC, WatchAction.SYNC_RESTART, WatchAction.SYNC_EXEC)
 def initial_paths(service: Service) -> Iterator[SyncPath]:
     """Files that are to be there before the first change, of the rules that say so."""
     for rule in service.watch or ():
-        if not (rule.initial_sync and rule.action in _SYNCING):
+        if not (rule.syncs_first and rule.action in _SYNCING):
             continue
         if not os.path.isdir(rule.path):
             yield sync_path(rule, rule.path)

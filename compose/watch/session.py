@@ -65,7 +65,7 @@ class Session:
     async def _sync_first(self) -> None:
         """What is to be there before the first change, into each container that hasn't had it."""
         for service in self.project.services.values():
-            if not any(rule.initial_sync for rule in service.watch or ()):
+            if not any(rule.syncs_first for rule in service.watch or ()):
                 continue
             found = await self._containers(service.name)
             new = [container.id for container in found if container.id not in self.synced]

@@ -302,3 +302,13 @@ def test_resources_alone_are_a_project_where_all_are_asked_for(tmp_path: Path) -
     assert [*project.volumes] == ["v"]
     with pytest.raises(ProjectError, match="declares no services"):
         load(tmp_path, "volumes: {v: }")
+
+
+def test_what_initial_sync_was_called_at_first_counts_with_a_warning(tmp_path: Path) -> None:
+    rule = "{action: sync, path: ./a, target: /a, x-initialSync: true}"
+    project = load(tmp_path, f"services: {{web: {{image: x, develop: {{watch: [{rule}]}}}}}}")
+    (watched,) = project.services["web"].watch or ()
+    assert watched.syncs_first
+    assert ["write initial_sync" for one in project.warnings if "x-initialSync" in one.what] == [
+        one.hint for one in project.warnings
+    ]

@@ -20,6 +20,7 @@ from compose.plan.observed import (
     ForeignContainer,
     Observed,
     ObservedContainer,
+    ObservedImage,
     ObservedMount,
     ObservedVolume,
 )
@@ -157,3 +158,22 @@ def test_pull_takes_each_image_once_and_no_directories() -> None:
     )  # fmt: skip
     assert text(make_pull_plan(project, nothing(), "missing")) == "pull image other:1   missing\n"
     assert len(make_pull_plan(project, nothing(), "always").changes) == 2
+
+
+def test_pull_heeds_what_services_say_and_what_is_called_latest() -> None:
+    project = make_project(
+        make_service("a", image="a:1"),
+        make_service("b", image="b:1", pull_policy="missing"),
+        make_service("c", image="c", pull_policy="missing"),
+        make_service("d", image="d:1", pull_policy="never"),
+        make_service("e", image="e:1", pull_policy="build"),
+    )
+    there = ObservedImage("sha256:1")
+    observed = replace(nothing(), images={f"{x}:1": there for x in "abde"} | {"c": there})
+
+    def pulled(policy: str = "") -> list[str]:
+        return [change.subject for change in make_pull_plan(project, observed, policy).changes]
+
+    assert pulled() == ["image a:1", "image c"]
+    assert pulled("missing") == ["image c"]
+    assert len(pulled("always")) == 5
