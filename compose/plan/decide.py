@@ -78,22 +78,25 @@ def decide(project: Project, observed: Observed, options: PlanOptions) -> Decisi
         publishers=_publishers(project),
         jobs=jobs(project),
     )  # fmt: skip
-    replaced: set[str] = set()
+    replaced: dict[str, str] = {}  # service -> what becomes of its first container
     disturbed: set[str] = set()  # replaced or restarted
     rebuilt = made.rebuilt
     for name in dependency_order(dependency_edges(project.services)):
         service = project.services[name]
-        if options.no_deps and not options.names(name):
-            continue
         own = made.own.get(name, ())
+        if options.no_deps and not options.names(name):
+            made.refs[name] = [Existing(container.id, container.name) for container in own]
+            continue
         decision = decide_service(
-            project, service, observed, own, options, frozenset(replaced),
+            project, service, observed, own, options, replaced,
             completes=name in made.jobs,
         )  # fmt: skip
         made.services[name] = decision
         if decision.is_replaced:
-            replaced.add(name)
+            replaced[name] = "recreated"
             disturbed.add(name)
+        elif decision.begins_anew:
+            replaced[name] = "created"
         for needed, dependency in service.depends_on.items():
             if dependency.restart and needed in disturbed:
                 made.followers.setdefault(needed, []).append(name)

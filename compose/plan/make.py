@@ -26,7 +26,7 @@ def make_plan(project: Project, observed: Observed, options: PlanOptions) -> Pla
     the way, before anything has been done."""
     decided = decide(project, observed, options)
     project = decided.project
-    problems = preflight(project, observed, options, decided.services.values())
+    problems = preflight(project, observed, options, decided.services.values(), decided.refs)
     problems += project.unmet
     if problems:
         raise ProjectError(*problems)

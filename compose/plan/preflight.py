@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from compose.errors import Problem
 from compose.model.mount import MountType
@@ -10,6 +10,7 @@ from compose.model.port import Port
 from compose.model.project import Project
 from compose.model.resources import FileObject
 from compose.model.service import Condition, Service
+from compose.plan.actions import ContainerRef
 from compose.plan.builds import base_services, build_cause, build_problems
 from compose.plan.container import is_given, seccomp_file
 from compose.plan.handover import is_open_to_all, shares_ports
@@ -33,7 +34,9 @@ def preflight(
     observed: Observed,
     options: PlanOptions,
     decided: Iterable[ServiceDecision],
+    refs: Mapping[str, Sequence[ContainerRef]],
 ) -> list[Problem]:
+    """`refs`: of services, the containers that they will have."""
     problems: list[Problem] = []
     decisions = tuple(decided)
     foreign = {container.name: container for container in observed.foreign}
@@ -49,10 +52,34 @@ def preflight(
             problems += _image(project, service, observed, options)
             problems += _files(project, service, observed)
             problems += _mounts(project, service, observed)
+        problems += _parents(project, service, refs)
         problems += _names(project, decision, foreign, own)
         problems += _health_conditions(project, service, observed)
     problems += _ports(project, observed, options, decisions)
     return problems
+
+
+def _parents(
+    project: Project, service: Service, refs: Mapping[str, Sequence[ContainerRef]]
+) -> Iterator[Problem]:
+    """Containers that its own are made from have to be there."""
+    modes = ("network_mode", "pid", "ipc", "uts")
+    taken: list[tuple[tuple[str | int, ...], str]] = [
+        ((key,), getattr(service, key).removeprefix("service:"))
+        for key in modes
+        if getattr(service, key).startswith("service:")
+    ]
+    taken += [
+        (("volumes_from", index), source.partition(":")[0])
+        for index, source in enumerate(service.volumes_from)
+        if not source.startswith("container:")
+    ]
+    for place, name in taken:
+        if name in project.services and not refs.get(name):
+            yield project.problem(
+                f"{name} has no container to take this from", "services", service.name, *place,
+                hint=f"make it with: pycompose up -d {name}",
+            )  # fmt: skip
 
 
 # What no engine is told, and what to do instead.

@@ -83,6 +83,12 @@ class ServiceDecision:
     def is_replaced(self) -> bool:
         return any(isinstance(decision, Recreate) for decision in self.decisions)
 
+    @property
+    def begins_anew(self) -> bool:
+        """Nothing of it is there that others could be made from."""
+        staying = [each for each in self.decisions if not isinstance(each, Remove)]
+        return bool(staying) and all(isinstance(each, Create) for each in staying)
+
 
 def decide_service(
     project: Project,
@@ -90,12 +96,12 @@ def decide_service(
     observed: Observed,
     own: Iterable[ObservedContainer],
     options: PlanOptions,
-    replaced: frozenset[str],
+    replaced: Mapping[str, str],
     *,
     completes: bool,
 ) -> ServiceDecision:
-    """`own`: the service's containers; `replaced`: services that are replaced by this plan;
-    `completes`: it is a job, see `jobs`."""
+    """`own`: the service's containers; `replaced`: services whose containers are made by this plan,
+    and how; `completes`: it is a job, see `jobs`."""
     image = observed.images.get(image_of(project, service))
     image_id = image.id if image else ""
     document = service.to_document()
@@ -146,7 +152,7 @@ def divergence(
     record: Document,
     observed: Observed,
     options: PlanOptions,
-    replaced: frozenset[str],
+    replaced: Mapping[str, str],
 ) -> Divergence:
     """Why this container has to be replaced, and which fields say so; ("", ()) if it needn't."""
     named = options.names(service.name)
@@ -160,8 +166,8 @@ def divergence(
         return "is dead", ()
     if options.no_recreate:
         return "", ()
-    if parents := sorted(shared_services(service) & replaced):
-        return f"made from {parents[0]}, which is recreated", ()
+    if parents := sorted(shared_services(service) & replaced.keys()):
+        return f"made from {parents[0]}, which is {replaced[parents[0]]}", ()
     cause, found = _changed(project, service, container, record, observed.engine_id)
     words, edited = by_hand(service, container)
     known = {each.place for each in found}

@@ -325,6 +325,26 @@ recreate web.1   made from vpn, which is recreated   after: vpn.1
     )
 
 
+def test_a_container_that_shares_one_that_has_gone_is_made_from_the_new_one() -> None:
+    project = make_project(
+        make_service("vpn"),
+        make_service("web", network_mode="service:vpn", depends_on=needs(vpn=Condition.STARTED)),
+    )
+    there = applied(project)
+    observed = replace(there, containers=tuple(c for c in there.containers if c.service == "web"))
+    assert (
+        planned(project, observed)
+        == """\
+create vpn.1     missing
+recreate web.1   made from vpn, which is created   after: vpn.1
+"""
+    )
+    with pytest.raises(ProjectError, match="vpn has no container to take this from"):
+        planned(project, observed, services=frozenset(["web"]), no_deps=True)
+    forced = planned(project, there, services=frozenset(["web"]), no_deps=True, force_recreate=True)
+    assert forced == "recreate web.1   asked for\n"
+
+
 def test_a_changed_network_is_made_anew_and_containers_are_put_back() -> None:
     project = make_project(make_service("web"))
     observed = applied(project)
