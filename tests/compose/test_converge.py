@@ -391,7 +391,7 @@ async def test_a_restart_takes_those_along_that_ask_for_it(engine: Engine, name:
     outcome = await life.restart(engine, name, services=["db"], timeout=0)
     assert text(outcome.plan) == (
         "restart web.1   restarts with what it depends on   after: db.1\n"
-        "restart db.1    asked for                          after: web.1\n"
+        "restart db.1    asked for                          after: web.1 stopped\n"
     )
     assert set((await states(engine, name)).values()) == {"running"}
 

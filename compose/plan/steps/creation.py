@@ -32,6 +32,8 @@ def create(
     after += [f"create volume {mount.source}" for mount in service.volumes]
     after += [f"create {share.container.slot}" for share in action.shares
               if isinstance(share.container, Planned)]  # fmt: skip
+    # On the engine's own bridge a link is looked up when the container is created.
+    after += [f"create {names.slot(link.partition(':')[0], 1)}" for link in service.links]
     if (pull := draft.pulls.get(image_of(draft.project, service))) is not None:
         after.append(pull)
     key = draft.builder.step(

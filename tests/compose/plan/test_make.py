@@ -345,6 +345,17 @@ recreate web.1   made from vpn, which is created   after: vpn.1
     assert forced == "recreate web.1   asked for\n"
 
 
+def test_what_is_linked_is_created_first() -> None:
+    project = make_project(
+        make_service("web", network_mode="bridge", links=("db:store",),
+                     depends_on=needs(db=Condition.STARTED)),
+        make_service("db", network_mode="bridge"),
+    )  # fmt: skip
+    plan = make_plan(project, nothing(), PlanOptions())
+    (creation,) = (step for step in plan.steps if step.key == "create web.1")
+    assert "create db.1" in creation.after
+
+
 def test_a_changed_network_is_made_anew_and_containers_are_put_back() -> None:
     project = make_project(make_service("web"))
     observed = applied(project)
