@@ -323,11 +323,8 @@ class Builder:
     async def _finish(self, workshop: Workshop, state: State, tell: Tell) -> Image:
         """The image itself, named. What the cache has already is the same image again."""
         request = workshop.request
-        unused = sorted(
-            name
-            for name in request.build_args
-            if name not in workshop.consumed and name not in PREDEFINED and name not in OWN_ARGS
-        )
+        consumed = {*workshop.consumed, *workshop.plan.global_names, *PREDEFINED, *OWN_ARGS}
+        unused = sorted(set(request.build_args) - consumed)
         if unused:
             listed = " ".join(unused)
             await tell(f"[Warning] One or more build-args [{listed}] were not consumed\n")

@@ -84,8 +84,8 @@ def test_triggers_run_in_the_child(builds: Builds) -> None:
 def test_args_have_their_scope(builds: Builds) -> None:
     built = builds.ok(
         """\
-ARG OUTER=outer
-FROM busybox:test
+ARG OUTER=outer BASE
+FROM $BASE
 ARG OUTER
 ARG GIVEN=default
 ARG UNSET
@@ -94,7 +94,7 @@ ARG GIVEN_TOO=arg
 RUN echo "$OUTER $GIVEN [$UNSET] $GIVEN_TOO $http_proxy" > /args
 """,
         t="args",
-        buildargs={"GIVEN": "given", "http_proxy": "proxy", "UNUSED": "x"},
+        buildargs={"BASE": "busybox:test", "GIVEN": "given", "http_proxy": "proxy", "UNUSED": "x"},
     )
     assert builds.run("args", "cat", "/args") == "outer given [] env proxy\n"
     assert "One or more build-args [UNUSED] were not consumed" in built.output
