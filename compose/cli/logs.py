@@ -24,6 +24,7 @@ from compose.client.containers import ContainerSummary
 from compose.client.engine import Engine
 from compose.client.moments import api_time
 from compose.client.streams import Source
+from compose.errors import UsageError
 from compose.plan.names import PROJECT
 
 
@@ -82,6 +83,8 @@ async def _logs(
 
     async def chosen() -> list[ContainerSummary]:
         rows = await project_containers(engine, name, about)
+        if index and not any(number(row) == index for row in rows):
+            raise UsageError(f"there is no container #{index}")
         return [row for row in rows if index in (0, number(row)) and row.state != "created"]
 
     if not follow:

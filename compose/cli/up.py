@@ -187,6 +187,11 @@ def register(app: typer.Typer) -> None:
             atomic=atomic,
             git=commit.state() if commit else None,
         )
+        check_services(project, [*(attach or ()), *(no_attach or ())])
+        if exit_code_from and exit_code_from not in project.services:
+            raise UsageError(
+                f"--exit-code-from: the service {exit_code_from} isn't started by this"
+            )
         named = [*project.services] if attach_dependencies else services or ()
         shown = attached(project, named, attach or (), no_attach or ())
 

@@ -82,6 +82,8 @@ def test_options_that_are_not_followed_say_so(tmp_path: Path) -> None:
         (["config"], {"COMPOSE_CONVERT_WINDOWS_PATHS": "1"}, "paths of Windows"),
         (["config"], {"COMPOSE_PARALLEL_LIMIT": "many"}, "is no number"),
         (["build", "--sbom", "true"], {}, "BuildKit's"),
+        (["up", "--exit-code-from", "z"], {}, "isn't started by this"),
+        (["up", "--attach", "z"], {}, "no such service: z"),
     ]:
         code, _, said = ours(words, environment, tmp_path)
         assert code in (1, 2), words
