@@ -145,7 +145,7 @@ def overlay_folders(engine: Engine, record: Record) -> Document | None:
     """None for a directory of this machine: what it is laid over is made anew at each start."""
     try:
         image = engine.images.resolve(record.image_id)
-        lower = engine.images.layers(image) if not image.rootfs_path else ()
+        lower = engine.images.root_layers(image) if not image.rootfs_path else ()
     except EngineError:
         lower = ()
     if not lower:

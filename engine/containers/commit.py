@@ -21,20 +21,14 @@ from engine.images.diff_layer import MOUNT_POINTS, pack_changes
 from engine.images.feed import Outlet
 from engine.images.model import Image
 from engine.images.pack import Packing, Sink, add_tree
+from engine.images.places import MODE, PLACES
 from engine.images.tar_reader import Kind, Member
 from engine.images.tar_writer import END, member_head
 from engine.kernel.libc import KernelError
 from engine.kernel.mount import open_in_root
 from engine.kernel.overlay import on_overlay
 from engine.oci.image_config import Edit, Healthcheck, HistoryEntry, ImageConfig, unchanged
-from engine.oci.rootfs import MOUNT_TABLE, MOUNTS
 
-_PLACES = (
-    *((name, Kind.DIRECTORY, "") for name in ("dev", "dev/pts", "dev/shm", "etc", "proc", "sys")),
-    *((name, Kind.FILE, "") for name in (".dockerenv", "dev/console", "etc/hostname")),
-    *((name, Kind.FILE, "") for name in ("etc/hosts", "etc/resolv.conf")),
-    (MOUNT_TABLE[1:], Kind.SYMLINK, MOUNTS),
-)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -87,7 +81,7 @@ async def _store(
     parts: Parts, record: Record, image: Image, config: ImageConfig, request: CommitRequest
 ) -> Image:
     upper = _upper(parts, record)
-    lowers = parts.images.layers(image)
+    lowers = parts.images.root_layers(image)
 
     def pack(sink: Sink) -> int:
         places = _places(upper, lowers)
@@ -173,7 +167,7 @@ def _with(config: ContainerConfig, changed: ImageConfig) -> ContainerConfig:
 async def changes(parts: Parts, record: Record) -> tuple[Change, ...]:
     """What the container changed, without what only the runtime needs to mount on."""
     upper = _upper(parts, record)
-    lowers = parts.images.layers(parts.images.resolve(record.image_id))
+    lowers = parts.images.root_layers(parts.images.resolve(record.image_id))
 
     def find() -> tuple[Change, ...]:
         return without_mount_points(changes_of(upper, lowers), upper, lowers, MOUNT_POINTS)
@@ -197,11 +191,11 @@ def _pack_root(root: int, sink: Sink) -> None:
     """And the places that each container has by Docker's rule, whatever its image and whether or
     not it was started: for what gets mounted there."""
     add_tree(Packing(sink), root, "")
-    for name, kind, link in _PLACES:
+    for name, kind, link in PLACES:
         try:
             os.close(open_in_root(root, name, os.O_PATH | os.O_NOFOLLOW))
         except KernelError:
-            mode = 0o777 if kind is Kind.SYMLINK else 0o755
+            mode = 0o777 if kind is Kind.SYMLINK else MODE
             sink(member_head(Member(name, kind, mode, 0, 0, 0, 0, link=link)))
     sink(END)
 
@@ -210,7 +204,7 @@ async def export(parts: Parts, record: Record) -> AsyncIterator[bytes]:
     """The whole root file system as a tar. One that runs is read as it is just then, through a
     view of its layers that has no mounts."""
     folder = parts.store.folder(record.id) / "rootfs"
-    lowers = parts.images.layers(parts.images.resolve(record.image_id))
+    lowers = parts.images.root_layers(parts.images.resolve(record.image_id))
 
     def pack(sink: Sink) -> None:
         layers = (str(folder / "upper"), *lowers)

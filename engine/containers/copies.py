@@ -122,7 +122,7 @@ class _Resting:
     def __init__(self, parts: Parts, record: Record) -> None:
         self._id = record.id
         self._folder = parts.store.folder(record.id) / "rootfs"
-        self._lowers = parts.images.layers(parts.images.resolve(record.image_id))
+        self._lowers = parts.images.root_layers(parts.images.resolve(record.image_id))
         found = [_bind(parts, mount) for mount in record.mounts]
         self._binds = [bind for bind in found if bind is not None]
 
@@ -142,6 +142,8 @@ async def _root_of(parts: Parts, container: Container) -> AsyncIterator[Root]:
     async with container.lock:
         shim = container.shim
         if shim is None or container.record.state.status not in UP:
+            # What is done ahead of a start has the root mounted.
+            await parts.spawner.give_up(container.id)
             yield _Resting(parts, container.record)
             return
         # The pid can't be another process's as long as the shim holds it.

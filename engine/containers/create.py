@@ -10,6 +10,7 @@ import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from engine.containers import checks, contents, health, legacy_links, limits, mounts, spec, start
@@ -28,7 +29,7 @@ from engine.containers.model import (
 )
 from engine.containers.parts import Parts
 from engine.containers.store import Store
-from engine.errors import Forbidden, InvalidRequest, NotFound, Unsupported
+from engine.errors import EngineError, Forbidden, InvalidRequest, NotFound, Unsupported
 from engine.ids import new_id
 from engine.images.model import Image, unlike
 from engine.oci.image_config import ImageConfig
@@ -106,7 +107,9 @@ async def _make(parts: Parts, request: CreateRequest, image: Image, record: Reco
     made: list[str] = []
     try:
         if all(point.type != "volume" for point in record.mounts):
-            await _to_the_end(_begin_and_commit, store, record, request.files)
+            loop = asyncio.get_running_loop()
+            begun = partial(loop.call_soon_threadsafe, _look_ahead, parts, record, image)
+            await _to_the_end(_begin_and_commit, store, record, request.files, begun)
             _require_image(parts, request, image)
             return record
         points = []
@@ -120,6 +123,7 @@ async def _make(parts: Parts, request: CreateRequest, image: Image, record: Reco
     except BaseException:
         # First of all: a container whose volumes are gone must not be found by the next daemon.
         store.forget(record.id)
+        await parts.spawner.give_up(record.id)
         for volume in made:
             await parts.volumes.remove(volume, force=True, users=lambda _: ())
         store.clear(record.id)
@@ -134,8 +138,27 @@ def _require_image(parts: Parts, request: CreateRequest, image: Image) -> None:
         raise NotFound(f"No such image: {request.config.image}")
 
 
-def _begin_and_commit(store: Store, record: Record, files: Mapping[PlacedFile, bytes]) -> None:
+def _look_ahead(parts: Parts, record: Record, image: Image) -> None:
+    """While the disk takes the record, its root can be built: mostly a start follows."""
+    try:
+        asked = start.request_ahead(parts, record, image)
+    except EngineError as error:
+        log.info("nothing is done ahead for container %s: %s", record.id, error)
+        return
+    if asked is not None:
+        parts.spawner.ahead(asked)
+
+
+def _begin_and_commit(
+    store: Store,
+    record: Record,
+    files: Mapping[PlacedFile, bytes],
+    begun: Callable[[], object],
+) -> None:
+    """`begun` is called once its folders and files are there."""
     _begin(store, record, (), files)
+    start.make_files(record)
+    begun()
     store.commit(record)
 
 

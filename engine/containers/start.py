@@ -22,6 +22,7 @@ from engine.containers.model import Attachment, HostConfig, MountPoint, Record
 from engine.containers.parts import Parts
 from engine.containers.propagation import check_propagation, parse_mounts
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound, about
+from engine.images.model import Image
 from engine.kernel.libc import told
 from engine.networks import endpoint_options
 from engine.networks.endpoint import gateway_endpoint
@@ -40,8 +41,8 @@ from engine.records import naming
 from engine.runtime import seccomp, seccomp_default, seccomp_profile
 from engine.runtime.handle import Lost, Shim, StartFailed
 from engine.runtime.id_maps import IdMaps
-from engine.runtime.launch import LaunchRequest, LogTarget
 from engine.runtime.payload import NO_USER
+from engine.runtime.request import LaunchRequest, LogTarget
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ async def _launch(parts: Parts, container: Container) -> Shim:
     place = network_place(parts, record)
     pid_path = _pid_namespace(parts, record)
     ipc_pid = _ipc_pid(parts, record)
-    lowers = parts.images.layers(parts.images.resolve(record.image_id))
+    lowers = parts.images.root_layers(parts.images.resolve(record.image_id))
     async with AsyncExitStack() as undo:
         undo.push_async_callback(parts.volumes.unmount_for, record.id)
         await parts.volumes.mount_for(record.id, volume_names(record))
@@ -97,19 +98,24 @@ async def _launch(parts: Parts, container: Container) -> Shim:
             ipc_pid=ipc_pid,
             user_pid=_user_pid(parts, record),
         )
-        request = _request(parts, container, record, place, around, lowers)
+        request = _request(parts, _sized(container, record), place, around, lowers)
         undo.callback(clear_exec_dir, request.exec_dir)
         shim = await parts.spawner.prepare(request)
         undo.push_async_callback(shim.abandon)
+        joining = None
+        if shim.ahead is not None:
+            joining = await _begin(_join(parts, record, shim))
+            undo.push_async_callback(_settle, joining)
         write_files(parts, record, place)
         # Where a crash may come now, adoption finds in state.json what the process is to have.
         parts.store.save_state(record, durable=False)
         undo.callback(parts.save, container.record)
-        # The first process first: it has more to do than the kernel has with its links.
         launching = await _begin(parts.spawner.launch(shim, request))
         undo.push_async_callback(_settle, launching)
-        joining = await _begin(_join(parts, record, shim))
-        undo.push_async_callback(_settle, joining)
+        if joining is None:
+            # Later: the first process has more to do than the kernel has with its links.
+            joining = await _begin(_join(parts, record, shim))
+            undo.push_async_callback(_settle, joining)
         try:
             await launching
         except Lost as error:
@@ -377,6 +383,12 @@ def write_files(parts: Parts, record: Record, place: NetworkPlace) -> None:
         _write_in_place(path, text)
 
 
+def make_files(record: Record) -> None:
+    """The files that `write_files` will write to."""
+    for path in (record.resolv_conf_path, record.hosts_path, record.hostname_path):
+        _write_in_place(path, "")
+
+
 def _write_in_place(path: str, text: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o644)
@@ -471,9 +483,15 @@ def require_source(mount: MountPoint) -> None:
 # --- the request to the runtime ---------------------------------------------------------------
 
 
+def _sized(container: Container, record: Record) -> Record:
+    """With the size of the terminal that a client told meanwhile."""
+    if container.console_size is None:
+        return record
+    return replace(record, host=replace(record.host, console_size=container.console_size))
+
+
 def _request(
     parts: Parts,
-    container: Container,
     record: Record,
     place: NetworkPlace,
     around: spec.Surroundings,
@@ -490,8 +508,6 @@ def _request(
             config=replace(record.config, hostname=other.config.hostname),
         )
     host = with_block_devices(record.host)
-    if container.console_size is not None:
-        host = replace(host, console_size=container.console_size)
     if host is not record.host:
         record = replace(record, host=host)
     return LaunchRequest(
@@ -519,6 +535,23 @@ def _request(
         ),
         files=contents.to_place(folder, record.files),
     )
+
+
+def request_ahead(parts: Parts, record: Record, image: Image) -> LaunchRequest | None:
+    """What the first start of a new container will ask for, if nothing changes until then; None
+    where that depends on others, or on files of the host."""
+    host = record.host
+    if (
+        record.mounts
+        or host.tmpfs
+        or not has_own_network(host)
+        or legacy_links.links_of(parts, record)
+        or any(mode.startswith("container:") for mode in (host.pid_mode, host.ipc_mode))
+    ):
+        return None
+    around = spec.Surroundings((), None, _pid_namespace(parts, record), host_devices(host))
+    lowers = parts.images.root_layers(image)
+    return _request(parts, record, NetworkPlace(None), around, lowers)
 
 
 def _log_target(record: Record) -> LogTarget:

@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from engine.errors import Failure, InvalidRequest, NotFound
 from engine.images.layers import remove_directory
 from engine.images.unpack import OPAQUE
+from engine.oci.rootfs import MARK
 
 REDIRECT = "trusted.overlay.redirect"
 MEMORY_FOLDERS = (Path("/dev/shm"), Path("/run"))
@@ -208,6 +209,7 @@ def host_mask(root: str, private: Sequence[str]) -> Mask:
         scan.hide_for_good(name)
     for name in MOUNT_POINTS:
         scan.put(MaskEntry(name, "file", 0o644))
+    scan.put(MaskEntry(MARK.lstrip("/"), "file", 0o755))
     scan.hide_private(private)
     return scan.mask()
 

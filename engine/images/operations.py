@@ -106,11 +106,13 @@ class Images:
         return images
 
     async def close(self, *, containers_left: bool = True) -> None:
-        """Without containers the masks and names of `rootfs:` images go as well."""
+        """Without containers the masks and names of `rootfs:` images go as well, and what roots
+        share."""
         await self._transfer.close()
         if not containers_left:
             await self._store.in_thread(self._masks.retire)
             await self._store.in_thread(self._directories.retire)
+            await self._store.in_thread(self._store.retire)
         self._store.threads.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -147,6 +149,13 @@ class Images:
                     f"cannot use {image.base} below {image.name}: {told(error)}"
                 ) from error
         return tuple(stack) or (str(self._store.empty),)
+
+    def root_layers(self, image: Image) -> tuple[str, ...]:
+        """Those of a container's root: last the places for what is mounted in each. A directory of
+        the host has them by its mask; overlayfs takes no layer that lies inside of another one."""
+        layers = self.layers(image)
+        is_on_host = image.rootfs_path or image.base
+        return layers if is_on_host else (*layers, str(self._store.places))
 
     def list(self) -> tuple[Image, ...]:
         """All of them, newest first; a `rootfs:` image once it was used."""

@@ -22,6 +22,7 @@ from engine.images.intake import Incoming
 from engine.images.layers import Layers, remove_directory
 from engine.images.lookup import image_of
 from engine.images.model import Image, Removal, Removed
+from engine.images.places import make_places
 from engine.images.removal import RemovalPlan
 from engine.kernel.libc import told
 from engine.oci.digest import Digest, chain_id
@@ -39,6 +40,7 @@ class Store:
         self._root = root
         self.temporary = root / "tmp"
         self.empty = root / "empty"  # the lower layer of an image that has none
+        self.places = root / "places"  # below all others in the root of a container
         self.blobs = Blobs(root / "blobs")
         self.layers = Layers(root / "layers", self.temporary)
         self.threads = threads
@@ -54,6 +56,10 @@ class Store:
     async def open(self) -> None:
         """Reads the catalog and clears away what a crash left half made."""
         self.catalog, self._documents = await self.in_thread(self._recover)
+
+    def retire(self) -> None:
+        """No container is left."""
+        remove_directory(self.places)
 
     # ---- what there is
 
@@ -212,6 +218,7 @@ class Store:
         self.blobs.prepare()
         self.layers.prepare()
         self.empty.mkdir(mode=0o755, exist_ok=True)
+        make_places(self.places)
         try:
             catalog = parse_catalog(read_record(self._root / _CATALOG))
         except FileNotFoundError:

@@ -20,7 +20,7 @@ from engine.runtime.files import File, replacing
 from engine.runtime.id_maps import IdMaps
 from engine.runtime.payload import NO_USER
 from engine.runtime.remains import ExitStatus, exit_status, read_exit
-from engine.runtime.spares import Mould
+from engine.runtime.spares import Ahead, Mould
 from engine.runtime.steps import Step
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ class Shim:
         self.is_spare = False  # it waited for its container
         self.mould: Mould | None = None  # of such spares as would do for it
         self.world: tuple[Step, ...] = ()  # that it has built while it waited
+        self.ahead: Ahead | None = None  # what it was told since
         self.started = False  # whether `go` was answered, by this or an earlier daemon
         self.started_at = 0  # nanoseconds since 1970
         self.started_clock = 0  # of uptime()

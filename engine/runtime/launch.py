@@ -8,52 +8,17 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import cast
 
 from engine.errors import Failure
 from engine.kernel import privileges
-from engine.oci.rootfs import Rootfs
 from engine.runtime import channel, init, interpreter, orders, remains, sequence, world
 from engine.runtime.async_channel import receive, send
-from engine.runtime.files import File
 from engine.runtime.handle import NOT_STARTED, Lost, Shim, StartFailed, id_maps, start_text
-from engine.runtime.spares import Mould, Spares
+from engine.runtime.request import LaunchRequest, birth_orders, launch_orders, left_limits
+from engine.runtime.spares import Ahead, Mould, Spares
 from engine.runtime.steps import LimitResources, Step
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LogTarget:
-    """Where the shim writes the container's log, and how."""
-
-    path: str  # "" = no log
-    max_size: int  # bytes, 0 = unlimited
-    max_file: int  # at least 1; older ones are path.1, path.2, …
-    attributes: str = ""  # `"attrs":{…},` for each record
-    compress: bool = False  # older ones are path.1.gz, path.2.gz, …
-    buffer: int = (
-        0  # bytes that wait for a slow disk before records are lost; 0 = the process waits
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchRequest:
-    container_id: str
-    spec: Mapping[str, object]  # an OCI runtime spec without linux.seccomp
-    seccomp: bytes  # compiled BPF, b"" = unconfined
-    user: str  # "", name, uid, each with :group or :gid; found in the container's own files
-    groups: tuple[str, ...]
-    rootfs: Rootfs
-    exec_dir: str  # exists, 0700
-    log: LogTarget
-    open_stdin: bool
-    stdin_once: bool
-    init: bool
-    own_network: bool  # a network namespace of its own was asked for
-    dns: bool  # bind sockets for DNS in it
-    files: tuple[File, ...] = ()  # with contents that are in this container alone
 
 
 _NEVER_THERE = "cannot start a container: the spawner ends again and again"
@@ -110,12 +75,13 @@ class Spawner:
         """The shim of a container whose namespaces and cgroup exist; `launch` is the next call.
         Raises StartFailed."""
         with _explained():
-            asked = _birth(request)
+            asked = birth_orders(request)
         spare = await self._spares.take(asked)
         try:
             if spare is not None:
                 handle = Shim(spare.connection, spare.id, spare.exec_dir, first=spare.first)
                 handle.is_spare, handle.mould, handle.world = True, spare.mould, spare.mould.world
+                handle.ahead = spare.ahead
                 for message in spare.said:
                     handle._take(message)
                 try:
@@ -137,23 +103,39 @@ class Spawner:
         """What waits for this container to be started is gone on return."""
         await self._spares.give_up(container_id)
 
+    def ahead(self, request: LaunchRequest) -> None:
+        """The files of a container exist that is being made: its spare, if it has one, builds its
+        root while it waits. A start that asks for the same finds that done; before anybody else
+        writes to the root, `give_up` is due."""
+        spare = self._spares.taken_by(request.container_id)
+        try:
+            if spare is None or Mould.of(birth_orders(request)) != spare.mould:
+                return
+            left = self._left(self._steps(request), spare.mould.world)
+        except sequence.SpecError:
+            return  # the start says so
+        if left is None:
+            return
+        now, later = sequence.before_start(_limited(request, left))
+        document = orders.write({}, now)
+        try:
+            channel.send(spare.first, {"ahead": True}, (document,))
+        except OSError as error:  # it is gone, as the start finds out
+            log.info("nothing is done ahead for %s: %s", request.container_id, error)
+        else:
+            spare.ahead = Ahead(request, now, later)
+        finally:
+            os.close(document)
+
     async def launch(self, shim: "Shim", request: LaunchRequest) -> None:
         """Returns when the first process has its orders, and waits for `go`. Raises StartFailed,
         and Lost where what was prepared is gone: nothing is left of it then."""
         with _explained():
-            walked = self._steps(request)
-        parts = world.apart(walked) if self._builds_worlds else None
-        if shim.mould is not None:
-            self._spares.learn(shim.mould, parts.world if parts is not None else ())
-        if shim.world:
-            if parts is not None and parts.world == shim.world:
-                walked = parts.rest
-            elif not world.is_harmless(shim.world, walked):
-                await shim.abandon()
-                raise Lost("it was prepared for another kind of container")
-        if shim.is_spare and (left := _left_limits(request)):
-            walked = (LimitResources(left), *walked)
-        document = orders.write(_launch_orders(request), walked)
+            walked = self._steps_for(shim, request)
+        if walked is None:
+            await shim.abandon()
+            raise Lost("it was prepared for another kind of container")
+        document = orders.write(launch_orders(request), walked)
         try:
             await shim._launch(document)
         except Lost:
@@ -161,6 +143,35 @@ class Spawner:
             raise
         finally:
             os.close(document)
+
+    def _steps_for(self, shim: "Shim", request: LaunchRequest) -> Sequence[Step] | None:
+        """Those that are left to do. None: what it has done already is in the way."""
+        ahead = shim.ahead
+        if ahead is not None and ahead.fits(request):
+            return ahead.left
+        walked = self._steps(request)
+        if shim.mould is not None:
+            parts = world.apart(walked) if self._builds_worlds else None
+            self._spares.learn(shim.mould, parts.world if parts is not None else ())
+        if not shim.is_spare:
+            return walked
+        left = self._left(walked, shim.world)
+        if left is None:
+            return None
+        left = _limited(request, left)
+        if ahead is None:
+            return left
+        now, later = sequence.before_start(left)
+        return later if tuple(now) == tuple(ahead.done) else None
+
+    def _left(self, walked: Sequence[Step], built: Sequence[Step]) -> Sequence[Step] | None:
+        """What of these steps one who has built a world has still to do. None: it is in the way."""
+        if not built:
+            return walked
+        parts = world.apart(walked)
+        if parts is not None and parts.world == built:
+            return parts.rest
+        return walked if world.is_harmless(built, walked) else None
 
     async def _prepare_anew(self, request: LaunchRequest, asked: Mapping[str, object]) -> "Shim":
         for attempt in (1, 2):
@@ -295,47 +306,15 @@ class Spawner:
         return init.with_reaper(walked) if request.init else walked
 
 
+def _limited(request: LaunchRequest, walked: Sequence[Step]) -> Sequence[Step]:
+    """Of a spare: that was born with its device rules alone."""
+    left = left_limits(request)
+    return (LimitResources(left), *walked) if left else walked
+
+
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
     try:
         yield
     except sequence.SpecError as error:
         raise StartFailed(start_text(str(error), NOT_STARTED), NOT_STARTED) from error
-
-
-def _birth(request: LaunchRequest) -> dict[str, object]:
-    """What a shim has to know before it has a container."""
-    linux = cast("Mapping[str, object]", request.spec.get("linux") or {})
-    enclosure = sequence.enclosure(request.spec)
-    return {
-        "spare": False,
-        "container_id": request.container_id,
-        "exec_dir": request.exec_dir,
-        "cgroup": linux["cgroupsPath"],
-        "resources": linux.get("resources") or {},
-        "namespaces": enclosure.new,
-        "pid_namespace": enclosure.pid,
-        "ids": enclosure.ids.to_oci() if enclosure.ids else None,
-        "user_namespace": enclosure.user,
-        "own_network": request.own_network,
-        "dns": request.dns,
-    }
-
-
-def _left_limits(request: LaunchRequest) -> dict[str, object]:
-    """A spare was born with its device rules, and no other limits."""
-    linux = cast("Mapping[str, object]", request.spec.get("linux") or {})
-    resources = cast("Mapping[str, object]", linux.get("resources") or {})
-    return {key: value for key, value in resources.items() if key != "devices"}
-
-
-def _launch_orders(request: LaunchRequest) -> dict[str, object]:
-    """What it has to know then."""
-    process = cast("Mapping[str, object]", request.spec.get("process") or {})
-    return {
-        "dns": request.dns,
-        "log": asdict(request.log),
-        "terminal": bool(process.get("terminal")),
-        "open_stdin": request.open_stdin,
-        "stdin_once": request.stdin_once,
-    }

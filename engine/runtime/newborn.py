@@ -50,20 +50,29 @@ def _await_orders(birth: Birth, place: Place) -> Sequence[Step]:
         _spend_the_wait(orders.read_steps(birth.world), place)
         os.close(birth.world)
     assert place.orders is not None
-    message = channel.receive(place.orders)
-    if message is None:
-        os._exit(1)
-    (document,) = message.descriptors
+    while True:
+        message = channel.receive(place.orders)
+        if message is None:
+            os._exit(1)
+        (document,) = message.descriptors
+        walked = orders.read_steps(document)
+        if "orders" in message.body:
+            break
+        os.close(document)
+        for step in walked:  # ahead of a start that may come
+            init.run_step(step, place)
     use_stdio(orders.read_shims_part(document), place.supervisor)
-    channel.send(place.orders, {})  # from now on whoever is attached gets all
-    walked = orders.read_steps(document)
     os.close(document)
+    channel.send(place.orders, {})  # from now on whoever is attached gets all
     return walked
 
 
 def use_stdio(shims_part: dict[str, object], supervisor: socket.socket) -> None:
     """The shim is given its ends of it, with its part of the orders."""
-    pipes = None if shims_part["terminal"] else Pipes(stdin=bool(shims_part["open_stdin"]))
+    # What is no pipe is null, of which only the descriptor is sure: /dev may be the container's.
+    pipes = None
+    if not shims_part["terminal"]:
+        pipes = Pipes(stdin=bool(shims_part["open_stdin"]), null=os.dup(0))
     stdin = (pipes.input,) if pipes is not None and pipes.input >= 0 else ()
     channel.send(supervisor, {"state": "launched", **shims_part}, stdin)
     if pipes is not None:

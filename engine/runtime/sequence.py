@@ -202,16 +202,23 @@ def container_sequence(
     world += _limits(process)
     if ids is not None:
         world.append(steps.EnterUser(new_mounts=True))
-    world += [steps.JoinKeyring(f"_ses.{container_id}"), steps.AwaitGo()]
+    world.append(steps.JoinKeyring(f"_ses.{container_id}"))
     last = payload_sequence(
         process,
         user=user,
         groups=groups,
         seccomp=seccomp,
         last_capability=last_capability,
-        makes_directory=True,
+        is_first=True,
     )
     return (*world, *last)
+
+
+def before_start(walked: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Step]]:
+    """Apart where first something comes that only a start has: its streams, or the word to go."""
+    late = (nodes.OpenTerminal, steps.AwaitGo)
+    at = next(place for place, step in enumerate(walked) if isinstance(step, late))
+    return walked[:at], walked[at:]
 
 
 def exec_sequence(
@@ -269,10 +276,11 @@ def payload_sequence(
     groups: tuple[str, ...],
     seccomp: bytes,
     last_capability: int,
-    makes_directory: bool = False,
+    is_first: bool = False,
     enter: tuple[Step, ...] = (),
 ) -> tuple[Step, ...]:
-    """`enter`: what comes when this process has become the user."""
+    """`is_first`: of the container, whose network may not be there yet. `enter`: what comes when
+    this process has become the user."""
     _only(process, "process", _KNOWN_PROCESS)
     arguments = _texts(process, "args")
     if not arguments:
@@ -290,10 +298,10 @@ def payload_sequence(
     return (
         steps.Forget(),
         payload.FindUser(user, groups),
-        payload.GiveStreams(),
-        *([payload.MakeDirectory(directory)] if makes_directory else ()),
-        *(() if forbids else filters),
         payload.LimitBoundingSet(bounding, last_capability),
+        *([steps.AwaitGo(), payload.MakeDirectory(directory)] if is_first else ()),
+        payload.GiveStreams(),
+        *(() if forbids else filters),
         payload.BecomeUser(effective, permitted, inheritable, ambient, last_capability, directory),
         *enter,
         *((payload.ForbidNewPrivileges(), *filters) if forbids else ()),

@@ -25,6 +25,7 @@ from engine.ids import new_id
 from engine.kernel import namespaces
 from engine.runtime import channel, remains
 from engine.runtime.async_channel import receive
+from engine.runtime.request import LaunchRequest
 from engine.runtime.steps import Step
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,19 @@ def _orders(mould: Mould) -> dict[str, object]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What a spare was told to do for a container that is only being made."""
+
+    wanted: LaunchRequest  # what it was told by
+    done: Sequence[Step]
+    left: Sequence[Step]  # for when it is started
+
+    def fits(self, request: LaunchRequest) -> bool:
+        """Whether nothing has changed meanwhile. In which networks it is makes no difference."""
+        return replace(self.wanted, dns=request.dns) == request
+
+
 @dataclass(slots=True, eq=False)
 class Spare:
     id: str
@@ -92,6 +106,7 @@ class Spare:
     first: socket.socket  # to its first process
     exec_dir: str
     said: list[channel.Message] = field(default_factory=list)  # that it is there, and what is
+    ahead: "Ahead | None" = None
 
 
 class Spares:
@@ -153,6 +168,10 @@ class Spares:
         del self._taken[spare.id]
         asyncio.get_running_loop().remove_reader(spare.connection.fileno())
         return spare
+
+    def taken_by(self, identifier: str) -> Spare | None:
+        """The one whose id a container has that is not started yet."""
+        return self._taken.get(identifier)
 
     async def give_up(self, identifier: str) -> None:
         """The container of this id will not be started: returns when its spare is gone."""

@@ -302,12 +302,16 @@ class Stdio:
 
 
 class Pipes:
-    """Stdin, stdout and stderr of a process without a terminal; what is not wanted is null."""
+    """Stdin, stdout and stderr of a process without a terminal; what is not wanted is null.
+    `null`: a descriptor of that, which is taken over; -1: the host's."""
 
-    def __init__(self, *, stdin: bool, stdout: bool = True, stderr: bool = True) -> None:
+    def __init__(
+        self, *, stdin: bool, stdout: bool = True, stderr: bool = True, null: int = -1
+    ) -> None:
         self.input = -1
         self.outputs: dict[int, int] = {}
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        if null < 0:
+            null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         theirs = [null, null, null]
         if stdin:
             theirs[0], self.input = os.pipe()

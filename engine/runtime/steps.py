@@ -33,7 +33,7 @@ class Place:
     cgroup: Cgroup
     orders: socket.socket | None = None  # the daemon, as a container's first process hears it
     root: int = -1
-    world: int = -1  # what was built before the root was known
+    world: dict[str, int] = field(default_factory=dict)  # built before the root, by its place
     null: int = -1
     trees: dict[int, int] = field(default_factory=dict)  # detached binds, by their place
     empty: int = -1  # the one empty directory that hides others
@@ -309,15 +309,18 @@ class AwaitGo(Step):
 
 @dataclass(frozen=True, slots=True)
 class Forget(Step):
-    """Close every descriptor but 0, 1, 2, the word to the supervisor and the reaper's program,
-    which exec closes: none of the host's may serve as a working directory (CVE-2024-21626)."""
+    """Close every descriptor but 0, 1, 2, the words to the supervisor and of the daemon and the
+    reaper's program, which exec closes: none of the host's may serve as a working directory
+    (CVE-2024-21626)."""
 
     def describe(self) -> str:
         return "close all descriptors"
 
     def run(self, place: Place) -> None:
-        process.close_all_but(place.supervisor.fileno(), reaper.DESCRIPTOR)
-        place.root = place.world = place.null = place.empty = -1
+        daemon = () if place.orders is None else (place.orders.fileno(),)
+        process.close_all_but(place.supervisor.fileno(), *daemon, reaper.DESCRIPTOR)
+        place.root = place.null = place.empty = -1
+        place.world.clear()
         place.user = place.files = place.container = -1
         privileges.clear_parent_death_signal()
         process.default_signals()

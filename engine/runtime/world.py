@@ -53,10 +53,7 @@ class AttachWorld(Step):
             try:
                 if not stat.S_ISDIR(os.fstat(target).st_mode):
                     raise Refused(f"{path} must be mounted on ordinary directory")
-                built = mount.open_in_root(place.world, path)
-                # A copy: what is no root of its own can't be moved.
-                tree = mount.clone_tree(built, "", recursive=True)
-                os.close(built)
+                tree = place.world.pop(path)
                 mount.move_mount(tree, target, path=path)
                 os.close(tree)
             finally:
@@ -65,9 +62,7 @@ class AttachWorld(Step):
 
 def apart(walked: Sequence[Step]) -> Parts | None:
     """None where these steps can't be taken apart."""
-    tops = tuple(
-        step.target for step in walked if isinstance(step, MountFilesystem) and step.target in _TOPS
-    )
+    tops = _tops(walked)
     world: list[Step] = []
     rest: list[Step] = []
     for step in walked:
@@ -103,10 +98,26 @@ def is_harmless(world: Sequence[Step], walked: Sequence[Step]) -> bool:
 
 
 def build(steps: Sequence[Step], place: Place) -> None:
-    place.world = place.root = mount.make_filesystem("tmpfs", "tmpfs", (("mode", "755"),), 0)
+    place.root = mount.make_filesystem("tmpfs", "tmpfs", (("mode", "755"),), 0)
     for step in steps:
         init.run_step(step, place)
+    # Copies: what is no root of its own can't be moved.
+    place.world = {path: _copy(place.root, path) for path in _tops(steps)}
+    os.close(place.root)
     place.root = -1
+
+
+def _copy(root: int, path: str) -> int:
+    built = mount.open_in_root(root, path)
+    try:
+        return mount.clone_tree(built, "", recursive=True)
+    finally:
+        os.close(built)
+
+
+def _tops(steps: Sequence[Step]) -> tuple[str, ...]:
+    found = (step.target for step in steps if isinstance(step, MountFilesystem))
+    return tuple(target for target in found if target in _TOPS)
 
 
 def is_possible() -> bool:

@@ -24,8 +24,9 @@ from engine.oci.rootfs import Rootfs
 from engine.runtime import capabilities
 from engine.runtime.cgroup_tree import detect
 from engine.runtime.handle import ExecRequest, Lost, Shim, StartFailed
-from engine.runtime.launch import LaunchRequest, LogTarget, Spawner
+from engine.runtime.launch import Spawner
 from engine.runtime.remains import ExitStatus
+from engine.runtime.request import LaunchRequest, LogTarget
 from engine.runtime.syscalls import X86_64
 from tests.engine.runtime.laboratory import unframe
 from tests.engine.runtime.test_seccomp import CLOSED

@@ -6,6 +6,7 @@ import asyncio
 import io
 import tarfile
 from collections.abc import AsyncIterator
+from typing import IO
 
 import pytest
 
@@ -22,9 +23,13 @@ async def contents(engine: Engine, reference: str, path: str) -> dict[str, bytes
     archive = b"".join([piece async for piece in pieces])
     with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
         return {
-            info.name: stream.read() if (stream := opened.extractfile(info)) else b""
+            info.name: stream.read() if (stream := _opened(opened, info)) else b""
             for info in opened
         }
+
+
+def _opened(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes] | None:
+    return archive.extractfile(info) if info.isfile() else None
 
 
 async def test_files_copied_before_the_start_are_there(engine: Engine) -> None:

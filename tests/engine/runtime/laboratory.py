@@ -17,8 +17,9 @@ from engine.ids import new_id
 from engine.oci.rootfs import Rootfs
 from engine.runtime import capabilities, devices
 from engine.runtime.handle import ExecRequest, Lost, Shim
-from engine.runtime.launch import LaunchRequest, LogTarget, Spawner
+from engine.runtime.launch import Spawner
 from engine.runtime.remains import ExitStatus
+from engine.runtime.request import LaunchRequest, LogTarget
 
 PREFIX = "pycompose-test-runtime"
 

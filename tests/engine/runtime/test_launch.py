@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from engine.runtime.handle import Shim, StartFailed
-from engine.runtime.launch import LogTarget
 from engine.runtime.remains import ExitStatus, read_exit
+from engine.runtime.request import LogTarget
 from tests.benchmarks.measures import own_memory
 from tests.engine.runtime.laboratory import (
     DAEMON,
