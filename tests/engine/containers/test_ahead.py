@@ -26,7 +26,7 @@ async def built(engine: Engine, *command: str) -> tuple[str, int]:
         identifier = await engine.create(*command)
         while not (shim := shim_of(identifier)):
             await asyncio.sleep(0.01)
-        first = first_process(shim)
+        first = await first_process(shim)
         while not stands_apart(first):
             await asyncio.sleep(0.01)
     return identifier, first

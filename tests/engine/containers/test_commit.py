@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-from pathlib import Path
 
 import pytest
 
@@ -160,7 +159,7 @@ async def test_changes_leave_out_what_only_the_runtime_mounts_on(engine: Engine)
     with pytest.raises(InvalidRequest):
         await engine.containers.start(identifier)
     upper = engine.containers.upper_directory(identifier)
-    assert (upper / "etc/mtab").readlink() == Path("/proc/mounts")
+    assert [path.name for path in upper.iterdir()] == ["usr"]  # all else is below
     assert [change.path for change in await engine.containers.changes(identifier)] == ["/usr"]
 
 

@@ -22,7 +22,7 @@ async def built(lab: Laboratory, *arguments: str, **changes: object) -> LaunchRe
     """A request whose container has its root already."""
     request = lab.request(*arguments, container_id=await spare(lab), **changes)  # type: ignore[arg-type]
     lab.spawner.ahead(request)
-    first = first_process(shim_of(request.container_id))
+    first = await first_process(shim_of(request.container_id))
     async with asyncio.timeout(10):
         while not stands_apart(first):
             await asyncio.sleep(0.01)
@@ -85,7 +85,7 @@ async def test_what_only_the_payload_sees_may_change(lab: Laboratory) -> None:
 async def test_one_that_is_killed_costs_nothing(lab: Laboratory, whom: str) -> None:
     request = await built(lab, "echo", "on")
     shim = shim_of(request.container_id)
-    first = first_process(shim)
+    first = await first_process(shim)
     killed = shim if whom == "shim" else first
     os.kill(killed, signal.SIGKILL)
     await ended(killed)
