@@ -129,6 +129,16 @@ def _entry(document: object, step: str | int) -> object:
 # ---- variables ----
 
 
+def images_in(document: dict[str, object]) -> list[dict[str, object]]:
+    """The services that say which image, and not by a variable."""
+    services = _section(document, "services").values()
+    return [
+        service
+        for service in services
+        if isinstance(service, dict) and "$" not in str(service.get("image", "$"))
+    ]
+
+
 def raw_document(name: str, tree: Map, *, resolve_paths: bool) -> dict[str, object]:
     """The merged files, with variables; only what needs no variable is filled in."""
     document = _in_files(tree)

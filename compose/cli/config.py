@@ -99,7 +99,12 @@ def register(app: typer.Typer) -> None:
         if variables:
             return write(_variables(request, format))
         if no_interpolate:
-            return write(_raw(request, format, resolve_paths=not no_path_resolution))
+            return write(
+                _raw(
+                    context, request, format,
+                    resolve_paths=not no_path_resolution, resolve_images=resolve_image_digests,
+                )
+            )  # fmt: skip
 
         from compose.load.pipeline import load_with_tree
 
@@ -134,9 +139,7 @@ def register(app: typer.Typer) -> None:
             project = pinned(context, project)
         document = json_document(project) if format == "json" else yaml_document(project, tree)
         if lock_image_digests:
-            document = {
-                "services": {n: {"image": s.image} for n, s in sorted(project.services.items())}
-            }
+            document = lock(project, as_json=format == "json")
         if origin:
             from compose.cli.origin import origin_text
 
@@ -180,37 +183,66 @@ def hashes(project: Project, wanted: str) -> list[str]:
     return [f"{name} {service_hash(project.services[name])}" for name in sorted(names)]
 
 
+def lock(project: Project, *, as_json: bool) -> dict[str, object]:
+    """A file to merge over the others. As JSON with what Docker Compose never leaves out there."""
+    rest: dict[str, object] = {"command": None, "entrypoint": None} if as_json else {}
+    services = {
+        name: rest | ({"image": service.image} if service.image else {})
+        for name, service in sorted(project.services.items())
+    }
+    return ({"name": ""} if as_json else {}) | {"services": services}
+
+
 def pinned(context: Context, project: Project) -> Project:
-    """Every image by its digest, as its registry has it now."""
-    import asyncio
     from dataclasses import replace
 
-    async def work() -> dict[str, str]:
-        engine = await context.engine()
-        wanted = {s.image for s in project.services.values() if s.image and "@" not in s.image}
-        return {image: await engine.images.digest(image) for image in sorted(wanted)}
-
-    digests = asyncio.run(work())
+    named = by_digest(context, (service.image for service in project.services.values()))
     return replace(
         project,
         services={
-            name: replace(service, image=f"{service.image}@{digests[service.image]}")
-            if service.image in digests
-            else service
+            name: replace(service, image=named[service.image]) if service.image else service
             for name, service in project.services.items()
         },
     )
 
 
-def _raw(request: LoadRequest, format: str, *, resolve_paths: bool) -> str:
-    from compose.cli.as_written import raw_document
+def by_digest(context: Context, images: Iterable[str]) -> dict[str, str]:
+    """Every image by its whole name and its digest, as its registry has it now."""
+    import asyncio
+
+    from compose.client.images import whole_reference
+
+    async def work() -> dict[str, str]:
+        engine = await context.engine()
+        return {
+            image: whole_reference(image)
+            + ("" if "@" in image else f"@{await engine.images.digest(image)}")
+            for image in sorted(set(images) - {""})
+        }
+
+    return asyncio.run(work())
+
+
+def _raw(
+    context: Context,
+    request: LoadRequest,
+    format: str,
+    *,
+    resolve_paths: bool,
+    resolve_images: bool,
+) -> str:
+    from compose.cli.as_written import images_in, raw_document
     from compose.cli.config_text import document_text
     from compose.load.pipeline import load_raw
 
     name, tree = load_raw(request)
-    return document_text(
-        raw_document(name, tree, resolve_paths=resolve_paths), format, escape=False
-    )
+    document = raw_document(name, tree, resolve_paths=resolve_paths)
+    if resolve_images:
+        services = images_in(document)
+        named = by_digest(context, [str(service["image"]) for service in services])
+        for service in services:
+            service["image"] = named[str(service["image"])]
+    return document_text(document, format, escape=False)
 
 
 def _variables(request: LoadRequest, format: str) -> str:

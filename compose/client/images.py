@@ -177,6 +177,21 @@ def split_reference(reference: str) -> tuple[str, str]:
     return reference, "latest"
 
 
+def whole_reference(reference: str) -> str:
+    """With the registry, `library/` and the tag that are meant where none are written; a digest
+    needs no tag."""
+    name, at, digest = reference.partition("@")
+    head, tag = split_reference(name)
+    first, slash, rest = head.partition("/")
+    if not slash or not ("." in first or ":" in first or first == "localhost"):
+        first, rest = "docker.io", head
+    elif first == "index.docker.io":
+        first = "docker.io"
+    if first == "docker.io" and "/" not in rest:
+        rest = f"library/{rest}"
+    return f"{first}/{rest}@{digest}" if at else f"{first}/{rest}:{tag}"
+
+
 def _progress(message: Mapping[str, object]) -> Progress:
     if failure := fields.failure(message):
         raise ClientError(failure)
