@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from compose.graph import Edges, with_needed
 from compose.load.bind_build import is_elsewhere
 from compose.load.sources import Source
 from compose.model.build import Build
@@ -38,7 +39,7 @@ def with_build_order(project: Project, files: Source) -> Project:
         assert service.build is not None
         named = images_of(_dockerfile(service.build, files), service.build.args)
         for base in dict.fromkeys(makers.get(_tagged(image), name) for image in named):
-            if not _is_built_on(built, base, name):
+            if name not in with_needed(_bases(built), [base]):
                 build = built[name].build
                 assert build is not None
                 build = replace(build, built_on=(*build.built_on, base))
@@ -48,6 +49,10 @@ def with_build_order(project: Project, files: Source) -> Project:
         services={name: built.get(name, one) for name, one in project.services.items()},
         bases={name: built.get(name, one) for name, one in project.bases.items()},
     )
+
+
+def _bases(built: Mapping[str, Service]) -> Edges:
+    return {name: one.build.base_services if one.build else () for name, one in built.items()}
 
 
 def images_of(dockerfile: str, arguments: Mapping[str, str | None]) -> Iterator[str]:
@@ -84,17 +89,3 @@ def _dockerfile(build: Build, files: Source) -> str:
 def _tagged(image: str) -> str:
     image = image.removeprefix("docker.io/").removeprefix("library/")
     return image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
-
-
-def _is_built_on(built: Mapping[str, Service], name: str, wanted: str) -> bool:
-    """Whether the image of `name` is, or needs, that of `wanted`."""
-    seen: set[str] = set()
-    waiting = [name]
-    while waiting:
-        here = waiting.pop()
-        if here == wanted:
-            return True
-        if here not in seen and here in built and (build := built[here].build) is not None:
-            seen.add(here)
-            waiting += build.base_services
-    return False

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from compose.dataclass import dataclass
 from compose.errors import Problem
+from compose.graph import Edges, with_needed
 from compose.load.defaults import shared_namespaces
 from compose.load.nearest import nearest
 from compose.load.short import is_windows_path
@@ -297,7 +298,7 @@ def _check_references(service: Service, known: Known) -> Iterator[Problem]:
                     *named[other],
                     hint=f'give "{other}" a "build:", or name another service',
                 )
-            if _stands_on(known.project, other, service.name):
+            if service.name in with_needed(_contexts(known.project), [other]):
                 yield known.project.problem(
                     f'the image of "{service.name}" would be built on itself',
                     *named[other],
@@ -316,19 +317,11 @@ def _check_references(service: Service, known: Known) -> Iterator[Problem]:
         )
 
 
-def _stands_on(project: Project, name: str, wanted: str) -> bool:
-    """Whether the image of `name` is made of that of `wanted`."""
-    seen: set[str] = set()
-    waiting = [name]
-    while waiting:
-        here = waiting.pop()
-        if here == wanted:
-            return True
-        service = project.services.get(here)
-        if here not in seen and service is not None and service.build is not None:
-            seen.add(here)
-            waiting += service.build.context_services
-    return False
+def _contexts(project: Project) -> Edges:
+    return {
+        name: service.build.context_services if service.build else ()
+        for name, service in project.services.items()
+    }
 
 
 def _missing_service(name: str, where: Place, known: Known) -> Problem:
