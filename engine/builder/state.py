@@ -44,7 +44,7 @@ def known_args(request: BuildRequest) -> dict[str, str]:
     host = host_platform()
     target = parse_platform(request.platform, host) if request.platform else host
     found = {}
-    for prefix, platform in (("BUILD", host), ("TARGET", target)):
+    for prefix, platform in (("BUILD", host.as_told()), ("TARGET", target.as_told())):
         found[f"{prefix}PLATFORM"] = str(platform)
         found[f"{prefix}OS"] = platform.os
         found[f"{prefix}ARCH"] = platform.architecture

@@ -61,7 +61,7 @@ def unlike(image: Image, name: str, wanted: Platform) -> str:
         return ""
     return (
         f"image with reference {name} was found but its platform ({found}) does not match the "
-        f"specified platform ({wanted})"
+        f"specified platform ({wanted.as_told()})"
     )
 
 

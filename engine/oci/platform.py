@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.errors import InvalidRequest
 
@@ -53,6 +53,11 @@ class Platform:
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+    def as_told(self) -> "Platform":
+        """Without the variant that every arm64 has, as containerd tells of what was asked for."""
+        usual = (self.architecture, self.variant) == ("arm64", "v8")
+        return replace(self, variant="") if usual else self
 
 
 def platform_of(os: str, architecture: str, variant: str = "") -> Platform:

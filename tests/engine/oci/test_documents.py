@@ -180,3 +180,14 @@ def test_the_nearest_variant_runs() -> None:
     assert best_match(Platform("linux", "arm", "v7"), offered) == 2
     assert best_match(Platform("linux", "amd64"), offered) == 0
     assert best_match(Platform("linux", "arm64", "v8"), offered) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("arm64", "linux/arm64"), ("linux/arm64/v8", "linux/arm64"),
+        ("linux/arm64/v9", "linux/arm64/v9"), ("linux/arm", "linux/arm/v7"),
+    ],
+)  # fmt: skip
+def test_an_arm64_is_told_without_the_variant_that_all_have(text: str, told: str) -> None:
+    assert str(parse_platform(text, Platform("linux", "amd64")).as_told()) == told
