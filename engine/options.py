@@ -35,6 +35,7 @@ from engine.settings import (
 LOG_LEVELS = ("debug", "info", "warning", "error")
 # sun_path of unix(7) holds 108 bytes with the final NUL.
 LONGEST_SOCKET_PATH = 107
+PORT, TLS_PORT = 2375, 2376
 TLS_FILES = {"tlscacert": "ca.pem", "tlscert": "cert.pem", "tlskey": "key.pem"}
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
 
@@ -54,9 +55,10 @@ def make_settings(
     default = default_places(uid, environment)
     run = asked.path("exec-root", default.exec_root)
     with asked.place("hosts"):
-        hosts = tuple(parse_address(host) for host in asked.texts("hosts"))
-        hosts = hosts or (Places(run, run).host,)
         tls = tls_of(asked, environment)
+        port = PORT if tls is None else TLS_PORT
+        hosts = tuple(parse_address(host, port=port) for host in asked.texts("hosts"))
+        hosts = hosts or (Places(run, run).host,)
         for address in hosts:
             refuse_unsafe(address, tls, insecure_tcp=asked.flag("insecure-tcp"))
         if len(set(hosts)) < len(hosts):
@@ -266,8 +268,9 @@ def absolute(option: str, text: str) -> Path:
     return path
 
 
-def parse_address(text: str) -> Address:
-    """`unix:///path` or `tcp://IP:PORT`; raises InvalidRequest."""
+def parse_address(text: str, *, port: int = PORT) -> Address:
+    """`unix:///path` or `tcp://IP:PORT`, where `port` and this machine alone are meant if nothing
+    is said; raises InvalidRequest."""
     scheme, separator, rest = text.partition("://")
     if separator and scheme == "unix":
         path = absolute("-H", rest)
@@ -277,15 +280,18 @@ def parse_address(text: str) -> Address:
             )
         return UnixAddress(path)
     if separator and scheme == "tcp":
-        return _tcp(text, rest)
+        return _tcp(text, rest, port)
     raise InvalidRequest(
         f"cannot listen on {text!r}: it has to be unix:///absolute/path or tcp://127.0.0.1:PORT"
     )
 
 
-def _tcp(text: str, rest: str) -> TcpAddress:
-    host, _, port = rest.rstrip("/").rpartition(":")
-    host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
+def _tcp(text: str, rest: str, usual: int) -> TcpAddress:
+    rest = rest.rstrip("/")
+    with_port = re.search(r":[^:\]]*$", rest)
+    host, _, port = rest.rpartition(":") if with_port else (rest, "", str(usual))
+    host = host.removeprefix("[").removesuffix("]")
+    host = "127.0.0.1" if host in ("", "localhost") else host
     if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) <= 65535):
         raise InvalidRequest(f"cannot listen on {text!r}: ports run from 1 to 65535")
     try:

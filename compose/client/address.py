@@ -41,7 +41,7 @@ class TcpAddress:
 
 @dataclass(frozen=True, slots=True)
 class SshAddress:
-    """An engine behind an SSH login; there `docker system dial-stdio` connects to it."""
+    """An engine behind an SSH login; there `dial-stdio` of its own command connects to it."""
 
     host: str
     user: str = ""

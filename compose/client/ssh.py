@@ -1,4 +1,5 @@
-"""A connection to an engine on another machine: ssh runs `docker system dial-stdio` there."""
+"""A connection to an engine on another machine: ssh runs `docker system dial-stdio` there, or where
+Docker's command isn't, `pyengine system dial-stdio`."""
 
 from __future__ import annotations
 
@@ -13,6 +14,11 @@ from compose.client.errors import Unreachable
 
 # So long a login stays for the next request; each request has a connection of its own.
 PERSIST = "20s"
+# For the login's shell, whichever it is: a word, and one in single quotes.
+DIAL = (
+    "sh -c 'command -v docker > /dev/null && exec docker system dial-stdio;"
+    " exec pyengine system dial-stdio'"
+)
 
 
 async def open_ssh(
@@ -48,7 +54,7 @@ def ssh_command(address: SshAddress, control: Path | None) -> tuple[str, ...]:
     user = ("-l", address.user) if address.user else ()
     port = ("-p", str(address.port)) if address.port else ()
     return ("ssh", "-o", "ConnectTimeout=30", "-T", *shared, *user, *port, "--", address.host,
-            "docker", "system", "dial-stdio")  # fmt: skip
+            DIAL)  # fmt: skip
 
 
 def control_folder(environment: Mapping[str, str]) -> Path | None:

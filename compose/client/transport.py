@@ -95,16 +95,16 @@ class Transport:
         """Ask for the API version and use the lower of the engine's and ours from then on."""
         try:
             async with self._exchange("GET", "/_ping", {}, b"") as (head, exchange):
-                async for _block in exchange.body():
-                    pass
+                text = b"".join([block async for block in exchange.body()])
         except (BadAnswer, ConnectionResetError) as error:
             raise Incompatible(f"what answers at {self.address} is no engine: {error}") from error
         stated = head.headers.get("api-version", "")
         major, _, minor = stated.partition(".")
         if head.status != 200 or not (major.isdigit() and minor.isdigit()):
+            said = text[:200].decode(errors="replace").strip() or "nothing"
             raise Incompatible(
                 f"what answers at {self.address} is no container engine"
-                f" (GET /_ping gave status {head.status}, API version {stated!r})",
+                f" (GET /_ping gave status {head.status}, API version {stated!r}: {said})",
                 hint="check DOCKER_HOST and --host",
             )
         version = (int(major), int(minor))
@@ -178,6 +178,10 @@ class Transport:
             await _close(exchange.writer)
             raise
         return Duplex(exchange.reader, exchange.writer, head.headers.get("content-type", ""))
+
+    async def dial(self) -> Duplex:
+        """A connection on which nothing has been said. The caller closes it."""
+        return Duplex(*await self._open(), "")
 
     def _let_through(self, method: str, path: str) -> None:
         """Raises Rehearsed for what would change something, or run something, in a rehearsal."""

@@ -243,7 +243,7 @@ async def wait(request: Request, engine: Engine) -> web.StreamResponse:
     condition = "" if is_old else request.query.text("condition")
     waiting = engine.containers.wait(request["id"], condition=condition)
     stream = Stream(request, JSON)
-    with request.until_gone():
+    with request.until_gone(endless=True):
         if is_old:
             return reply(200, {"StatusCode": (await waiting).status_code})
         async with stream:
@@ -274,7 +274,7 @@ async def logs(request: Request, engine: Engine) -> web.StreamResponse:
         ),
     )
     content_type = stream_type(tty=record.config.tty, version=request.version)
-    return await send_all(request, content_type, pieces)
+    return await send_all(request, content_type, pieces, endless=query.flag("follow"))
 
 
 def read_tail(text: str) -> int | None:

@@ -32,7 +32,7 @@ async def events(request: Request, engine: Engine) -> web.StreamResponse:
         since=since, until=until, wanted=lambda event: is_wanted(event, filters)
     )
     stream = Stream(request, JSON)
-    with subscription, request.until_gone():
+    with subscription, request.until_gone(endless=True):
         async with stream:
             async for event in subscription:
                 await stream.message(event_json(event))

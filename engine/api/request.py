@@ -142,8 +142,10 @@ class Request:
         return bytes(gathered)
 
     @contextlib.contextmanager
-    def until_gone(self) -> Iterator[None]:
-        """Ends the block where its client hangs up: for answers that may wait for ever.
+    def until_gone(self, *, endless: bool = False) -> Iterator[None]:
+        """Ends the block where its client hangs up: for answers that may wait for ever. `endless`:
+        for those that do. They end where the client stops sending, too: behind ssh nothing else
+        tells that it is gone.
 
         Only for handlers that read; what changes something runs to its end whoever listens.
         """
@@ -156,10 +158,12 @@ class Request:
             gone = True
             task.cancel()
 
-        lost = self.connection.when_lost
-        lost.add(leave)
+        connection = self.connection
+        ends = [connection.when_lost, *([connection.when_silent] if endless else [])]
+        for callbacks in ends:
+            callbacks.add(leave)
         try:
-            if self.connection.transport is None:
+            if connection.transport is None or (endless and connection.is_silent):
                 raise ConnectionResetError("the client is gone")
             yield
         except asyncio.CancelledError:
@@ -167,7 +171,8 @@ class Request:
                 raise ConnectionResetError("the client is gone") from None
             raise
         finally:
-            lost.discard(leave)
+            for callbacks in ends:
+                callbacks.discard(leave)
 
 
 def parse_json(raw: bytes) -> object:

@@ -17,13 +17,14 @@ from engine.runtime.cgroup_counters import Counters, Throughput
 
 async def stats(request: Request, engine: Engine) -> web.StreamResponse:
     record = engine.containers.get(request["id"])
+    is_stream = request.query.flag("stream", True)
     samples = engine.containers.stats(
         record.id,
-        stream=request.query.flag("stream", True),
+        stream=is_stream,
         one_shot=request.query.flag("one-shot") and request.version >= (1, 41),
     )
     pieces = (encode(stats_json(record.id, record.name, one)) async for one in samples)
-    return await send_all(request, JSON, pieces)
+    return await send_all(request, JSON, pieces, endless=is_stream)
 
 
 def stats_json(container_id: str, name: str, stats: Stats) -> Document:

@@ -150,12 +150,14 @@ async def send_all(
     content_type: str,
     pieces: AsyncIterable[bytes],
     *,
+    endless: bool = False,
     headers: Mapping[str, str] = NO_HEADERS,
 ) -> web.StreamResponse:
-    """The usual case: what `pieces` yields, for as long as the client listens."""
+    """The usual case: what `pieces` yields, for as long as the client listens. `endless`: unless it
+    hangs up, it may never end."""
     stream = Stream(request, content_type, headers)
     try:
-        with request.until_gone():
+        with request.until_gone(endless=endless):
             async with stream:
                 async for piece in pieces:
                     await stream.send(piece)

@@ -18,6 +18,8 @@ from engine.settings import Tls
 
 log = logging.getLogger(__name__)
 
+# To whoever forgot TLS: as Go's servers, which clients know.
+PLAIN_REFUSED = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 CHUNK = 64 << 10
 HANDSHAKE = 10.0  # seconds that a client has for it
 LINGER = 5.0  # seconds in which a client may still send after our last byte
@@ -69,7 +71,10 @@ async def serve(
     except ssl.SSLError as error:
         log.info("TLS with %s failed: %s", _peer(writer), said_by(error))
         with contextlib.suppress(OSError):
-            await client.flush()  # the alert that says so
+            if error.reason == "HTTP_REQUEST":
+                writer.write(PLAIN_REFUSED)
+            else:
+                await client.flush()  # the alert that says so
             await _drain(reader, writer)
     except TimeoutError:
         log.info("TLS with %s failed: no handshake within %g s", _peer(writer), HANDSHAKE)

@@ -60,6 +60,7 @@ class Connection(web.RequestHandler):
         self._hangup: select.epoll | None = None
         self.answered = 0
         self.when_lost: set[Callable[[], None]] = set()
+        self.when_silent: set[Callable[[], None]] = set()  # the client stopped sending
 
     # --- from the transport
 
@@ -138,6 +139,8 @@ class Connection(web.RequestHandler):
         if busy and not self._head and self._is_unix():
             self._watch_hangup()
             self.close()
+            for callback in tuple(self.when_silent):
+                callback()
             return True
         return None
 
@@ -176,6 +179,10 @@ class Connection(web.RequestHandler):
             self.transport.abort()
 
     # --- from the handlers
+
+    @property
+    def is_silent(self) -> bool:
+        return self._half_closed
 
     @property
     def can_be_taken(self) -> bool:

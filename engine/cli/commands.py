@@ -130,6 +130,7 @@ GROUPS: Mapping[str, Entries] = {
         "prune": Entry("prune:prune_system", "Remove all that nothing uses."),
         "info": _INFO,
         "events": _EVENTS,
+        "dial-stdio": Entry("dial:dial_stdio", "Connect input and output to the engine (for ssh)."),
     },
 }
 

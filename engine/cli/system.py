@@ -12,6 +12,7 @@ from compose.client.engine import Engine
 from compose.client.errors import ClientError
 from compose.client.human import human_size
 from compose.client.template import parse_template, to_json
+from compose.errors import UsageError
 from engine import VERSION
 from engine.cli.session import on_engine
 
@@ -103,7 +104,10 @@ def version(ctx: typer.Context, format: Format = "") -> int:
             side: found and {**found, "APIVersion": found["ApiVersion"]}
             for side, found in (("Client", client), ("Server", server))
         }
-        print(template.render(named))
+        try:
+            print(template.render(named))
+        except UsageError as error:
+            raise trouble or error from None
     elif format:
         print(to_json({"Client": client, "Server": server}))
     else:

@@ -50,6 +50,10 @@ def test_the_socket_follows_the_exec_root() -> None:
         ("tcp://127.0.0.1:2375", TcpAddress("127.0.0.1", 2375)),
         ("tcp://localhost:2375/", TcpAddress("127.0.0.1", 2375)),
         ("tcp://[::1]:2375", TcpAddress("::1", 2375)),
+        ("tcp://[::1]", TcpAddress("::1", 2375)),
+        ("tcp://:2399", TcpAddress("127.0.0.1", 2399)),
+        ("tcp://", TcpAddress("127.0.0.1", 2375)),
+        ("tcp://127.0.0.1", TcpAddress("127.0.0.1", 2375)),
     ],
 )
 def test_addresses_are_read(text: str, address: object) -> None:
@@ -60,7 +64,7 @@ def test_addresses_are_read(text: str, address: object) -> None:
     "text",
     [
         "", "x", "unix://relative", "unix:///a/../b", "unix:///" + "x" * 200, "fd://", "tcp://x:1",
-        "tcp://127.0.0.1", "tcp://127.0.0.1:0", "tcp://127.0.0.1:65536", "tcp://127.0.0.1:-1",
+        "tcp://127.0.0.1:0", "tcp://127.0.0.1:", "tcp://127.0.0.1:65536", "tcp://127.0.0.1:-1",
         "http://127.0.0.1:80",
     ],
 )  # fmt: skip

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from compose.client.ssh import DIAL
 from tests.host import Host, host
 
 pytestmark = [
@@ -110,8 +111,21 @@ def test_only_a_certificate_of_the_authority_gets_in(place: Host) -> None:
     assert ask(place, context) == 200
     assert ask(place, context, Host="engine.example") == 200
     assert ask(place, context, Origin="https://elsewhere.example") == 403
-    with pytest.raises((OSError, http.client.HTTPException)):
-        place.fetch("127.0.0.1", PORT, "/_ping")  # plain HTTP
+
+
+def test_who_forgets_tls_is_told(place: Host) -> None:
+    def get() -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=10)
+        try:
+            connection.request("GET", "/_ping")
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    assert place.call(get) == (400, b"Client sent an HTTP request to an HTTPS server.\n")
+    said = compose(place, "ls", DOCKER_HOST=f"tcp://127.0.0.1:{PORT}")
+    assert "Client sent an HTTP request to an HTTPS server." in said
 
 
 def test_the_client_says_what_is_missing(place: Host) -> None:
@@ -147,7 +161,7 @@ def test_streams_end_on_each_side_by_themselves(place: Host) -> None:
             words = ("exec", "-T", "web", "wc", "-c")
             assert compose(place, *words, input="x" * 300_000, **way).strip() == "300000"
             assert "web" in compose(place, "ps", **way)
-        assert "-l me -p 222 -- far docker system dial-stdio" in log.read_text()
+        assert f"-l me -p 222 -- far {DIAL}" in log.read_text()
     finally:
         compose(place, "down", **secure(place))
 

@@ -17,7 +17,7 @@ from compose.client.address import (
 )
 from compose.client.errors import BadAddress
 from compose.client.locate import built_in_places, chosen_address
-from compose.client.ssh import ssh_command
+from compose.client.ssh import DIAL, ssh_command
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_ssh_runs_dockers_helper_on_the_other_side() -> None:
     address = parse_address("ssh://me@far:2222", {})
     assert address == SshAddress("far", "me", 2222)
     command = " ".join(ssh_command(address, None))
-    assert command.endswith("-l me -p 2222 -- far docker system dial-stdio")
+    assert f"-l me -p 2222 -- far {DIAL}" in command
 
 
 def test_options_and_files_turn_tls_on_too() -> None:

@@ -171,3 +171,12 @@ def test_without_a_name_stop_is_about_the_engine(pyengine: Pyengine, here: Path)
     done = pyengine("stop", "--exec-root", str(here))
     assert done.stderr == "pyengine: not running\n"
     assert "name no containers" in pyengine("stop", "--exec-root", "/x", "one", code=125).stderr
+
+
+def test_input_and_output_become_a_connection(pyengine: Pyengine) -> None:
+    """What ssh runs where Docker's command isn't."""
+    request = "GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = pyengine("system", "dial-stdio", input=request).stdout
+    assert answer.startswith("HTTP/1.1 200 OK\n")
+    assert answer.endswith("\n\nOK")
+    assert pyengine("system", "dial-stdio", input="").stdout == ""
