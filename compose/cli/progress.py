@@ -4,7 +4,6 @@ event elsewhere, JSON lines on request, nothing but errors in CI.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter
@@ -274,11 +273,6 @@ def plain_line(row: Row) -> str:
     return f" {row.subject}  {words}{took}{why}"
 
 
-def json_line(row: Row) -> str:
-    document = {"id": row.subject, "status": row.state, "text": plain_line(row).strip()}
-    return json.dumps(document, separators=(",", ":"))
-
-
 @contextmanager
 def progress(
     context: Context, *, quiet: bool = False, builds: TextIO | None = None
@@ -294,12 +288,14 @@ def progress(
     if kind == "tty":
         with live_table(board) as listener:
             yield _without_steps(context, listener)
+    elif kind == "json":
+        from compose.cli.progress_json import JsonLines
+
+        yield JsonLines(output)
     else:
-        listener = line_by_line(json_line if kind == "json" else plain_line, output, board)
-        if kind != "json":
-            listener = with_builds(listener, builds or output)
+        listener = with_builds(line_by_line(plain_line, output, board), builds or output)
         yield _without_steps(context, listener)
-    if kind != "json" and (said := summary(board)):
+    if said := summary(board):
         print(said, file=output, flush=True)
 
 

@@ -151,6 +151,8 @@ def register(app: typer.Typer) -> None:
         refuse(force_recreate and no_recreate, "--force-recreate", "--no-recreate")
         refuse(renew_anon_volumes and no_recreate, "--renew-anon-volumes", "--no-recreate")
         refuse(build and no_build, "--build", "--no-build")
+        ignored = context.is_on("COMPOSE_IGNORE_ORPHANS")
+        refuse(remove_orphans and ignored, "--remove-orphans", "COMPOSE_IGNORE_ORPHANS")
         refuse(attach_dependencies and bool(attach), "--attach-dependencies", "--attach")
         refuse(bool(menu) and in_background, "-d and --wait", "--menu")
         context = context.quieter(pulls=quiet_pull, builds=quiet_build)
@@ -171,7 +173,7 @@ def register(app: typer.Typer) -> None:
             no_deps=no_deps,
             no_start=no_start,
             remove_orphans=remove_orphans or context.is_on("COMPOSE_REMOVE_ORPHANS"),
-            ignore_orphans=context.is_on("COMPOSE_IGNORE_ORPHANS"),
+            ignore_orphans=ignored,
             scale=scales(scale or (), project),
             timeout=timeout,
             pull=choice("--pull", pull, PULLS),

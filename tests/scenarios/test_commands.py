@@ -803,6 +803,22 @@ def test_commands_are_about_the_services_of_the_files(fresh: Project) -> None:
     assert states() == {}
 
 
+def test_progress_as_json_has_the_words_of_docker_compose(fresh: Project) -> None:
+    fresh.write("services: {a: {image: 'rootfs:/', command: sleep infinity, init: true}}\n")
+    name = fresh.folder.name
+
+    def told(*words: str) -> list[tuple[str, str]]:
+        lines = fresh("--progress", "json", *words).stderr.splitlines()
+        return [(line["id"], line["status"]) for line in map(json.loads, lines)]
+
+    network, container = f"Network {name}_default", f"Container {name}-a-1"
+    made = [(container, word) for word in ("Creating", "Created", "Starting", "Started")]
+    assert told("up", "-d") == [(network, "Creating"), (network, "Created"), *made]
+    anew = [(container, word) for word in ("Recreate", "Recreated", "Starting", "Started")]
+    assert told("up", "-d", "--force-recreate") == anew
+    assert told("stop") == [(container, "Stopping"), (container, "Stopped")]
+
+
 def test_the_keys_of_up(fresh: Project) -> None:
     fresh.write(
         "services: {a: {image: 'rootfs:/', command: sleep infinity, stop_signal: SIGKILL}}\n"
