@@ -780,8 +780,8 @@ def test_commands_are_about_the_services_of_the_files(fresh: Project) -> None:
     fresh.write(base + f"  more: {one % ''}\n", "more.yaml")
 
     def states() -> dict[str, str]:
-        rows = fresh.containers().values()
-        return {row["Labels"]["com.docker.compose.service"]: str(row["State"]) for row in rows}  # type: ignore[index]
+        return {name[:-2]: str(fresh.containers()[f"{fresh.folder.name}-{name}"]["State"])
+                for name in own(fresh)}  # fmt: skip
 
     def all_run() -> None:
         fresh("-f", "more.yaml", "--profile", "debug", "up", "-d")
