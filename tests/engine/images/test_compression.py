@@ -7,6 +7,8 @@ import lzma
 import os
 import resource
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 
@@ -138,3 +140,32 @@ def test_anything_is_content_or_an_error(content: bytes) -> None:
 
 def test_raw_deflate_is_no_gzip() -> None:
     assert read_all(zlib.compress(b"x")) == zlib.compress(b"x")
+
+
+def test_memory_is_not_kept_in_bits() -> None:
+    """In a process of its own: what others have freed there would be taken first."""
+    script = """
+import io, os, re
+from pathlib import Path
+from isal import isal_zlib
+from engine.images.compression import decompressed
+
+def held() -> int:
+    found = re.search("RssAnon:\\\\s+([0-9]+)", Path("/proc/self/status").read_text())
+    return int(found[1])
+
+block = os.urandom(1 << 20)
+plain = b"".join(block if number % 2 else b"abcdefgh" * (1 << 17) for number in range(64))
+packed = isal_zlib.compress(plain, 3, 31)
+del plain
+before = held()
+for _ in range(3):
+    content = decompressed(io.BytesIO(packed))
+    while content.read(1 << 17):
+        pass
+print(held() - before)
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=100
+    ).stdout
+    assert int(said) < 4000  # KB
