@@ -171,7 +171,10 @@ class Server:
         try:
             return await self._route(http)
         except EngineError as error:
-            return refusal(status_of(error), str(error))
+            status = status_of(error)
+            log.log(_level(status), "%s %s: %d %s", http.method, _printable(http.raw_path), status,
+                    error)  # fmt: skip
+            return refusal(status, str(error))
         except RequestPayloadError:
             return _last(refusal(400, "malformed request body"))
         except ConnectionError:
@@ -219,6 +222,13 @@ def _last(response: web.Response) -> web.Response:
     """After an answer to a body that wasn't read to its end nothing can follow."""
     response.force_close()
     return response
+
+
+def _level(status: int) -> int:
+    """Of what is told of a refusal. Clients ask all day for things that aren't there."""
+    if status >= 500:
+        return logging.WARNING
+    return logging.INFO if status == 400 else logging.DEBUG
 
 
 def _printable(text: str) -> str:

@@ -243,6 +243,8 @@ class Connection(web.RequestHandler):
 
         if status >= 500:
             self.logger.error("request failed", exc_info=exc)
+        else:
+            self.logger.info("malformed request: %s", str(message or exc)[:200])
         response = refusal(status, "internal error" if status >= 500 else "malformed request")
         response.force_close()
         return response

@@ -332,3 +332,15 @@ def test_on_tcp_web_pages_stay_out(
             connection.close()
 
     assert shared_host.call(ask) == status
+
+
+def test_what_was_wrong_with_a_request_is_in_the_log(talk: Talk, engine: Daemon) -> None:
+    client = talk()
+    client.send(b"GET /_ping HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n")
+    assert client.answer()[0].status == 400
+    assert engine.call("POST", "/containers/create?name=wrong", {"Image": 5})[0] == 400
+    assert engine.call("GET", "/containers/missing/json")[0] == 404
+    lines = [line.partition(" INFO ")[2] for line in engine.log.splitlines()]
+    assert [line for line in lines if "malformed request: " in line]
+    assert [line for line in lines if "POST '/containers/create?name=wrong': 400 invalid" in line]
+    assert not [line for line in lines if "/containers/missing" in line]
