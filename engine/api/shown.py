@@ -145,9 +145,10 @@ def port_list(record: Record) -> list[Document]:
 
 
 def _has_ports(record: Record) -> bool:
-    """While it runs and is on a network: none of its own is at the host's, or another's."""
+    """While it runs and is on a network with a way out, which others could come by: that is neither
+    an internal one, nor the host's or another container's."""
     return record.state.status.is_up and any(
-        each.endpoint is not None and each.network not in ("host", "none")
+        each.endpoint is not None and (each.endpoint.gateway or each.endpoint.ipv6_gateway)
         for each in record.attachments
     )
 

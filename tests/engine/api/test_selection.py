@@ -47,7 +47,8 @@ WEB = record(
     ports=(PortBinding(80, "tcp", "0.0.0.0", 8080),),
     attachments=(
         Attachment(
-            "front", network_id="f" * 64, endpoint=Endpoint("e", "f" * 64, "front", "c", "web")
+            "front", network_id="f" * 64,
+            endpoint=Endpoint("e", "f" * 64, "front", "c", "web", gateway="172.18.0.1"),
         ),
     ),
 )  # fmt: skip

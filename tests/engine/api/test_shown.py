@@ -132,7 +132,8 @@ def test_a_status_is_one_line(state: State, text: str) -> None:
 
 def test_ports_are_shown_while_it_runs_on_a_network() -> None:
     bound = (PortBinding(80, "tcp", "0.0.0.0", 8080), PortBinding(80, "tcp", "::", 8080))
-    attached = Attachment("bridge", endpoint=Endpoint("e", "id", "bridge", "c", "web"))
+    place = Endpoint("e", "id", "bridge", "c", "web", gateway="172.17.0.1")
+    attached = Attachment("bridge", endpoint=place)
     running = record(state=State(Status.RUNNING), ports=bound, attachments=(attached,))
     summary = container_summary(running, image="x", now=START)
     assert summary["Ports"] == [
@@ -150,8 +151,8 @@ def test_ports_are_shown_while_it_runs_on_a_network() -> None:
     elsewhere = (
         (Status.EXITED, ()),
         (Status.RUNNING, ()),  # another's network, or none any more
-        (Status.RUNNING, (replace(attached, network="host"),)),
-        (Status.RUNNING, (replace(attached, network="none"),)),
+        # The host's, none, or an internal one: they have no gateway.
+        (Status.RUNNING, (replace(attached, endpoint=replace(place, gateway="")),)),
     )
     for status, attachments in elsewhere:
         without = record(state=State(status), ports=bound, attachments=attachments)
