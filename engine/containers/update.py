@@ -36,8 +36,9 @@ async def update(
             )
         machine = parts.machine
         checks.check_resources(after, cpus=machine.cpus, memory_nodes=machine.memory_nodes)
+        checks.check_restart_policy(after.restart_policy, auto_remove=False)
         with about(f"Cannot update container {record.id}"):
-            _check_policy(record.host, after, change)
+            _check_removal(record.host, change)
             if record.state.status.is_up:
                 await asyncio.to_thread(_limit, parts, container, after)
         config = replace(record.config, labels=_relabelled(record, after, labels))
@@ -61,12 +62,11 @@ def _relabelled(record: Record, after: HostConfig, labels: Mapping[str, str]) ->
     return found
 
 
-def _check_policy(host: HostConfig, after: HostConfig, change: ResourceUpdate) -> None:
+def _check_removal(host: HostConfig, change: ResourceUpdate) -> None:
     if change.restart_policy is not None and host.auto_remove:
         raise InvalidRequest(
             "Restart policy cannot be updated because AutoRemove is enabled for the container"
         )
-    checks.check_restart_policy(after.restart_policy, auto_remove=after.auto_remove)
 
 
 def _limit(parts: Parts, container: Container, after: HostConfig) -> None:

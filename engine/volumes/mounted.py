@@ -20,6 +20,9 @@ def mount_filesystem(wanted: FileSystem, path: str) -> None:
     """Raises OSError with the kernel's own words."""
     options = mount_options(wanted.options)
     rest = tuple((key, _resolved(wanted.type, key, value)) for key, value in options.rest)
+    if wanted.type == "nfs4":
+        # mount(2) means it by this name; fsconfig(2) starts from version 3. Later ones win.
+        rest = (("vers", "4"), *rest)
     target = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         tree = make_filesystem(wanted.type, wanted.device, rest, options.set_attributes)
@@ -32,10 +35,12 @@ def mount_filesystem(wanted: FileSystem, path: str) -> None:
 
 
 def _resolved(kind: str, key: str, value: str | None) -> str | None:
-    """The kernel takes no host names: mount.nfs and mount.cifs look them up."""
+    """The kernel takes no host names: mount.nfs and mount.cifs look them up. IPv4 comes first, as
+    in Docker."""
     if key != "addr" or value is None or not kind.startswith(("nfs", "cifs")):
         return value
-    return str(socket.getaddrinfo(value, None)[0][4][0])
+    found = socket.getaddrinfo(value, None, proto=socket.IPPROTO_TCP)
+    return str(min(found, key=lambda each: each[0] is not socket.AF_INET)[4][0])
 
 
 def unmount(path: str) -> None:

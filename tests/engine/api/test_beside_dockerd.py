@@ -162,7 +162,7 @@ docker inspect nosuch
 docker inspect c1 | grep -o '^        "[A-Za-z]*"' | sort
 docker port c2
 docker top c1
-docker top c2 -o pid,comm | grep -c .
+docker top c2 -o pid,comm | grep -cw sh
 docker stats --no-stream --format '{{{{.Name}}}}' c2
 docker stats --no-stream nosuch
 docker update -m 50m --memory-swap 100m c2
@@ -198,6 +198,41 @@ docker commit nosuch
 docker run --rm made:1
 docker rmi -f made:1 made:2 | wc -l
 docker run --rm --platform linux/arm64 --pull never IMAGE true
+""",
+    "places": """
+docker run --rm --tmpfs /t --tmpfs /root --tmpfs /etc IMAGE stat -c '%a %n' /t /root /etc
+docker run --rm --tmpfs /t:size=1m,mode=700,uid=5 IMAGE grep ' /t ' /proc/mounts
+docker run --rm -v at_etc:/etc:nocopy IMAGE ls /etc
+docker volume rm at_etc
+docker run --rm IMAGE readlink /etc/mtab
+docker run --name untouched IMAGE true
+docker diff untouched
+docker run --rm -v parts:/v IMAGE sh -c 'mkdir -p /v/a/b; echo s > /v/a/b/f'
+docker run --rm --mount type=volume,src=parts,dst=/v,volume-subpath=a/b IMAGE cat /v/f
+docker run --rm --mount type=volume,src=parts,dst=/v,volume-subpath=../x IMAGE true
+docker volume rm parts
+docker network create --subnet 10.72.0.0/31 two | wc -c
+docker network inspect -f '{{json .IPAM.Config}}' two
+docker run --rm --network two IMAGE ip -o -4 addr show eth0 | grep -o 'inet [^ ]*'
+docker network rm two
+docker run --rm -u -1 IMAGE true
+docker unpause untouched
+""",
+    "top": """
+docker run -d --name procs -u 0:1 IMAGE sh -c 'sleep 1000 & exec sleep 1000'
+docker top procs -eo pid,comm | sed 's/ [0-9].*//' | head -1
+docker top procs aux | head -1
+docker top procs axo pid,cmd | head -1
+docker top procs -eLf | head -1
+docker top procs -ely | head -1
+docker top procs -T | head -1
+docker top procs -eF | head -1
+docker top procs -A | head -1
+docker top procs -x | head -1
+docker top procs -eo user,group,pid,comm --sort=-pid | tr -d 0-9
+docker top procs -eo pid,ppid,pgid,sid,tty,stat,ni,nlwp,etime,time,args | head -1
+docker top procs -o comm
+docker top procs -o pid=X
 """,
 }
 
