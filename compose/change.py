@@ -10,7 +10,7 @@ from dataclasses import field
 from pathlib import Path
 
 from compose.apply.errors import WaitFailed
-from compose.apply.executor import PARALLEL, apply_plan
+from compose.apply.executor import apply_plan
 from compose.apply.listener import Listener, silent
 from compose.apply.lock import project_lock
 from compose.apply.watch import ContainerWatch, watch_containers
@@ -50,7 +50,7 @@ async def change(
         plan = make(await observe(engine, name, project))
         rehearse(engine, plan)
         async with watch_containers(engine, name) as watch:
-            await apply(engine, watch, plan, listener, PARALLEL)
+            await apply(engine, watch, plan, listener)
             if wait_for is not None:
                 observed = await observe(engine, name)
                 ids = [
@@ -66,7 +66,7 @@ async def apply_unlocked(engine: Engine, plan: Plan, listener: Listener) -> Outc
     """For what needs no lock: it touches no container, or has to work while an `up` hangs. None of
     it waits for what containers do, so the engine isn't asked for its events."""
     rehearse(engine, plan)
-    await apply(engine, ContainerWatch(engine), plan, listener, PARALLEL)
+    await apply(engine, ContainerWatch(engine), plan, listener)
     return Outcome(plan)
 
 
@@ -95,12 +95,10 @@ def lock_folder(environment: Mapping[str, str]) -> Path:
     return Path(f"/tmp/pycompose-{os.getuid()}")
 
 
-async def apply(
-    engine: Engine, watch: ContainerWatch, plan: Plan, listener: Listener, parallel: int
-) -> None:
+async def apply(engine: Engine, watch: ContainerWatch, plan: Plan, listener: Listener) -> None:
     from compose.apply.perform import Performer  # for nothing, if there is nothing to do
 
-    await apply_plan(plan, Performer(engine, watch, listener), listener, parallel=parallel)
+    await apply_plan(plan, Performer(engine, watch, listener), listener, parallel=engine.at_once)
 
 
 async def wait_until_ready(

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compose.apply.errors import StepsFailed
-from compose.apply.executor import PARALLEL
 from compose.apply.listener import Listener, Note, silent
 from compose.apply.watch import ContainerWatch, watch_containers
 from compose.change import Outcome, apply, changing, rehearse, wait_until_ready
@@ -50,7 +49,6 @@ class UpOptions:
     plan: PlanOptions = field(default_factory=PlanOptions)
     wait: bool = False
     wait_timeout: float | None = None
-    parallel: int = PARALLEL
     confirm: Confirm | None = None
     command: str = "up"
     atomic: bool = False
@@ -212,7 +210,7 @@ async def up_unlocked(
         gets = (PullImage, BuildImage)
         if pulls := tuple(step for step in plan.steps if isinstance(step.action, gets)):
             # What an image brings decides what is recreated: get them, then look again.
-            await apply(engine, watch, replace(plan, steps=pulls), listener, options.parallel)
+            await apply(engine, watch, replace(plan, steps=pulls), listener)
             pulled = frozenset(
                 step.action.reference for step in pulls if isinstance(step.action, gets)
             )
@@ -250,7 +248,7 @@ async def _apply_and_describe(
     nothing is to be kept. An update that is paused is what was declared, all the same."""
     describing = asyncio.ensure_future(_describe(engine, project, plan, options, listener))
     try:
-        await apply(engine, watch, plan, listener, options.parallel)
+        await apply(engine, watch, plan, listener)
         return await describing
     except StepsFailed as error:
         if error.paused and (revision := await describing) is not None:

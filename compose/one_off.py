@@ -6,7 +6,6 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from compose.apply.executor import PARALLEL
 from compose.apply.listener import Listener, Note, silent
 from compose.apply.watch import watch_containers
 from compose.change import apply, changing
@@ -56,11 +55,11 @@ async def make_run(
             observed = await observe(engine, project.name, alone)
             if build_cause(alone, service, observed, PlanOptions(build=options.build)):
                 builds = life.make_build_plan(alone, PlanOptions())
-                await apply(engine, watch, builds, listener, PARALLEL)
+                await apply(engine, watch, builds, listener)
             observed = await observe(engine, project.name, alone)
             if pull_cause(alone, service, observed, PlanOptions(pull=options.pull)):
                 pulls = life.make_pull_plan(alone, observed, "always")
-                await apply(engine, watch, pulls, listener, PARALLEL)
+                await apply(engine, watch, pulls, listener)
             observed = await observe(engine, project.name, project)
             from compose.apply.perform import Performer
 

@@ -24,6 +24,7 @@ from compose.apply.listener import (
     Undone,
 )
 from compose.apply.shielded import to_its_end
+from compose.client.engine import AT_ONCE
 from compose.dataclass import dataclass
 from compose.errors import ComposeError, first_of
 from compose.plan.actions import (
@@ -37,15 +38,13 @@ from compose.plan.actions import (
 )
 from compose.plan.plan import Plan, Step
 
-PARALLEL = 32
-
 
 class Performs(Protocol):
     async def perform(self, action: Action) -> None: ...
 
 
 async def apply_plan(
-    plan: Plan, performer: Performs, listener: Listener, *, parallel: int = PARALLEL
+    plan: Plan, performer: Performs, listener: Listener, *, parallel: int = AT_ONCE
 ) -> None:
     """Raises StepsFailed with everything that went wrong."""
     listener(Planned(plan))

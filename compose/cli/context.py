@@ -148,6 +148,8 @@ class Context:
 
         engine = await locate(self.choice, self.environment)
         self.met(engine)
+        if self.parallel > 0:
+            engine.at_once = self.parallel
         if self.dry_run:
             engine.rehearse()
         return engine

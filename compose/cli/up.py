@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compose import converge
-from compose.apply.executor import PARALLEL
 from compose.change import Outcome
 from compose.cli.context import PULLS, REHEARSAL, Context, choice
 from compose.cli.find import check_services
@@ -183,7 +182,6 @@ def register(app: typer.Typer) -> None:
             plan=options,
             wait=wait,
             wait_timeout=wait_timeout,
-            parallel=context.parallel if context.parallel > 0 else PARALLEL,
             confirm=asking(context) if confirm and not yes else None,
             command=f"up --ref {ref}" if ref else "up",
             atomic=atomic,

@@ -18,6 +18,8 @@ from compose.client.transport import Transport
 from compose.client.volumes import Volumes
 from compose.errors import Rehearsed
 
+AT_ONCE = 32
+
 
 class Engine:
     """Made by `connect`; holds no open connection between calls, so there is nothing to close.
@@ -28,6 +30,7 @@ class Engine:
         self.address = transport.address
         self.credentials = credentials
         self._id = ""
+        self.at_once = AT_ONCE  # steps of a plan that it is asked for
         self.proxies = ProxyVariables(credentials.environment, str(transport.address))
         self.containers = Containers(transport, self.proxies)
         self.images = Images(transport, credentials, self.proxies)

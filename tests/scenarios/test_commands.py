@@ -819,6 +819,21 @@ def test_progress_as_json_has_the_words_of_docker_compose(fresh: Project) -> Non
     assert told("stop") == [(container, "Stopping"), (container, "Stopped")]
 
 
+def test_one_thing_at_a_time_on_request(fresh: Project) -> None:
+    one = "{image: 'rootfs:/', command: sleep infinity, init: true}"
+    fresh.write("services:\n" + "".join(f"  {name}: {one}\n" for name in "abcd"))
+    fresh("up", "-d")
+    for words in (["--parallel", "1", "stop"], ["--parallel", "1", "start"]):
+        lines = fresh("--progress", "json", *words).stderr.splitlines()
+        told = [(line["id"], line["status"]) for line in map(json.loads, lines)]
+        begun, ended = told[::2], told[1::2]
+        assert [name for name, _ in begun] == [name for name, _ in ended]
+        assert len({name for name, _ in begun}) == 4
+    limited = fresh("--progress", "json", "stop", env={"COMPOSE_PARALLEL_LIMIT": "1"}).stderr
+    words_told = [json.loads(line)["status"] for line in limited.splitlines()]
+    assert words_told == ["Stopping", "Stopped"] * 4
+
+
 def test_the_keys_of_up(fresh: Project) -> None:
     fresh.write(
         "services: {a: {image: 'rootfs:/', command: sleep infinity, stop_signal: SIGKILL}}\n"
