@@ -2,6 +2,7 @@
 
 import asyncio
 import shlex
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -51,11 +52,12 @@ def register(app: typer.Typer) -> None:
         index: Annotated[int, typer.Option("--index", help="Which replica.", metavar="NUMBER")] = 0,
     ) -> int:
         context: Context = ctx.obj
-        environment = tuple(given(context, pair) for pair in env or ())
 
         async def work() -> int:
             name, project = find_project(context)
             check_services(project, [service])
+            known = project.environment if project else context.environment
+            environment = tuple(given(known, pair) for pair in env or ())
             engine = await context.engine()
             container = await one_container(engine, name, service, index)
             engine.would(f"run in {container.name}: {shlex.join(command)}")
@@ -88,10 +90,10 @@ def register(app: typer.Typer) -> None:
         return asyncio.run(work())
 
 
-def given(context: Context, pair: str) -> str:
-    """`NAME=value` as it is; `NAME` takes its value from pycompose's own environment; where
-    it has none, the variable isn't set: what the engine makes of a name alone."""
+def given(known: Mapping[str, str], pair: str) -> str:
+    """`NAME=value` as it is; `NAME` takes its value from what the files' variables are looked up
+    in; where that has none, the variable isn't set: what the engine makes of a name alone."""
     name, equals, _ = pair.partition("=")
-    if equals or name not in context.environment:
+    if equals or name not in known:
         return pair
-    return f"{name}={context.environment[name]}"
+    return f"{name}={known[name]}"

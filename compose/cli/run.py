@@ -120,7 +120,7 @@ def register(app: typer.Typer) -> None:
             entrypoint=entrypoint,
             environment=(
                 *(pair for path in env_from_file or () for pair in pairs_of(context, path)),
-                *(pair for text in env or () if "=" in (pair := given(context, text))),
+                *(pair for text in env or () if "=" in (pair := given(project.environment, text))),
             ),
             user=user,
             working_dir=workdir,

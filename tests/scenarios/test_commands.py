@@ -221,6 +221,11 @@ def test_a_variable_named_alone_that_nobody_has_set_is_left_out(shop: Project) -
     given = shop("run", "--rm", "-e", "KIND", "-e", "NONE", "db", "env").stdout
     assert "KIND=database\n" in given
     assert "NONE" not in given
+    shop.write("NONE=from the file\n", "some.env")
+    found = shop("--env-file", "some.env", "run", "--rm", "-e", "NONE", "db", "env").stdout
+    assert "NONE=from the file\n" in found
+    found = shop("--env-file", "some.env", "exec", "-T", "-e", "NONE", "db", "env").stdout
+    assert "NONE=from the file\n" in found
 
 
 def test_exec_passes_standard_input_on(shop: Project) -> None:
