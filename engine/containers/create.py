@@ -107,8 +107,10 @@ async def _make(parts: Parts, request: CreateRequest, image: Image, record: Reco
     made: list[str] = []
     try:
         if all(point.type != "volume" for point in record.mounts):
-            loop = asyncio.get_running_loop()
-            begun = partial(loop.call_soon_threadsafe, _look_ahead, parts, record, image)
+            begun = None
+            if parts.spawner.has_spare(record.id):
+                loop = asyncio.get_running_loop()
+                begun = partial(loop.call_soon_threadsafe, _look_ahead, parts, record, image)
             await _to_the_end(_begin_and_commit, store, record, request.files, begun)
             _require_image(parts, request, image)
             return record
@@ -153,12 +155,13 @@ def _begin_and_commit(
     store: Store,
     record: Record,
     files: Mapping[PlacedFile, bytes],
-    begun: Callable[[], object],
+    begun: Callable[[], object] | None,
 ) -> None:
     """`begun` is called once its folders and files are there."""
     _begin(store, record, (), files)
-    start.make_files(record)
-    begun()
+    if begun is not None:
+        start.make_files(record)
+        begun()
     store.commit(record)
 
 

@@ -103,6 +103,10 @@ class Spawner:
         """What waits for this container to be started is gone on return."""
         await self._spares.give_up(container_id)
 
+    def has_spare(self, container_id: str) -> bool:
+        """Whether one waits that can do something ahead of the start."""
+        return self._spares.taken_by(container_id) is not None
+
     def ahead(self, request: LaunchRequest) -> None:
         """The files of a container exist that is being made: its spare, if it has one, builds its
         root while it waits. A start that asks for the same finds that done; before anybody else
