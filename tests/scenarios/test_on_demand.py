@@ -95,6 +95,12 @@ def test_two_projects_at_once_share_one_engine(machine: Host) -> None:
     assert machine.run("stat", "-c", "%a", "/run/pycompose/engine.log").stdout == "600\n"
 
 
+def children(pid: int) -> set[int]:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended by now
+        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    return set()
+
+
 def test_what_a_crash_left_is_no_obstacle(machine: Host) -> None:
     """A stale socket, lock and record, and the exec root of an older boot."""
     project(machine, "one")
@@ -106,8 +112,7 @@ def test_what_a_crash_left_is_no_obstacle(machine: Host) -> None:
     assert "containers  1 running" in machine.run(*PYENGINE, "status", env=ENVIRONMENT).stdout
     # A power cut: no process is left, /run comes up empty, /var/lib as it was.
     while own := inhabitants(machine) - {machine.pid}:
-        children = [Path(f"/proc/{pid}/task/{pid}/children").read_text().split() for pid in own]
-        for pid in own.union(*(map(int, payloads) for payloads in children)):
+        for pid in own.union(*map(children, own)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     machine.run("rm", "-r", "/run/pycompose")

@@ -179,9 +179,9 @@ def _log_writers(record: Record) -> list[int]:
 
 
 async def _until_written(path: Path) -> None:
-    """What waited is in the file once its writer goes on."""
+    """What waited is in the file once its writer goes on, which may not even have opened it."""
     async with asyncio.timeout(10):
-        while path.stat().st_size < 100_000:
+        while not path.exists() or path.stat().st_size < 100_000:
             await asyncio.sleep(0.01)
 
 
