@@ -318,27 +318,15 @@ def make_down_plan(
             _remove_volumes(life, observed, name, (*orphans, *off, *ones), removals)
         if options.images and project is not None:
             _remove_images(life, observed, project, options.images, removals)
-    if orphans:
-        listed = ", ".join(container.name for container in orphans)
-        life.builder.notes.append(
-            Problem(
-                f"containers of services that are not in the files stay: {listed}",
-                hint="--remove-orphans removes them",
-            )
-        )
-    if off:
-        listed = ", ".join(container.name for container in off)
-        life.builder.notes.append(
-            Problem(
-                f"containers of profiles that are off stay: {listed}",
-                hint="--profile '*' takes them down, too",
-            )
-        )
-    if ones:
-        listed = ", ".join(container.name for container in ones)
-        life.builder.notes.append(
-            Problem(f"containers of run stay: {listed}", hint="--remove-orphans removes them")
-        )
+    for which, staying, remedy in (
+        ("of services that are not in the files", orphans, "--remove-orphans removes them"),
+        ("of profiles that are off", off, "--profile '*' takes them down, too"),
+        ("of run", ones, "--remove-orphans removes them"),
+    ):
+        if staying:
+            listed = ", ".join(container.name for container in staying)
+            note = Problem(f"containers {which} stay: {listed}", hint=remedy)
+            life.builder.notes.append(note)
     return life.builder.finish()
 
 

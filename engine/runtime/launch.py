@@ -115,9 +115,10 @@ class Spawner:
         try:
             if spare is None or Mould.of(birth_orders(request)) != spare.mould:
                 return
-            left = self._left(self._steps(request), spare.mould.world)
+            walked = self._steps(request)
         except sequence.SpecError:
             return  # the start says so
+        left = _left(walked, self._apart(walked), spare.mould.world)
         if left is None:
             return
         now, later = sequence.before_start(_limited(request, left))
@@ -154,12 +155,12 @@ class Spawner:
         if ahead is not None and ahead.fits(request):
             return ahead.left
         walked = self._steps(request)
+        parts = self._apart(walked)
         if shim.mould is not None:
-            parts = world.apart(walked) if self._builds_worlds else None
             self._spares.learn(shim.mould, parts.world if parts is not None else ())
         if not shim.is_spare:
             return walked
-        left = self._left(walked, shim.world)
+        left = _left(walked, parts, shim.world)
         if left is None:
             return None
         left = _limited(request, left)
@@ -168,14 +169,8 @@ class Spawner:
         now, later = sequence.before_start(left)
         return later if tuple(now) == tuple(ahead.done) else None
 
-    def _left(self, walked: Sequence[Step], built: Sequence[Step]) -> Sequence[Step] | None:
-        """What of these steps one who has built a world has still to do. None: it is in the way."""
-        if not built:
-            return walked
-        parts = world.apart(walked)
-        if parts is not None and parts.world == built:
-            return parts.rest
-        return walked if world.is_harmless(built, walked) else None
+    def _apart(self, walked: Sequence[Step]) -> world.Parts | None:
+        return world.apart(walked) if self._builds_worlds else None
 
     async def _prepare_anew(self, request: LaunchRequest, asked: Mapping[str, object]) -> "Shim":
         for attempt in (1, 2):
@@ -308,6 +303,17 @@ class Spawner:
             placed=request.files,
         )
         return init.with_reaper(walked) if request.init else walked
+
+
+def _left(
+    walked: Sequence[Step], parts: world.Parts | None, built: Sequence[Step]
+) -> Sequence[Step] | None:
+    """What of these steps one who has built a world has still to do. None: it is in the way."""
+    if not built:
+        return walked
+    if parts is not None and parts.world == built:
+        return parts.rest
+    return walked if world.is_harmless(built, walked) else None
 
 
 def _limited(request: LaunchRequest, walked: Sequence[Step]) -> Sequence[Step]:

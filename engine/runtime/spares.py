@@ -106,7 +106,7 @@ class Spare:
     first: socket.socket  # to its first process
     exec_dir: str
     said: list[channel.Message] = field(default_factory=list)  # that it is there, and what is
-    ahead: "Ahead | None" = None
+    ahead: Ahead | None = None
 
 
 class Spares:
