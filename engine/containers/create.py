@@ -93,7 +93,7 @@ async def create_container(
     for attachment in record.attachments:
         _check_wishes(parts, attachment)
     spec.capability_names(host, parts.machine)
-    start.seccomp_filter(host, parts.machine)
+    spec.seccomp_filter(host, parts.machine)
     spec.resources(with_block_devices(host), host_devices(host))
     for point in points:
         if point.type == "bind" and point.from_mounts:

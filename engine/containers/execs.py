@@ -7,7 +7,7 @@ import os
 import signal
 from dataclasses import replace
 
-from engine.containers import health, legacy_links, spec, start
+from engine.containers import health, legacy_links, spec
 from engine.containers.checks import check_exec
 from engine.containers.container import Container, Exec
 from engine.containers.model import ExecConfig, Status
@@ -174,7 +174,7 @@ def _request(
         process=process,
         user=config.user or record.config.user,
         groups=host.group_add,
-        seccomp=start.seccomp_filter(host, parts.machine, privileged=privileged),
+        seccomp=spec.seccomp_filter(host, parts.machine, privileged=privileged),
         attach_stdin=config.attach_stdin and not detach,
         attach_stdout=config.attach_stdout and not detach,
         attach_stderr=config.attach_stderr and not detach,

@@ -6,11 +6,12 @@ What the kernel is told stands here and nowhere else; the order in which it is t
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from engine.containers.checks import parse_security_options
 from engine.containers.model import HostConfig, MountPoint, Record
 from engine.ids import short_id
-from engine.runtime import capabilities, devices
+from engine.runtime import capabilities, devices, seccomp, seccomp_default, seccomp_profile
 from engine.runtime.id_maps import IdMaps
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -114,6 +115,25 @@ def capability_names(
     """`privileged`: of an exec that may be more so than its container."""
     chosen = host.privileged if privileged is None else privileged
     return capabilities.effective(host.cap_add, host.cap_drop, chosen, machine.bounding)
+
+
+def seccomp_filter(host: HostConfig, machine: Machine, *, privileged: bool | None = None) -> bytes:
+    """b"" = unconfined. A profile that can't be read is an error, never "no filter"."""
+    wanted = parse_security_options(host.security_opt).get("seccomp", "")
+    is_privileged = host.privileged if privileged is None else privileged
+    if wanted == "unconfined" or (is_privileged and not wanted):
+        return b""
+    names = capability_names(host, machine, privileged=is_privileged)
+    return _compiled(wanted, frozenset(names), machine.kernel)
+
+
+@lru_cache(maxsize=64)
+def _compiled(profile: str, names: frozenset[str], kernel: tuple[int, int]) -> bytes:
+    if profile in ("", "builtin"):
+        chosen = seccomp_default.default_profile()
+    else:
+        chosen = seccomp_profile.parse_profile(profile)
+    return seccomp.compile_filter(chosen, names, kernel=kernel)
 
 
 def capability_sets(names: Sequence[str]) -> dict[str, list[str]]:

@@ -12,7 +12,6 @@ import socket
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 from engine.containers import checks, contents, files, handover, legacy_links, log_options, spec
@@ -38,7 +37,6 @@ from engine.networks.model import (
 )
 from engine.oci.rootfs import Rootfs
 from engine.records import naming
-from engine.runtime import seccomp, seccomp_default, seccomp_profile
 from engine.runtime.handle import Lost, Shim, StartFailed
 from engine.runtime.id_maps import IdMaps
 from engine.runtime.payload import NO_USER
@@ -513,7 +511,7 @@ def _request(
     return LaunchRequest(
         container_id=record.id,
         spec=spec.make_spec(record, parts.machine, around),
-        seccomp=seccomp_filter(record.host, parts.machine),
+        seccomp=spec.seccomp_filter(record.host, parts.machine),
         user=record.config.user,
         groups=record.host.group_add,
         rootfs=Rootfs(
@@ -565,27 +563,6 @@ def _log_target(record: Record) -> LogTarget:
         compress=log_options.is_compressed(chosen),
         buffer=log_options.buffer_size(chosen),
     )
-
-
-def seccomp_filter(
-    host: HostConfig, machine: spec.Machine, *, privileged: bool | None = None
-) -> bytes:
-    """b"" = unconfined. A profile that can't be read is an error, never "no filter"."""
-    wanted = checks.parse_security_options(host.security_opt).get("seccomp", "")
-    is_privileged = host.privileged if privileged is None else privileged
-    if wanted == "unconfined" or (is_privileged and not wanted):
-        return b""
-    names = spec.capability_names(host, machine, privileged=is_privileged)
-    return _compiled(wanted, frozenset(names), machine.kernel)
-
-
-@lru_cache(maxsize=64)
-def _compiled(profile: str, capabilities: frozenset[str], kernel: tuple[int, int]) -> bytes:
-    if profile in ("", "builtin"):
-        chosen = seccomp_default.default_profile()
-    else:
-        chosen = seccomp_profile.parse_profile(profile)
-    return seccomp.compile_filter(chosen, capabilities, kernel=kernel)
 
 
 def start_error(error: Exception) -> tuple[int, EngineError]:

@@ -18,7 +18,6 @@ import pytest
 from engine.containers import spec
 from engine.containers.machine import host_devices, read_machine
 from engine.containers.model import ContainerConfig, HostConfig, Record, Ulimit
-from engine.containers.start import seccomp_filter
 from engine.ids import new_id
 from engine.oci.rootfs import Rootfs
 from engine.runtime import capabilities
@@ -92,7 +91,7 @@ class Cell:
             "oomScoreAdj": 0,
         }
         request = ExecRequest(
-            process, user, (), seccomp_filter(self.host, MACHINE), False, True, True
+            process, user, (), spec.seccomp_filter(self.host, MACHINE), False, True, True
         )
         ran = await self.shim.exec(request)
         assert ran.reader is not None
@@ -155,7 +154,7 @@ async def prison() -> AsyncIterator[Callable[..., Awaitable[Cell]]]:
         request = LaunchRequest(
             container_id=identifier,
             spec=spec.make_spec(record, MACHINE, around),
-            seccomp=seccomp_filter(chosen, MACHINE),
+            seccomp=spec.seccomp_filter(chosen, MACHINE),
             user=user,
             groups=chosen.group_add,
             rootfs=Rootfs(
