@@ -170,14 +170,16 @@ def _request(
     if any(config.console_size):
         height, width = config.console_size
         process["consoleSize"] = {"height": height, "width": width}
+    user = config.user or record.config.user
     return ExecRequest(
         process=process,
-        user=config.user or record.config.user,
+        user=user,
         groups=host.group_add,
         seccomp=spec.seccomp_filter(host, parts.machine, privileged=privileged),
         attach_stdin=config.attach_stdin and not detach,
         attach_stdout=config.attach_stdout and not detach,
         attach_stderr=config.attach_stderr and not detach,
+        identity=accounts.find_near(user, host.group_add, f"/proc/{record.state.pid}/root"),
     )
 
 

@@ -116,13 +116,13 @@ async def _launch(parts: Parts, container: Container) -> Shim:
             undo.push_async_callback(_settle, joining)
         try:
             await launching
+            await joining
+            await _connect_clients(container, shim)
+            await shim.go()
         except Lost as error:
-            if shim.is_spare:
+            if shim.is_unfit or (shim.is_spare and not shim.was_told):
                 raise _SpareGone(str(error)) from error
             raise
-        await joining
-        await _connect_clients(container, shim)
-        await shim.go()
         undo.pop_all()
     container.record = record
     return shim

@@ -56,6 +56,7 @@ _COMMON = {
 _OLDER = {
     "x86_64": {
         "bpf": 321,
+        "mmap": 9,
         "clone": 56,
         "rt_sigaction": 13,
         "pivot_root": 155,
@@ -70,6 +71,7 @@ _OLDER = {
     },
     "aarch64": {
         "bpf": 280,
+        "mmap": 222,
         "clone": 220,
         "rt_sigaction": 134,
         "pivot_root": 41,

@@ -9,17 +9,17 @@ from functools import cache
 from engine.kernel.libc import KernelError, check, function, system_call
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
-_PR_SET_KEEPCAPS = 8
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
 _PR_SET_NAME = 15
 _PR_CAPBSET_READ = 23
-_PR_CAPBSET_DROP = 24
-_PR_SET_NO_NEW_PRIVS = 38
-_PR_CAP_AMBIENT = 47
-_PR_CAP_AMBIENT_RAISE = 2
-_PR_CAP_AMBIENT_CLEAR_ALL = 4
-_CAPABILITY_VERSION_3 = 0x20080522
-_SECCOMP_SET_MODE_FILTER = 1
+PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+CAPABILITY_VERSION_3 = 0x20080522
+SECCOMP_SET_MODE_FILTER = 1
 
 _prctl = function("prctl", ctypes.c_int, *[ctypes.c_ulong] * 4)
 
@@ -30,15 +30,15 @@ def _control(option: int, first: int = 0, second: int = 0, *, name: str) -> int:
 
 def set_dumpable(dumpable: bool) -> None:
     """Without it nobody but a holder of CAP_SYS_PTRACE sees into /proc/PID/{exe,root,fd,mem}."""
-    _control(_PR_SET_DUMPABLE, int(dumpable), name="PR_SET_DUMPABLE")
+    _control(PR_SET_DUMPABLE, int(dumpable), name="PR_SET_DUMPABLE")
 
 
 def set_keep_capabilities(keep: bool) -> None:
-    _control(_PR_SET_KEEPCAPS, int(keep), name="PR_SET_KEEPCAPS")
+    _control(PR_SET_KEEPCAPS, int(keep), name="PR_SET_KEEPCAPS")
 
 
 def set_no_new_privileges() -> None:
-    _control(_PR_SET_NO_NEW_PRIVS, 1, name="PR_SET_NO_NEW_PRIVS")
+    _control(PR_SET_NO_NEW_PRIVS, 1, name="PR_SET_NO_NEW_PRIVS")
 
 
 def set_name(name: str) -> None:
@@ -64,32 +64,37 @@ def limit_bounding_set(keep: int, last: int) -> None:
             _drop(capability)
 
 
+@cache
+def bounding_set(last: int) -> int:
+    """Of this process, as it was at first."""
+    found = 0
+    for capability in range(last + 1):
+        found |= int(_prctl(_PR_CAPBSET_READ, capability, 0, 0, 0) == 1) << capability
+    return found
+
+
 def _drop(capability: int) -> None:
     try:
-        _control(_PR_CAPBSET_DROP, capability, name="PR_CAPBSET_DROP")
+        _control(PR_CAPBSET_DROP, capability, name="PR_CAPBSET_DROP")
     except KernelError:  # who may drop none may lack this one
         if _prctl(_PR_CAPBSET_READ, capability, 0, 0, 0) == 1:
             raise
 
 
 def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
-    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    low, high = 0xFFFFFFFF, 32
-    data = struct.pack(
-        "=6I",
-        effective & low,
-        permitted & low,
-        inheritable & low,
-        effective >> high,
-        permitted >> high,
-        inheritable >> high,
-    )
-    system_call("capset", header, data)
+    header = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
+    system_call("capset", header, capability_data(effective, permitted, inheritable))
+
+
+def capability_data(effective: int, permitted: int, inheritable: int) -> bytes:
+    """Two of struct __user_cap_data_struct, for the low and the high half."""
+    sets = (effective, permitted, inheritable)
+    return struct.pack("=6I", *[one & 0xFFFFFFFF for one in sets], *[one >> 32 for one in sets])
 
 
 def get_capabilities() -> tuple[int, int, int]:
     """(effective, permitted, inheritable) of this process."""
-    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    header = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
     buffer = ctypes.create_string_buffer(24)
     system_call("capget", header, buffer)
     sets = struct.unpack("=6I", buffer.raw)
@@ -97,10 +102,10 @@ def get_capabilities() -> tuple[int, int, int]:
 
 
 def set_ambient(capabilities: int, last: int) -> None:
-    _control(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, name="PR_CAP_AMBIENT")
+    _control(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, name="PR_CAP_AMBIENT")
     for capability in range(last + 1):
         if capabilities >> capability & 1:
-            _control(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, name="PR_CAP_AMBIENT")
+            _control(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, name="PR_CAP_AMBIENT")
 
 
 def become(uid: int, gid: int, groups: tuple[int, ...]) -> None:
@@ -125,4 +130,4 @@ def load_seccomp(program: bytes) -> None:
     address = ctypes.c_void_p.from_buffer(pointer).value
     # struct sock_fprog: the count of 8-byte instructions, padding, the pointer.
     header = struct.pack("=HxxxxxxQ", len(program) // 8, address)
-    system_call("seccomp", _SECCOMP_SET_MODE_FILTER, 0, header)
+    system_call("seccomp", SECCOMP_SET_MODE_FILTER, 0, header)

@@ -43,6 +43,14 @@ def clone3(flags: int = 0, *, cgroup: int = -1) -> tuple[int, int]:
     Half the price of os.fork, which runs the interpreter's hooks for threads; there are none
     here. The caller must be single threaded.
     """
+    arguments, size, pidfd = clone_arguments(flags, cgroup)
+    pid = system_call("clone3", arguments, size)
+    return pid, pidfd.value if pid else -1
+
+
+def clone_arguments(flags: int, cgroup: int) -> tuple[int, int, ctypes.c_int]:
+    """For clone3: the address and the size of its arguments, good until the next are asked for, and
+    where the child's pidfd will be."""
     flags |= CLONE_PIDFD
     if cgroup >= 0:
         flags |= CLONE_INTO_CGROUP
@@ -61,8 +69,7 @@ def clone3(flags: int = 0, *, cgroup: int = -1) -> tuple[int, int]:
         0,
         max(cgroup, 0),
     )
-    pid = system_call("clone3", _CLONE_ARGUMENTS, _CLONE_SIZE)
-    return pid, _pidfd.value if pid else -1
+    return _CLONE_ARGUMENTS, _CLONE_SIZE, _pidfd
 
 
 def sibling() -> tuple[int, int]:
@@ -105,6 +112,8 @@ _SIGNALS = tuple(
     number for number in range(1, signal.NSIG) if number not in (signal.SIGKILL, signal.SIGSTOP)
 )
 _ignored: tuple[int, ...] = _SIGNALS  # as far as is known
+# By shims. A closed pipe and a full limit are errors of a call.
+IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def default_signal(number: int) -> None:

@@ -70,6 +70,10 @@ class Hierarchy:
         return all(tree.unified for tree in self.trees)
 
 
+# In v1 a thread joins without waiting for a grace period, a process may wait 15 ms.
+_TASKS = "tasks"
+
+
 def detect() -> Hierarchy:
     """What is mounted here. Raises Unsupported where no hierarchy is."""
     trees: list[Tree] = []
@@ -154,8 +158,11 @@ class Cgroup:
         for tree, directory in self._places():
             if tree.unified and not unified:
                 continue
-            # v1: a thread joins without waiting for a grace period, a process may wait 15 ms.
-            write(f"{directory}/{'cgroup.procs' if tree.unified else 'tasks'}", "0")
+            write(f"{directory}/{'cgroup.procs' if tree.unified else _TASKS}", "0")
+
+    def task_files(self) -> list[str]:
+        """Who writes "0" to all of them is in the groups of v1 hierarchies."""
+        return [f"{directory}/{_TASKS}" for tree, directory in self._places() if not tree.unified]
 
     def update(self, resources: Mapping[str, object]) -> None:
         """Change what `resources` names, and nothing else."""

@@ -12,7 +12,7 @@ from engine.runtime.cgroup_tree import Cgroup
 from engine.runtime.channel import Message
 from engine.runtime.orders import read_shims_part, read_steps
 from engine.runtime.poller import READABLE, Poller
-from engine.runtime.starting import Starting
+from engine.runtime.starting import CannotStart, Starting
 from engine.runtime.stdio import Pipes, Stdio, wanted
 from engine.runtime.steps import Place
 
@@ -53,10 +53,14 @@ class Execs:
         """The pty of one; KeyError if it has ended."""
         return self._running[key].stdio.terminal
 
-    def start(self, orders: int, container: int, reply: Reply) -> None:
-        """Start what the daemon's `orders` are for beside the process behind the pidfd
-        `container`."""
-        request = read_shims_part(orders)
+    def start(self, message: Message, container: int, reply: Reply, *, frozen: bool) -> None:
+        """Start what the daemon asks for beside the process behind the pidfd `container`."""
+        (document,) = message.descriptors
+        is_script = "key" in message.body
+        if is_script and frozen:
+            # We would wait for it, and nobody could ask us to thaw it.
+            raise CannotStart("the container is paused: unpause it before")
+        request = message.body if is_script else read_shims_part(document)
         key = cast(str, request["key"])
         pipes = (
             None
@@ -68,15 +72,15 @@ class Execs:
             )
         )
         ours, theirs = channel.pair()
-        joiner = join.start(
-            lambda: read_steps(orders),
-            Place(theirs, self._cgroup, owner=self._owner),
-            pipes.theirs if pipes else (),
-            container=container,
-            oom_score=cast(int, request["oom_score"]),
-            apparmor=cast(str, request.get("apparmor", "")),
-        )
-        theirs.close()
+        try:
+            joiner = self._begin(document, request, is_script, theirs, pipes, container)
+        except BaseException:
+            ours.close()
+            if pipes is not None:
+                pipes.close()
+            raise
+        finally:
+            theirs.close()
         stdio = Stdio(
             self._poller,
             log=None,
@@ -106,9 +110,34 @@ class Execs:
         self._poller.watch(ours.fileno(), READABLE, listen)
         self._poller.watch(joiner, READABLE, lambda _: self._reap_joiner(entry))
 
+    def _begin(
+        self,
+        document: int,
+        request: Mapping[str, object],
+        is_script: bool,
+        supervisor: socket.socket,
+        pipes: Pipes | None,
+        container: int,
+    ) -> int:
+        """The joiner's pidfd."""
+        if is_script:
+            assert pipes is not None
+            streams, descriptor = pipes.theirs, supervisor.fileno()
+            return join.start_script(
+                document, self._cgroup, descriptor, streams, container=container
+            )
+        return join.start(
+            lambda: read_steps(document),
+            Place(supervisor, self._cgroup, owner=self._owner),
+            pipes.theirs if pipes else (),
+            container=container,
+            oom_score=cast(int, request["oom_score"]),
+            apparmor=cast(str, request.get("apparmor", "")),
+        )
+
     def _says(self, entry: Exec, message: Message) -> None:
         if message.body["state"] == "joined":
-            entry.pid, entry.pidfd = cast(int, message.body["pid"]), message.descriptors[0]
+            entry.pid, entry.pidfd = cast(int, message.body["result"]), message.descriptors[0]
             self._poller.watch(entry.pidfd, READABLE, lambda _: self._exited(entry))
         elif message.body["state"] == "terminal":
             entry.stdio.use_terminal(message.descriptors[0])

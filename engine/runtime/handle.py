@@ -13,15 +13,17 @@ from typing import Any, cast
 
 from engine.errors import Failure
 from engine.kernel import privileges
-from engine.runtime import birth, channel, orders, remains, sequence
+from engine.runtime import birth, channel, join, orders, remains, sequence, steps
 from engine.runtime.async_channel import send
 from engine.runtime.clock import uptime
 from engine.runtime.files import File, replacing
 from engine.runtime.id_maps import IdMaps
 from engine.runtime.payload import NO_USER
 from engine.runtime.remains import ExitStatus, exit_status, read_exit
+from engine.runtime.script import TooLong
 from engine.runtime.spares import Ahead, Mould
 from engine.runtime.steps import Step
+from engine.runtime.users import Identity
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class ExecRequest:
     attach_stdin: bool
     attach_stdout: bool
     attach_stderr: bool
+    identity: Identity | None = None  # who the user is, if that could be found out
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,8 @@ class Shim:
         self.shim_pid = 0
         self.ids: IdMaps | None = None  # of its user namespace, if it has one
         self.is_spare = False  # it waited for its container
+        self.was_told = False  # to go
+        self.is_unfit = False  # it is no more, and nothing of its container ever ran
         self.mould: Mould | None = None  # of such spares as would do for it
         self.world: tuple[Step, ...] = ()  # that it has built while it waited
         self.ahead: Ahead | None = None  # what it was told since
@@ -149,20 +154,25 @@ class Shim:
 
     async def go(self) -> None:
         """The network is ready: execute the payload. Raises StartFailed; then nothing stays."""
-        await self._order({"go": True})
+        self.was_told = True
+        await self._order(steps.GO)
         await self._beginning
 
     async def _launch(self, document: int) -> None:
         """Raises StartFailed, and Lost if the shim ended."""
-        await self._order({"orders": True}, (document,))
+        await self._order(channel.encode({"orders": True}), (document,))
+        await self.launched()
+
+    async def launched(self) -> None:
+        """Returns when the first process has its orders. Raises as `_launch`."""
         if not await self._launched:
             await self._beginning  # raises why
 
-    async def _order(self, body: Mapping[str, object], descriptors: tuple[int, ...] = ()) -> None:
+    async def _order(self, message: bytes, descriptors: tuple[int, ...] = ()) -> None:
         """Tell the first process; if it is no more, the shim says why."""
         if self._first is not None:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                await send(self._first, channel.encode(body), descriptors)
+                await send(self._first, message, descriptors)
 
     def _began(self, body: Mapping[str, object]) -> None:
         self.started = True
@@ -225,10 +235,31 @@ class Shim:
             "stdout": request.attach_stdout,
             "stderr": request.attach_stderr,
         }
+        script = self._script(request, shims_part, walked)
         try:
-            return await self._start_inside(shims_part, walked)
+            return await self._start_inside(shims_part, walked, script)
         except StartFailed as error:
             raise StartFailed(_exec_text(str(error), error.exit_code), error.exit_code) from None
+
+    def _script(
+        self, request: ExecRequest, shims_part: Mapping[str, object], walked: Sequence[Step]
+    ) -> int:
+        """A descriptor, the caller's to close; -1 where these steps are more than one can do."""
+        if (
+            request.identity is None
+            or shims_part["terminal"]
+            or shims_part["apparmor"]
+            or self.ids is not None
+        ):
+            return -1
+        streams = (request.attach_stdin, request.attach_stdout, request.attach_stderr)
+        oom_score = cast(int, shims_part["oom_score"])
+        try:
+            return join.script_of(
+                walked, request.identity, streams=streams, oom_score=oom_score
+            ).document()
+        except TooLong:
+            return -1
 
     async def replace_files(self, files: Sequence[File]) -> None:
         """New contents for files that it was launched with. Raises StartFailed."""
@@ -240,15 +271,17 @@ class Shim:
         await process.exited
 
     async def _start_inside(
-        self, shims_part: Mapping[str, object], walked: Sequence[Step]
+        self, shims_part: Mapping[str, object], walked: Sequence[Step], script: int = -1
     ) -> "ExecProcess":
         self._number += 1
         key = f"{os.getpid()}-{time.monotonic_ns()}-{self._number}"
-        document = orders.write({**shims_part, "key": key}, walked)
+        shims_part = {**shims_part, "key": key}
+        document = script if script >= 0 else orders.write(shims_part, walked)
         handle = ExecProcess(self, key)
         self._execs[key] = handle
         try:
-            message = await self._call("exec", descriptors=(document,))
+            more = shims_part if script >= 0 else {}
+            message = await self._call("exec", descriptors=(document,), **more)
         except BaseException:
             self._execs.pop(key, None)
             raise
@@ -395,7 +428,7 @@ class Shim:
                 self.when_out_of_memory()
             case "unfit":
                 log.warning("what was prepared is gone: %s", message.body["error"])
-                self._released = True
+                self._released = self.is_unfit = True
                 self._set_killed()
             case _:
                 if not self._greeting.done():

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from engine.errors import Failure
 from engine.kernel import privileges
-from engine.runtime import channel, init, interpreter, orders, remains, sequence, world
+from engine.runtime import channel, init, interpreter, nodes, orders, remains, sequence, world
 from engine.runtime.async_channel import receive, send
 from engine.runtime.handle import NOT_STARTED, Lost, Shim, StartFailed, id_maps, start_text
 from engine.runtime.request import LaunchRequest, birth_orders, launch_orders, left_limits
@@ -121,10 +121,14 @@ class Spawner:
         left = _left(walked, self._apart(walked), spare.mould.world)
         if left is None:
             return
-        now, later = sequence.before_start(_limited(request, left))
-        document = orders.write({}, now)
+        left = _limited(request, left)
+        now, later = sequence.before_start(left)
+        count = len(now)
+        if not isinstance(later[0], nodes.OpenTerminal):  # that has a size which is told at last
+            now, later = left, ()
+        document = orders.write(launch_orders(request), now)
         try:
-            channel.send(spare.first, {"ahead": True}, (document,))
+            channel.send(spare.first, {"ahead": count}, (document,))
         except OSError as error:  # it is gone, as the start finds out
             log.info("nothing is done ahead for %s: %s", request.container_id, error)
         else:
@@ -140,6 +144,8 @@ class Spawner:
         if walked is None:
             await shim.abandon()
             raise Lost("it was prepared for another kind of container")
+        if not walked:
+            return await shim.launched()
         document = orders.write(launch_orders(request), walked)
         try:
             await shim._launch(document)

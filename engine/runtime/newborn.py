@@ -8,13 +8,13 @@ execve here, while a shim would keep it.
 import os
 import socket
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from engine.kernel import namespaces, process
-from engine.runtime import channel, init, orders, reaper
+from engine.runtime import channel, init, orders, reaper, walker
 from engine.runtime.birth import Birth
 from engine.runtime.cgroup_tree import Cgroup
-from engine.runtime.rehearsal import rehearse_payload, rehearse_world
+from engine.runtime.rehearsal import rehearse_steps, rehearse_world
 from engine.runtime.stdio import Pipes
 from engine.runtime.steps import EnterCgroup, Place, Step
 from engine.runtime.world import build
@@ -45,7 +45,9 @@ def _await_orders(birth: Birth, place: Place) -> Sequence[Step]:
             namespaces.setns(descriptor, kind)
     # Of the shim's: with its ends of connections open here, its death would not be seen.
     kept = (one for one in (place.user, place.files, birth.world) if one >= 0)
-    process.close_all_but(place.supervisor.fileno(), birth.orders, reaper.DESCRIPTOR, *kept)
+    process.close_all_but(
+        place.supervisor.fileno(), birth.orders, reaper.DESCRIPTOR, walker.DESCRIPTOR, *kept
+    )
     if birth.world >= 0:
         _spend_the_wait(orders.read_steps(birth.world), place)
         os.close(birth.world)
@@ -55,15 +57,21 @@ def _await_orders(birth: Birth, place: Place) -> Sequence[Step]:
         if message is None:
             os._exit(1)
         (document,) = message.descriptors
-        walked = orders.read_steps(document)
+        walked, shims_part = orders.read_steps(document), orders.read_shims_part(document)
+        os.close(document)
         if "orders" in message.body:
             break
-        os.close(document)
-        for step in walked:  # ahead of a start that may come
+        # Ahead of a start that may come: so much, before it has streams.
+        count = cast(int, message.body["ahead"])
+        for step in walked[:count]:
             init.run_step(step, place)
-    use_stdio(orders.read_shims_part(document), place.supervisor)
-    os.close(document)
-    channel.send(place.orders, {})  # from now on whoever is attached gets all
+        if count < len(walked):
+            # With nothing else to do until then, it can become what waits with less.
+            walked, place.hands_over = walked[count:], True
+            break
+    use_stdio({**shims_part, "ahead": place.hands_over}, place.supervisor)
+    if not place.hands_over:
+        channel.send(place.orders, {})  # from now on whoever is attached gets all
     return walked
 
 
@@ -89,4 +97,4 @@ def _spend_the_wait(world: Sequence[Step], place: Place) -> None:
         build(world, place)
     else:
         rehearse_world()
-    rehearse_payload()
+    rehearse_steps()

@@ -7,11 +7,24 @@ import stat
 from dataclasses import dataclass
 
 from engine.kernel import mount, process
-from engine.kernel.libc import KernelError
+from engine.kernel.libc import AT_EMPTY_PATH, AT_FDCWD, KernelError
 from engine.oci.rootfs import MOUNT_TABLE, MOUNTS
 from engine.runtime import channel
 from engine.runtime.mounts import is_null, make_target
+from engine.runtime.script import (
+    RECORD,
+    STAT_DEVICE,
+    STAT_MODE,
+    STAT_SIZE,
+    Call,
+    Known,
+    Refusal,
+    Script,
+)
 from engine.runtime.steps import Place, Refused, Step
+
+_SPARE = 200  # a descriptor that nobody else has
+_RECORDS = 9  # of UseNull, until the first stream is null
 
 _NODE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
@@ -132,6 +145,56 @@ class UseNull(Step):
                 place.null = own
             else:
                 os.close(null)
+
+    def write(self, to: Script, known: Known) -> None:
+        if not known.nulls:
+            return
+        first, *others = known.nulls
+        resolve = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_SYMLINKS
+        path, nothing, found = to.text(b"/dev/null"), to.text(b""), to.room(STAT_SIZE)
+        instead = to.aside(*self._own_null(to, first), then=to.after(_RECORDS))
+        begin = to.here
+        for flags, use in (
+            (os.O_PATH, ()),
+            (os.O_RDWR | os.O_NOCTTY, (Call("dup3", (-1, first, 0), instead),)),
+        ):
+            how = to.words(flags | os.O_CLOEXEC, 0, resolve)  # struct open_how
+            to.call("openat2", AT_FDCWD, path, how, 24, into=(1, 0), otherwise=instead)
+            for call in use:
+                to.call(call.name, *call.arguments, otherwise=instead)
+            of = first if use else -1
+            to.call("newfstatat", of, nothing, found, AT_EMPTY_PATH, otherwise=instead)
+            kind = stat.S_IFMT(0xFFFF)
+            to.expect(found + STAT_MODE, stat.S_IFCHR, mask=kind, otherwise=instead)
+            to.expect(found + STAT_DEVICE, os.makedev(1, 3), otherwise=instead)
+        assert to.here == begin + _RECORDS * RECORD
+        for descriptor in others:
+            to.must(self.cannot(), "dup3", first, descriptor, 0)
+
+    def _own_null(self, to: Script, descriptor: int) -> list[Call]:
+        """As `_make_null`."""
+        otherwise = to.refusal(Refusal(f"cannot {self.describe()}, nor make one", is_whole=True))
+
+        def call(name: str, *arguments: int | bytes, into: int | tuple[int, int] = 0) -> Call:
+            given = [to.text(one) if isinstance(one, bytes) else one for one in arguments]
+            return Call(name, tuple(given), otherwise, into)
+
+        set_text, create = 1, 6  # enum fsconfig_command
+        attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
+        return [
+            call("fsopen", b"tmpfs", 1, into=(1, 0)),
+            call("dup3", -1, _SPARE, os.O_CLOEXEC),
+            *[
+                call("fsconfig", _SPARE, set_text, key, value, 0)
+                for key, value in ((b"nr_blocks", b"1"), (b"nr_inodes", b"2"), (b"mode", b"755"))
+            ],
+            call("fsconfig", _SPARE, create, 0, 0, 0),
+            call("fsmount", _SPARE, 1, attributes, into=(1, 0)),
+            call("dup3", -1, _SPARE, os.O_CLOEXEC),
+            call("mknodat", _SPARE, b"null", stat.S_IFCHR | 0o666, os.makedev(1, 3)),
+            call("openat", _SPARE, b"null", os.O_RDWR | os.O_CLOEXEC, 0, into=(1, 0)),
+            call("dup3", -1, descriptor, 0),
+        ]
 
 
 def _open_own_null(root: int) -> int | None:

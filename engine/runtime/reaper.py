@@ -26,9 +26,9 @@ descriptor 3, it does this:
 """
 
 import os
-import struct
 from collections.abc import Mapping, Sequence
 
+from engine.kernel import machine_code
 from engine.runtime import channel
 
 NAME = "pycompose-init"
@@ -36,9 +36,8 @@ NAME = "pycompose-init"
 # Where the spawner keeps it and a first process finds it, as execve takes all memory away and a
 # container's files must not matter.
 DESCRIPTOR = 4
-_SUPERVISOR = 3
+SUPERVISOR = 3
 
-# Each line is one instruction: its bytes, then a label, then what `as` makes these bytes from.
 _X86_64 = """
     bf0f000000                     mov edi,15
     488b742408                     mov rsi,[rsp+8]
@@ -282,41 +281,17 @@ _AARCH64 = """
     c4ffff17                       b end
 """
 
-_MACHINES = {"x86_64": (62, _X86_64), "aarch64": (183, _AARCH64)}  # e_machine of ELF
-
-_ADDRESS = 0x400000
-_LARGEST_PAGE = 0x10000  # of all that the two have
-_HEADER = struct.Struct("<4s5B7x2HI3QI6H")
-_SEGMENT = struct.Struct("<2I6Q")
+_LISTINGS = {"x86_64": _X86_64, "aarch64": _AARCH64}
 
 
 def program(machine: str) -> bytes:
     """A static executable. KeyError: not for this machine."""
-    number, listing = _MACHINES[machine]
-    code = b"".join(bytes.fromhex(line.split()[0]) for line in listing.strip().splitlines())
-    begin = _HEADER.size + 2 * _SEGMENT.size
-    size = begin + len(code)
-    header = _HEADER.pack(
-        *(b"\x7fELF", 2, 1, 1, 0, 0),  # 64 bits, little endian
-        *(2, number, 1, _ADDRESS + begin, _HEADER.size, 0, 0),  # executable, at a fixed address
-        *(_HEADER.size, _SEGMENT.size, 2, 0, 0, 0),
-    )
-    readable_and_executable, readable_and_writable = 5, 6
-    loaded = _SEGMENT.pack(
-        1, readable_and_executable, 0, _ADDRESS, _ADDRESS, size, size, _LARGEST_PAGE
-    )
-    stack = _SEGMENT.pack(0x6474E551, readable_and_writable, *(0,) * 5, 16)
-    return header + loaded + stack + code
+    return machine_code.executable(machine, _LISTINGS[machine])
 
 
 def keep() -> None:
     """Put it, sealed, behind DESCRIPTOR."""
-    document = channel.write_document(program(os.uname().machine), name=NAME)
-    # As any user of a container.
-    os.fchmod(document, 0o555)
-    if document != DESCRIPTOR:
-        os.dup2(document, DESCRIPTOR, inheritable=False)
-        os.close(document)
+    channel.keep_program(program(os.uname().machine), NAME, DESCRIPTOR)
 
 
 def become(
@@ -324,9 +299,9 @@ def become(
 ) -> None:
     """With `program` as a child; what that can't be is told by the socket `supervisor`, see
     `failure`. Returns never; OSError: the kernel does not let it."""
-    if supervisor != _SUPERVISOR:
-        os.dup2(supervisor, _SUPERVISOR)
-    os.set_inheritable(_SUPERVISOR, True)
+    if supervisor != SUPERVISOR:
+        os.dup2(supervisor, SUPERVISOR)
+    os.set_inheritable(SUPERVISOR, True)
     os.execve(DESCRIPTOR, (NAME, program, *arguments), environment)
 
 

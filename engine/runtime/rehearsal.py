@@ -6,25 +6,25 @@ part again so that the pages that a start writes to are its own already. Both ma
 most where a page fault is dear, and change nothing else.
 """
 
-import contextlib
 import os
 
-from engine.kernel import mount, privileges
+from engine.kernel import mount
 from engine.kernel.libc import AT_FDCWD
 from engine.oci.rootfs import Rootfs
 from engine.runtime import (
     capabilities,
     channel,
     hiding,
+    init,
     mounts,
     nodes,
     orders,
-    payload,
     sequence,
     users,
 )
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
-from engine.runtime.steps import Place, Refused, Step
+from engine.runtime.script import Known
+from engine.runtime.steps import Place, Step
 
 _PATH = "/pycompose-rehearsal/none"
 
@@ -64,17 +64,13 @@ _SPEC = {
 def rehearse_steps() -> None:
     """The first process's part, which it does in memory that goes with execve."""
     document = orders.write({}, _WALKED)
-    for step in orders.read_steps(document):
-        step.describe()
+    walked = orders.read_steps(document)
     os.close(document)
-
-
-def rehearse_payload() -> None:
-    rehearse_steps()
-    privileges.set_capabilities(*privileges.get_capabilities())
-    users.resolve("", (), "root:x:0:0:root:/root:/bin/sh\n", "root:x:0:\n")
-    with contextlib.suppress(Refused):
-        payload.find_program("none", _PATH)
+    for step in walked:
+        step.describe()
+    identity = users.resolve("", (), "root:x:0:0:root:/root:/bin/sh\n", "root:x:0:\n")
+    kinds = [type(step) for step in walked]
+    init.script_of(walked[kinds.index(init.HANDED_OVER) :], Known(identity, 3, 3))
 
 
 def rehearse_world() -> None:

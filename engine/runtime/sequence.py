@@ -215,8 +215,8 @@ def container_sequence(
 
 
 def before_start(walked: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Step]]:
-    """Apart where first something comes that only a start has: its streams, or the word to go."""
-    late = (nodes.OpenTerminal, steps.AwaitGo)
+    """Apart where first something comes that only a start has: its streams."""
+    late = (nodes.OpenTerminal, payload.GiveStreams)
     at = next(place for place, step in enumerate(walked) if isinstance(step, late))
     return walked[:at], walked[at:]
 
@@ -298,13 +298,14 @@ def payload_sequence(
     return (
         steps.Forget(),
         payload.FindUser(user, groups),
-        payload.LimitBoundingSet(bounding, last_capability),
-        *([steps.AwaitGo(), payload.MakeDirectory(directory)] if is_first else ()),
+        *([payload.MakeDirectory(directory)] if is_first else ()),
         payload.GiveStreams(),
+        payload.LimitBoundingSet(bounding, last_capability),
         *(() if forbids else filters),
         payload.BecomeUser(effective, permitted, inheritable, ambient, last_capability, directory),
         *enter,
         *((payload.ForbidNewPrivileges(), *filters) if forbids else ()),
+        *([steps.AwaitGo()] if is_first else ()),
         payload.Execute(arguments, _environment(process)),
     )
 

@@ -57,7 +57,7 @@ class Shim:
         self.pid = 0
         self.pidfd = -1
         self.starting: Starting | None = None
-        self.launched = False  # it was said what the first process is to become
+        self.launched = False  # it was said what the first process is to become, for a start
         self.went = False  # it was told to become that
         self.started = False
         self.started_at = 0  # nanoseconds since 1970
@@ -66,6 +66,7 @@ class Shim:
         self.exit: dict[str, object] | None = None
         self.recorded = False  # exit.json is there
         self.cleaned = False
+        self.frozen = False  # by us; a process that is born into its cgroup would not run
         self.released = False
         self.mounts = -1
         self.network = birth.network
@@ -105,7 +106,7 @@ class Shim:
         return self.birth.is_spare and not self.launched
 
     def _launch(self, orders: Mapping[str, object], descriptors: tuple[int, ...]) -> None:
-        self.launched = True
+        self.launched = not orders["ahead"]
         self.stdio.close_input_after_client = bool(orders["stdin_once"])
         if descriptors:
             self.stdio.use_input(descriptors[0])
@@ -214,7 +215,8 @@ class Shim:
         reply({}, ())
 
     def call_freeze(self, message: Message, reply: Reply) -> None:
-        self.cgroup().freeze(bool(message.body["frozen"]))
+        self.frozen = bool(message.body["frozen"])
+        self.cgroup().freeze(self.frozen)
         reply({}, ())
 
     def call_resize(self, message: Message, reply: Reply) -> None:
@@ -249,7 +251,7 @@ class Shim:
     def call_exec(self, message: Message, reply: Reply) -> None:
         if self.status is not None or not self.started:
             raise CannotStart("the container is not running")
-        self.all_execs().start(message.descriptors[0], self.pidfd, reply)
+        self.all_execs().start(message, self.pidfd, reply, frozen=self.frozen)
 
     def all_execs(self) -> Execs:
         if self.execs is None:
@@ -308,7 +310,7 @@ class Shim:
             case "mounts":
                 (self.mounts,) = message.descriptors
             case "going":
-                self.went = True
+                self.launched = self.went = True
 
     def on_exit(self) -> None:
         self.status = process.reap(self.pidfd)

@@ -91,11 +91,13 @@ class Ahead:
 
     wanted: LaunchRequest  # what it was told by
     done: Sequence[Step]
-    left: Sequence[Step]  # for when it is started
+    left: Sequence[Step]  # for when it is started; none: it only waits for the word to go
 
     def fits(self, request: LaunchRequest) -> bool:
-        """Whether nothing has changed meanwhile. In which networks it is makes no difference."""
-        return replace(self.wanted, dns=request.dns) == request
+        """Whether nothing has changed meanwhile. That there are names to be asked for makes no
+        difference to one that is still to have its orders."""
+        wanted = replace(self.wanted, dns=request.dns) if self.left else self.wanted
+        return wanted == request
 
 
 @dataclass(slots=True, eq=False)

@@ -16,15 +16,15 @@ import sys
 from typing import NoReturn
 
 from engine.kernel import privileges, process, procfs
-from engine.runtime import cgroup_tree, channel, layout, maker, reaper, refuge, shim
+from engine.runtime import cgroup_tree, channel, layout, maker, reaper, refuge, shim, walker
 from engine.runtime.cgroup_tree import Hierarchy
 from engine.runtime.rehearsal import rehearse_steps
 from engine.runtime.trial import try_life
 
 # The daemon's socket, where `launch` puts it; then the maker's.
 CONNECTION = 3
-# After that and the reaper: so what a message brings is closed without a look at it.
-_RECEIVED = reaper.DESCRIPTOR + 1
+# After that, the reaper and the walker: so what a message brings is closed without a look at it.
+_RECEIVED = walker.DESCRIPTOR + 1
 # Calls after which the interpreter has specialised a function, with some to spare.
 _REHEARSALS = 16
 
@@ -75,10 +75,8 @@ def _harden(hierarchy: Hierarchy) -> None:
     privileges.set_dumpable(False)
     process.close_range(CONNECTION + 1)
     reaper.keep()
-    # Shims take these over as they are. A closed pipe and a full limit are errors of a call.
-    process.ignore_only(
-        signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-    )
+    walker.keep()
+    process.ignore_only(*process.IGNORED)  # shims take these over as they are
     for name in ("ascii", "latin-1", "utf-8"):
         codecs.lookup(name)  # a codec is a module, too
     # From now on nothing can be imported: not from a container's files, after its root is ours.

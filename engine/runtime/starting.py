@@ -2,9 +2,10 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
+from engine.kernel.libc import reason
 from engine.runtime import channel, reaper
 from engine.runtime.channel import Message
 from engine.runtime.payload import cannot_execute
@@ -44,8 +45,7 @@ class Starting:
         if state == "executing":
             self.program = cast(str, message.body["program"])
         elif state == "refused":
-            text, code = cast(str, message.body["text"]), cast(int, message.body["code"])
-            self.failure = CannotStart(text, code)
+            self.failure = _failure(message.body)
         elif number := reaper.failure(state):
             refused = cannot_execute(self.program, OSError(number, os.strerror(number)))
             self.failure = CannotStart(str(refused), refused.code)
@@ -56,3 +56,12 @@ class Starting:
         self.over = True
         if self.failure is None and not self.program:
             self.failure = CannotStart("the process was killed before it could start", 137)
+
+
+def _failure(body: Mapping[str, object]) -> CannotStart:
+    text, code = cast(str, body["text"]), cast(int, body["code"])
+    if "result" in body:
+        number = -cast(int, body["result"])
+        text = f"{text}: {reason(OSError(number, os.strerror(number)))}"
+        code = cast("Mapping[str, int]", body["codes"]).get(str(number), code)
+    return CannotStart(text, code)

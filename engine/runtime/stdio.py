@@ -331,6 +331,12 @@ class Pipes:
         for descriptor in self._opened:
             os.close(descriptor)
 
+    def close(self) -> None:
+        """Where there will be no such process."""
+        self.close_theirs()
+        for descriptor in (*self.outputs, *([self.input] if self.input >= 0 else ())):
+            os.close(descriptor)
+
 
 def wanted(body: Mapping[str, object]) -> frozenset[int]:
     return frozenset(

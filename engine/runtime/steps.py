@@ -4,17 +4,28 @@
 `run()` does it to the calling process. Which steps, in which order and why: `sequence`.
 """
 
+import errno
+import fcntl
 import os
 import resource
+import signal
 import socket
 import stat
 from dataclasses import dataclass, field
 
 from engine.errors import EngineError
 from engine.kernel import mount, namespaces, privileges, process
-from engine.runtime import channel, reaper
+from engine.kernel.libc import AT_FDCWD, reason
+from engine.runtime import channel, reaper, walker
 from engine.runtime.cgroup_tree import Cgroup
+from engine.runtime.script import Call, Expect, Known, Refusal, Script
 from engine.runtime.users import Identity
+
+GO = channel.encode({"go": True})  # what the daemon says once the network is there
+
+_HIGHEST_DESCRIPTOR = 0xFFFFFFFF
+_CONTROL_HEADER = 16  # bytes, of struct cmsghdr
+_USUAL_UMASK = 0o022
 
 
 class Refused(Exception):
@@ -23,6 +34,15 @@ class Refused(Exception):
     def __init__(self, text: str, code: int = 128) -> None:
         super().__init__(text)
         self.code = code
+
+
+def because(refusal: Refusal, error: OSError) -> Refused:
+    code = dict(refusal.codes).get(error.errno or 0, refusal.code)
+    return Refused(f"{refusal.text}: {reason(error)}", code)
+
+
+def whole(refusal: Refusal) -> Refused:
+    return Refused(refusal.text, refusal.code)
 
 
 @dataclass(slots=True)
@@ -42,6 +62,8 @@ class Place:
     files: int = -1  # the user namespace by which its files are shown
     owner: tuple[int, int] = (0, 0)  # what the container's root is out here
     identity: Identity | None = None
+    hands_over: bool = False  # the rest of the steps to the walker
+    is_confined: bool = False  # at its next execve
 
 
 class Step:
@@ -54,6 +76,13 @@ class Step:
 
     def run(self, place: Place) -> None:
         raise AssertionError
+
+    def write(self, to: Script, known: Known) -> None:
+        """The same as calls for the walker, for what is among the last steps."""
+        raise AssertionError(f"there is no script to {self.describe()}")
+
+    def cannot(self) -> Refusal:
+        return Refusal(f"cannot {self.describe()}")
 
 
 # --- joining ----------------------------------------------------------------------------------
@@ -187,6 +216,12 @@ class SetOomScore(Step):
         with open("/proc/self/oom_score_adj", "wb", buffering=0) as stream:
             stream.write(b"%d" % self.value)
 
+    def write(self, to: Script, known: Known) -> None:
+        path, value = to.text(b"/proc/self/oom_score_adj"), b"%d" % self.value
+        flags = os.O_WRONLY | os.O_CLOEXEC
+        to.must(self.cannot(), "openat", AT_FDCWD, path, flags, 0, into=(1, 0))
+        to.must(self.cannot(), "write", -1, to.text(value), len(value))
+
 
 @dataclass(frozen=True, slots=True)
 class Confine(Step):
@@ -205,6 +240,7 @@ class Confine(Step):
                 descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
+            place.is_confined = True
             try:
                 os.write(descriptor, f"exec {self.profile}".encode())
             except FileNotFoundError:
@@ -232,6 +268,9 @@ class SetLimit(Step):
             resource.setrlimit(self.kind, (self.soft, self.hard))
         except ValueError as error:  # what it makes of EPERM and EINVAL
             raise Refused(f"cannot {self.describe()}: {error}") from None
+
+    def write(self, to: Script, known: Known) -> None:
+        to.must(self.cannot(), "prlimit64", 0, self.kind, to.words(self.soft, self.hard), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,12 +312,28 @@ class EnterPidNamespace(Step):
     def run(self, place: Place) -> None:
         pid, pidfd = process.sibling()
         if pid:
-            channel.send(place.supervisor, {"state": "joined", "pid": pid}, (pidfd,))
+            channel.send(place.supervisor, {"state": "joined", "result": pid}, (pidfd,))
             # An end takes the kernel longer than all before: nobody is to wait for it who waits
             # for the end of what both hold, the payload's output and this connection.
             process.close_range(0)
             os._exit(0)
         os.setsid()
+
+    def write(self, to: Script, known: Known) -> None:
+        # struct msghdr and, in its control part, the pidfd, which clone puts there.
+        pid = to.words(0)
+        control = to.words(_CONTROL_HEADER + 4, socket.SOL_SOCKET | socket.SCM_RIGHTS << 32, -1)
+        parts, count = to.message({"state": "joined"}, pid)
+        header = to.words(0, 0, parts, count, control, socket.CMSG_SPACE(4), 0)
+        pidfd = control + _CONTROL_HEADER
+        to.must(self.cannot(), "clone", process.SIBLING_FLAGS, 0, pidfd, 0, 0, into=pid)
+        parent = to.aside(
+            Call("sendmsg", (known.supervisor, header, socket.MSG_NOSIGNAL)),
+            Call("close_range", (0, _HIGHEST_DESCRIPTOR, 0)),
+            Call("exit_group", (0,)),
+        )
+        to.expect(pid, 0, otherwise=parent)
+        to.must(self.cannot(), "setsid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,26 +346,42 @@ class JoinKeyring(Step):
     def run(self, place: Place) -> None:
         process.join_session_keyring(self.name)
 
+    def write(self, to: Script, known: Known) -> None:
+        result = to.words(0)
+        no_keyrings = Expect(result, -errno.ENOSYS, to.refusal(self.cannot(), result))
+        otherwise = to.aside(no_keyrings, then=to.after(1))
+        join_session, name = 1, to.text(self.name.encode())
+        to.call("keyctl", join_session, name, into=result, otherwise=otherwise)
+
 
 @dataclass(frozen=True, slots=True)
 class AwaitGo(Step):
-    """Everything stands but the network: say so and wait."""
+    """Everything stands but the network."""
 
     def describe(self) -> str:
         return "wait for the network"
 
     def run(self, place: Place) -> None:
-        channel.send(place.supervisor, {"state": "ready"})
+        if place.orders is not None and place.hands_over:
+            channel.send(place.orders, {})
         if place.orders is None or channel.receive(place.orders) is None:
             # The daemon is gone, or the supervisor is, which it would not let live on.
             os._exit(1)
         channel.send(place.supervisor, {"state": "going"})
 
+    def write(self, to: Script, known: Known) -> None:
+        length, gone = to.words(0), to.end(1)
+        there = channel.encode({})
+        to.call("write", known.orders, to.text(there), len(there), otherwise=gone)
+        to.call("read", known.orders, to.scratch, len(GO), into=length, otherwise=gone)
+        to.expect(length, len(GO), otherwise=gone)
+        to.say({"state": "going"})
+
 
 @dataclass(frozen=True, slots=True)
 class Forget(Step):
     """Close every descriptor but 0, 1, 2, the words to the supervisor and of the daemon and the
-    reaper's program, which exec closes: none of the host's may serve as a working directory
+    programs of ours, which exec closes: none of the host's may serve as a working directory
     (CVE-2024-21626)."""
 
     def describe(self) -> str:
@@ -318,10 +389,24 @@ class Forget(Step):
 
     def run(self, place: Place) -> None:
         daemon = () if place.orders is None else (place.orders.fileno(),)
-        process.close_all_but(place.supervisor.fileno(), *daemon, reaper.DESCRIPTOR)
+        process.close_all_but(
+            place.supervisor.fileno(), *daemon, reaper.DESCRIPTOR, walker.DESCRIPTOR
+        )
         place.root = place.null = place.empty = -1
         place.world.clear()
         place.user = place.files = place.container = -1
         privileges.clear_parent_death_signal()
         process.default_signals()
-        os.umask(0o022)
+        os.umask(_USUAL_UMASK)
+
+    def write(self, to: Script, known: Known) -> None:
+        """Of a process that was not the interpreter's: what it has ignored, a shim has."""
+        default, none = to.words(0, 0, 0, 0), to.words(0)
+        for number in process.IGNORED:
+            to.call("rt_sigaction", number, default, 0, 8)
+        to.call("rt_sigprocmask", signal.SIG_SETMASK, none, 0, 8)
+        supervisor = known.supervisor
+        to.must(self.cannot(), "fcntl", supervisor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+        to.must(self.cannot(), "close_range", 3, supervisor - 1, 0)
+        to.must(self.cannot(), "close_range", supervisor + 1, _HIGHEST_DESCRIPTOR, 0)
+        to.call("umask", _USUAL_UMASK)

@@ -89,9 +89,8 @@ def _play(own: Birth, signals: int, others: int) -> NoReturn:
     spawner's end, or its death would not be heard."""
     os.close(others)
     supervisor = socket.socket(fileno=own.supervisor)
-    newborn.use_stdio(_ORDERS, supervisor)
+    newborn.use_stdio({**_ORDERS, "ahead": True}, supervisor)
     channel.send(supervisor, {"state": "mounts"}, (signals,))
-    channel.send(supervisor, {"state": "ready"})
     channel.send(supervisor, {"state": "going"})
     channel.send(supervisor, {"state": "executing", "program": "none"})
     supervisor.close()

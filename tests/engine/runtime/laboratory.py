@@ -170,12 +170,15 @@ class Laboratory:
 
     async def run_request(self, request: LaunchRequest) -> Ran:
         shim = await self.launch(request)
-        reader, writer = await shim.attach(stdin=False, stdout=True, stderr=True)
         try:
+            reader, writer = await shim.attach(stdin=False, stdout=True, stderr=True)
             await shim.go()
-            output = await reader.read()
-        finally:
-            writer.close()
+        except Lost:
+            if not shim.is_unfit:
+                raise
+            return await self.run_request(request)
+        output = await reader.read()
+        writer.close()
         status = await shim.exited
         await shim.release()
         terminal = bool(request.spec["process"]["terminal"])  # type: ignore[index]

@@ -71,16 +71,6 @@ async def test_what_changed_meanwhile_holds(lab: Laboratory) -> None:
     await nothing_left(request.container_id)
 
 
-async def test_what_only_the_payload_sees_may_change(lab: Laboratory) -> None:
-    request = await built(lab, "true")
-    waiting = shim_of(request.container_id)
-    process = {**request.spec["process"], "args": ["echo", "else"]}  # type: ignore[dict-item]
-    shim = await lab.launch(replace(request, spec={**request.spec, "process": process}))
-    assert shim.shim_pid == waiting
-    await shim.go()
-    assert (await shim.exited).code == 0
-
-
 @pytest.mark.parametrize("whom", ["shim", "first process"])
 async def test_one_that_is_killed_costs_nothing(lab: Laboratory, whom: str) -> None:
     request = await built(lab, "echo", "on")

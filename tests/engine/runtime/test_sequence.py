@@ -64,21 +64,22 @@ def test_steps_come_in_the_order_that_works() -> None:
         "make a session keyring",
         "close all descriptors",
         "find user web",
-        "limit the bounding set to 0xa80425fb",
-        "wait for the network",
         "make working directory /",
         "give the standard streams to the user",
+        "limit the bounding set to 0xa80425fb",
         "load the seccomp filter of 1 instructions",
         "become the user",
+        "wait for the network",
         "execute echo",
     ]
 
 
 def test_filter_is_last_when_new_privileges_are_forbidden() -> None:
-    assert described(small(no_new_privileges=True))[-4:] == [
+    assert described(small(no_new_privileges=True))[-5:] == [
         "become the user",
         "forbid new privileges",
         "load the seccomp filter of 1 instructions",
+        "wait for the network",
         "execute echo",
     ]
 

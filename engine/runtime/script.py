@@ -1,0 +1,225 @@
+"""Scripts for the walker (`walker`): the last steps before a payload, as system calls in a list.
+
+Each step that can be one writes its calls (`Step.write`). What a call needs of an earlier one, as
+a descriptor, goes from memory to memory: the result of the one into an argument of the other.
+"""
+
+import os
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from engine.kernel.machine_code import Memory
+from engine.runtime import channel, walker
+from engine.runtime.syscalls import AARCH64, X86_64
+from engine.runtime.users import Identity
+
+_RECORD = struct.Struct("<9Q")
+_WORD = 8
+_PADDING = tuple([bytes(-size % _WORD) for size in range(_WORD)])
+_ALL_BITS = (1 << 64) - 1
+_EXPECT = _ALL_BITS
+_MOST_RECORDS = 3000  # so that they, and what they point to, share a page of the kernel's tables
+_ROOM = _MOST_RECORDS * _RECORD.size // 4096 * 4096
+
+RECORD = _RECORD.size
+_NOTHING = (0,) * 6
+
+# Bytes into struct stat of this machine: st_mode, st_rdev; and all of it.
+STAT_MODE, STAT_DEVICE = {"aarch64": (16, 32)}.get(os.uname().machine, (24, 40))
+STAT_SIZE = 144
+
+_NUMBERS = {"x86_64": X86_64, "aarch64": AARCH64}.get(os.uname().machine, {})
+
+
+class TooLong(Exception):
+    """More than a script has room for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the supervisor is told where a call failed: "text: why", if that isn't all of it."""
+
+    text: str
+    code: int = 128  # what a shell would say
+    codes: tuple[tuple[int, int], ...] = ()  # (errno, another)
+    is_whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What steps of a script find done, or there."""
+
+    identity: Identity
+    supervisor: int
+    orders: int = -1  # the daemon, as a container's first process hears it
+    nulls: tuple[int, ...] = ()  # of 0, 1 and 2: the host's null device, so far
+    pipes: tuple[int, ...] = ()  # of them: made for this process
+
+
+class Call(NamedTuple):
+    name: str
+    arguments: tuple[int, ...] = ()
+    otherwise: int = 0  # the record to go on with if it fails; 0: the next
+    # Where the result goes: an address, or (how many records further on, which argument of that).
+    into: int | tuple[int, int] = 0
+
+
+class Expect(NamedTuple):
+    """That these bits of the word at an address are those of `value`."""
+
+    address: int
+    value: int
+    otherwise: int
+    mask: int = _ALL_BITS
+
+
+class Script:
+    """Addresses are of the walker's memory, or of `at` in ours."""
+
+    def __init__(self, supervisor: int, *, at: int = walker.ADDRESS, records: int = _ROOM) -> None:
+        self.supervisor = supervisor
+        self._at = at
+        self._data_at = at + records  # bytes of these; then comes what they point to
+        self._records = bytearray()
+        self._data = bytearray()
+        self._refusals: dict[tuple[Refusal, int], int] = {}
+        self.scratch = self.room(256)
+        self._result = self.scratch  # of a call of which only that is wanted
+        self._never = self.words(0)
+
+    # --- memory ---------------------------------------------------------------------------
+
+    def text(self, content: bytes) -> int:
+        """Where it is; a NUL follows."""
+        address = self._data_at + len(self._data)
+        self._data += content
+        self._data.append(0)
+        return address
+
+    def words(self, *values: int) -> int:
+        return self._aligned(struct.pack(f"<{len(values)}Q", *[one & _ALL_BITS for one in values]))
+
+    def room(self, size: int) -> int:
+        return self._aligned(bytes(size))
+
+    def _aligned(self, content: bytes) -> int:
+        self._data += _PADDING[len(self._data) % _WORD]
+        address = self._data_at + len(self._data)
+        self._data += content
+        return address
+
+    def vector(self, texts: Iterable[bytes]) -> int:
+        """As execve wants arguments and environment."""
+        return self.words(*[self.text(text) for text in texts], 0)
+
+    # --- records --------------------------------------------------------------------------
+
+    @property
+    def here(self) -> int:
+        """The record that is written next."""
+        return self._at + len(self._records)
+
+    def after(self, count: int) -> int:
+        return self.here + count * RECORD
+
+    def call(
+        self, name: str, *arguments: int, into: int | tuple[int, int] = 0, otherwise: int = 0
+    ) -> None:
+        self.add(Call(name, arguments, otherwise, into))
+
+    def add(self, one: Call | Expect) -> None:
+        self._records += _record(one, self.here)
+
+    def must(
+        self, refusal: Refusal, name: str, *arguments: int, into: int | tuple[int, int] = 0
+    ) -> None:
+        into = into or self._result
+        slot = _slot(into, self.here) if isinstance(into, tuple) else into
+        self.call(name, *arguments, into=slot, otherwise=self.refusal(refusal, slot))
+
+    def expect(self, address: int, value: int, *, otherwise: int, mask: int = _ALL_BITS) -> None:
+        self.add(Expect(address, value, otherwise, mask))
+
+    def go(self, to: int) -> None:
+        """To another record."""
+        self.add(Expect(self._never, 1, to))
+
+    def say(self, body: Mapping[str, object]) -> None:
+        text = channel.encode(body)
+        self.call("write", self.supervisor, self.text(text), len(text), otherwise=self.end(1))
+
+    def end(self, code: int) -> int:
+        """Records that end the process."""
+        return self.aside(Call("exit_group", (code,)))
+
+    def aside(self, *records: Call | Expect, then: int = 0) -> int:
+        """Records beside the way, after which `then` is gone on with; without one, the last must
+        not return."""
+        at = self._aligned(b"")
+        for one in records:
+            self._data += _record(one, self._data_at + len(self._data))
+        if then:
+            self._data += _record(Expect(self._never, 1, then), 0)
+        return at
+
+    def refusal(self, refusal: Refusal, slot: int = 0) -> int:
+        """Records that tell it, with the result in `slot`, and end the process."""
+        key = (refusal, 0 if refusal.is_whole else slot)
+        if (known := self._refusals.get(key)) is not None:
+            return known
+        body: dict[str, object] = {
+            "state": "refused", "text": refusal.text, "code": refusal.code,
+        }  # fmt: skip
+        if not refusal.is_whole:
+            body["codes"] = {str(errno): code for errno, code in refusal.codes}
+        parts, count = self.message(body, 0 if refusal.is_whole else slot)
+        say = Call("writev", (self.supervisor, parts, count))
+        made = self.aside(say, Call("exit_group", (1,)))
+        self._refusals[key] = made
+        return made
+
+    def message(self, body: Mapping[str, object], slot: int) -> tuple[int, int]:
+        """An iovec of it, that brings the result that stands in `slot` by then (0: none), and how
+        many parts that has; see `channel.message`."""
+        text = channel.encode(body)
+        parts = [self.text(text), len(text)]
+        if slot:
+            parts[:0] = self.text(b""), 1, slot, _WORD
+        return self.words(*parts), len(parts) // 2
+
+    # --- the whole ------------------------------------------------------------------------
+
+    def put_into(self, memory: Memory) -> None:
+        """That the addresses are of. Raises TooLong."""
+        room = self._data_at - self._at
+        if len(self._records) > room or room + len(self._data) > memory.size:
+            raise TooLong
+        memory.write(0, bytes(self._records))
+        memory.write(room, bytes(self._data))
+
+    def document(self) -> int:
+        """A memory file of it, the caller's to close. Raises TooLong."""
+        room = self._data_at - self._at
+        if len(self._records) > room:
+            raise TooLong
+        document = os.memfd_create("script", os.MFD_CLOEXEC)
+        os.pwrite(document, self._records, 0)
+        os.pwrite(document, self._data, room)
+        return document
+
+
+def _record(one: Call | Expect, at: int) -> bytes:
+    otherwise = one.otherwise or at + RECORD
+    if isinstance(one, Expect):
+        value, mask = one.value & _ALL_BITS, one.mask
+        return _RECORD.pack(_EXPECT, one.address, mask, value, 0, 0, 0, 0, otherwise)
+    into = _slot(one.into, at) if isinstance(one.into, tuple) else one.into
+    given = [argument & _ALL_BITS for argument in one.arguments]
+    return _RECORD.pack(_NUMBERS[one.name], *given, *_NOTHING[len(given) :], into, otherwise)
+
+
+def _slot(further: tuple[int, int], at: int) -> int:
+    ahead, argument = further
+    return at + ahead * RECORD + (1 + argument) * _WORD
