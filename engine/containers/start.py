@@ -64,17 +64,17 @@ async def launch(parts: Parts, container: Container) -> Shim:
 
     Raises EngineError, and StartFailed for what the command itself is to blame for."""
     try:
-        return await _launch(parts, container)
-    except _SpareGone as gone:
-        log.warning("container %s is started anew: %s", container.id, gone)
-        return await _launch(parts, container)
+        return await _launch(parts, container, by_script=True)
+    except _Unfit as unfit:
+        log.info("container %s is started anew: %s", container.id, unfit)
+        return await _launch(parts, container, by_script=False)
 
 
-class _SpareGone(Failure):
-    """What was prepared for any container ended before it was this one's."""
+class _Unfit(Failure):
+    """What was prepared was of no use, or ended before it was this container's."""
 
 
-async def _launch(parts: Parts, container: Container) -> Shim:
+async def _launch(parts: Parts, container: Container, *, by_script: bool) -> Shim:
     record = container.record
     place = network_place(parts, record)
     pid_path = _pid_namespace(parts, record)
@@ -98,10 +98,10 @@ async def _launch(parts: Parts, container: Container) -> Shim:
         )
         request = _request(parts, _sized(container, record), place, around, lowers)
         undo.callback(clear_exec_dir, request.exec_dir)
-        shim = await parts.spawner.prepare(request)
+        shim = await parts.spawner.prepare(request, by_script=by_script)
         undo.push_async_callback(shim.abandon)
         joining = None
-        if shim.ahead is not None:
+        if shim.is_told:
             joining = await _begin(_join(parts, record, shim))
             undo.push_async_callback(_settle, joining)
         write_files(parts, record, place)
@@ -121,7 +121,7 @@ async def _launch(parts: Parts, container: Container) -> Shim:
             await shim.go()
         except Lost as error:
             if shim.is_unfit or (shim.is_spare and not shim.was_told):
-                raise _SpareGone(str(error)) from error
+                raise _Unfit(str(error)) from error
             raise
         undo.pop_all()
     container.record = record

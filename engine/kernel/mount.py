@@ -53,14 +53,14 @@ SYSFS_MAGIC = 0x62656572
 NSFS_MAGIC = 0x6E736673
 DEVPTS_SUPER_MAGIC = 0x1CD1
 
-_FSOPEN_CLOEXEC = 1
-_FSMOUNT_CLOEXEC = 1
-_OPEN_TREE_CLONE = 1
-_MOVE_MOUNT_EMPTY_PATHS = 0x4 | 0x40  # F_EMPTY_PATH | T_EMPTY_PATH
+FSOPEN_CLOEXEC = 1
+FSMOUNT_CLOEXEC = 1
+OPEN_TREE_CLONE = 1
+MOVE_MOUNT_EMPTY_PATHS = 0x4 | 0x40  # F_EMPTY_PATH | T_EMPTY_PATH
 _MOVE_MOUNT_BENEATH = 0x200
-_FSCONFIG_SET_FLAG = 0
-_FSCONFIG_SET_STRING = 1
-_FSCONFIG_CMD_CREATE = 6
+FSCONFIG_SET_FLAG = 0
+FSCONFIG_SET_STRING = 1
+FSCONFIG_CMD_CREATE = 6
 
 _mount = function(
     "mount",
@@ -93,7 +93,7 @@ def open_in_root(root: int, path: str, flags: int = os.O_PATH) -> int:
 def knows_filesystem(kind: str) -> bool:
     """Whether the kernel has it. The question loads its module, as a mount would."""
     try:
-        os.close(system_call("fsopen", os.fsencode(kind), _FSOPEN_CLOEXEC, path=kind))
+        os.close(system_call("fsopen", os.fsencode(kind), FSOPEN_CLOEXEC, path=kind))
     except KernelError as error:
         if error.errno != errno.ENODEV:
             raise
@@ -105,15 +105,15 @@ def make_filesystem(
     kind: str, source: str, options: tuple[tuple[str, str | None], ...], attributes: int
 ) -> int:
     """A new file system as a detached mount. An option with the value None is a flag."""
-    context = system_call("fsopen", os.fsencode(kind), _FSOPEN_CLOEXEC, path=kind)
+    context = system_call("fsopen", os.fsencode(kind), FSOPEN_CLOEXEC, path=kind)
     try:
         if source:
             _configure(context, kind, "source", source)
         for key, value in options:
             _configure(context, kind, key, value)
         try:
-            system_call("fsconfig", context, _FSCONFIG_CMD_CREATE, None, None, 0, path=kind)
-            return system_call("fsmount", context, _FSMOUNT_CLOEXEC, attributes, path=kind)
+            system_call("fsconfig", context, FSCONFIG_CMD_CREATE, None, None, 0, path=kind)
+            return system_call("fsmount", context, FSMOUNT_CLOEXEC, attributes, path=kind)
         except KernelError as error:
             raise _explained(error, context) from None
     finally:
@@ -128,26 +128,35 @@ def make_overlay(lowers: Sequence[str], more: tuple[tuple[str, str | None], ...]
     its own, in which no other layer lies.
     """
     try:
-        return make_filesystem("overlay", "overlay", _layers(lowers) + more, 0)
+        return make_filesystem(*overlay(lowers, more), 0)
     except KernelError as error:
         if error.errno != errno.ELOOP or len(lowers) < 3:
             raise
     with folded(lowers) as names:
-        return make_filesystem("overlay", "overlay", _layers(names) + more, 0)
+        return make_filesystem(*overlay(names, more), 0)
 
 
 @contextlib.contextmanager
 def folded(lowers: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """The same layers, the last two as one; for as long as the block lasts."""
-    below = make_filesystem("overlay", "overlay", _layers(lowers[-2:]), 0)
+    below = make_filesystem(*overlay(lowers[-2:], ()), 0)
     try:
         yield (*lowers[:-2], f"/proc/self/fd/{below}")
     finally:
         os.close(below)
 
 
-def _layers(lowers: Sequence[str]) -> tuple[tuple[str, str | None], ...]:
-    return tuple(("lowerdir+", lower) for lower in lowers)
+def is_nested(lowers: Sequence[str]) -> bool:
+    """Whether `make_overlay` will have to fold these."""
+    *others, _, host = ("", "", *lowers)
+    return any(lower.startswith(f"{host.rstrip('/')}/") for lower in others)
+
+
+def overlay(
+    lowers: Sequence[str], more: tuple[tuple[str, str | None], ...]
+) -> tuple[str, str, tuple[tuple[str, str | None], ...]]:
+    """What `make_filesystem` makes one of: kind, source, options."""
+    return "overlay", "overlay", (*(("lowerdir+", lower) for lower in lowers), *more)
 
 
 def _configure(context: int, kind: str, key: str, value: str | None) -> None:
@@ -155,13 +164,13 @@ def _configure(context: int, kind: str, key: str, value: str | None) -> None:
     try:
         if value is None:
             system_call(
-                "fsconfig", context, _FSCONFIG_SET_FLAG, os.fsencode(key), None, 0, path=about
+                "fsconfig", context, FSCONFIG_SET_FLAG, os.fsencode(key), None, 0, path=about
             )
         else:
             system_call(
                 "fsconfig",
                 context,
-                _FSCONFIG_SET_STRING,
+                FSCONFIG_SET_STRING,
                 os.fsencode(key),
                 os.fsencode(value),
                 0,
@@ -182,7 +191,7 @@ def _explained(error: KernelError, context: int) -> KernelError:
 
 def clone_tree(directory: int, path: str, *, recursive: bool) -> int:
     """A detached copy of the mount at `path` (of `directory` itself if empty): half a bind."""
-    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH
+    flags = OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH
     if recursive:
         flags |= AT_RECURSIVE
     return system_call("open_tree", directory, os.fsencode(path), flags, path=path)
@@ -201,7 +210,7 @@ def clone_below(top: int, path: str, *, recursive: bool) -> int:
 def move_mount(mount: int, target: int, *, path: str = "", beneath: bool = False) -> None:
     """Attach a detached mount on what the descriptor `target` stands for; or `beneath` the mount
     there, which hides it until it is gone (Linux 6.5; EINVAL before)."""
-    flags = _MOVE_MOUNT_EMPTY_PATHS | (_MOVE_MOUNT_BENEATH if beneath else 0)
+    flags = MOVE_MOUNT_EMPTY_PATHS | (_MOVE_MOUNT_BENEATH if beneath else 0)
     system_call("move_mount", mount, b"", target, b"", flags, path=path)
 
 
@@ -216,11 +225,16 @@ def mount_setattr(
 ) -> None:
     """Change a mount (with `recursive` all below it too). A change of the access times clears
     the whole choice first, as the kernel wants it."""
+    wanted = attributes(set_attributes, clear, propagation)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    system_call("mount_setattr", mount, b"", flags, wanted, len(wanted), path=path)
+
+
+def attributes(set_attributes: int, clear: int, propagation: int) -> bytes:
+    """struct mount_attr"""
     if set_attributes & MOUNT_ATTR_ATIME:
         clear |= MOUNT_ATTR_ATIME
-    attributes = struct.pack("=QQQQ", set_attributes, clear, propagation, 0)
-    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    system_call("mount_setattr", mount, b"", flags, attributes, len(attributes), path=path)
+    return struct.pack("=QQQQ", set_attributes, clear, propagation, 0)
 
 
 def show_owners(

@@ -15,8 +15,8 @@ CLONE_PIDFD = 0x00001000
 CLONE_PARENT = 0x00008000
 CLONE_INTO_CGROUP = 0x200000000
 
-_TIOCGPTPEER = 0x5441
-_TIOCSPTLCK = 0x40045431
+TIOCGPTPEER = 0x5441
+TIOCSPTLCK = 0x40045431
 _CLOSE_RANGE_CLOEXEC = 4
 _P_PIDFD = 3
 _CLD_EXITED = 1
@@ -159,11 +159,11 @@ def join_session_keyring(name: str) -> None:
 def open_pty_peer(master: int) -> int:
     """The other end of a pty, by ioctl: a path under /dev/pts could be a trap."""
     flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
-    return fcntl.ioctl(master, _TIOCGPTPEER, flags)
+    return fcntl.ioctl(master, TIOCGPTPEER, flags)
 
 
 def unlock_pty(master: int) -> None:
-    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("=i", 0))
+    fcntl.ioctl(master, TIOCSPTLCK, struct.pack("=i", 0))
 
 
 def set_window_size(master: int, height: int, width: int) -> None:

@@ -3,11 +3,14 @@
 import errno
 import os
 import stat
+from collections.abc import Sequence
 
 from engine.kernel import mount
 from engine.kernel.libc import KernelError
 from engine.runtime import users
 
+# What overlayfs keeps with a file for itself, where users may mount it, too.
+_OF_OVERLAYS = ("trusted.overlay.", "user.overlay.")
 _SMALL = 65536  # bytes that can be read in passing
 _LONGEST_FILE = 8 << 20  # bytes of passwd or group (CVE-2024-9676)
 
@@ -38,7 +41,6 @@ def find_near(user: str, groups: tuple[str, ...], root: str) -> users.Identity |
 def _read_near(root: int, name: str) -> str:
     """Raises OSError."""
     resolve = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_XDEV | mount.RESOLVE_NO_MAGICLINKS
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
     path = f"/etc/{name}"
     try:
         handle = mount.openat2(root, path, os.O_PATH, resolve=resolve)
@@ -51,11 +53,65 @@ def _read_near(root: int, name: str) -> str:
             return ""
     finally:
         os.close(handle)
+    return _text_near(root, path, resolve)
+
+
+def _text_near(root: int, path: str, resolve: int) -> str:
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
     with open(mount.openat2(root, path, flags, resolve=resolve), "rb", buffering=0) as stream:
         content = stream.read(_SMALL + 1) or b""
     if len(content) > _SMALL:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
     return content.decode("utf-8", "surrogateescape")
+
+
+def find_in_layers(
+    user: str, groups: tuple[str, ...], layers: Sequence[str]
+) -> users.Identity | None:
+    """As `find_near`, by the directories of an overlay that is not mounted, top first."""
+    try:
+        return users.resolve(
+            user, groups, *[_read_in_layers(layers, name) for name in ("passwd", "group")]
+        )
+    except (OSError, users.UnknownUser):
+        return None
+
+
+def _read_in_layers(layers: Sequence[str], name: str) -> str:
+    """Raises OSError, also where it would take overlayfs to say what is there."""
+    resolve = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_XDEV | mount.RESOLVE_NO_SYMLINKS
+    for layer in layers:
+        top = mount.open_by_name(layer, os.O_PATH | os.O_DIRECTORY)
+        try:
+            folder = mount.openat2(top, "etc", os.O_RDONLY | os.O_DIRECTORY, resolve=resolve)
+        except KernelError as error:
+            if error.errno != errno.ENOENT:
+                raise  # a link, or what hides the folders below
+            continue
+        finally:
+            os.close(top)
+        try:
+            attributes = os.listxattr(folder)
+            try:
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                if any(one.startswith(_OF_OVERLAYS) for one in attributes):
+                    raise
+                continue
+            if stat.S_ISCHR(found.st_mode) and not found.st_rdev:
+                return ""  # it was removed
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+            if any(one.startswith(_OF_OVERLAYS) for one in _attributes_of(folder, name)):
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
+            return _text_near(folder, name, resolve)
+        finally:
+            os.close(folder)
+    return ""
+
+
+def _attributes_of(folder: int, name: str) -> list[str]:
+    return os.listxattr(f"/proc/self/fd/{folder}/{name}", follow_symlinks=False)
 
 
 def find_below(root: int, user: str, groups: tuple[str, ...]) -> users.Identity:

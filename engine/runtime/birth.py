@@ -25,6 +25,8 @@ class Birth:
     ids: Mapping[str, Sequence[object]] | None  # the maps of the container's user namespace
     owner: tuple[int, int]  # what root of the container is out here
     is_spare: bool  # its container may come, or not
+    is_scripted: bool  # its first process is the walker
+    lead_in: tuple[int, bytes, bytes]  # by which walkers are born
 
     # Descriptors, -1 where there is no such thing.
     daemon: int  # the connection
@@ -42,7 +44,6 @@ class Birth:
     files: int = -1  # see user_namespace.Made
     ipc: int = -1  # namespaces that belong to that
     uts: int = -1
-    world: int = -1  # of a spare: orders with what its first process is to build
 
 
 _FIELDS = Birth.__match_args__

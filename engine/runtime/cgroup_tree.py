@@ -289,6 +289,14 @@ class Cgroup:
                 return directory
         return None
 
+    def writes(self, resources: Mapping[str, object]) -> list[tuple[str, str]]:
+        """(file, text) in the order in which `create` writes them, where all goes the usual way."""
+        return [
+            (f"{directory}/{setting.file}", setting.value)
+            for directory, settings in self._planned(resources)
+            for setting in settings
+        ]
+
     def _planned(self, resources: Mapping[str, object]) -> list[tuple[str, list[Setting]]]:
         """(folder, settings) a controller; raises Unsupported for what no tree here can do."""
         wanted = {} if self.hierarchy.is_v2 else cgroups.v1_settings(resources)

@@ -121,8 +121,7 @@ class Execs:
     ) -> int:
         """The joiner's pidfd."""
         if is_script:
-            assert pipes is not None
-            streams, descriptor = pipes.theirs, supervisor.fileno()
+            streams, descriptor = pipes.theirs if pipes else (), supervisor.fileno()
             return join.start_script(
                 document, self._cgroup, descriptor, streams, container=container
             )

@@ -20,8 +20,7 @@ from engine.runtime.files import File, replacing
 from engine.runtime.id_maps import IdMaps
 from engine.runtime.payload import NO_USER
 from engine.runtime.remains import ExitStatus, exit_status, read_exit
-from engine.runtime.script import TooLong
-from engine.runtime.spares import Ahead, Mould
+from engine.runtime.script import Unscriptable, Written
 from engine.runtime.steps import Step
 from engine.runtime.users import Identity
 
@@ -96,9 +95,8 @@ class Shim:
         self.is_spare = False  # it waited for its container
         self.was_told = False  # to go
         self.is_unfit = False  # it is no more, and nothing of its container ever ran
-        self.mould: Mould | None = None  # of such spares as would do for it
-        self.world: tuple[Step, ...] = ()  # that it has built while it waited
-        self.ahead: Ahead | None = None  # what it was told since
+        self.is_told = False  # all of its steps, ahead of its start
+        self.script: Written | None = None  # of these
         self.started = False  # whether `go` was answered, by this or an earlier daemon
         self.started_at = 0  # nanoseconds since 1970
         self.started_clock = 0  # of uptime()
@@ -158,13 +156,13 @@ class Shim:
         await self._order(steps.GO)
         await self._beginning
 
-    async def _launch(self, document: int) -> None:
-        """Raises StartFailed, and Lost if the shim ended."""
-        await self._order(channel.encode({"orders": True}), (document,))
+    async def order(self, message: bytes, document: int) -> None:
+        """What its first process is to do. Raises StartFailed, and Lost if the shim ended."""
+        await self._order(message, (document,))
         await self.launched()
 
     async def launched(self) -> None:
-        """Returns when the first process has its orders. Raises as `_launch`."""
+        """Returns when the first process has its orders. Raises as `order`."""
         if not await self._launched:
             await self._beginning  # raises why
 
@@ -245,20 +243,19 @@ class Shim:
         self, request: ExecRequest, shims_part: Mapping[str, object], walked: Sequence[Step]
     ) -> int:
         """A descriptor, the caller's to close; -1 where these steps are more than one can do."""
-        if (
-            request.identity is None
-            or shims_part["terminal"]
-            or shims_part["apparmor"]
-            or self.ids is not None
-        ):
+        if request.identity is None or shims_part["apparmor"] or self.ids is not None:
             return -1
         streams = (request.attach_stdin, request.attach_stdout, request.attach_stderr)
         oom_score = cast(int, shims_part["oom_score"])
         try:
             return join.script_of(
-                walked, request.identity, streams=streams, oom_score=oom_score
+                walked,
+                request.identity,
+                streams=streams,
+                terminal=bool(shims_part["terminal"]),
+                oom_score=oom_score,
             ).document()
-        except TooLong:
+        except Unscriptable:
             return -1
 
     async def replace_files(self, files: Sequence[File]) -> None:

@@ -6,7 +6,19 @@ import stat
 from dataclasses import dataclass
 
 from engine.kernel import mount
-from engine.kernel.libc import KernelError
+from engine.kernel.libc import AT_EMPTY_PATH, KernelError
+from engine.runtime import mount_calls
+from engine.runtime.script import (
+    EMPTY,
+    MADE,
+    NULL,
+    SPARE,
+    STAT_MODE,
+    STAT_SIZE,
+    Known,
+    Refusal,
+    Script,
+)
 from engine.runtime.steps import Place, Refused, Step
 
 
@@ -59,6 +71,16 @@ class ProtectPath(Step):
         finally:
             os.close(found)
 
+    def write(self, to: Script, known: Known) -> None:
+        def protect() -> None:
+            cannot = self.cannot()
+            mount_calls.clone(to, cannot, MADE, SPARE, recursive=True)
+            add = mount.MOUNT_ATTR_RDONLY
+            mount_calls.set_attributes(to, cannot, MADE, add=add, recursive=True)
+            mount_calls.move(to, cannot, MADE, SPARE)
+
+        mount_calls.where_it_is(to, self.cannot(), self.path, protect)
+
 
 @dataclass(frozen=True, slots=True)
 class MaskPath(Step):
@@ -94,6 +116,31 @@ class MaskPath(Step):
         finally:
             os.close(found)
 
+    def write(self, to: Script, known: Known) -> None:
+        if not to.has_empty:
+            to.has_empty = True
+            options = (("nr_blocks", "1"), ("nr_inodes", "1"))
+            flags = mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID
+            flags |= mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
+            given = ("tmpfs", "tmpfs", options, flags)
+            mount_calls.filesystem(to, self.cannot(), *given, place=EMPTY)
+        mount_calls.where_it_is(to, self.cannot(), self.path, lambda: self._cover(to))
+
+    def _cover(self, to: Script) -> None:
+        cannot, found = self.cannot(), to.room(STAT_SIZE)
+        to.must(cannot, "newfstatat", SPARE, to.text(b""), found, AT_EMPTY_PATH)
+        a_file = to.after(1 + 3 + 1)
+        kind = stat.S_IFMT(0xFFFF)
+        to.expect(found + STAT_MODE, stat.S_IFDIR, mask=kind, otherwise=a_file)
+        mount_calls.clone(to, cannot, MADE, EMPTY, recursive=False)
+        mount_calls.move(to, cannot, MADE, SPARE)
+        to.go(to.after(1 + 4))
+        assert to.here == a_file
+        mount_calls.clone(to, cannot, MADE, NULL, recursive=False)
+        flags = mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID
+        mount_calls.set_attributes(to, cannot, MADE, add=flags)
+        mount_calls.move(to, cannot, MADE, SPARE)
+
 
 @dataclass(frozen=True, slots=True)
 class SetSysctl(Step):
@@ -116,6 +163,16 @@ class SetSysctl(Step):
             self._write_as_owner(place, path, os.fstat(found))
         finally:
             os.close(found)
+
+    def write(self, to: Script, known: Known) -> None:
+        cannot, found = self.cannot(), to.room(STAT_SIZE)
+        path = "/proc/sys/" + self.name.replace(".", "/")
+        mount_calls.keep(to, cannot, SPARE, "openat2", *mount_calls.finding(to, path, os.O_WRONLY))
+        to.must(cannot, "fstatfs", SPARE, found)
+        other = to.refusal(Refusal("/proc is not the kernel's", is_whole=True))
+        to.expect(found, mount.PROC_SUPER_MAGIC, otherwise=other)
+        value = self.value.encode()
+        to.must(cannot, "write", SPARE, to.text(value), len(value))
 
     def _write_as_owner(self, place: Place, path: str, checked: os.stat_result) -> None:
         """Settings of an IPC namespace are for its root, and for nobody else."""

@@ -3,25 +3,20 @@
 Runs between clone3 and execve in a fork of the shim; imports nothing more, raises nothing.
 """
 
-import fcntl
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from engine.kernel import privileges
 from engine.kernel.libc import AT_EMPTY_PATH, KernelError, reason
-from engine.runtime import channel, payload, reaper, walker
-from engine.runtime.script import Call, Known, Script, TooLong
+from engine.runtime import channel, payload, reaper
+from engine.runtime.script import REAPER, SUPERVISOR, Call, Known, Script
 from engine.runtime.steps import Place, Refused, Step
 
 # Steps are read where they are walked: what that costs in memory goes with execve, while the
 # shim, which lives on, stays small.
 Plan = Callable[[], Sequence[Step]]
-
-# The first of the steps that the walker can do for a container's first process.
-HANDED_OVER = payload.LimitBoundingSet
 
 
 def become(plan: Plan, place: Place) -> NoReturn:
@@ -30,10 +25,7 @@ def become(plan: Plan, place: Place) -> NoReturn:
     try:
         os.setsid()
         os.umask(0)  # modes are given in full until the payload's own umask is set
-        walked = plan()
-        for number, step in enumerate(walked):
-            if place.hands_over and isinstance(step, HANDED_OVER):
-                _hand_over(walked[number:], place)
+        for step in plan():
             run_step(step, place)
     except Refused as refused:
         code = refused.code
@@ -42,34 +34,6 @@ def become(plan: Plan, place: Place) -> NoReturn:
         _report(place, f"{type(error).__name__}: {error}", code)
     finally:
         os._exit(code)
-
-
-def _hand_over(walked: Sequence[Step], place: Place) -> None:
-    """Have the walker do the rest: what the interpreter takes to end is over then before the start
-    comes. Returns where that can't be."""
-    if place.is_confined:
-        return
-    assert place.identity is not None
-    assert place.orders is not None
-    known = Known(place.identity, place.supervisor.fileno(), place.orders.fileno())
-    try:
-        document = script_of(walked, known).document()
-    except TooLong:
-        return
-    for descriptor in (known.supervisor, known.orders, reaper.DESCRIPTOR, document):
-        os.set_inheritable(descriptor, True)
-    walker.become(document)
-
-
-def script_of(walked: Sequence[Step], known: Known) -> Script:
-    """The last steps of a container's first process."""
-    to = Script(known.supervisor)
-    to.call("prctl", privileges.PR_SET_DUMPABLE, 0, otherwise=to.end(1))
-    for descriptor in (known.supervisor, known.orders, reaper.DESCRIPTOR):
-        to.call("fcntl", descriptor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
-    for step in walked:
-        step.write(to, known)
-    return to
 
 
 def use_stdio(descriptors: Sequence[int]) -> None:
@@ -115,16 +79,14 @@ class ExecuteBelow(payload.Execute):
     def executing(
         self, to: Script, known: Known, program: str, path: int, variables: int
     ) -> list[Call]:
-        supervisor, result = known.supervisor, to.words(0)
+        result = to.words(0)
         failed = to.refusal(self.cannot(), result)
         names = (reaper.NAME.encode(), *map(os.fsencode, (program, *self.arguments)))
         all_signals = to.words(-1)
-        moved = [Call("dup3", (supervisor, reaper.SUPERVISOR, 0), failed, result)]
-        given = (reaper.DESCRIPTOR, to.text(b""), to.vector(names), variables, AT_EMPTY_PATH)
+        given = (REAPER, to.text(b""), to.vector(names), variables, AT_EMPTY_PATH)
         return [
             Call("rt_sigprocmask", (signal.SIG_BLOCK, all_signals, 0, 8), failed, result),
-            *(moved if supervisor != reaper.SUPERVISOR else ()),
-            Call("fcntl", (reaper.SUPERVISOR, fcntl.F_SETFD, 0), failed, result),
+            Call("dup3", (SUPERVISOR, reaper.SUPERVISOR, 0), failed, result),
             Call("execveat", given, failed, result),
         ]
 

@@ -9,17 +9,14 @@ interpreter is forked then. Walked by one of those is what takes more than calls
 namespace, AppArmor.
 """
 
-import fcntl
 import os
 from collections.abc import Sequence
 from typing import NoReturn
 
 from engine.kernel import mount, namespaces, privileges, process
-from engine.kernel.libc import AT_EMPTY_PATH, AT_FDCWD
-from engine.kernel.machine_code import Memory
-from engine.runtime import channel, init, walker
+from engine.runtime import channel, init, lead_in
 from engine.runtime.cgroup_tree import Cgroup
-from engine.runtime.script import Known, Refusal, Script
+from engine.runtime.script import CONTAINER, SUPERVISOR, Known, Refusal, Script, Written
 from engine.runtime.steps import Confine, Place, SetOomScore, Step
 from engine.runtime.users import Identity
 
@@ -88,64 +85,41 @@ def _join(
 
 # --- by a script ------------------------------------------------------------------------------
 
-_PLACES = (0, 1, 2, 250, 251, 252)
-_SUPERVISOR, _CONTAINER, _SCRIPT = _PLACES[3:]
-# For a script of our own: its records, and what they point to.
-_RECORDS, _MOST = 8192, 24576
-_memory = Memory(_MOST)
 _CANNOT_JOIN = Refusal("cannot join the container")
 
 
 def script_of(
-    walked: Sequence[Step], identity: Identity, *, streams: Sequence[bool], oom_score: int
-) -> Script:
+    walked: Sequence[Step],
+    identity: Identity,
+    *,
+    streams: Sequence[bool],
+    terminal: bool,
+    oom_score: int,
+) -> Written:
     """The steps for this user; `streams`: which of 0, 1 and 2 are pipes, and not null."""
     pipes = tuple(number for number, is_pipe in enumerate(streams) if is_pipe)
     nulls = tuple(number for number, is_pipe in enumerate(streams) if not is_pipe)
-    known = Known(identity, _SUPERVISOR, nulls=nulls, pipes=pipes)
-    to = Script(_SUPERVISOR)
+    known = Known(identity, nulls=nulls, pipes=(0,) if terminal else pipes)
+    to = Script(SUPERVISOR)
     to.must(_CANNOT_JOIN, "prctl", privileges.PR_SET_DUMPABLE, 0)
     SetOomScore(oom_score).write(to, known)
-    to.must(_CANNOT_JOIN, "setns", _CONTAINER, _ALL)
+    to.must(_CANNOT_JOIN, "setns", CONTAINER, _ALL)
     to.must(_CANNOT_JOIN, "chdir", to.text(b"/"))
     to.must(_CANNOT_JOIN, "setsid")
     to.call("umask", 0)
     for step in walked:
         step.write(to, known)
-    return to
+    return to.written()
 
 
 def start_script(
-    script: int, cgroup: Cgroup, supervisor: int, stdio: tuple[int, ...], *, container: int
+    script: int, cgroup: Cgroup, supervisor: int, stdio: Sequence[int], *, container: int
 ) -> int:
     """The same as `start` for what `script_of` wrote."""
     group = cgroup.unified_fd()
-    moved = []
+    places = {**dict(enumerate(stdio)), SUPERVISOR: supervisor, CONTAINER: container}
     try:
-        descriptors = [*stdio, supervisor, container, script]
-        for index, descriptor in enumerate(descriptors):
-            if descriptor in _PLACES:
-                above = max(_PLACES) + 1
-                moved.append(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, above))
-                descriptors[index] = moved[-1]
-        return walker.bear(_lead_in(cgroup, supervisor, descriptors), cgroup=group)[1]
+        return lead_in.bear(script, places, cgroup, supervisor=supervisor, group=group)[1]
     finally:
-        for descriptor in (*moved, *([group] if group >= 0 else ())):
-            os.close(descriptor)
-
-
-def _lead_in(cgroup: Cgroup, supervisor: int, descriptors: Sequence[int]) -> int:
-    """A script in our own memory, for a child that shares it until it is the walker: it takes the
-    descriptors to their places."""
-    to = Script(supervisor, at=_memory.address, records=_RECORDS)
-    for path in cgroup.task_files():
-        flags = os.O_WRONLY | os.O_CLOEXEC
-        to.must(_CANNOT_JOIN, "openat", AT_FDCWD, to.text(path.encode()), flags, 0, into=(1, 0))
-        to.must(_CANNOT_JOIN, "write", -1, to.text(b"0"), 1)
-    for place, descriptor in zip(_PLACES, descriptors, strict=True):
-        to.must(_CANNOT_JOIN, "dup3", descriptor, place, 0)
-    arguments, none = to.vector(walker.arguments(_SCRIPT)), to.words(0)
-    program = (walker.DESCRIPTOR, to.text(b""), arguments, none, AT_EMPTY_PATH)
-    to.must(_CANNOT_JOIN, "execveat", *program)
-    to.put_into(_memory)
-    return _memory.address
+        if group >= 0:
+            os.close(group)

@@ -8,19 +8,36 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import cast
 
-from engine.errors import Failure
+from engine.errors import Failure, Unsupported
 from engine.kernel import privileges
-from engine.runtime import channel, init, interpreter, nodes, orders, remains, sequence, world
+from engine.runtime import (
+    accounts,
+    cgroup_tree,
+    channel,
+    first,
+    init,
+    interpreter,
+    orders,
+    remains,
+    sequence,
+)
 from engine.runtime.async_channel import receive, send
+from engine.runtime.cgroup_tree import Cgroup
 from engine.runtime.handle import NOT_STARTED, Lost, Shim, StartFailed, id_maps, start_text
+from engine.runtime.patterns import Patterns
 from engine.runtime.request import LaunchRequest, birth_orders, launch_orders, left_limits
-from engine.runtime.spares import Ahead, Mould, Spares
-from engine.runtime.steps import LimitResources, Step
+from engine.runtime.script import Unscriptable, Written
+from engine.runtime.spares import Mould, Spares
+from engine.runtime.steps import Step
+from engine.runtime.users import Identity
 
 log = logging.getLogger(__name__)
 
 
+_ORDERS = channel.encode({"orders": True})  # beside it a descriptor
 _NEVER_THERE = "cannot start a container: the spawner ends again and again"
 
 
@@ -32,7 +49,8 @@ class Spawner:
         self._last_capability = last_capability
         self._connection: socket.socket | None = None
         self._pid = 0
-        self._builds_worlds = False
+        self._hierarchy = cgroup_tree.detect()
+        self._patterns = Patterns()
         self._after_crash: dict[str, object] | None = None
         self._lock = asyncio.Lock()
         self._spares = Spares(self._fork)
@@ -71,30 +89,40 @@ class Spawner:
             message = channel.encode({channel.AFTER_CRASH: self._after_crash})
             await send(self._connection, message, ())
 
-    async def prepare(self, request: LaunchRequest) -> "Shim":
+    async def prepare(self, request: LaunchRequest, *, by_script: bool = True) -> "Shim":
         """The shim of a container whose namespaces and cgroup exist; `launch` is the next call.
-        Raises StartFailed."""
+        `by_script`: try that, what can be a script; where it was of no use (`Shim.is_unfit`), the
+        next try is without. Raises StartFailed."""
         with _explained():
             asked = birth_orders(request)
-        spare = await self._spares.take(asked)
         try:
+            waiting = self._spares.taken_by(request.container_id)
+            is_told = by_script and waiting is not None and waiting.told == request
+            with _explained():
+                script = self._script(request) if by_script and not is_told else None
+            is_stale = waiting is not None and waiting.told is not None and not is_told
+            if is_stale or (script is None and not is_told):
+                await self._spares.give_up(request.container_id)
+            spare = await self._spares.take(asked)
             if spare is not None:
                 handle = Shim(spare.connection, spare.id, spare.exec_dir, first=spare.first)
-                handle.is_spare, handle.mould, handle.world = True, spare.mould, spare.mould.world
-                handle.ahead = spare.ahead
+                handle.is_spare, handle.is_told, handle.script = True, is_told, script
                 for message in spare.said:
                     handle._take(message)
                 try:
                     await handle._greeted()
                 except Lost:
                     await remains.clear(spare.exec_dir)
+                    script = script or self._script(request)
                 else:
                     if handle.sockets is not None and not request.dns:
                         handle.sockets = handle.sockets.without_dns()
                     return handle
+            elif is_told:
+                script = self._script(request)
             os.makedirs(request.exec_dir, 0o700, exist_ok=True)
-            handle = await self._prepare_anew(request, asked)
-            handle.mould = Mould.of(asked)
+            handle = await self._prepare_anew(request, {**asked, "scripted": script is not None})
+            handle.script = script
             return handle
         finally:
             self._spares.replenish()
@@ -108,80 +136,70 @@ class Spawner:
         return self._spares.taken_by(container_id) is not None
 
     def ahead(self, request: LaunchRequest) -> None:
-        """The files of a container exist that is being made: its spare, if it has one, builds its
-        root while it waits. A start that asks for the same finds that done; before anybody else
-        writes to the root, `give_up` is due."""
+        """The files of a container exist that is being made: its spare, if it has one, does all
+        until the payload while it waits. A start that asks for the same finds that done; before
+        anybody else writes to the root, `give_up` is due."""
         spare = self._spares.taken_by(request.container_id)
         try:
             if spare is None or Mould.of(birth_orders(request)) != spare.mould:
                 return
-            walked = self._steps(request)
+            script = self._script(request)
         except sequence.SpecError:
             return  # the start says so
-        left = _left(walked, self._apart(walked), spare.mould.world)
-        if left is None:
+        if script is None:
             return
-        left = _limited(request, left)
-        now, later = sequence.before_start(left)
-        count = len(now)
-        if not isinstance(later[0], nodes.OpenTerminal):  # that has a size which is told at last
-            now, later = left, ()
-        document = orders.write(launch_orders(request), now)
+        document = script.document()
         try:
-            channel.send(spare.first, {"ahead": count}, (document,))
+            channel.send_encoded(spare.first, first.ORDER, (document,))
         except OSError as error:  # it is gone, as the start finds out
             log.info("nothing is done ahead for %s: %s", request.container_id, error)
         else:
-            spare.ahead = Ahead(request, now, later)
+            spare.told = request
         finally:
             os.close(document)
 
     async def launch(self, shim: "Shim", request: LaunchRequest) -> None:
         """Returns when the first process has its orders, and waits for `go`. Raises StartFailed,
         and Lost where what was prepared is gone: nothing is left of it then."""
-        with _explained():
-            walked = self._steps_for(shim, request)
-        if walked is None:
-            await shim.abandon()
-            raise Lost("it was prepared for another kind of container")
-        if not walked:
-            return await shim.launched()
-        document = orders.write(launch_orders(request), walked)
         try:
-            await shim._launch(document)
+            if shim.is_told:
+                await shim.launched()
+            elif shim.script is not None:
+                await _order(shim, first.ORDER, shim.script.document())
+            else:
+                with _explained():
+                    walked = self._steps(request)
+                await _order(shim, _ORDERS, orders.write(launch_orders(request), walked))
         except Lost:
             await remains.clear(request.exec_dir)
             raise
-        finally:
-            os.close(document)
 
-    def _steps_for(self, shim: "Shim", request: LaunchRequest) -> Sequence[Step] | None:
-        """Those that are left to do. None: what it has done already is in the way."""
-        ahead = shim.ahead
-        if ahead is not None and ahead.fits(request):
-            return ahead.left
-        walked = self._steps(request)
-        parts = self._apart(walked)
-        if shim.mould is not None:
-            self._spares.learn(shim.mould, parts.world if parts is not None else ())
-        if not shim.is_spare:
-            return walked
-        left = _left(walked, parts, shim.world)
-        if left is None:
+    def _script(self, request: LaunchRequest) -> Written | None:
+        """None: what this container wants is for the interpreter. Raises SpecError."""
+        enclosure = sequence.enclosure(request.spec)
+        if enclosure.pid or enclosure.ids is not None or request.files:
             return None
-        left = _limited(request, left)
-        if ahead is None:
-            return left
-        now, later = sequence.before_start(left)
-        return later if tuple(now) == tuple(ahead.done) else None
+        layers = (request.rootfs.upper, *request.rootfs.lowers)
+        identity = accounts.find_in_layers(request.user, request.groups, layers)
+        if identity is None:
+            return None
+        try:
+            return self._patterns.script(request, identity, partial(self._write, identity))
+        except (Unscriptable, Unsupported) as error:
+            log.debug("container %s is started without a script: %s", request.container_id, error)
+            return None
 
-    def _apart(self, walked: Sequence[Step]) -> world.Parts | None:
-        return world.apart(walked) if self._builds_worlds else None
+    def _write(self, identity: Identity, request: LaunchRequest) -> Written:
+        linux = cast("Mapping[str, object]", request.spec["linux"])
+        cgroup = Cgroup(self._hierarchy, cast(str, linux["cgroupsPath"]))
+        writes = cgroup.writes(left_limits(request))
+        walked = self._steps(request)
+        return first.script_of(walked, identity, cgroup, launch_orders(request), writes)
 
     async def _prepare_anew(self, request: LaunchRequest, asked: Mapping[str, object]) -> "Shim":
         for attempt in (1, 2):
-            connection, first = await self._fork(asked, ())
-            handle = Shim(connection, request.container_id, request.exec_dir, first=first)
+            connection, first_process = await self._fork(asked)
+            handle = Shim(connection, request.container_id, request.exec_dir, first=first_process)
             try:
                 await handle._greeted()
                 handle.ids = id_maps(asked)
@@ -200,13 +218,10 @@ class Spawner:
             self._end()
             os.close(self._interpreter)
 
-    async def _fork(
-        self, shims_part: Mapping[str, object], building: Sequence[Step]
-    ) -> tuple[socket.socket, socket.socket]:
-        """A shim that does its part of the orders, while its first process builds what it will
-        need: connections to the two."""
+    async def _fork(self, shims_part: Mapping[str, object]) -> tuple[socket.socket, socket.socket]:
+        """A shim that does its part of the orders, and its first process: connections to both."""
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as after:
-            document = orders.write(shims_part, building)
+            document = orders.write(shims_part, ())
             after.callback(os.close, document)
             ours = []
             theirs = []
@@ -266,9 +281,7 @@ class Spawner:
         ours.setblocking(False)
         self._connection = ours
         ready = await receive(ours)
-        if ready is not None:
-            self._builds_worlds = bool(ready.body["worlds"])
-        else:
+        if ready is None:
             code = self._end()  # below zero: the signal
             if code < 0:
                 return -code
@@ -311,21 +324,11 @@ class Spawner:
         return init.with_reaper(walked) if request.init else walked
 
 
-def _left(
-    walked: Sequence[Step], parts: world.Parts | None, built: Sequence[Step]
-) -> Sequence[Step] | None:
-    """What of these steps one who has built a world has still to do. None: it is in the way."""
-    if not built:
-        return walked
-    if parts is not None and parts.world == built:
-        return parts.rest
-    return walked if world.is_harmless(built, walked) else None
-
-
-def _limited(request: LaunchRequest, walked: Sequence[Step]) -> Sequence[Step]:
-    """Of a spare: that was born with its device rules alone."""
-    left = left_limits(request)
-    return (LimitResources(left), *walked) if left else walked
+async def _order(shim: Shim, message: bytes, document: int) -> None:
+    try:
+        await shim.order(message, document)
+    finally:
+        os.close(document)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from typing import NoReturn, cast
 from engine.errors import EngineError
 from engine.kernel import privileges, procfs
 from engine.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWUSER, CLONE_NEWUTS
-from engine.runtime import channel, refuge, user_namespace, visiting, world
+from engine.runtime import channel, lead_in, refuge, user_namespace, visiting
 from engine.runtime.birth import EXIT, RECORD, SOCKET, Birth, pack, unlink_files, write_document
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
 from engine.runtime.id_maps import IdMaps
@@ -43,7 +43,7 @@ def serve(daemon: socket.socket, spawner: socket.socket, hierarchy: Hierarchy) -
     after_crash: object = None
     command: object = None
     try:
-        ready: dict[str, object] = {"ready": os.getppid(), "worlds": world.is_possible()}
+        ready: dict[str, object] = {"ready": os.getppid()}
         procfs.set_command_line("pycompose-maker")
         privileges.set_name("pycompose-maker")
         with contextlib.suppress(BrokenPipeError):  # the daemon is gone already, as is seen below
@@ -96,7 +96,6 @@ def _make(
         wanted = read_shims_part(document)
         with _made(wanted, shims_end, hierarchy) as birth:
             birth.orders = orders
-            birth.world = document if birth.is_spare else -1
             _fork(spawner, birth)
     except _SpawnerGone:
         raise
@@ -129,6 +128,7 @@ def _made(
     """By the shim's part of the orders; inside, its owner is forked, after the daemon was given
     its own of it. If anything fails, nothing of it stays; descriptors never do."""
     cgroup = Cgroup(hierarchy, cast(str, orders["cgroup"]))
+    led = lead_in.written(cgroup)
     birth = Birth(
         container_id=cast(str, orders["container_id"]),
         exec_path=cast(str, orders["exec_dir"]),
@@ -138,6 +138,8 @@ def _made(
         ids=cast("Mapping[str, Sequence[object]] | None", orders["ids"]),
         owner=(0, 0),
         is_spare=bool(orders["spare"]),
+        is_scripted=bool(orders["scripted"]),
+        lead_in=(led.room, led.records, led.data),
         daemon=shims_end.fileno(),
     )
     with contextlib.ExitStack() as held, contextlib.ExitStack() as undo:

@@ -9,8 +9,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.kernel import mount, namespaces
-from engine.kernel.libc import AT_FDCWD, KernelError, reason
+from engine.kernel.libc import AT_EMPTY_PATH, AT_FDCWD, KernelError, reason
+from engine.runtime import mount_calls
+from engine.runtime.script import (
+    EMPTY,
+    LAYERS,
+    MADE,
+    NULL,
+    ROOT,
+    SPARE,
+    STAT_DEVICE,
+    STAT_MODE,
+    STAT_SIZE,
+    TREES,
+    Known,
+    Refusal,
+    Script,
+    Unscriptable,
+)
 from engine.runtime.steps import Place, Refused, Step
+
+_MOST_LAYERS = 128
 
 
 def show_owners(place: Place, tree: int, path: str, *, recursive: bool = False) -> None:
@@ -44,6 +63,16 @@ class TakeTree(Step):
         place.trees[self.key] = tree
         if self.shifted:
             show_owners(place, tree, self.source, recursive=self.recursive)
+
+    def write(self, to: Script, known: Known) -> None:
+        if self.shifted:
+            raise Unscriptable(f"{self.source} has another user's files")
+        try:
+            to.kinds[self.key] = stat.S_IFMT(os.stat(self.source).st_mode)
+        except OSError as error:
+            raise Unscriptable(f"{self.source}: {reason(error)}") from None
+        place = TREES + self.key
+        mount_calls.clone(to, self.cannot(), place, AT_FDCWD, self.source, recursive=self.recursive)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +149,15 @@ class TakeNull(Step):
         if not is_null(place.null):
             raise Refused("/dev/null is not the null device")
 
+    def write(self, to: Script, known: Known) -> None:
+        path, flags = to.text(b"/dev/null"), os.O_PATH | os.O_CLOEXEC
+        mount_calls.keep(to, self.cannot(), NULL, "openat", AT_FDCWD, path, flags, 0)
+        found = to.room(STAT_SIZE)
+        to.must(self.cannot(), "newfstatat", NULL, to.text(b""), found, AT_EMPTY_PATH)
+        other = to.refusal(Refusal("/dev/null is not the null device", is_whole=True))
+        to.expect(found + STAT_MODE, stat.S_IFCHR, mask=stat.S_IFMT(0xFFFF), otherwise=other)
+        to.expect(found + STAT_DEVICE, os.makedev(1, 3), otherwise=other)
+
 
 def is_null(descriptor: int) -> bool:
     found = os.fstat(descriptor)
@@ -133,6 +171,9 @@ class MakePrivate(Step):
 
     def run(self, place: Place) -> None:
         mount.set_propagation("/", mount.MS_PRIVATE)
+
+    def write(self, to: Script, known: Known) -> None:
+        to.must(self.cannot(), "mount", 0, to.text(b"/"), 0, mount.MS_PRIVATE | mount.MS_REC, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +202,25 @@ class MountRoot(Step):
                 place.root = self._mount(lowers, f"{top}/{upper}", f"{top}/{work}", hook)
         finally:
             os.close(hook)
+
+    def write(self, to: Script, known: Known) -> None:
+        cannot, flags = self.cannot(), os.O_PATH | os.O_CLOEXEC
+        if len(self.lowers) > _MOST_LAYERS:
+            raise Unscriptable(f"{len(self.lowers)} layers")
+        names = []
+        for number, path in enumerate((*self.lowers, self.upper, self.work)):
+            given = (AT_FDCWD, to.text(os.fsencode(path)), flags, 0)
+            mount_calls.keep(to, cannot, LAYERS + number, "openat", *given)
+            names.append(f"/proc/self/fd/{LAYERS + number}")
+        *lowers, upper, work = names
+        if mount.is_nested(self.lowers):
+            mount_calls.filesystem(to, cannot, *mount.overlay(lowers[-2:], ()), 0, place=EMPTY)
+            lowers = [*lowers[:-2], f"/proc/self/fd/{EMPTY}"]
+        options = (("upperdir", upper), ("workdir", work), ("index", "off"))
+        mount_calls.filesystem(to, cannot, *mount.overlay(lowers, options), 0, place=ROOT)
+        given = (AT_FDCWD, to.text(os.fsencode(self.hook)), flags, 0)
+        to.must(cannot, "openat", *given, into=(1, 2))
+        mount_calls.move(to, cannot, ROOT, -1)
 
     def _mount(self, lowers: list[str], upper: str, work: str, hook: int) -> int:
         # Without `index` a second start may follow while the first mount still goes away.
@@ -321,6 +381,15 @@ class MountFilesystem(Step):
         finally:
             os.close(target)
 
+    def write(self, to: Script, known: Known) -> None:
+        cannot = self.cannot()
+        if self.kind == "tmpfs" and not any(key == "mode" for key, _ in self.options):
+            raise Unscriptable(f"{self.target} decides on its own mode")
+        mount_calls.filesystem(to, cannot, self.kind, self.source, self.options, self.attributes)
+        if self.propagation:
+            mount_calls.set_attributes(to, cannot, MADE, propagation=self.propagation)
+        mount_calls.attach(to, cannot, MADE, self.target, stat.S_IFDIR)
+
     def _options(self, root: int) -> tuple[tuple[str, str | None], ...]:
         """A tmpfs is as open as the folder that it covers, where there is one: nobody may write
         into /etc, or look into /root, for it being a tmpfs."""
@@ -401,6 +470,27 @@ class AttachTree(Step):
         finally:
             os.close(tree)
 
+    def write(self, to: Script, known: Known) -> None:
+        cannot, tree = self.cannot(), TREES + self.key
+        if posixpath.normpath(self.target).split("/")[1] in ("proc", "sys"):
+            raise Unscriptable(f"{self.target} is the kernel's")
+        kind = to.kinds[self.key]
+        mount_calls.expect_kind(to, cannot, tree, kind)
+        for add, clear, recursive in (
+            (self.recursive_set, self.recursive_clear, True),
+            (self.set_attributes, self.clear, False),
+        ):
+            if add or clear:
+                mount_calls.set_attributes(
+                    to, cannot, tree, add=add, clear=clear, recursive=recursive
+                )
+        if self.propagation:
+            recursive = self.propagation_recursive
+            mount_calls.set_attributes(
+                to, cannot, tree, propagation=self.propagation, recursive=recursive
+            )
+        mount_calls.attach(to, cannot, tree, self.target, kind)
+
 
 @dataclass(frozen=True, slots=True)
 class MountCgroups(Step):
@@ -421,6 +511,34 @@ class MountCgroups(Step):
                 self._each(place, target)
         finally:
             os.close(target)
+
+    def write(self, to: Script, known: Known) -> None:
+        cannot = self.cannot()
+        assert known.cgroup is not None
+        if known.cgroup.hierarchy.is_v2:
+            mount_calls.filesystem(to, cannot, "cgroup2", "cgroup", (), self.attributes)
+            mount_calls.attach(to, cannot, MADE, self.target, stat.S_IFDIR)
+            return
+        read_only = self.attributes & mount.MOUNT_ATTR_RDONLY
+        others = self.attributes & ~read_only
+        mount_calls.filesystem(to, cannot, "tmpfs", "tmpfs", (("mode", "755"),), others)
+        for name, _ in known.cgroup.mounts:
+            to.must(cannot, "mkdirat", MADE, to.text(name.encode()), 0o755)
+            for single in name.split(",") if "," in name else ():
+                leads_to, link = to.text(name.encode()), to.text(single.encode())
+                to.must(cannot, "symlinkat", leads_to, MADE, link)
+        if read_only:
+            mount_calls.set_attributes(to, cannot, MADE, add=read_only)
+        mount_calls.attach(to, cannot, MADE, self.target, stat.S_IFDIR)
+        flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+        for name, directory in known.cgroup.mounts:
+            mount_calls.clone(to, cannot, SPARE, AT_FDCWD, directory, recursive=False)
+            propagation = mount.MS_PRIVATE
+            mount_calls.set_attributes(
+                to, cannot, SPARE, add=self.attributes, propagation=propagation
+            )
+            to.must(cannot, "openat", MADE, to.text(name.encode()), flags, 0, into=(1, 2))
+            mount_calls.move(to, cannot, SPARE, -1)
 
     def _unified(self, target: int) -> None:
         made = mount.make_filesystem("cgroup2", "cgroup", (), self.attributes)

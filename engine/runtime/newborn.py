@@ -8,16 +8,14 @@ execve here, while a shim would keep it.
 import os
 import socket
 from collections.abc import Sequence
-from typing import NoReturn, cast
+from typing import NoReturn
 
 from engine.kernel import namespaces, process
-from engine.runtime import channel, init, orders, reaper, walker
+from engine.runtime import channel, init, orders, reaper
 from engine.runtime.birth import Birth
 from engine.runtime.cgroup_tree import Cgroup
-from engine.runtime.rehearsal import rehearse_steps, rehearse_world
 from engine.runtime.stdio import Pipes
 from engine.runtime.steps import EnterCgroup, Place, Step
-from engine.runtime.world import build
 
 
 def await_orders(birth: Birth, cgroup: Cgroup) -> NoReturn:
@@ -44,34 +42,17 @@ def _await_orders(birth: Birth, place: Place) -> Sequence[Step]:
         if descriptor >= 0:
             namespaces.setns(descriptor, kind)
     # Of the shim's: with its ends of connections open here, its death would not be seen.
-    kept = (one for one in (place.user, place.files, birth.world) if one >= 0)
-    process.close_all_but(
-        place.supervisor.fileno(), birth.orders, reaper.DESCRIPTOR, walker.DESCRIPTOR, *kept
-    )
-    if birth.world >= 0:
-        _spend_the_wait(orders.read_steps(birth.world), place)
-        os.close(birth.world)
+    kept = (one for one in (place.user, place.files) if one >= 0)
+    process.close_all_but(place.supervisor.fileno(), birth.orders, reaper.DESCRIPTOR, *kept)
     assert place.orders is not None
-    while True:
-        message = channel.receive(place.orders)
-        if message is None:
-            os._exit(1)
-        (document,) = message.descriptors
-        walked, shims_part = orders.read_steps(document), orders.read_shims_part(document)
-        os.close(document)
-        if "orders" in message.body:
-            break
-        # Ahead of a start that may come: so much, before it has streams.
-        count = cast(int, message.body["ahead"])
-        for step in walked[:count]:
-            init.run_step(step, place)
-        if count < len(walked):
-            # With nothing else to do until then, it can become what waits with less.
-            walked, place.hands_over = walked[count:], True
-            break
-    use_stdio({**shims_part, "ahead": place.hands_over}, place.supervisor)
-    if not place.hands_over:
-        channel.send(place.orders, {})  # from now on whoever is attached gets all
+    message = channel.receive(place.orders)
+    if message is None:
+        os._exit(1)
+    (document,) = message.descriptors
+    walked, shims_part = orders.read_steps(document), orders.read_shims_part(document)
+    os.close(document)
+    use_stdio({**shims_part, "ahead": False}, place.supervisor)
+    channel.send(place.orders, {})  # from now on whoever is attached gets all
     return walked
 
 
@@ -89,12 +70,3 @@ def use_stdio(shims_part: dict[str, object], supervisor: socket.socket) -> None:
         pipes.close_theirs()
         for descriptor in (*stdin, *pipes.outputs):
             os.close(descriptor)
-
-
-def _spend_the_wait(world: Sequence[Step], place: Place) -> None:
-    """Do what can be done of a container, or try it; and try the rest."""
-    if world:
-        build(world, place)
-    else:
-        rehearse_world()
-    rehearse_steps()

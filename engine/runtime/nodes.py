@@ -3,16 +3,24 @@
 import contextlib
 import errno
 import os
+import socket
 import stat
+import struct
+import termios
 from dataclasses import dataclass
 
 from engine.kernel import mount, process
-from engine.kernel.libc import AT_EMPTY_PATH, AT_FDCWD, KernelError
+from engine.kernel.libc import AT_EMPTY_PATH, KernelError
 from engine.oci.rootfs import MOUNT_TABLE, MOUNTS
-from engine.runtime import channel
+from engine.runtime import channel, mount_calls
 from engine.runtime.mounts import is_null, make_target
 from engine.runtime.script import (
+    EMPTY,
+    MADE,
+    NULL,
     RECORD,
+    ROOT,
+    SPARE,
     STAT_DEVICE,
     STAT_MODE,
     STAT_SIZE,
@@ -23,7 +31,6 @@ from engine.runtime.script import (
 )
 from engine.runtime.steps import Place, Refused, Step
 
-_SPARE = 200  # a descriptor that nobody else has
 _RECORDS = 9  # of UseNull, until the first stream is null
 
 _NODE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
@@ -59,6 +66,17 @@ class MakeDevice(Step):
         finally:
             os.close(at)
 
+    def write(self, to: Script, known: Known) -> None:
+        folder, _, name = self.path.rpartition("/")
+        text, device = to.text(os.fsencode(name)), os.makedev(self.major, self.minor)
+        _write_in(to, self.cannot(), folder)
+        mode = _NODE_TYPES[self.kind] | self.mode
+        to.must(self.cannot(), "mknodat", -1, text, mode, device)
+        if (self.uid, self.gid) != (0, 0):
+            _write_in(to, self.cannot(), folder)
+            nofollow = 0x100
+            to.must(self.cannot(), "fchownat", -1, text, self.uid, self.gid, nofollow)
+
 
 @dataclass(frozen=True, slots=True)
 class MakeFile(Step):
@@ -78,6 +96,13 @@ class MakeFile(Step):
                 os.close(os.open(name, flags, 0o755, dir_fd=at))
         finally:
             os.close(at)
+
+    def write(self, to: Script, known: Known) -> None:
+        folder, _, name = self.path.rpartition("/")
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        exists = to.after(2)
+        _write_in(to, self.cannot(), folder)
+        to.call("openat", -1, to.text(os.fsencode(name)), flags, 0o755, otherwise=exists)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +127,12 @@ class MakeLink(Step):
         finally:
             os.close(at)
 
+    def write(self, to: Script, known: Known) -> None:
+        folder, _, name = self.path.rpartition("/")
+        leads_to, text = to.text(os.fsencode(self.leads_to)), to.text(os.fsencode(name))
+        _write_in(to, self.cannot(), folder, argument=1)
+        to.must(self.cannot(), "symlinkat", leads_to, -1, text)
+
 
 @dataclass(frozen=True, slots=True)
 class MakeMountTable(Step):
@@ -121,6 +152,11 @@ class MakeMountTable(Step):
                 os.symlink(MOUNTS, name, dir_fd=folder)
         finally:
             os.close(folder)
+
+    def write(self, to: Script, known: Known) -> None:
+        above, _, name = MOUNT_TABLE.rpartition("/")
+        _write_in(to, self.cannot(), above, argument=1)
+        to.call("symlinkat", to.text(MOUNTS.encode()), -1, to.text(name.encode()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +183,12 @@ class UseNull(Step):
                 os.close(null)
 
     def write(self, to: Script, known: Known) -> None:
-        if not known.nulls:
+        places = known.nulls
+        if known.root == ROOT:
+            places = (NULL, *places)  # for the masks, too
+        if not places:
             return
-        first, *others = known.nulls
+        first, *others = places
         resolve = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_SYMLINKS
         path, nothing, found = to.text(b"/dev/null"), to.text(b""), to.room(STAT_SIZE)
         instead = to.aside(*self._own_null(to, first), then=to.after(_RECORDS))
@@ -159,7 +198,7 @@ class UseNull(Step):
             (os.O_RDWR | os.O_NOCTTY, (Call("dup3", (-1, first, 0), instead),)),
         ):
             how = to.words(flags | os.O_CLOEXEC, 0, resolve)  # struct open_how
-            to.call("openat2", AT_FDCWD, path, how, 24, into=(1, 0), otherwise=instead)
+            to.call("openat2", known.root, path, how, 24, into=(1, 0), otherwise=instead)
             for call in use:
                 to.call(call.name, *call.arguments, otherwise=instead)
             of = first if use else -1
@@ -183,16 +222,16 @@ class UseNull(Step):
         attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
         return [
             call("fsopen", b"tmpfs", 1, into=(1, 0)),
-            call("dup3", -1, _SPARE, os.O_CLOEXEC),
+            call("dup3", -1, SPARE, os.O_CLOEXEC),
             *[
-                call("fsconfig", _SPARE, set_text, key, value, 0)
+                call("fsconfig", SPARE, set_text, key, value, 0)
                 for key, value in ((b"nr_blocks", b"1"), (b"nr_inodes", b"2"), (b"mode", b"755"))
             ],
-            call("fsconfig", _SPARE, create, 0, 0, 0),
-            call("fsmount", _SPARE, 1, attributes, into=(1, 0)),
-            call("dup3", -1, _SPARE, os.O_CLOEXEC),
-            call("mknodat", _SPARE, b"null", stat.S_IFCHR | 0o666, os.makedev(1, 3)),
-            call("openat", _SPARE, b"null", os.O_RDWR | os.O_CLOEXEC, 0, into=(1, 0)),
+            call("fsconfig", SPARE, create, 0, 0, 0),
+            call("fsmount", SPARE, 1, attributes, into=(1, 0)),
+            call("dup3", -1, SPARE, os.O_CLOEXEC),
+            call("mknodat", SPARE, b"null", stat.S_IFCHR | 0o666, os.makedev(1, 3)),
+            call("openat", SPARE, b"null", os.O_RDWR | os.O_CLOEXEC, 0, into=(1, 0)),
             call("dup3", -1, descriptor, 0),
         ]
 
@@ -224,6 +263,12 @@ def _make_null() -> int:
         os.close(folder)
 
 
+def _write_in(to: Script, refusal: Refusal, folder: str, *, argument: int = 0) -> None:
+    """The folder is an argument of the next call."""
+    given = mount_calls.finding(to, folder or "/", os.O_PATH | os.O_DIRECTORY)
+    to.must(refusal, "openat2", *given, into=(1, argument))
+
+
 def _open_folder(place: Place, path: str) -> int:
     found = make_target(place.root, path, directory=True, links=False, owner=place.owner)
     if not stat.S_ISDIR(os.fstat(found).st_mode):
@@ -241,6 +286,9 @@ class TakeTerminal(Step):
 
     def run(self, place: Place) -> None:
         process.take_terminal(0)
+
+    def write(self, to: Script, known: Known) -> None:
+        to.must(self.cannot(), "ioctl", 0, termios.TIOCSCTTY, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +320,37 @@ class OpenTerminal(Step):
                 os.dup2(peer, descriptor)
         finally:
             os.close(peer)
+
+    def write(self, to: Script, known: Known) -> None:
+        cannot, path = self.cannot(), "/dev/pts/ptmx"
+        other = to.refusal(Refusal("/dev/pts/ptmx is not a terminal multiplexer", is_whole=True))
+        found = to.room(STAT_SIZE)
+        master, peer = SPARE, MADE
+        for flags in (os.O_PATH, os.O_RDWR | os.O_NOCTTY):
+            mount_calls.keep(
+                to,
+                cannot,
+                master,
+                "openat2",
+                *mount_calls.finding(to, path, flags, root=known.root),
+            )
+            to.must(cannot, "fstatfs", master, found)
+            to.expect(found, mount.DEVPTS_SUPER_MAGIC, otherwise=other)
+            to.must(cannot, "newfstatat", master, to.text(b""), found, AT_EMPTY_PATH)
+            to.expect(found + STAT_DEVICE, os.makedev(5, 2), otherwise=other)
+        to.must(cannot, "ioctl", master, process.TIOCSPTLCK, to.words(0))
+        if self.height and self.width:
+            size = to.text(struct.pack("=HHHH", self.height, self.width, 0, 0))
+            to.must(cannot, "ioctl", master, termios.TIOCSWINSZ, size)
+        flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+        mount_calls.keep(to, cannot, peer, "ioctl", master, process.TIOCGPTPEER, flags)
+        header, _ = to.bring({"state": "terminal"}, master)
+        to.must(cannot, "sendmsg", to.supervisor, header, socket.MSG_NOSIGNAL)
+        if self.console:
+            mount_calls.clone(to, cannot, EMPTY, peer, recursive=False)
+            mount_calls.attach(to, cannot, EMPTY, "/dev/console", stat.S_IFREG)
+        for descriptor in (0, 1, 2):
+            to.must(cannot, "dup3", peer, descriptor, 0)
 
     def _open(self, place: Place) -> int:
         flags = os.O_RDWR | os.O_NOCTTY

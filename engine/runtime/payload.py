@@ -5,6 +5,7 @@ The same for a container's first process and for every exec.
 
 import errno
 import os
+import posixpath
 import stat
 import struct
 from collections.abc import Mapping
@@ -80,6 +81,13 @@ class MakeDirectory(Step):
         except OSError as error:
             if error.errno not in (errno.EROFS, errno.EACCES, errno.ENOTDIR):
                 raise
+
+    def write(self, to: Script, known: Known) -> None:
+        """To go there says what is wrong."""
+        made = ""
+        for part in posixpath.normpath(self.path).strip("/").split("/"):
+            made = f"{made}/{part}"
+            to.call("mkdirat", AT_FDCWD, to.text(os.fsencode(made)), 0o755)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,30 +1,19 @@
 """Walk through what a start computes, on a made-up container and without any effect.
 
 The spawner does it so that the interpreter has specialised the code before it is forked from:
-else each fork writes to the pages of every function it calls. A first process that waits does its
-part again so that the pages that a start writes to are its own already. Both make a start shorter,
-most where a page fault is dear, and change nothing else.
+else each fork writes to the pages of every function it calls.
 """
 
 import os
 
-from engine.kernel import mount
-from engine.kernel.libc import AT_FDCWD
 from engine.oci.rootfs import Rootfs
 from engine.runtime import (
     capabilities,
-    channel,
-    hiding,
-    init,
-    mounts,
-    nodes,
+    lead_in,
     orders,
     sequence,
-    users,
 )
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
-from engine.runtime.script import Known
-from engine.runtime.steps import Place, Step
 
 _PATH = "/pycompose-rehearsal/none"
 
@@ -62,41 +51,11 @@ _SPEC = {
 
 
 def rehearse_steps() -> None:
-    """The first process's part, which it does in memory that goes with execve."""
     document = orders.write({}, _WALKED)
-    walked = orders.read_steps(document)
-    os.close(document)
-    for step in walked:
+    for step in orders.read_steps(document):
         step.describe()
-    identity = users.resolve("", (), "root:x:0:0:root:/root:/bin/sh\n", "root:x:0:\n")
-    kinds = [type(step) for step in walked]
-    init.script_of(walked[kinds.index(init.HANDED_OVER) :], Known(identity, 3, 3))
-
-
-def rehearse_world() -> None:
-    """What can be tried of these steps, on file systems that are attached nowhere."""
-    root = mount.make_filesystem("tmpfs", "tmpfs", (("mode", "755"),), 0)
-    supervisor, other = channel.pair()
-    with supervisor, other:
-        place = Place(supervisor, _NO_CGROUP, root=root)
-        for step in (*_devices(), hiding.ProtectPath("/none/x"), hiding.MaskPath("/none/y")):
-            step.run(place)
-        for path, is_folder in (("/proc/self", True), ("/etc/hosts", False)):
-            os.close(mounts.make_target(root, path, directory=is_folder))
-    # Not of `root`: before Linux 6.15 what is attached nowhere can't be cloned.
-    tree = mount.clone_tree(AT_FDCWD, "/", recursive=False)
-    mount.mount_setattr(tree, set_attributes=mount.MOUNT_ATTR_NOSUID)
-    os.close(tree)
-    os.close(root)
-
-
-def _devices() -> list[Step]:
-    return [step for step in _WALKED if isinstance(step, nodes.MakeDevice | nodes.MakeLink)]
-
-
-def _close_all(descriptors: tuple[int, ...]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
+    os.close(document)
+    lead_in.put(*lead_in.written(_NO_CGROUP))
 
 
 _NO_CGROUP = Cgroup(Hierarchy((), ""), _PATH)

@@ -47,6 +47,7 @@ def birth_orders(request: LaunchRequest) -> dict[str, object]:
     enclosure = sequence.enclosure(request.spec)
     return {
         "spare": False,
+        "scripted": False,
         "container_id": request.container_id,
         "exec_dir": request.exec_dir,
         "cgroup": linux["cgroupsPath"],

@@ -5,13 +5,15 @@ a descriptor, goes from memory to memory: the result of the one into an argument
 """
 
 import os
+import socket
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from engine.kernel.machine_code import Memory
+from engine.kernel.libc import AT_FDCWD
 from engine.runtime import channel, walker
+from engine.runtime.cgroup_tree import Cgroup
 from engine.runtime.syscalls import AARCH64, X86_64
 from engine.runtime.users import Identity
 
@@ -24,6 +26,12 @@ _MOST_RECORDS = 3000  # so that they, and what they point to, share a page of th
 _ROOM = _MOST_RECORDS * _RECORD.size // 4096 * 4096
 
 RECORD = _RECORD.size
+
+# Where a walker has its descriptors: a number that is received or opened is the lowest that is
+# free, and so is known, too, once all but these are closed.
+LOWEST = 3
+SUPERVISOR, ORDERS, NETWORK, REAPER, CONTAINER, SCRIPT = PLACES = (100, 101, 102, 103, 104, 105)
+SPARE, ROOT, NULL, EMPTY, MADE, TREES, LAYERS = 106, 107, 108, 109, 110, 120, 300
 _NOTHING = (0,) * 6
 
 # Bytes into struct stat of this machine: st_mode, st_rdev; and all of it.
@@ -33,8 +41,8 @@ STAT_SIZE = 144
 _NUMBERS = {"x86_64": X86_64, "aarch64": AARCH64}.get(os.uname().machine, {})
 
 
-class TooLong(Exception):
-    """More than a script has room for."""
+class Unscriptable(Exception):
+    """These steps are for the interpreter; `str()` says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +54,22 @@ class Refusal:
     codes: tuple[tuple[int, int], ...] = ()  # (errno, another)
     is_whole: bool = False
 
+    def body(self) -> dict[str, object]:
+        told: dict[str, object] = {"state": "refused", "text": self.text, "code": self.code}
+        if not self.is_whole:
+            told["codes"] = {str(number): code for number, code in self.codes}
+        return told
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
     """What steps of a script find done, or there."""
 
     identity: Identity
-    supervisor: int
-    orders: int = -1  # the daemon, as a container's first process hears it
-    nulls: tuple[int, ...] = ()  # of 0, 1 and 2: the host's null device, so far
-    pipes: tuple[int, ...] = ()  # of them: made for this process
+    cgroup: Cgroup | None = None  # for one who has still to mount it
+    root: int = AT_FDCWD  # of the container
+    nulls: tuple[int, ...] = (0, 1, 2)  # the host's null device, so far
+    pipes: tuple[int, ...] = ()  # of 0, 1 and 2: made for this process
 
 
 class Call(NamedTuple):
@@ -85,6 +99,9 @@ class Script:
         self._records = bytearray()
         self._data = bytearray()
         self._refusals: dict[tuple[Refusal, int], int] = {}
+        self.kinds: dict[int, int] = {}  # of the trees that are taken: S_IFDIR and its like
+        self.has_empty = False  # a directory that hides others
+        self.untold = 0  # records that end the process where nobody is to be told why
         self.scratch = self.room(256)
         self._result = self.scratch  # of a call of which only that is wanted
         self._never = self.words(0)
@@ -133,14 +150,26 @@ class Script:
         self._records += _record(one, self.here)
 
     def must(
-        self, refusal: Refusal, name: str, *arguments: int, into: int | tuple[int, int] = 0
+        self,
+        refusal: Refusal,
+        name: str,
+        *arguments: int,
+        into: int | tuple[int, int] = 0,
+        otherwise: int = 0,
     ) -> None:
+        """`otherwise`: what is there to try before the refusal."""
         into = into or self._result
         slot = _slot(into, self.here) if isinstance(into, tuple) else into
-        self.call(name, *arguments, into=slot, otherwise=self.refusal(refusal, slot))
+        otherwise = otherwise or self.refusal(refusal, slot)
+        self.call(name, *arguments, into=slot, otherwise=otherwise)
 
     def expect(self, address: int, value: int, *, otherwise: int, mask: int = _ALL_BITS) -> None:
         self.add(Expect(address, value, otherwise, mask))
+
+    def unlike(self, address: int, value: int, *, otherwise: int, mask: int = _ALL_BITS) -> None:
+        """That these bits are not those."""
+        self.expect(address, value, mask=mask, otherwise=self.after(2))
+        self.go(otherwise)
 
     def go(self, to: int) -> None:
         """To another record."""
@@ -150,6 +179,21 @@ class Script:
         text = channel.encode(body)
         self.call("write", self.supervisor, self.text(text), len(text), otherwise=self.end(1))
 
+    def bring(
+        self, body: Mapping[str, object], *descriptors: int, slot: int = 0
+    ) -> tuple[int, int]:
+        """A struct msghdr with a message (see `message`), and where the first descriptor stands in
+        it, or is put by then."""
+        size = socket.CMSG_LEN(4 * len(descriptors))
+        room = socket.CMSG_SPACE(4 * len(descriptors))
+        parts, count = self.message(body, slot)
+        if not descriptors:
+            return self.words(0, 0, parts, count, 0, 0, 0), 0
+        head = struct.pack("<QII", size, socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        listed = struct.pack(f"<{len(descriptors)}i", *descriptors)
+        control = self._aligned((head + listed).ljust(room, b"\0"))
+        return self.words(0, 0, parts, count, control, room, 0), control + len(head)
+
     def end(self, code: int) -> int:
         """Records that end the process."""
         return self.aside(Call("exit_group", (code,)))
@@ -157,24 +201,26 @@ class Script:
     def aside(self, *records: Call | Expect, then: int = 0) -> int:
         """Records beside the way, after which `then` is gone on with; without one, the last must
         not return."""
-        at = self._aligned(b"")
-        for one in records:
-            self._data += _record(one, self._data_at + len(self._data))
-        if then:
-            self._data += _record(Expect(self._never, 1, then), 0)
+        at = self.room((len(records) + bool(then)) * RECORD)
+        self.fill(at, *records, then=then)
         return at
+
+    def fill(self, at: int, *records: Call | Expect, then: int = 0) -> None:
+        """`aside`, in room that was made for it."""
+        if then:
+            records = (*records, Expect(self._never, 1, then))
+        for number, one in enumerate(records):
+            offset = at - self._data_at + number * RECORD
+            self._data[offset : offset + RECORD] = _record(one, at + number * RECORD)
 
     def refusal(self, refusal: Refusal, slot: int = 0) -> int:
         """Records that tell it, with the result in `slot`, and end the process."""
+        if self.untold:
+            return self.untold
         key = (refusal, 0 if refusal.is_whole else slot)
         if (known := self._refusals.get(key)) is not None:
             return known
-        body: dict[str, object] = {
-            "state": "refused", "text": refusal.text, "code": refusal.code,
-        }  # fmt: skip
-        if not refusal.is_whole:
-            body["codes"] = {str(errno): code for errno, code in refusal.codes}
-        parts, count = self.message(body, 0 if refusal.is_whole else slot)
+        parts, count = self.message(refusal.body(), 0 if refusal.is_whole else slot)
         say = Call("writev", (self.supervisor, parts, count))
         made = self.aside(say, Call("exit_group", (1,)))
         self._refusals[key] = made
@@ -191,22 +237,24 @@ class Script:
 
     # --- the whole ------------------------------------------------------------------------
 
-    def put_into(self, memory: Memory) -> None:
-        """That the addresses are of. Raises TooLong."""
-        room = self._data_at - self._at
-        if len(self._records) > room or room + len(self._data) > memory.size:
-            raise TooLong
-        memory.write(0, bytes(self._records))
-        memory.write(room, bytes(self._data))
-
-    def document(self) -> int:
-        """A memory file of it, the caller's to close. Raises TooLong."""
+    def written(self) -> "Written":
+        """Raises Unscriptable."""
         room = self._data_at - self._at
         if len(self._records) > room:
-            raise TooLong
+            raise Unscriptable("they are too many")
+        return Written(room, bytes(self._records), bytes(self._data))
+
+
+class Written(NamedTuple):
+    room: int  # bytes from the first record to what they point to
+    records: bytes
+    data: bytes
+
+    def document(self) -> int:
+        """A memory file of it, the caller's to close."""
         document = os.memfd_create("script", os.MFD_CLOEXEC)
-        os.pwrite(document, self._records, 0)
-        os.pwrite(document, self._data, room)
+        os.pwrite(document, self.records, 0)
+        os.pwrite(document, self.data, self.room)
         return document
 
 

@@ -214,13 +214,6 @@ def container_sequence(
     return (*world, *last)
 
 
-def before_start(walked: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Step]]:
-    """Apart where first something comes that only a start has: its streams."""
-    late = (nodes.OpenTerminal, payload.GiveStreams)
-    at = next(place for place, step in enumerate(walked) if isinstance(step, late))
-    return walked[:at], walked[at:]
-
-
 def exec_sequence(
     process: Mapping[str, object],
     *,

@@ -105,6 +105,11 @@ class Shim:
         """Still: nobody has said what it is to be."""
         return self.birth.is_spare and not self.launched
 
+    @property
+    def is_tried(self) -> bool:
+        """If it fails now, the container is not to blame yet: it can be started anew."""
+        return (self.birth.is_spare or self.birth.is_scripted) and not self.launched
+
     def _launch(self, orders: Mapping[str, object], descriptors: tuple[int, ...]) -> None:
         self.launched = not orders["ahead"]
         self.stdio.close_input_after_client = bool(orders["stdin_once"])
@@ -278,8 +283,7 @@ class Shim:
         starting.drain(self._init_says)
         if not starting.over:
             return
-        if self.is_spare:
-            # It ended, or could not even enter its cgroup.
+        if self.is_tried:
             self._be_unfit()
         failure = starting.failure
         if failure is not None:

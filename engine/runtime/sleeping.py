@@ -15,10 +15,11 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from engine.kernel import privileges, process, procfs
-from engine.runtime import channel, visiting
+from engine.runtime import channel, first, lead_in, reaper, visiting
 from engine.runtime.birth import Birth
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
 from engine.runtime.clock import uptime
+from engine.runtime.script import NETWORK, ORDERS, REAPER, SUPERVISOR
 
 FirstProcess = Callable[[Birth, Cgroup], NoReturn]
 Said = list[tuple[bytes, channel.Beside]]
@@ -36,6 +37,8 @@ def live(
     said, and when it started, in nanoseconds since 1970 and of `uptime`; zeros if that is yet to
     come. `streams`: those of the spawner that are not to be kept. Raises OSError: cannot begin."""
     _settle(birth.container_id, streams)
+    lead_in.put(*birth.lead_in)
+    birth.lead_in = 0, b"", b""
     pid, pidfd = _bear(birth, hierarchy, first_process)
     said, started_at, started_clock = _sleep(birth, pidfd)
     return pid, pidfd, said, started_at, started_clock
@@ -58,9 +61,9 @@ def _bear(birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess) -> tu
     """pid and pidfd of a first process that waits for its orders, of which the daemon is told."""
     if birth.pid_namespace:
         with visiting.joined_pid(birth.pid_namespace):
-            pid, pidfd = _fork(birth, hierarchy, first_process)
+            pid, pidfd = fork(birth, hierarchy, first_process)
     else:
-        pid, pidfd = _fork(birth, hierarchy, first_process)
+        pid, pidfd = fork(birth, hierarchy, first_process)
     for one in (
         birth.orders,
         birth.supervisor,
@@ -69,7 +72,6 @@ def _bear(birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess) -> tu
         birth.files,
         birth.ipc,
         birth.uts,
-        birth.world,
     ):
         if one >= 0:
             os.close(one)
@@ -77,10 +79,23 @@ def _bear(birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess) -> tu
     return pid, pidfd
 
 
-def _fork(birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess) -> tuple[int, int]:
+def fork(birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess) -> tuple[int, int]:
+    cgroup = Cgroup(hierarchy, birth.cgroup)
+    if birth.is_scripted:
+        places = {SUPERVISOR: birth.supervisor, ORDERS: birth.orders, REAPER: reaper.DESCRIPTOR}
+        if birth.network >= 0:
+            places[NETWORK] = birth.network
+        return lead_in.bear(
+            first.DESCRIPTOR,
+            places,
+            cgroup,
+            supervisor=birth.supervisor,
+            namespaces=birth.namespaces,
+            group=birth.group,
+        )
     child = process.clone3(birth.namespaces, cgroup=birth.group)
     if child[0] == 0:
-        first_process(birth, Cgroup(hierarchy, birth.cgroup))
+        first_process(birth, cgroup)
     return child
 
 

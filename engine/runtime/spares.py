@@ -16,8 +16,8 @@ import os
 import posixpath
 import shutil
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import cast
 
 from engine.errors import Failure
@@ -26,7 +26,6 @@ from engine.kernel import namespaces
 from engine.runtime import channel, remains
 from engine.runtime.async_channel import receive
 from engine.runtime.request import LaunchRequest
-from engine.runtime.steps import Step
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,6 @@ class Mould:
     exec_root: str
     cgroup_parent: str
     devices: object  # the device rules of its resources
-    world: tuple[Step, ...] = field(default=(), compare=False)  # that can be built beforehand
 
     @classmethod
     def of(cls, orders: Mapping[str, object]) -> "Mould | None":
@@ -72,6 +70,7 @@ def _orders(mould: Mould) -> dict[str, object]:
     identifier = new_id()
     return {
         "spare": True,
+        "scripted": True,
         "container_id": identifier,
         "exec_dir": f"{mould.exec_root}/{identifier}",
         "cgroup": f"{mould.cgroup_parent}/{identifier}",
@@ -85,21 +84,6 @@ def _orders(mould: Mould) -> dict[str, object]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """What a spare was told to do for a container that is only being made."""
-
-    wanted: LaunchRequest  # what it was told by
-    done: Sequence[Step]
-    left: Sequence[Step]  # for when it is started; none: it only waits for the word to go
-
-    def fits(self, request: LaunchRequest) -> bool:
-        """Whether nothing has changed meanwhile. That there are names to be asked for makes no
-        difference to one that is still to have its orders."""
-        wanted = replace(self.wanted, dns=request.dns) if self.left else self.wanted
-        return wanted == request
-
-
 @dataclass(slots=True, eq=False)
 class Spare:
     id: str
@@ -108,18 +92,16 @@ class Spare:
     first: socket.socket  # to its first process
     exec_dir: str
     said: list[channel.Message] = field(default_factory=list)  # that it is there, and what is
-    ahead: Ahead | None = None
+    told: LaunchRequest | None = None  # what it does already, ahead of a start
 
 
 class Spares:
-    """`fork(orders, world)` has a shim made, and gives back how to reach it and its first process;
-    it raises OSError or Failure."""
+    """`fork(orders)` has a shim made, and gives back how to reach it and its first process; it
+    raises OSError or Failure."""
 
     def __init__(
         self,
-        fork: Callable[
-            [Mapping[str, object], Sequence[Step]], Awaitable[tuple[socket.socket, socket.socket]]
-        ],
+        fork: Callable[[Mapping[str, object]], Awaitable[tuple[socket.socket, socket.socket]]],
     ) -> None:
         self._fork = fork
         self._mould: Mould | None = None
@@ -185,11 +167,6 @@ class Spares:
         if identifier in self._leaving:
             await asyncio.shield(self._leaving[identifier])
 
-    def learn(self, mould: Mould, world: tuple[Step, ...]) -> None:
-        """What a container begins with that such a spare would have done for."""
-        if mould == self._mould:
-            self._mould = replace(mould, world=world)
-
     def replenish(self) -> None:
         """Have spares soon, once starts no longer follow each other."""
         if self._timer is not None:
@@ -227,7 +204,7 @@ class Spares:
             return
         orders = _orders(mould)
         try:
-            connection, first = await self._fork(orders, mould.world)
+            connection, first = await self._fork(orders)
         except (OSError, Failure) as error:
             log.warning("cannot prepare a container: %s", error)
             return

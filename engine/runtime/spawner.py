@@ -16,15 +16,16 @@ import sys
 from typing import NoReturn
 
 from engine.kernel import privileges, process, procfs
-from engine.runtime import cgroup_tree, channel, layout, maker, reaper, refuge, shim, walker
+from engine.runtime import cgroup_tree, channel, first, layout, maker, reaper, refuge, shim, walker
 from engine.runtime.cgroup_tree import Hierarchy
 from engine.runtime.rehearsal import rehearse_steps
 from engine.runtime.trial import try_life
 
 # The daemon's socket, where `launch` puts it; then the maker's.
 CONNECTION = 3
-# After that, the reaper and the walker: so what a message brings is closed without a look at it.
-_RECEIVED = walker.DESCRIPTOR + 1
+# After that, the reaper, the walker and its script: so what a message brings is closed without a
+# look at it.
+_RECEIVED = first.DESCRIPTOR + 1
 # Calls after which the interpreter has specialised a function, with some to spare.
 _REHEARSALS = 16
 
@@ -76,6 +77,7 @@ def _harden(hierarchy: Hierarchy) -> None:
     process.close_range(CONNECTION + 1)
     reaper.keep()
     walker.keep()
+    first.keep()
     process.ignore_only(*process.IGNORED)  # shims take these over as they are
     for name in ("ascii", "latin-1", "utf-8"):
         codecs.lookup(name)  # a codec is a module, too

@@ -18,7 +18,7 @@ from engine.runtime.poller import GONE, READABLE, WRITABLE, Poller
 
 STDOUT, STDERR = 1, 2
 _CHUNK = 65536
-_INPUT = 4 * _CHUNK  # bytes of input that are read at once, and that wait for the process
+INPUT = 4 * _CHUNK  # bytes of input that are read at once, and that wait for the process
 _MOST_PENDING = 512 * 1024  # bytes one client may be behind
 _LARGE = 8192  # bytes read at once that leave something to give back
 _QUIET = 1.0  # seconds after which that is done
@@ -246,7 +246,7 @@ class Stdio:
 
     def _read_client(self, client: Client) -> None:
         try:
-            chunk = client.connection.recv(_INPUT)
+            chunk = client.connection.recv(INPUT)
         except BlockingIOError:
             return
         except OSError:
@@ -319,7 +319,7 @@ class Pipes:
         if stdin:
             theirs[0], self.input = os.pipe()
             with contextlib.suppress(OSError):  # it has less room then
-                fcntl.fcntl(self.input, fcntl.F_SETPIPE_SZ, _INPUT)
+                fcntl.fcntl(self.input, fcntl.F_SETPIPE_SZ, INPUT)
         for number, wanted in ((STDOUT, stdout), (STDERR, stderr)):
             if wanted:
                 reading, theirs[number] = os.pipe()

@@ -13,18 +13,30 @@ import socket
 import stat
 from dataclasses import dataclass, field
 
-from engine.errors import EngineError
 from engine.kernel import mount, namespaces, privileges, process
 from engine.kernel.libc import AT_FDCWD, reason
-from engine.runtime import channel, reaper, walker
+from engine.runtime import channel, mount_calls, reaper
 from engine.runtime.cgroup_tree import Cgroup
-from engine.runtime.script import Call, Expect, Known, Refusal, Script
+from engine.runtime.script import (
+    CONTAINER,
+    LOWEST,
+    ORDERS,
+    REAPER,
+    ROOT,
+    SPARE,
+    SUPERVISOR,
+    Call,
+    Expect,
+    Known,
+    Refusal,
+    Script,
+    Unscriptable,
+)
 from engine.runtime.users import Identity
 
 GO = channel.encode({"go": True})  # what the daemon says once the network is there
 
 _HIGHEST_DESCRIPTOR = 0xFFFFFFFF
-_CONTROL_HEADER = 16  # bytes, of struct cmsghdr
 _USUAL_UMASK = 0o022
 
 
@@ -53,7 +65,6 @@ class Place:
     cgroup: Cgroup
     orders: socket.socket | None = None  # the daemon, as a container's first process hears it
     root: int = -1
-    world: dict[str, int] = field(default_factory=dict)  # built before the root, by its place
     null: int = -1
     trees: dict[int, int] = field(default_factory=dict)  # detached binds, by their place
     empty: int = -1  # the one empty directory that hides others
@@ -62,8 +73,6 @@ class Place:
     files: int = -1  # the user namespace by which its files are shown
     owner: tuple[int, int] = (0, 0)  # what the container's root is out here
     identity: Identity | None = None
-    hands_over: bool = False  # the rest of the steps to the walker
-    is_confined: bool = False  # at its next execve
 
 
 class Step:
@@ -79,7 +88,7 @@ class Step:
 
     def write(self, to: Script, known: Known) -> None:
         """The same as calls for the walker, for what is among the last steps."""
-        raise AssertionError(f"there is no script to {self.describe()}")
+        raise Unscriptable(f"there is no script to {self.describe()}")
 
     def cannot(self) -> Refusal:
         return Refusal(f"cannot {self.describe()}")
@@ -100,22 +109,6 @@ class EnterCgroup(Step):
 
 
 @dataclass(frozen=True, slots=True)
-class LimitResources(Step):
-    """Of a cgroup that was made before it was known what it is for."""
-
-    resources: dict[str, object]  # as in an OCI spec
-
-    def describe(self) -> str:
-        return "limit the cgroup's resources"
-
-    def run(self, place: Place) -> None:
-        try:
-            place.cgroup.update(self.resources)
-        except EngineError as error:
-            raise Refused(str(error)) from None
-
-
-@dataclass(frozen=True, slots=True)
 class JoinNamespace(Step):
     kind: int
     path: str
@@ -129,6 +122,12 @@ class JoinNamespace(Step):
             namespaces.setns(descriptor, self.kind, path=self.path)
         finally:
             os.close(descriptor)
+
+    def write(self, to: Script, known: Known) -> None:
+        path = to.text(os.fsencode(self.path))
+        flags = os.O_RDONLY | os.O_CLOEXEC
+        to.must(self.cannot(), "openat", AT_FDCWD, path, flags, 0, into=(1, 0))
+        to.must(self.cannot(), "setns", -1, self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +146,13 @@ class NewMountNamespace(Step):
         channel.send(place.supervisor, {"state": "mounts"}, (mounts,))
         os.close(mounts)
 
+    def write(self, to: Script, known: Known) -> None:
+        to.must(self.cannot(), "unshare", namespaces.CLONE_NEWNS)
+        header, descriptor = to.bring({"state": "mounts"}, -1)
+        path, flags = to.text(b"/proc/self/ns/mnt"), os.O_RDONLY | os.O_CLOEXEC
+        to.must(self.cannot(), "openat", AT_FDCWD, path, flags, 0, into=descriptor)
+        to.must(self.cannot(), "sendmsg", to.supervisor, header, socket.MSG_NOSIGNAL)
+
 
 @dataclass(frozen=True, slots=True)
 class NewCgroupNamespace(Step):
@@ -157,6 +163,9 @@ class NewCgroupNamespace(Step):
 
     def run(self, place: Place) -> None:
         namespaces.unshare(namespaces.CLONE_NEWCGROUP)
+
+    def write(self, to: Script, known: Known) -> None:
+        to.must(self.cannot(), "unshare", namespaces.CLONE_NEWCGROUP)
 
 
 # --- the root and the names ------------------------------------------------------------------
@@ -186,6 +195,20 @@ class SwitchRoot(Step):
         if self.propagation:
             mount.mount_setattr(place.root, propagation=self.propagation, path="/")
 
+    def write(self, to: Script, known: Known) -> None:
+        cannot, here, top = self.cannot(), to.text(b"."), to.text(b"/")
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        mount_calls.keep(to, cannot, SPARE, "openat", AT_FDCWD, top, flags, 0)
+        to.must(cannot, "fchdir", ROOT)
+        to.must(cannot, "pivot_root", here, here)
+        to.must(cannot, "fchdir", SPARE)
+        to.must(cannot, "umount2", here, mount.MNT_DETACH)
+        to.must(cannot, "chdir", top)
+        if self.read_only:
+            mount_calls.set_attributes(to, cannot, ROOT, add=mount.MOUNT_ATTR_RDONLY)
+        if self.propagation:
+            mount_calls.set_attributes(to, cannot, ROOT, propagation=self.propagation)
+
 
 @dataclass(frozen=True, slots=True)
 class SetHostname(Step):
@@ -200,6 +223,12 @@ class SetHostname(Step):
             namespaces.sethostname(self.name)
         if self.domain:
             namespaces.setdomainname(self.domain)
+
+    def write(self, to: Script, known: Known) -> None:
+        for call, name in (("sethostname", self.name), ("setdomainname", self.domain)):
+            if name:
+                encoded = os.fsencode(name)
+                to.must(self.cannot(), call, to.text(encoded), len(encoded))
 
 
 # --- the process ------------------------------------------------------------------------------
@@ -240,7 +269,6 @@ class Confine(Step):
                 descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
-            place.is_confined = True
             try:
                 os.write(descriptor, f"exec {self.profile}".encode())
             except FileNotFoundError:
@@ -320,15 +348,11 @@ class EnterPidNamespace(Step):
         os.setsid()
 
     def write(self, to: Script, known: Known) -> None:
-        # struct msghdr and, in its control part, the pidfd, which clone puts there.
         pid = to.words(0)
-        control = to.words(_CONTROL_HEADER + 4, socket.SOL_SOCKET | socket.SCM_RIGHTS << 32, -1)
-        parts, count = to.message({"state": "joined"}, pid)
-        header = to.words(0, 0, parts, count, control, socket.CMSG_SPACE(4), 0)
-        pidfd = control + _CONTROL_HEADER
+        header, pidfd = to.bring({"state": "joined"}, -1, slot=pid)  # which clone puts there
         to.must(self.cannot(), "clone", process.SIBLING_FLAGS, 0, pidfd, 0, 0, into=pid)
         parent = to.aside(
-            Call("sendmsg", (known.supervisor, header, socket.MSG_NOSIGNAL)),
+            Call("sendmsg", (to.supervisor, header, socket.MSG_NOSIGNAL)),
             Call("close_range", (0, _HIGHEST_DESCRIPTOR, 0)),
             Call("exit_group", (0,)),
         )
@@ -362,8 +386,6 @@ class AwaitGo(Step):
         return "wait for the network"
 
     def run(self, place: Place) -> None:
-        if place.orders is not None and place.hands_over:
-            channel.send(place.orders, {})
         if place.orders is None or channel.receive(place.orders) is None:
             # The daemon is gone, or the supervisor is, which it would not let live on.
             os._exit(1)
@@ -372,16 +394,17 @@ class AwaitGo(Step):
     def write(self, to: Script, known: Known) -> None:
         length, gone = to.words(0), to.end(1)
         there = channel.encode({})
-        to.call("write", known.orders, to.text(there), len(there), otherwise=gone)
-        to.call("read", known.orders, to.scratch, len(GO), into=length, otherwise=gone)
+        to.call("write", ORDERS, to.text(there), len(there), otherwise=gone)
+        to.call("read", ORDERS, to.scratch, len(GO), into=length, otherwise=gone)
         to.expect(length, len(GO), otherwise=gone)
+        to.untold = 0  # from now on it is the command that is to blame
         to.say({"state": "going"})
 
 
 @dataclass(frozen=True, slots=True)
 class Forget(Step):
     """Close every descriptor but 0, 1, 2, the words to the supervisor and of the daemon and the
-    programs of ours, which exec closes: none of the host's may serve as a working directory
+    reaper's program, which exec closes: none of the host's may serve as a working directory
     (CVE-2024-21626)."""
 
     def describe(self) -> str:
@@ -389,11 +412,8 @@ class Forget(Step):
 
     def run(self, place: Place) -> None:
         daemon = () if place.orders is None else (place.orders.fileno(),)
-        process.close_all_but(
-            place.supervisor.fileno(), *daemon, reaper.DESCRIPTOR, walker.DESCRIPTOR
-        )
+        process.close_all_but(place.supervisor.fileno(), *daemon, reaper.DESCRIPTOR)
         place.root = place.null = place.empty = -1
-        place.world.clear()
         place.user = place.files = place.container = -1
         privileges.clear_parent_death_signal()
         process.default_signals()
@@ -405,8 +425,8 @@ class Forget(Step):
         for number in process.IGNORED:
             to.call("rt_sigaction", number, default, 0, 8)
         to.call("rt_sigprocmask", signal.SIG_SETMASK, none, 0, 8)
-        supervisor = known.supervisor
-        to.must(self.cannot(), "fcntl", supervisor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
-        to.must(self.cannot(), "close_range", 3, supervisor - 1, 0)
-        to.must(self.cannot(), "close_range", supervisor + 1, _HIGHEST_DESCRIPTOR, 0)
+        to.must(self.cannot(), "close_range", LOWEST, SUPERVISOR - 1, 0)
+        to.must(self.cannot(), "close_range", CONTAINER, _HIGHEST_DESCRIPTOR, 0)
+        for descriptor in (SUPERVISOR, ORDERS, REAPER):
+            to.call("fcntl", descriptor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
         to.call("umask", _USUAL_UMASK)

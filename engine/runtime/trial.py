@@ -8,12 +8,13 @@ until that is in its caches: each shim would do so anew, and own the pages.
 import os
 import signal
 import socket
+from dataclasses import replace
 from typing import NoReturn
 
 from engine.kernel import process
-from engine.runtime import birth, channel, newborn, sleeping
+from engine.runtime import birth, channel, lead_in, newborn, sleeping
 from engine.runtime.birth import Birth
-from engine.runtime.cgroup_tree import Hierarchy
+from engine.runtime.cgroup_tree import Cgroup, Hierarchy
 from engine.runtime.shim import Shim
 from engine.runtime.stdio import STDOUT
 
@@ -41,6 +42,7 @@ def try_life(hierarchy: Hierarchy) -> Shim:
     message, descriptors = birth.pack(_made_up(theirs.detach()))
     born = birth.unpack(message, descriptors)
     os.write(writing, b"!")
+    _bear(born, hierarchy)
     known = sleeping.live(born, hierarchy, lambda own, _: _play(own, reading, writing), ())
     shim = Shim(born, hierarchy)
     shim.keep(*known)
@@ -53,6 +55,17 @@ def try_life(hierarchy: Hierarchy) -> Shim:
     for descriptor in (reading, writing):
         os.close(descriptor)
     return shim
+
+
+def _bear(born: Birth, hierarchy: Hierarchy) -> None:
+    """A walker, too: for want of a cgroup it ends at once."""
+    lead_in.put(*lead_in.written(Cgroup(hierarchy, born.cgroup)))
+    nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    scripted = replace(born, is_scripted=True, supervisor=nowhere)
+    _, pidfd = sleeping.fork(scripted, hierarchy, lambda own, _: _play(own, -1, -1))
+    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    os.close(pidfd)
+    os.close(nowhere)
 
 
 def _made_up(connection: int) -> Birth:
@@ -69,6 +82,8 @@ def _made_up(connection: int) -> Birth:
             ids=None,
             owner=(0, 0),
             is_spare=True,
+            is_scripted=False,
+            lead_in=(0, b"", b""),
             daemon=connection,
             supervisor=supervisor,
             heard=heard,

@@ -20,8 +20,8 @@ it goes on with that other record. The loop, for both of its beginnings:
         record = record.next if fits else record.otherwise
 
 `begin` is where execve enters: the descriptor that is the first byte of argv[1] is mapped, for this
-process alone, at ADDRESS, and closed; the first record is there. `bear(arguments, size, record)` is a
-function: clone3, whose child, on its parent's memory, walks from that record on.
+process alone, at ADDRESS, and closed; the first record is there. `bear(arguments, size, record)` is
+a function: clone3, whose child, on its parent's memory, walks from that record on.
 """
 
 import os
@@ -151,23 +151,18 @@ def keep() -> None:
     _bear = machine_code.function(DESCRIPTOR, _LISTINGS[machine], "bear")
 
 
-def bear(record: int, *, cgroup: int) -> tuple[int, int]:
-    """pid and pidfd of a child that walks from the record at this address of our memory on, in the
-    group behind `cgroup` (-1: in ours). Returns when that has executed another program, or is no
-    more. Raises KernelError."""
+def bear(record: int, namespaces: int = 0, *, cgroup: int) -> tuple[int, int]:
+    """pid and pidfd of a child that walks from the record at this address of our memory on, in new
+    `namespaces` and the group behind `cgroup` (-1: in ours). Returns when that has executed another
+    program, or is no more. Raises KernelError."""
     assert _bear is not None
-    arguments, size, pidfd = clone_arguments(_CLONE_VM | _CLONE_VFORK, cgroup)
+    arguments, size, pidfd = clone_arguments(namespaces | _CLONE_VM | _CLONE_VFORK, cgroup)
     pid = _bear(arguments, size, record)
     if pid < 0:
         raise KernelError("clone3", "", -pid)
     return pid, pidfd.value
 
 
-def become(script: int) -> None:
-    """Have this process walk the script in the memory file `script`, a descriptor below 256 that
-    execve leaves open. Raises OSError; returns never."""
-    os.execve(DESCRIPTOR, arguments(script), {})
-
-
 def arguments(script: int) -> tuple[bytes, bytes]:
+    """For execve, with a script in a descriptor between 1 and 255."""
     return NAME.encode(), bytes([script])

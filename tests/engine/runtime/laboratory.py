@@ -143,15 +143,15 @@ class Laboratory:
         )
         return replace(request, **own)  # type: ignore[arg-type]
 
-    async def launch(self, request: LaunchRequest) -> Shim:
+    async def launch(self, request: LaunchRequest, *, by_script: bool = True) -> Shim:
         """As a container's start does it."""
-        shim = await self.spawner.prepare(request)
+        shim = await self.spawner.prepare(request, by_script=by_script)
         try:
             await self.spawner.launch(shim, request)
         except BaseException as error:
             await shim.abandon()
-            if isinstance(error, Lost) and shim.is_spare:
-                return await self.launch(request)
+            if isinstance(error, Lost) and (shim.is_spare or shim.is_unfit):
+                return await self.launch(request, by_script=False)
             raise
         self.shims.append(shim)
         return shim
@@ -172,13 +172,15 @@ class Laboratory:
         shim = await self.launch(request)
         try:
             reader, writer = await shim.attach(stdin=False, stdout=True, stderr=True)
-            await shim.go()
         except Lost:
             if not shim.is_unfit:
                 raise
-            return await self.run_request(request)
-        output = await reader.read()
-        writer.close()
+            return await self.run_request(request)  # its first process was killed as it waited
+        try:
+            await shim.go()
+            output = await reader.read()
+        finally:
+            writer.close()
         status = await shim.exited
         await shim.release()
         terminal = bool(request.spec["process"]["terminal"])  # type: ignore[index]

@@ -94,7 +94,7 @@ async def test_what_is_given_up_leaves_nothing(lab: Laboratory) -> None:
 
 async def test_what_can_not_be_built_is_told_by_the_start(lab: Laboratory) -> None:
     request = lab.request("true", container_id=await spare(lab))
-    broken = replace(request, rootfs=replace(request.rootfs, lowers=("/none",)))
+    broken = replace(request, rootfs=replace(request.rootfs, work="/none"))
     shim = shim_of(request.container_id)
     lab.spawner.ahead(broken)
     await ended(shim)
