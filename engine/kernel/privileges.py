@@ -11,7 +11,7 @@ from engine.kernel.libc import KernelError, check, function, system_call
 _PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
-_PR_SET_NAME = 15
+PR_SET_NAME = 15
 _PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
@@ -43,7 +43,7 @@ def set_no_new_privileges() -> None:
 
 def set_name(name: str) -> None:
     """The 15 characters that `ps -o comm` shows."""
-    system_call("prctl", _PR_SET_NAME, name.encode()[:15], path="PR_SET_NAME")
+    system_call("prctl", PR_SET_NAME, name.encode()[:15], path="PR_SET_NAME")
 
 
 def clear_parent_death_signal() -> None:

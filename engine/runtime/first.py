@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 
-from engine.kernel import namespaces, privileges
+from engine.kernel import namespaces
 from engine.kernel.libc import AT_FDCWD
 from engine.runtime import channel, walker
 from engine.runtime.cgroup_tree import Cgroup
@@ -52,9 +52,7 @@ def keep() -> None:
 
 def _waiting() -> Script:
     to = Script(SUPERVISOR)
-    to.must(_CANNOT, "prctl", privileges.PR_SET_DUMPABLE, 0)
-    to.must(_CANNOT, "setsid")
-    to.call("umask", 0)  # modes are given in full until the payload's own umask is set
+    to.begin(_CANNOT)
     result = to.words(0)
     not_own = Expect(result, -errno.EBADF, to.refusal(_CANNOT, result))
     otherwise = to.aside(not_own, then=to.after(1))

@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn
 
-from engine.kernel import mount, namespaces, privileges, process
+from engine.kernel import mount, namespaces, process
 from engine.runtime import channel, init, lead_in
 from engine.runtime.cgroup_tree import Cgroup
 from engine.runtime.script import CONTAINER, SUPERVISOR, Known, Refusal, Script, Written
@@ -101,12 +101,10 @@ def script_of(
     nulls = tuple(number for number, is_pipe in enumerate(streams) if not is_pipe)
     known = Known(identity, nulls=nulls, pipes=(0,) if terminal else pipes)
     to = Script(SUPERVISOR)
-    to.must(_CANNOT_JOIN, "prctl", privileges.PR_SET_DUMPABLE, 0)
+    to.begin(_CANNOT_JOIN)
     SetOomScore(oom_score).write(to, known)
     to.must(_CANNOT_JOIN, "setns", CONTAINER, _ALL)
     to.must(_CANNOT_JOIN, "chdir", to.text(b"/"))
-    to.must(_CANNOT_JOIN, "setsid")
-    to.call("umask", 0)
     for step in walked:
         step.write(to, known)
     return to.written()

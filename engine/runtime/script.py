@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from engine.kernel import privileges
 from engine.kernel.libc import AT_FDCWD
 from engine.runtime import channel, walker
 from engine.runtime.cgroup_tree import Cgroup
@@ -174,6 +175,14 @@ class Script:
     def go(self, to: int) -> None:
         """To another record."""
         self.add(Expect(self._never, 1, to))
+
+    def begin(self, refusal: Refusal) -> None:
+        """As a process of its own, into which nobody looks, and that shows no other program's
+        name. Modes are given in full until the payload's own umask is set."""
+        self.must(refusal, "prctl", privileges.PR_SET_DUMPABLE, 0)
+        self.must(refusal, "prctl", privileges.PR_SET_NAME, self.text(walker.NAME[:15].encode()))
+        self.must(refusal, "setsid")
+        self.call("umask", 0)
 
     def say(self, body: Mapping[str, object]) -> None:
         text = channel.encode(body)

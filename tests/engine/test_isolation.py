@@ -168,9 +168,18 @@ async def prison() -> AsyncIterator[Callable[..., Awaitable[Cell]]]:
             own_network=True,
             dns=False,
         )
-        shim = await spawner.prepare(request)
-        shims.append(shim)
-        await spawner.launch(shim, request)
+        # As a container's start does it.
+        for by_script in (True, False):
+            shim = await spawner.prepare(request, by_script=by_script)
+            shims.append(shim)
+            try:
+                await spawner.launch(shim, request)
+                break
+            except Lost:
+                if shim.sockets is not None:
+                    shim.sockets.close()
+                if not shim.is_unfit:
+                    raise
         if shim.sockets is not None:
             shim.sockets.close()
         return Cell(shim, record, chosen)
