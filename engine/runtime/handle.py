@@ -249,7 +249,7 @@ class Shim:
         oom_score = cast(int, shims_part["oom_score"])
         try:
             return join.script_of(
-                walked,
+                tuple(walked),
                 request.identity,
                 streams=streams,
                 terminal=bool(shims_part["terminal"]),

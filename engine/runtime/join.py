@@ -11,6 +11,7 @@ namespace, AppArmor.
 
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NoReturn
 
 from engine.kernel import mount, namespaces, process
@@ -88,11 +89,12 @@ def _join(
 _CANNOT_JOIN = Refusal("cannot join the container")
 
 
+@lru_cache(maxsize=64)  # health checks, mostly
 def script_of(
-    walked: Sequence[Step],
+    walked: tuple[Step, ...],
     identity: Identity,
     *,
-    streams: Sequence[bool],
+    streams: tuple[bool, ...],
     terminal: bool,
     oom_score: int,
 ) -> Written:

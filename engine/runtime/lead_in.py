@@ -22,11 +22,25 @@ _SUPERVISOR = 8
 
 _RECORDS, _MOST = 8192, 24576
 _memory = Memory(_MOST)
+# What was written for this path, that is too long to stand for anything else.
+_last = "", Written(0, b"", b"")
+_LONG = 64
 _cannot = Refusal("cannot enter the container's cgroup", is_whole=True)
 
 
 def written(cgroup: Cgroup) -> Written:
     """For the memory of this process and its like, the forks of one spawner."""
+    global _last
+    path = cgroup.path
+    if len(path) >= _LONG and len(path) == len(_last[0]):
+        # They differ in nothing but the path.
+        written = _last[1]
+        return written._replace(data=written.data.replace(_last[0].encode(), path.encode()))
+    _last = path, _written(cgroup)
+    return _last[1]
+
+
+def _written(cgroup: Cgroup) -> Written:
     to = Script(-1, at=_memory.address, records=_RECORDS)
     parts, count = to.message(_cannot.body(), 0)
     refuse = to.here

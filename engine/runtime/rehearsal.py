@@ -36,7 +36,12 @@ _SPEC = {
     "mounts": [
         {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "ro"]},
         {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
-        {"destination": "/etc/hosts", "type": "bind", "source": "/x", "options": ["rbind", "rro"]},
+        {
+            "destination": "/etc/hosts",
+            "type": "bind",
+            "source": "/etc/hosts",
+            "options": ["rbind", "rro"],
+        },
         {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]},
     ],
     "linux": {
@@ -51,7 +56,7 @@ _SPEC = {
 
 
 def rehearse_steps() -> None:
-    document = orders.write({}, _WALKED)
+    document = orders.write({}, WALKED)
     for step in orders.read_steps(document):
         step.describe()
     os.close(document)
@@ -60,7 +65,7 @@ def rehearse_steps() -> None:
 
 _NO_CGROUP = Cgroup(Hierarchy((), ""), _PATH)
 
-_WALKED = sequence.container_sequence(
+WALKED = sequence.container_sequence(
     _SPEC,
     container_id="rehearsal",
     rootfs=Rootfs(("/",), "/", "/", False),
