@@ -168,8 +168,8 @@ class Laboratory:
         """Start, wait for the end, and give back the output."""
         return await self.run_request(self.request(*arguments, **changes))  # type: ignore[arg-type]
 
-    async def run_request(self, request: LaunchRequest) -> Ran:
-        shim = await self.launch(request)
+    async def run_request(self, request: LaunchRequest, *, by_script: bool = True) -> Ran:
+        shim = await self.launch(request, by_script=by_script)
         try:
             reader, writer = await shim.attach(stdin=False, stdout=True, stderr=True)
         except Lost:

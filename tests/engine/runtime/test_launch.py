@@ -20,6 +20,8 @@ import pytest
 from engine.runtime.handle import Shim, StartFailed
 from engine.runtime.remains import ExitStatus, read_exit
 from engine.runtime.request import LogTarget
+from engine.runtime.seccomp import compile_filter, parse_profile
+from engine.runtime.users import Identity
 from tests.benchmarks.measures import own_memory
 from tests.engine.runtime.laboratory import (
     DAEMON,
@@ -33,6 +35,13 @@ from tests.engine.runtime.laboratory import (
 )
 
 pytestmark = pytest.mark.kernel
+
+ROOT = Identity(0, 0, (0,), "/root")
+# Execs are scripts where it is known who they will be.
+WAYS = pytest.mark.parametrize("identity", [ROOT, None], ids=["script", "interpreter"])
+LETS_ALL_PASS = compile_filter(
+    parse_profile('{"defaultAction": "SCMP_ACT_ALLOW"}'), frozenset(), kernel=(6, 1)
+)
 
 
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 0)])
@@ -184,14 +193,15 @@ async def test_terminal(lab: Laboratory) -> None:
     assert lines[-2] == b"31 97"
 
 
-async def test_exec_joins_everything(lab: Laboratory) -> None:
+@WAYS
+async def test_exec_joins_everything(lab: Laboratory, identity: Identity | None) -> None:
     shim = await lab.start("sleep", "100", env=("X=1",))
     script = (
         "for n in mnt pid net ipc uts cgroup; do"
         " [ $(readlink /proc/self/ns/$n) = $(readlink /proc/1/ns/$n) ] || echo differs $n; done;"
         " diff /proc/self/cgroup /proc/1/cgroup && ls /proc/self/fd && exit 3"
     )
-    process = await shim.exec(exec_request("sh", "-c", script))
+    process = await shim.exec(exec_request("sh", "-c", script, identity=identity))
     assert process.reader is not None
     assert process.writer is not None
     output = unframe(await process.reader.read())
@@ -203,10 +213,16 @@ async def test_exec_joins_everything(lab: Laboratory) -> None:
     process.writer.close()
 
 
-async def test_exec_with_terminal_and_input(lab: Laboratory) -> None:
+@WAYS
+async def test_exec_with_terminal_and_input(lab: Laboratory, identity: Identity | None) -> None:
     shim = await lab.start("sleep", "100")
     request = exec_request(
-        "sh", "-c", "tty; read x < /dev/tty; echo $x", terminal=True, attach_stdin=True
+        "sh",
+        "-c",
+        "tty; read x < /dev/tty; echo $x",
+        terminal=True,
+        attach_stdin=True,
+        identity=identity,
     )
     process = await shim.exec(request)
     assert process.reader is not None
@@ -226,6 +242,67 @@ async def test_exec_ends_with_the_container(lab: Laboratory) -> None:
     assert (await process.exited).code == 137
     assert process.writer is not None
     process.writer.close()
+
+
+async def test_a_script_is_not_begun_where_nothing_runs(lab: Laboratory) -> None:
+    """The shim would wait for it, and who could thaw it would wait for the shim."""
+    shim = await lab.start("sleep", "100")
+    await shim.pause()
+    for _ in range(2):
+        with pytest.raises(StartFailed, match="the container is paused: unpause it before"):
+            await shim.exec(exec_request("true", identity=ROOT))
+    await shim.resume()
+    process = await shim.exec(exec_request("true", identity=ROOT))
+    assert (await process.exited).code == 0
+    assert process.writer is not None
+    process.writer.close()
+
+
+# All that a process can see of how it was made, but for what has another number each time.
+SURVEY = r"""
+cut -d' ' -f4- /proc/self/mountinfo | sed 's:self/fd/[0-9]*:FD:g'
+find /dev /sys/fs/cgroup -maxdepth 2 ! -path '/dev/pts/*' -printf '%p %y %m %U:%G %l\n' | sort
+grep -E '^(Umask|Uid|Gid|Groups|NoNewPrivs|Seccomp|Sig[BIC]|Cap)' /proc/self/status
+cat /proc/self/limits /proc/self/oom_score_adj /proc/keys
+ls -l /proc/self/fd | sed 's/.* \([0-9]\) -> //; s/:.*//'
+hostname; pwd; env | sort; cat /proc/sys/net/ipv4/ip_forward /proc/1/comm
+stat -c '%u %a' /proc/self/fd/1 /data /etc/hosts; ls -l /.dockerenv /etc/mtab
+"""
+
+
+@pytest.mark.parametrize("changes", [
+    {},
+    {"user": "www-data", "cwd": "/data/made/here", "no_new_privileges": True},
+    {"terminal": True, "init": True},
+    {"open_stdin": True, "resources": {"pids": {"limit": 77}}},
+], ids=["usual", "user", "terminal", "limits"])  # fmt: skip
+async def test_a_script_and_the_interpreter_make_the_same(
+    lab: Laboratory, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    """What is seen from inside; with limits, devices, sysctls and mounts."""
+    (tmp_path / "hosts").write_text("127.0.0.1 localhost\n")
+    mounts = (
+        {"destination": "/data", "type": "bind", "source": str(tmp_path), "options": ["rbind"]},
+        {"destination": "/etc/hosts", "type": "bind", "source": str(tmp_path / "hosts"),
+         "options": ["rbind", "rro"]},
+        {"destination": "/scratch", "type": "tmpfs", "source": "tmpfs",
+         "options": ["nosuid", "mode=1777", "size=65536"]},
+    )  # fmt: skip
+    seen = []
+    for by_script in (True, False):
+        limit = {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}
+        request = lab.request("sh", "-c", SURVEY, sysctl={"net.ipv4.ip_forward": "1"},
+                              rlimits=(limit,), mounts=mounts, seccomp=LETS_ALL_PASS,
+                              **changes)  # type: ignore[arg-type]  # fmt: skip
+        (Path(request.rootfs.upper) / "scratch").mkdir()
+        (Path(request.rootfs.upper) / "data").mkdir()
+        ran = await lab.run_request(request, by_script=by_script)
+        assert ran.status.code == 0, ran
+        assert (lab.shims[-1].script is not None) is by_script
+        identifier = request.container_id
+        text = (ran.stdout + ran.stderr).decode().replace(identifier, "ID")
+        seen.append(text.replace(identifier[:12], "SHORT"))
+    assert seen[0] == seen[1]
 
 
 async def test_pause_and_resume(lab: Laboratory) -> None:
