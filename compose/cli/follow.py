@@ -20,6 +20,7 @@ from compose.client.events import Event
 from compose.client.streams import Source
 from compose.dataclass import dataclass
 from compose.plan.names import ONE_OFF, PROJECT, REPLACES, SERVICE
+from compose.tasks import Together
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class Follower:
 
         `forever`: go on when nothing runs any more (until cancelled).
         """
-        async with asyncio.TaskGroup() as group:
+        async with Together() as group:
             for container in running:
                 self._begin(group, container.id, container.name, self.selection)
             if not self._tasks and not forever:
@@ -187,8 +188,10 @@ class Follower:
     async def _print(self, container: str, name: str, selection: Selection) -> None:
         try:
             lines = read_lines(self.engine.containers, container, name, selection, follow=True)
-            async for line in lines:
-                self.write(self.prefixer.line(name, shown(line, selection)), line.source)
+            # Closed at once, whatever ends it: a pipe whose reader has gone, too.
+            async with aclosing(lines):
+                async for line in lines:
+                    self.write(self.prefixer.line(name, shown(line, selection)), line.source)
         except NotFound:
             return  # removed between its event and our request
         except ApiError as error:

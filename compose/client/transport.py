@@ -156,10 +156,19 @@ class Transport:
             head,
             exchange,
         ):
-            chunks = exchange.body()
+            chunks = self._received(exchange)
             if head.status >= 300 and head.status != 304:
                 raise await _refusal(head, chunks, f"{method} {path}")
             yield Answer(head, chunks)
+
+    async def _received(self, exchange: Exchange) -> AsyncIterator[bytes]:
+        """The body. That the engine has gone is told by who reads: where that is one of several
+        tasks, what it raises comes to the block around the stream in a group with others."""
+        try:
+            async for block in exchange.body():
+                yield block
+        except ConnectionResetError as error:
+            raise self._lost(error) from error
 
     async def upgrade(
         self, path: str, *, query: Query | None = None, body: object = None
@@ -219,12 +228,15 @@ class Transport:
                 await exchange.send(method, target, self._headers(headers), body)
             yield await exchange.head(), exchange
         except ConnectionResetError as error:
-            raise Unreachable(
-                f"lost the connection to the engine at {self.address}: {error}",
-                hint="see the engine's log; containers go on running without it",
-            ) from error
+            raise self._lost(error) from error
         finally:
             await _close(exchange.writer)
+
+    def _lost(self, error: ConnectionResetError) -> Unreachable:
+        return Unreachable(
+            f"lost the connection to the engine at {self.address}: {error}",
+            hint="see the engine's log; containers go on running without it",
+        )
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         address = self.address

@@ -6,7 +6,6 @@ make a project are told, and the stack stays as it is.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -29,6 +28,7 @@ from compose.model.project import Project
 from compose.plan.names import ONE_OFF, PROJECT, SERVICE
 from compose.plan.options import PlanOptions
 from compose.plan.plan import Verb
+from compose.tasks import Together
 from compose.watch.observer import Changes, observe, watched_folders
 from compose.watch.rules import Ignored, ServiceWork, decide, initial_paths, own_context
 from compose.watch.sync import sync
@@ -114,7 +114,7 @@ class Session:
             return
         containers = await self._containers(work.service)
         if work.sync:
-            async with asyncio.TaskGroup() as group:
+            async with Together() as group:
                 for container in containers:
                     group.create_task(sync(self.engine, container.id, work.sync))
             targets = [path.target for path in work.sync]

@@ -43,6 +43,11 @@ async def test_what_is_no_refusal_is_not_hidden_behind_one() -> None:
     assert met.value.subgroup(ZeroDivisionError) is not None
 
 
+async def test_a_pipe_that_nobody_reads_is_told_as_that() -> None:
+    with pytest.raises(BrokenPipeError):
+        await side_by_side(fail(UsageError("refused")), side_by_side(fail(BrokenPipeError(32, ""))))
+
+
 async def test_cancellation_is_none() -> None:
     async def wait() -> None:
         await asyncio.Event().wait()

@@ -31,11 +31,11 @@ class Project:
         environment = {**self.environment, **(env or {})}
         return self.host.run(*PYCOMPOSE, *arguments, env=environment, cwd=self.folder, check=check)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
         """A command that goes on while the test does; the host ends it if the test doesn't."""
         command = self.host.command([*PYCOMPOSE, *arguments], cwd=self.folder)
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,
             text=True, env=self.host.environment(self.environment),
             process_group=0,  # a job of its own: a group that nobody started can't be stopped
         )  # fmt: skip

@@ -445,6 +445,23 @@ def test_up_shows_output_and_stops_in_order_at_ctrl_c(fresh: Project) -> None:
     assert {row["State"] for row in fresh.ps()} == {"exited"}
 
 
+def test_who_stops_reading_ends_the_output_and_nothing_else(fresh: Project) -> None:
+    fresh.write(
+        "services:\n  talks:\n    image: rootfs:/\n    scale: 2\n    stop_signal: SIGKILL\n"
+        "    command: sh -c 'while echo tick; do sleep 0.05; done'\n"
+    )
+    fresh("--progress", "quiet", "up", "--detach")
+    for command in (["up"], ["logs", "--follow"]):
+        with fresh.start(*command, stderr=subprocess.PIPE) as running:
+            await_line(running.stdout, r"\| tick$")
+            assert running.stdout is not None
+            assert running.stderr is not None
+            running.stdout.close()
+            assert running.wait(30) == 141
+            assert running.stderr.read() in ("", f"{fresh.folder.name} is up to date\n")
+    assert {row["State"] for row in fresh.ps()} == {"running"}
+
+
 def test_a_second_ctrl_c_kills(fresh: Project) -> None:
     fresh.write(
         "services:\n  deaf:\n    image: rootfs:/\n    stop_grace_period: 1h\n"

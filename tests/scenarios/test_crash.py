@@ -9,6 +9,7 @@ import pytest
 from tests.engine.moments import killed_at
 from tests.host import Host
 from tests.scenarios.project import Project, project
+from tests.scenarios.test_commands import await_line
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(180)]
 
@@ -83,3 +84,25 @@ def test_what_happens_to_a_project_while_its_engine_is_away_is_caught_up(host: H
     assert shop.ids() == ids
     runs_as_declared(shop)
     shop("down", "-v", "-t", "0")
+
+
+def test_who_follows_is_told_in_words_that_the_engine_has_gone(host: Host) -> None:
+    shop = project(
+        host, "services:\n  web: {image: 'rootfs:/', command: sh -c 'echo up; exec sleep 1000'}\n"
+    )
+    following = [shop.start("up")]
+    await_line(following[0].stdout, r"\| up$")
+    following += [shop.start("logs", "--follow"), shop.start("wait", "web")]
+    await_line(following[1].stdout, r"\| up$")
+    await_line(following[2].stdout, "waiting for")
+    shop.daemon.kill()
+    for process in following:
+        assert process.stdout is not None
+        text = process.stdout.read()
+        assert process.wait(30) == 1
+        what, hint = text.splitlines()
+        assert what.startswith(f"lost the connection to the engine at {shop.daemon.address}"), text
+        assert "containers go on running" in hint
+    shop.daemon = host.daemon()
+    assert {row["State"] for row in shop.ps()} == {"running"}
+    shop("down", "-t", "0")
