@@ -471,11 +471,25 @@ def require_source(mount: MountPoint) -> None:
             f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
         )
     try:
-        os.makedirs(mount.source, 0o755, exist_ok=True)
+        _make_folders(Path(mount.source))
     except OSError as error:
         raise InvalidRequest(
             f"error while creating mount source path '{mount.source}': {error.strerror}"
         ) from error
+
+
+def _make_folders(path: Path) -> None:
+    """As mkdir -p with the usual umask, not with the engine's: who isn't root in the container is
+    to get through."""
+    missing = [place for place in (path, *path.parents) if not place.exists()]
+    for place in reversed(missing):
+        try:
+            place.mkdir()
+        except FileExistsError:
+            if not place.is_dir():  # else another container that wants it was quicker
+                raise
+        else:
+            place.chmod(0o755)
 
 
 # --- the request to the runtime ---------------------------------------------------------------

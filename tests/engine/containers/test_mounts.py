@@ -1,7 +1,12 @@
+import os
+import stat
+from pathlib import Path
+
 import pytest
 
 from engine.containers.model import ContainerConfig, HostConfig, MountPoint, MountRequest
 from engine.containers.mounts import inherit, parse_bind, tmpfs_options, wanted_mounts
+from engine.containers.start import require_source
 from engine.errors import InvalidRequest, Unsupported
 
 
@@ -89,3 +94,16 @@ def test_volumes_of_another_container_can_be_made_read_only() -> None:
         MountPoint("tmpfs", "/t"),
     )
     assert inherit(mounts, "ro") == (MountPoint("volume", "/v", name="n", read_only=True),)
+
+
+def test_a_missing_source_is_made_so_that_anybody_gets_in(tmp_path: Path) -> None:
+    source = tmp_path / "a" / "b"
+    before = os.umask(0o077)  # as the engine has it
+    try:
+        require_source(MountPoint("bind", "/x", source=str(source)))
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(made.stat().st_mode) for made in (source, source.parent)} == {0o755}
+    (tmp_path / "leads").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InvalidRequest, match="File exists"):
+        require_source(MountPoint("bind", "/x", source=str(tmp_path / "leads")))
