@@ -16,6 +16,7 @@ from compose.plan.actions import (
 )
 from compose.plan.handover import stop_first_cause
 from compose.plan.init import make_init_containers
+from compose.plan.observed import ObservedContainer
 from compose.plan.plan import Verb
 from compose.plan.rolling import rollback_pace, update_pace
 from compose.plan.services import Recreate, ServiceDecision
@@ -92,7 +93,7 @@ def _turn(
         slot=slot,
         name=name,
         interim=interim,
-        aside=names.outgoing_name(old.id, name),
+        aside=_aside(old, name),
         old=old_ref,
         new=new_ref,
         stop=StopContainer(old_ref, draft.options.timeout, service.pre_stop)
@@ -126,7 +127,7 @@ def add_replacement(draft: Draft, decision: ServiceDecision, recreation: Recreat
         stopped = [stop(draft, change, old, undo=undo, until=[started], after=waits)]
     aside = draft.builder.step(
         f"set aside {subject}",
-        RenameContainer(old_ref, names.outgoing_name(old.id, name)),
+        RenameContainer(old_ref, _aside(old, name)),
         change,
         after=[f"create {subject}", *stopped],
         undo=RenameContainer(old_ref, old.name),
@@ -149,6 +150,13 @@ def add_replacement(draft: Draft, decision: ServiceDecision, recreation: Recreat
         change,
         after=[started],
     )
+
+
+def _aside(old: ObservedContainer, name: str) -> str:
+    """Another name than it has, which engines refuse to give it again: it may have been set aside
+    before, by a change that was cut short."""
+    aside = names.outgoing_name(old.id, name)
+    return aside if aside != old.name else f"{aside}_"
 
 
 def _change_of(draft: Draft, decision: ServiceDecision, recreation: Recreate) -> int:

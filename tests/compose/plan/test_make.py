@@ -440,6 +440,20 @@ def test_what_an_interrupted_replacement_left_is_cleaned_up() -> None:
     )
 
 
+def test_what_was_set_aside_already_is_replaced() -> None:
+    """A change was cut short after that, and the files have changed since."""
+    project = make_project(make_service("web"))
+    observed = applied(project)
+    (running,) = observed.containers
+    aside = replace(running, name=f"demo-web-1_{running.id[:12]}")
+    for update in (None, UpdateConfig()):
+        deploy = Deploy(update_config=update) if update else None
+        newer = changed(project, make_service("web", environment={"A": "1"}, deploy=deploy))
+        after = applied(newer, replace(observed, containers=(aside,)))
+        assert [container.name for container in after.containers] == ["demo-web-1"]
+        assert planned(newer, after) == ""
+
+
 def test_no_start_makes_and_replaces_without_starting() -> None:
     project = make_project(make_service("web"))
     plan = make_plan(project, nothing(), PlanOptions(no_start=True))
