@@ -385,6 +385,20 @@ def make_shares(service: Service, parents: Callable[[str], ContainerRef]) -> tup
     return tuple(shares)
 
 
+def shared_containers(service: Service) -> dict[tuple[str | int, ...], str]:
+    """Containers that this one is made from and that it calls by their names; by who says it."""
+    modes = {key: getattr(service, key) for key in ("network_mode", "pid", "ipc")}
+    named: dict[tuple[str | int, ...], str] = {
+        (key,): mode.removeprefix("container:")
+        for key, mode in modes.items()
+        if mode.startswith("container:")
+    }
+    for index, source in enumerate(service.volumes_from):
+        if source.startswith("container:"):
+            named["volumes_from", index] = source.split(":")[1]
+    return named
+
+
 def shared_services(service: Service) -> frozenset[str]:
     """Services whose containers this one's are made from: they are recreated together."""
     modes = (service.network_mode, service.pid, service.ipc, service.uts)

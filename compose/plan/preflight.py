@@ -12,7 +12,7 @@ from compose.model.resources import FileObject
 from compose.model.service import Condition, Service
 from compose.plan.actions import ContainerRef
 from compose.plan.builds import base_services, build_cause, build_problems
-from compose.plan.container import is_given, seccomp_file
+from compose.plan.container import is_given, seccomp_file, shared_containers
 from compose.plan.handover import is_open_to_all, shares_ports
 from compose.plan.images import image_of, is_directory, pull_cause
 from compose.plan.networks import changed_network
@@ -53,6 +53,7 @@ def preflight(
             problems += _files(project, service, observed)
             problems += _mounts(project, service, observed)
         problems += _parents(project, service, refs)
+        problems += _shared(project, service, observed, decisions)
         problems += _names(project, decision, foreign, own)
         problems += _health_conditions(project, service, observed)
     problems += _ports(project, observed, options, decisions)
@@ -80,6 +81,44 @@ def _parents(
                 f"{name} has no container to take this from", "services", service.name, *place,
                 hint=f"make it with: pycompose up -d {name}",
             )  # fmt: skip
+
+
+BUILT_IN_NETWORKS = ("", "default", "bridge", "host", "none")
+
+
+def _shared(
+    project: Project,
+    service: Service,
+    observed: Observed,
+    decided: Iterable[ServiceDecision],
+) -> Iterator[Problem]:
+    """Containers and networks that it calls by the names that they have on the engine."""
+    if named := shared_containers(service):
+        present = [(each.id, each.name) for each in observed.containers]
+        present += [(each.id, each.name) for each in observed.foreign]
+        known = {name for _, name in present}
+        known |= {
+            project.container_name(other.service, each.number)
+            for other in decided
+            for each in other.decisions
+            if isinstance(each, Create)
+        }
+        for place, name in named.items():
+            if name not in known and not any(id.startswith(name) for id, _ in present):
+                yield project.problem(
+                    f"there is no container {name}", "services", service.name, *place,
+                    hint='a service of this project is meant by "service:NAME"',
+                )  # fmt: skip
+    mode = service.network_mode
+    if not observed.is_ours or mode in BUILT_IN_NETWORKS or ":" in mode:
+        return  # other engines may know more of them
+    known = {network.name for network in observed.networks.values()}
+    known |= {network.name for network in project.networks.values()}
+    if mode not in known and not any(n.id.startswith(mode) for n in observed.networks.values()):
+        yield project.problem(
+            f"there is no network {mode}", "services", service.name, "network_mode",
+            hint="one of this project is declared under networks:, and named in the service's",
+        )  # fmt: skip
 
 
 # What no engine is told, and what to do instead.

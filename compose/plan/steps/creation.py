@@ -6,11 +6,11 @@ from compose.model.mount import MountType
 from compose.model.service import Service
 from compose.plan import names
 from compose.plan.actions import CreateContainer, Planned, RemoveContainer
-from compose.plan.container import Replica, make_creation
+from compose.plan.container import Replica, make_creation, shared_containers
 from compose.plan.images import image_of
 from compose.plan.observed import ObservedContainer
 from compose.plan.record import config_hash, write_record
-from compose.plan.services import ServiceDecision
+from compose.plan.services import Create, ServiceDecision
 from compose.plan.steps.draft import CHECKPOINT, Draft
 
 
@@ -34,6 +34,7 @@ def create(
               if isinstance(share.container, Planned)]  # fmt: skip
     # On the engine's own bridge a link is looked up when the container is created.
     after += [f"create {names.slot(link.partition(':')[0], 1)}" for link in service.links]
+    after += _named(draft, service)
     if (pull := draft.pulls.get(image_of(draft.project, service))) is not None:
         after.append(pull)
     key = draft.builder.step(
@@ -47,6 +48,21 @@ def create(
     # On a network that is made anew it can only be created once the old one has gone.
     if not any(draft.decided.networks[name].is_rebuilt for name in service.networks):
         draft.made.append(key)
+
+
+def _named(draft: Draft, service: Service) -> list[str]:
+    """Keys of what makes the containers that it calls by their names, where they are this
+    project's: engines look for them when it is created. Who needs it in turn isn't waited for."""
+    wanted = set(shared_containers(service).values())
+    if not wanted:
+        return []
+    return [
+        f"create {names.slot(other.name, each.number)}"
+        for other in draft.project.services.values()
+        if service.name not in other.depends_on and not shared_containers(other)
+        for each in draft.decided.services[other.name].decisions
+        if isinstance(each, Create) and draft.project.container_name(other, each.number) in wanted
+    ]
 
 
 def creation(

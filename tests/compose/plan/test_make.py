@@ -454,6 +454,22 @@ def test_what_was_set_aside_already_is_replaced() -> None:
         assert planned(newer, after) == ""
 
 
+def test_a_container_that_is_called_by_its_name_is_made_first() -> None:
+    joins = make_service("app", network_mode="container:demo-vpn-1", pid="container:other")
+    project = make_project(joins, make_service("vpn"))
+    other = ForeignContainer("e" * 64, "other", "")
+    plan = make_plan(project, replace(nothing(), foreign=(other,)), PlanOptions())
+    (create,) = [step for step in plan.steps if step.key == "create app.1"]
+    assert create.after == ("create vpn.1",)
+    for service, what in (
+        (replace(joins, pid="container:gone"), "there is no container gone"),
+        (make_service("app", volumes_from=("container:gone:ro",)), "there is no container gone"),
+        (make_service("app", network_mode="nowhere"), "there is no network nowhere"),
+    ):
+        with pytest.raises(ProjectError, match=what):
+            make_plan(make_project(service), replace(nothing(), is_ours=True), PlanOptions())
+
+
 def test_no_start_makes_and_replaces_without_starting() -> None:
     project = make_project(make_service("web"))
     plan = make_plan(project, nothing(), PlanOptions(no_start=True))
