@@ -303,7 +303,10 @@ def _parse_json(text: bytes, source: str) -> object:
     try:
         decoded: object = json.loads(text)
     except ValueError as error:
-        raise BadAnswer(f"the answer to {source} is no JSON: {text[:80]!r}") from error
+        raise BadAnswer(
+            f"the answer to {source} is no JSON: {text[:80]!r}",
+            hint="is it an engine that answers there? See DOCKER_HOST, PYCOMPOSE_HOST and --host",
+        ) from error
     return decoded
 
 
@@ -314,7 +317,10 @@ def _unreachable(address: Address, error: OSError) -> ClientError:
             hint="run as root, or as a member of the group that owns the socket",
         )
     if isinstance(error, socket.gaierror):
-        return Unreachable(f"cannot reach the engine at {address}: {error.strerror}")
+        return Unreachable(
+            f"cannot reach the engine at {address}: {error.strerror}",
+            hint="check the name in DOCKER_HOST, PYCOMPOSE_HOST or --host",
+        )
     if isinstance(address, TcpAddress) and type(error).__name__.startswith("SSL"):
         return Unreachable(
             f"cannot talk to the engine at {address}: {error}",

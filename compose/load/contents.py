@@ -73,13 +73,13 @@ class Contents:
             except ProjectError as error:
                 self._reader.problems.errors.extend(error.problems)
         elif required:
-            kind = "is a folder, not a file" if files.is_folder(path) else "not found"
-            self._miss(
-                node,
-                place,
-                f"env file {shown} {kind}",
-                'create it, or write "required: false" beside its path',
-            )
+            is_folder = files.is_folder(path)
+            kind = "label" if "label_file" in place else "env"
+            hint = "name a file in it" if is_folder else "create it, or correct the path"
+            if kind == "env" and not is_folder:
+                hint = 'create it, or write "required: false" beside its path'
+            found = "is a folder, not a file" if is_folder else "not found"
+            self._miss(node, place, f"{kind} file {shown} {found}", hint)
             return values
         else:
             self._reader.read[path] = None  # it may appear

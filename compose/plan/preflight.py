@@ -336,6 +336,7 @@ def _mounts(project: Project, service: Service, observed: Observed) -> list[Prob
                 project.problem(
                     f"cannot read the seccomp profile {path}",
                     "services", service.name, "security_opt", index,
+                    hint="it has to be there, and to be JSON; paths start at the project's folder",
                 )
             )  # fmt: skip
     return problems
