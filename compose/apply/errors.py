@@ -9,7 +9,7 @@ ApplyError (compose/errors.py)
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from compose.dataclass import dataclass
 from compose.errors import ApplyError
@@ -57,7 +57,36 @@ HINTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("unable to start container process: exec:",
      "the image must have that program, and it must be executable", ("entrypoint", "command")),
     ("unable to find user", "name one that the image has, or write numbers", ("user",)),
+    ("unable to find group", "name one that the image has, or write numbers",
+     ("group_add", "user")),
     ("chdir to cwd", "it must be a directory that the user may enter", ("working_dir",)),
+    ("the working directory", "write it from the root on, as in /srv/app", ("working_dir",)),
+    ("invalid mount path", "write it from the root on, as in /run", ("tmpfs", "volumes")),
+    ("invalid capadd", "capabilities(7) has their names: NET_ADMIN, SYS_TIME, ...", ("cap_add",)),
+    ("invalid capdrop", "capabilities(7) has their names: NET_RAW, CHOWN, ALL, ...",
+     ("cap_drop",)),
+    ("invalid ulimit type", "they are nofile, nproc, memlock, core and others of setrlimit(2)",
+     ("ulimits",)),
+    ("no log driver named", "without logging: driver: it is the engine's own", ("logging",)),
+    ("sysctl '", "it can be set for the whole machine only", ("sysctls",)),
+    ("bad dns server address", "write the address of a machine, as in 9.9.9.9", ("dns",)),
+    ("ip address in add-host", "write name=address, as in db.local=10.0.0.5", ("extra_hosts",)),
+    ("adding custom device", "name a device of the engine's machine", ("devices",)),
+    ("invalid signal", "kill -l lists them", ("stop_signal",)),
+    ("does not match the specified platform", "leave platform out, or name another image",
+     ("platform",)),
+    ("invalid runtime name", "leave it out, or name one that the engine has", ("runtime",)),
+    ("invalid ipc mode", "it can be shareable, private, host, none, service:NAME", ("ipc",)),
+    ("invalid pid mode", "it can be host, service:NAME or container:NAME", ("pid",)),
+    ("invalid --security-opt", "write no-new-privileges:true, seccomp=FILE or apparmor=PROFILE",
+     ("security_opt",)),
+    ("container networking: network", "declare it under networks:, and name it in the service's",
+     ("network_mode", "networks")),
+    ("minimum memory limit", "give it more", ("mem_limit", "deploy")),
+    ("range of cpus", "ask for less", ("cpus", "deploy")),
+    ("requested cpus are not available", "name those that there are", ("cpuset",)),
+    ("requested memory nodes", "name those that there are", ("cpuset",)),
+    ("memoryswap limit", "mem_limit goes with it, and is the smaller one", ("memswap_limit",)),
     ("port is already allocated", "publish another port, or stop who has it", ("ports",)),
     ("address already in use", "publish another port, or stop who has it", ("ports",)),
     ("pull access denied", "correct the image's name, or log in to its registry", ()),
@@ -77,9 +106,9 @@ def hint_for(message: str) -> str:
     return f"\n  hint: {hint}" if hint else ""
 
 
-def place_for(message: str, places: Mapping[str, Position]) -> Position | None:
+def place_for(message: str, written: Callable[[str], Position | None]) -> Position | None:
     """Where an engine's refusal has its cause, of the attributes of a service that are written."""
-    return next((places[key] for key in _known(message)[1] if key in places), None)
+    return next((at for key in _known(message)[1] if (at := written(key))), None)
 
 
 def _known(message: str) -> tuple[str, tuple[str, ...]]:

@@ -174,13 +174,13 @@ class _Walk:
 
     def _place(self, step: Step, error: Exception) -> str:
         changes = self.plan.changes
-        if (at := place_for(str(error), step.places)) is not None:
+        if (at := place_for(str(error), step.written)) is not None:
             return str(at)
         if isinstance(step.action, UpdateService):
             slots = {turn.slot for turn in step.action.turns}
             at = next((change.at for change in changes if change.subject in slots), None)
         else:
-            at = None if step.change is None else changes[step.change].at
+            at = step.written("") if step.change is None else changes[step.change].at
         return str(at) if at else ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import field
 from enum import StrEnum
 
@@ -61,6 +61,15 @@ class Change:
         return f"{self.verb} {self.subject}"
 
 
+# "command" -> where a service has that written; "" -> where the service itself is. Asked when
+# something is wrong: a plan of thousands of services looks up nothing that it can do without.
+Written = Callable[[str], Position | None]
+
+
+def nowhere(key: str) -> Position | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One action. Its `undo` is due if the plan ends before a step of `until` is done."""
@@ -71,7 +80,7 @@ class Step:
     after: tuple[str, ...] = ()  # keys of steps that have to be done first
     undo: Action | None = None
     until: tuple[str, ...] = ()
-    places: Mapping[str, Position] = field(default_factory=dict)  # "command" -> where it is written
+    written: Written = field(default=nowhere, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,12 +222,12 @@ class PlanBuilder:
         after: Iterable[str] = (),
         undo: Action | None = None,
         until: Iterable[str] = (),
-        places: Mapping[str, Position] | None = None,
+        written: Written = nowhere,
     ) -> str:
         if key in self.steps:
             raise ValueError(f"the plan has two steps called {key!r}")
         self.steps[key] = Step(
-            key, action, change, tuple(dict.fromkeys(after)), undo, tuple(until), places or {}
+            key, action, change, tuple(dict.fromkeys(after)), undo, tuple(until), written
         )
         return key
 
@@ -242,7 +251,7 @@ class PlanBuilder:
                 after[step.key],
                 step.undo,
                 step.until,
-                step.places,
+                step.written,
             )
             for step in map(known.__getitem__, ordered)
         )

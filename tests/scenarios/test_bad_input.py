@@ -229,6 +229,56 @@ def test_a_command_that_cannot_be_run(bench: Bench, command: str, reason: str) -
     bench.project("down", "--volumes")
 
 
+def test_what_the_engine_refuses_is_placed_at_the_attribute(bench: Bench) -> None:
+    for attribute in (
+        "working_dir: srv",
+        "user: nosuchuser",
+        "group_add: [nosuchgroup]",
+        "security_opt: [odd]",
+        "tmpfs: [run]",
+        "ulimits: {nofil: 1}",
+        "cap_add: [SYS_FOO]",
+        "cap_drop: [SYS_FOO]",
+        "logging: {driver: odd}",
+        "sysctls: {kernel.hostname: a}",
+        "dns: [300.1.1.1]",
+        "devices: [/dev/nope]",
+        "stop_signal: SIGFOO",
+        "platform: linux/s390x",
+        "runtime: odd",
+        "ipc: odd",
+        "pid: odd",
+        "network_mode: nowhere",
+        "mem_limit: 1k",
+        "cpus: 9000",
+        "cpuset: '9000'",
+        "memswap_limit: 1g",
+        "extra_hosts: ['a=300.1.1.1']",
+    ):
+        said = bench.refused(
+            f"services:\n  web:\n    image: rootfs:/\n    {attribute}\n    command: sleep 1\n"
+        )
+        assert "compose.yaml:4:" in said, said
+        assert re.search(r"\n  hint: (?!to return|revision)", said), said
+
+
+def test_a_dependency_that_fails(bench: Bench) -> None:
+    bench.project.write(
+        "services:\n"
+        "  web:\n    image: rootfs:/\n"
+        "    depends_on: {job: {condition: service_completed_successfully}}\n"
+        "  job: {image: 'rootfs:/', command: sh -c 'echo no database here; exit 4'}\n"
+    )
+    done = bench.project("up", "--detach", check=False)
+    assert done.returncode == 1
+    assert re.search(
+        r"^compose.yaml:5:3: job did not complete: container \S+ exited with code 4\n"
+        r"  no database here\n",
+        done.stderr, re.MULTILINE,
+    )  # fmt: skip
+    bench.project("down")
+
+
 def test_exit_codes_of_run_and_exec_are_those_of_the_command(bench: Bench) -> None:
     bench.project.write(
         "services:\n  web:\n    image: rootfs:/\n    command: sleep infinity\n"

@@ -44,6 +44,7 @@ def create(
         after=after,
         undo=RemoveContainer(Planned(slot), volumes=old is None, force=True),
         until=[CHECKPOINT if draft.options.no_start and old is None else until or f"start {slot}"],
+        written=draft.written(service.name),
     )
     # On a network that is made anew it can only be created once the old one has gone.
     if not any(draft.decided.networks[name].is_rebuilt for name in service.networks):

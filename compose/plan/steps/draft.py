@@ -17,7 +17,7 @@ from compose.plan.decide import Decisions, HostPort
 from compose.plan.diff import ABSENT, Difference, in_words, is_private
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import PlanOptions
-from compose.plan.plan import FieldChange, PlanBuilder
+from compose.plan.plan import FieldChange, PlanBuilder, Written
 from compose.position import Position
 
 CHECKPOINT = "checkpoint"
@@ -46,6 +46,10 @@ class Draft:
 
     def at(self, service: str, *place: str | int) -> Position | None:
         return self.project.at("services", service, *place)
+
+    def written(self, service: str) -> Written:
+        positions, place = self.project.positions, ("services", service)
+        return lambda key: positions.get((*place, key) if key else place)
 
     def frees(self, container: ObservedContainer, key: str) -> None:
         """Once that step is done its ports are to be had."""

@@ -25,7 +25,6 @@ from compose.plan.steps.draft import CHECKPOINT, Draft
 from compose.plan.steps.running import (
     conditions,
     start,
-    start_places,
     stop,
     stops_of_followers,
 )
@@ -57,8 +56,8 @@ def add_update(draft: Draft, decision: ServiceDecision, pace: Pace) -> None:
     after += draft.released(service)
     after += stops_of_followers(draft, service.name)
     action = UpdateService(service.name, tuple(turns), pace, rollback_pace(service))
-    places = start_places(draft, service.name)
-    draft.starts[service.name].append(draft.builder.step(key, action, after=after, places=places))
+    written = draft.written(service.name)
+    draft.starts[service.name].append(draft.builder.step(key, action, after=after, written=written))
 
 
 def _turn(

@@ -16,7 +16,6 @@ from compose.plan.init import make_init_containers
 from compose.plan.observed import ObservedContainer
 from compose.plan.services import Keep
 from compose.plan.steps.draft import CHECKPOINT, Draft, stop_key
-from compose.position import Position
 
 WORDS = {
     Condition.STARTED: "started",
@@ -46,19 +45,9 @@ def start(
         StartContainer(ref, service.post_start, inits),
         change,
         after=[CHECKPOINT, *after, *draft.released(service), *ready, *conditions(draft, name)],
-        places=start_places(draft, name),
+        written=draft.written(name),
     )
     draft.starts[name].append(key)
-
-
-def start_places(draft: Draft, service: str) -> dict[str, Position]:
-    """Of what a start may fail for."""
-    written = draft.project.positions
-    return {
-        key: written[place]
-        for key in ("entrypoint", "command", "user", "working_dir", "ports")
-        if (place := ("services", service, key)) in written
-    }
 
 
 def stop(
@@ -123,6 +112,7 @@ def _await(draft: Draft, needed: str, dependency: Dependency) -> str:
         key,
         AwaitCondition(needed, dependency.condition, refs, dependency.required),
         after=[CHECKPOINT, *starts],
+        written=draft.written(needed),
     )
 
 

@@ -30,11 +30,12 @@ def test_a_refusal_is_placed_at_what_it_speaks_of() -> None:
     command, user = Position("compose.yaml", 4, 5), Position("compose.yaml", 5, 5)
     places = {"command": command, "user": user}
     said = 'unable to start container process: exec: "x": executable file not found in $PATH'
-    assert place_for(said, places) == command
+    assert place_for(said, places.get) == command
     entrypoint = Position("compose.yaml", 6, 5)
-    assert place_for(said, {**places, "entrypoint": entrypoint}) == entrypoint
-    assert place_for("unable to find user x: no matching entries in passwd file", places) == user
-    assert place_for("port is already allocated", places) is None
+    assert place_for(said, {**places, "entrypoint": entrypoint}.get) == entrypoint
+    said = "unable to find user x: no matching entries in passwd file"
+    assert place_for(said, places.get) == user
+    assert place_for("port is already allocated", places.get) is None
 
 
 def test_what_a_step_of_a_build_says_is_no_refusal_of_a_registry() -> None:
