@@ -46,13 +46,6 @@ def _leaves(value: object, place: Place) -> Iterator[tuple[Place, object]]:
 def origin(project: Project, place: Place) -> Position | None:
     """None for what no file says."""
     at = project.positions.get(place)
-    if at is not None:
-        return at
-    match place:
-        case ("services", str(name), "environment", _):
-            return project.positions.get(("services", name, "env_file"))
-        case ("services", str(name), "labels", _):
-            return project.positions.get(("services", name, "label_file"))
-        case (*above, int()) if (found := project.positions.get(tuple(above))) is not None:
-            return found  # one of several that a short form stands for
-    return None
+    if at is None and place and isinstance(place[-1], int):
+        return project.positions.get(place[:-1])  # one of several that a short form stands for
+    return at

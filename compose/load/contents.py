@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from compose.dataclass import dataclass
 from compose.errors import Problem, ProjectError, UsageError
 from compose.load.fields import Fields, absolute
 from compose.load.files import read_env_file, reason
@@ -13,8 +14,18 @@ from compose.load.reader import Reader
 from compose.load.tree import Map, Scalar, Sequence, spelled
 from compose.model.project import Place, dotted
 from compose.model.resources import ConfigFile, Secret
+from compose.position import Position
 
 F = TypeVar("F", ConfigFile, Secret)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A file of variables, as it is shown to people; the values and lines of what it sets."""
+
+    shown: str
+    values: Mapping[str, str] = field(default_factory=dict)
+    lines: Mapping[str, int] = field(default_factory=dict)
 
 
 class Contents:
@@ -22,13 +33,15 @@ class Contents:
 
     def __init__(self, reader: Reader, *, env_files: bool = True) -> None:
         self._reader, self._env_files = reader, env_files
-        self._env: dict[tuple[Path, bool], Mapping[str, str]] = {}
+        self._env: dict[tuple[Path, bool], _Read] = {}
+        self._read: dict[Place, list[_Read]] = {}  # "environment" of a service -> its env files
         self._told: set[Path] = set()
         self.unmet: list[Problem] = []
 
     def environment(self, fields: Fields) -> dict[str, str | None]:
         """env_file, a later one over an earlier one, and `environment` over all."""
         found: dict[str, str | None] = {}
+        place = (*fields.place, "environment")
         for entry in fields.each("env_file") if self._env_files else ():
             node = entry.scalar("path")
             if node is None:
@@ -36,13 +49,15 @@ class Contents:
                 continue
             required = entry.optional_flag("required")
             path = Path(absolute(spelled(node.value), node))
-            found |= self._variables(
+            read = self._variables(
                 path,
                 node,
                 entry.place,
                 required=required is not False,
                 raw=entry.text("format") == "raw",
             )
+            self._read.setdefault(place, []).append(read)
+            found |= read.values
         return found | fields.variables("environment")
 
     def labels(self, fields: Fields) -> dict[str, str]:
@@ -53,23 +68,34 @@ class Contents:
             if isinstance(item, Scalar):
                 path = Path(absolute(spelled(item.value), item))
                 place = (*fields.place, "label_file", index)
-                found |= self._variables(path, item, place, required=True, raw=False)
+                read = self._variables(path, item, place, required=True, raw=False)
+                self._read.setdefault((*fields.place, "labels"), []).append(read)
+                found |= read.values
         return found | fields.pairs("labels")
+
+    def written(self, place: Place) -> Position | None:
+        """Where a variable or label is written that an env_file or label_file has."""
+        *above, name = place or ("",)
+        for read in reversed(self._read.get(tuple(above), ())):
+            if (line := read.lines.get(str(name))) is not None:
+                return Position(read.shown, line, 1)
+        return None
 
     def _variables(
         self, path: Path, node: Scalar, place: Place, *, required: bool, raw: bool
-    ) -> Mapping[str, str]:
+    ) -> _Read:
         known = self._env.get((path, raw))
         if known is not None:
             return known
-        values: Mapping[str, str] = {}
         shown = self._reader.shown(path)
+        result = _Read(shown)
         files = self._reader.files
         if files.is_file(path):
             self._reader.read[path] = None
             try:
                 read = read_env_file(path, shown, node.source.environment, files, raw=raw)
-                values = read.values()
+                lines = {name: variable.line for name, variable in read.variables.items()}
+                result = _Read(shown, read.values(), lines)
             except ProjectError as error:
                 self._reader.problems.errors.extend(error.problems)
         elif required:
@@ -80,11 +106,11 @@ class Contents:
                 hint = 'create it, or write "required: false" beside its path'
             found = "is a folder, not a file" if is_folder else "not found"
             self._miss(node, place, f"{kind} file {shown} {found}", hint)
-            return values
+            return result
         else:
             self._reader.read[path] = None  # it may appear
-        self._env[path, raw] = values
-        return values
+        self._env[path, raw] = result
+        return result
 
     def filled(self, item: F, section: str, root: Map) -> F:
         """The config or secret with what it holds, as far as that can be known here."""

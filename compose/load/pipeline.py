@@ -119,7 +119,7 @@ def _load(request: LoadRequest) -> tuple[Project, Map]:
         key: _service(key, fields, contents)
         for key, fields in Fields(root, (), problems).named("services")
     }
-    project = _declared(root, name, found, environment, services, problems)
+    project = _declared(root, name, found, environment, services, contents, problems)
     project = replace(project, separator="_" if request.compatibility else "-")
 
     # Profiles decide what is on; the rules hold for that only.
@@ -270,6 +270,7 @@ def _declared(
     found: Found,
     environment: Mapping[str, str],
     services: Mapping[str, Service],
+    contents: Contents,
     problems: Problems,
 ) -> Project:
     fields = Fields(root, (), problems)
@@ -292,7 +293,7 @@ def _declared(
         extensions=extensions_of(root),
         environment=environment,
         environment_files=found.env_files,
-        positions=TreePositions(root),
+        positions=TreePositions(root, contents.written),
     )
 
 

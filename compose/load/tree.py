@@ -154,10 +154,14 @@ class Problems:
 
 
 class TreePositions(Mapping[Place, Position]):
-    """The places of a whole tree, looked up by walking it; nothing is copied."""
+    """The places of a whole tree, looked up by walking it; nothing is copied. `elsewhere` knows of
+    values that come from other files."""
 
-    def __init__(self, root: Map) -> None:
+    def __init__(
+        self, root: Map, elsewhere: Callable[[Place], Position | None] = lambda place: None
+    ) -> None:
         self._root = root
+        self._elsewhere = elsewhere
 
     def __getitem__(self, place: Place) -> Position:
         node: Node = self._root
@@ -169,6 +173,8 @@ class TreePositions(Mapping[Place, Position]):
             elif isinstance(node, Sequence) and isinstance(step, int) and step < len(node.items):
                 node = node.items[step]
                 position = node.at
+            elif (found := self._elsewhere(place)) is not None:
+                return found
             else:
                 raise KeyError(place)
         return position

@@ -229,12 +229,20 @@ def test_what_makes_no_sense_is_printed_on_request(folder: Path) -> None:
 
 
 def test_every_value_says_where_it_comes_from(folder: Path) -> None:
-    (folder / "more.yaml").write_text("services:\n  web:\n    image: nginx:2\n")
+    (folder / "more.yaml").write_text(
+        "services:\n  web:\n    image: nginx:2\n    label_file: [web.labels]\n"
+        "    env_file: [own.env]\n"
+    )
+    (folder / "own.env").write_text("# ours\n\nOWN=1\nFROM_FILE=2\n")
+    (folder / "web.labels").write_text("tier=front\ntext=less\n")
     rows = config(folder, "--origin", COMPOSE_FILE="compose.yaml:more.yaml")
     found = {row.split()[1]: row.split()[0] for row in rows.splitlines()}
     assert found["services.web.image:"] == "more.yaml:3:12"
     assert found["services.web.volumes[0].source:"] == "compose.yaml:11:15"
-    assert found["services.web.environment.FROM_FILE:"] == "compose.yaml:7:5"
+    assert found["services.web.environment.OWN:"] == "own.env:3:1"
+    assert found["services.web.environment.FROM_FILE:"] == "own.env:4:1"
+    assert found["services.web.labels.tier:"] == "web.labels:1:1"
+    assert found["services.web.labels.text:"].startswith("compose.yaml:")
     assert found["networks.default.name:"] == "(default)"
     document = json.loads(config(folder, "--origin", "--format", "json"))
     assert {"path": "services.db.image", "value": "postgres", "file": "compose.yaml", "line": 16,
