@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field
 from pathlib import Path
 
-from compose.apply.errors import WaitFailed
 from compose.apply.executor import apply_plan
 from compose.apply.listener import Listener, silent
 from compose.apply.lock import project_lock
@@ -50,7 +48,7 @@ async def change(
         plan = make(await observe(engine, name, project))
         rehearse(engine, plan)
         async with watch_containers(engine, name) as watch:
-            await apply(engine, watch, plan, listener)
+            await apply(engine, watch, plan, listener, patience=wait_timeout)
             if wait_for is not None:
                 observed = await observe(engine, name)
                 ids = [
@@ -95,23 +93,25 @@ def lock_folder(environment: Mapping[str, str]) -> Path:
     return Path(f"/tmp/pycompose-{os.getuid()}")
 
 
-async def apply(engine: Engine, watch: ContainerWatch, plan: Plan, listener: Listener) -> None:
+async def apply(
+    engine: Engine,
+    watch: ContainerWatch,
+    plan: Plan,
+    listener: Listener,
+    *,
+    patience: float | None = None,
+) -> None:
+    """`patience`: seconds that are waited for one dependency."""
     from compose.apply.perform import Performer  # for nothing, if there is nothing to do
 
-    await apply_plan(plan, Performer(engine, watch, listener), listener, parallel=engine.at_once)
+    performer = Performer(engine, watch, listener, patience)
+    await apply_plan(plan, performer, listener, parallel=engine.at_once)
 
 
 async def wait_until_ready(
     watch: ContainerWatch, containers: Collection[str], listener: Listener, timeout: float | None
 ) -> None:
-    from compose.apply.wait import await_ready, unready
+    from compose.apply.wait import await_ready, in_time
 
-    try:
-        async with asyncio.timeout(timeout):
-            await await_ready(watch, containers, listener)
-    except TimeoutError:
-        late = ", ".join(await unready(watch, containers))
-        raise WaitFailed(
-            f"not ready after {timeout:g} s: {late}",
-            hint="look at their logs, or give more time with --wait-timeout",
-        ) from None
+    async with in_time(watch, containers, timeout):
+        await await_ready(watch, containers, listener)

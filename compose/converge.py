@@ -248,7 +248,7 @@ async def _apply_and_describe(
     nothing is to be kept. An update that is paused is what was declared, all the same."""
     describing = asyncio.ensure_future(_describe(engine, project, plan, options, listener))
     try:
-        await apply(engine, watch, plan, listener)
+        await apply(engine, watch, plan, listener, patience=options.wait_timeout)
         return await describing
     except StepsFailed as error:
         if error.paused and (revision := await describing) is not None:

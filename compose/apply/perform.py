@@ -15,7 +15,7 @@ from compose.apply.errors import WaitFailed
 from compose.apply.hooks import run_hook
 from compose.apply.listener import Building, Listener, Note, Pulling, Pushing
 from compose.apply.rollout import Rollout
-from compose.apply.wait import await_condition, log_end
+from compose.apply.wait import await_condition, in_time, log_end
 from compose.apply.watch import ContainerWatch
 from compose.client.engine import Engine
 from compose.client.errors import ApiError, Conflict, NotFound
@@ -63,6 +63,7 @@ class Performer:
     engine: Engine
     watch: ContainerWatch
     listener: Listener
+    patience: float | None = None  # seconds that a dependency is waited for; None: for ever
     made: dict[str, str] = field(default_factory=dict)  # slot -> container id
     builds: Builds = field(init=False)
 
@@ -110,7 +111,8 @@ class Performer:
                 pass
             case AwaitCondition():
                 containers = [self.id_of(ref) for ref in action.containers]
-                await await_condition(self.watch, action.condition, containers)
+                async with in_time(self.watch, containers, self.patience):
+                    await await_condition(self.watch, action.condition, containers)
             case UpdateService():
                 rollout = Rollout(action, self.perform, self.watch, self.id_of, self.listener)
                 await rollout.run()

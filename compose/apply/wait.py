@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from typing import assert_never
 
 from compose.apply.errors import WaitFailed
@@ -62,8 +62,24 @@ async def await_ready(
             raise await death(watch, container, "ended after it had been ready")
 
 
+@contextlib.asynccontextmanager
+async def in_time(
+    watch: ContainerWatch, containers: Collection[str], timeout: float | None
+) -> AsyncIterator[None]:
+    """Raises WaitFailed once what is waited for in the block has taken `timeout` seconds."""
+    try:
+        async with asyncio.timeout(timeout):
+            yield
+    except TimeoutError:
+        late = ", ".join(await unready(watch, containers)) or "it still runs"
+        raise WaitFailed(
+            f"not ready after {timeout:g} s: {late}",
+            hint="look at their logs, or give more time with --wait-timeout",
+        ) from None
+
+
 async def unready(watch: ContainerWatch, containers: Collection[str]) -> list[str]:
-    """`web-1 (health: starting)` for each that `await_ready` would still wait for."""
+    """`web-1 (health: starting)` for each that isn't ready, nor has ended well."""
     found = []
     for container in containers:
         try:

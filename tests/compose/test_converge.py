@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -262,6 +263,24 @@ async def test_waiting_for_too_long_names_who_is_late(engine: Engine, name: str)
     options = UpOptions(wait=True, wait_timeout=0.5)
     with pytest.raises(WaitFailed, match=r"not ready after 0\.5 s: t\d+-web-1 \(health: starting"):
         await converge.up(engine, project, options)
+
+
+async def test_a_dependency_is_waited_for_no_longer_than_that(engine: Engine, name: str) -> None:
+    needed = needs(db=Condition.HEALTHY, job=Condition.COMPLETED)
+    project = make_project(
+        make_service("web", depends_on=needed),
+        make_service("db", healthcheck=check("false", start_period=100)),
+        make_service("job"),
+        name=name,
+    )
+    with pytest.raises(StepsFailed) as caught:
+        await converge.up(engine, project, UpOptions(wait=True, wait_timeout=0.5))
+    said = str(caught.value)
+    assert re.search(
+        r"db did not become healthy: not ready after 0\.5 s: \S+-db-1 \(health: starting", said
+    )
+    assert "job did not complete: not ready after 0.5 s: it still runs\n  hint: look" in said
+    assert f"{name}-web-1" not in await states(engine, name)
 
 
 async def test_scale_goes_up_and_down(engine: Engine, name: str) -> None:
