@@ -393,8 +393,8 @@ def open_live(board: Board) -> Live:
         """At the end all rows are printed; before, as many as the screen has room for."""
 
         def get_renderable(self) -> RenderableType:
-            over = not self.is_started
-            return draw(board, None if over else self.console.size.height - 1)
+            size, over = self.console.size, not self.is_started
+            return draw(board, None if over else size.height - 1, size.width - len("^C"))
 
     live = Table(
         console=Console(stderr=True),
@@ -410,13 +410,16 @@ MARKS = {"done": ("✔", "green"), "failed": ("✘", "red"), "skipped": ("-", "y
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
-def draw(board: Board, height: int | None = None) -> Table:
-    """`height`: lines that there is room for; None: no limit."""
+def draw(board: Board, height: int | None = None, width: int | None = None) -> Table:
+    """`height`: lines that there is room for; None: no limit. `width`: None: as wide as the screen.
+    On the screen there is to be room for the ^C that a terminal echoes (a warm process can't keep
+    it from that): wrapped, it would shift all that is drawn after it."""
     from rich.table import Table
     from rich.text import Text
 
     now = board.clock()
     table = Table.grid(padding=(0, 1), expand=True)
+    table.width = width
     table.add_column(width=1)
     table.add_column(no_wrap=True, overflow="ellipsis", max_width=40)
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")

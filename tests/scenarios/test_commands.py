@@ -516,6 +516,10 @@ def test_a_terminal_shows_a_table_and_colours(fresh: Project) -> None:
     assert "\x1b[36ma-1  | \x1b[0mfirst" in terminal.text
     assert "✔" in terminal.text
     assert terminal.text.rfind("\x1b[?25h") > terminal.text.rfind("\x1b[?25l")  # the cursor is back
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.text).splitlines()
+    rows = [line for line in drawn if "network default" in line]
+    assert rows
+    assert max(map(len, rows)) == 78  # what ^C is echoed as has room beside it
 
 
 # --- following
