@@ -14,6 +14,7 @@ from engine.runtime.script import (
     RECORD,
     ROOT,
     SPARE,
+    STAT_INODE,
     STAT_MODE,
     STAT_SIZE,
     Expect,
@@ -22,8 +23,10 @@ from engine.runtime.script import (
 )
 
 _STATFS_SIZE = 120
-# No link on the way: a place that one leads to is for the interpreter to judge.
-PLAIN = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS | mount.RESOLVE_NO_SYMLINKS
+# As a process of the container finds it; and without a link on the way.
+INSIDE = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS
+PLAIN = INSIDE | mount.RESOLVE_NO_SYMLINKS
+_VALUE = 2  # where an Expect has it, in the place of an argument
 
 
 def keep(to: Script, refusal: Refusal, place: int, name: str, *arguments: int) -> None:
@@ -95,33 +98,46 @@ def move(to: Script, refusal: Refusal, tree: int, target: int) -> None:
     to.must(refusal, "move_mount", tree, nothing, target, nothing, flags)
 
 
-def attach(to: Script, refusal: Refusal, tree: int, path: str, kind: int) -> None:
+def attach(
+    to: Script, refusal: Refusal, tree: int, path: str, kind: int, *, resolve: int = INSIDE
+) -> None:
     """At a path of the container, which is, or is made, of this kind (S_IFDIR or S_IFREG). The
     root is none, nor is a place in a procfs."""
     normal = posixpath.normpath(path)
-    above, _, name = normal.rpartition("/")
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    text = to.text(os.fsencode(name))
-    to.must(refusal, "openat2", *finding(to, above or "/", os.O_PATH), into=(1, 0))
-    if kind == stat.S_IFDIR:
-        to.call("mkdirat", -1, text, 0o755)
-    else:
-        to.call("openat", -1, text, flags, 0o644)
-    keep(to, refusal, SPARE, "openat2", *finding(to, normal, os.O_PATH))
-    expect_kind(to, refusal, SPARE, kind)
-    found = to.room(_STATFS_SIZE)
-    to.must(refusal, "fstatfs", SPARE, found)
-    to.unlike(found, mount.PROC_SUPER_MAGIC, otherwise=to.refusal(refusal, found))
+    parts = normal.strip("/").split("/")
+    for depth, name in enumerate(parts):
+        above = "/" + "/".join(parts[:depth])
+        given = finding(to, above, os.O_PATH, resolve=resolve)
+        to.must(refusal, "openat2", *given, into=(1, 0))
+        text = to.text(os.fsencode(name))
+        if kind == stat.S_IFDIR or depth + 1 < len(parts):
+            to.call("mkdirat", -1, text, 0o755)
+        else:
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            to.call("openat", -1, text, flags, 0o644)
+    keep(to, refusal, SPARE, "openat2", *finding(to, normal, os.O_PATH, resolve=resolve))
+    found = expect_kind(to, refusal, SPARE, kind)
+    # Another device, or another inode than the root.
+    to.copy(to.root, (2, _VALUE))
+    to.copy(to.root + STAT_INODE, (2, _VALUE))
+    here, elsewhere = to.refusal(refusal, found), to.after(3)
+    to.expect(found, 0, otherwise=elsewhere)
+    to.expect(found + STAT_INODE, 0, otherwise=elsewhere)
+    to.go(here)
+    within = to.room(_STATFS_SIZE)
+    to.must(refusal, "fstatfs", SPARE, within)
+    to.unlike(within, mount.PROC_SUPER_MAGIC, otherwise=to.refusal(refusal, within))
     move(to, refusal, tree, SPARE)
 
 
-def expect_kind(to: Script, refusal: Refusal, descriptor: int, kind: int) -> None:
-    """That it is a directory, or that it is none."""
+def expect_kind(to: Script, refusal: Refusal, descriptor: int, kind: int) -> int:
+    """That it is a directory, or that it is none. Where its struct stat is."""
     found = to.room(STAT_SIZE)
     to.must(refusal, "newfstatat", descriptor, to.text(b""), found, AT_EMPTY_PATH)
     expect = to.expect if kind == stat.S_IFDIR else to.unlike
     otherwise = to.refusal(Refusal(f"{refusal.text}: it is of another kind", is_whole=True))
     expect(found + STAT_MODE, stat.S_IFDIR, mask=stat.S_IFMT(0xFFFF), otherwise=otherwise)
+    return found
 
 
 def where_it_is(to: Script, refusal: Refusal, path: str, use: Callable[[], None]) -> None:

@@ -221,6 +221,7 @@ class MountRoot(Step):
         given = (AT_FDCWD, to.text(os.fsencode(self.hook)), flags, 0)
         to.must(cannot, "openat", *given, into=(1, 2))
         mount_calls.move(to, cannot, ROOT, -1)
+        to.must(cannot, "newfstatat", ROOT, to.text(b""), to.root, AT_EMPTY_PATH)
 
     def _mount(self, lowers: list[str], upper: str, work: str, hook: int) -> int:
         # Without `index` a second start may follow while the first mount still goes away.
@@ -383,12 +384,27 @@ class MountFilesystem(Step):
 
     def write(self, to: Script, known: Known) -> None:
         cannot = self.cannot()
-        if self.kind == "tmpfs" and not any(key == "mode" for key, _ in self.options):
-            raise Unscriptable(f"{self.target} decides on its own mode")
         mount_calls.filesystem(to, cannot, self.kind, self.source, self.options, self.attributes)
+        if self.kind == "tmpfs" and not any(key == "mode" for key, _ in self.options):
+            if self.attributes & mount.MOUNT_ATTR_RDONLY:
+                raise Unscriptable(f"{self.target} is as open as what it covers, and read-only")
+            self._write_mode(to)
         if self.propagation:
             mount_calls.set_attributes(to, cannot, MADE, propagation=self.propagation)
-        mount_calls.attach(to, cannot, MADE, self.target, stat.S_IFDIR)
+        is_kernels = self.kind in ("proc", "sysfs")
+        resolve = mount_calls.PLAIN if is_kernels else mount_calls.INSIDE
+        mount_calls.attach(to, cannot, MADE, self.target, stat.S_IFDIR, resolve=resolve)
+
+    def _write_mode(self, to: Script) -> None:
+        """See `_options`."""
+        cannot, found = self.cannot(), to.room(STAT_SIZE)
+        path = os.O_PATH
+        given = mount_calls.finding(to, self.target, path, resolve=mount_calls.INSIDE)
+        absent = to.after(4)
+        to.call("openat2", *given, into=(1, 0), otherwise=absent)
+        to.must(cannot, "newfstatat", -1, to.text(b""), found, AT_EMPTY_PATH)
+        to.copy(found + STAT_MODE, (1, 2), mask=0o7777)
+        to.must(cannot, "fchmodat", MADE, to.text(b"."), 0)
 
     def _options(self, root: int) -> tuple[tuple[str, str | None], ...]:
         """A tmpfs is as open as the folder that it covers, where there is one: nobody may write

@@ -35,7 +35,8 @@ SUPERVISOR, ORDERS, NETWORK, REAPER, CONTAINER, SCRIPT = PLACES = (100, 101, 102
 SPARE, ROOT, NULL, EMPTY, MADE, TREES, LAYERS = 106, 107, 108, 109, 110, 120, 300
 _NOTHING = (0,) * 6
 
-# Bytes into struct stat of this machine: st_mode, st_rdev; and all of it.
+# Bytes into struct stat of this machine (st_dev is at the beginning); and all of it.
+STAT_INODE = 8
 STAT_MODE, STAT_DEVICE = {"aarch64": (16, 32)}.get(os.uname().machine, (24, 40))
 STAT_SIZE = 144
 
@@ -88,6 +89,7 @@ class Expect(NamedTuple):
     value: int
     otherwise: int
     mask: int = _ALL_BITS
+    into: int = 0  # an address where these bits go
 
 
 class Script:
@@ -100,6 +102,7 @@ class Script:
         self._records = bytearray()
         self._data = bytearray()
         self._refusals: dict[tuple[Refusal, int], int] = {}
+        self.root = self.room(STAT_SIZE)  # what is known of the container's, once it is there
         self.kinds: dict[int, int] = {}  # of the trees that are taken: S_IFDIR and its like
         self.has_empty = False  # a directory that hides others
         self.untold = 0  # records that end the process where nobody is to be told why
@@ -171,6 +174,11 @@ class Script:
         """That these bits are not those."""
         self.expect(address, value, mask=mask, otherwise=self.after(2))
         self.go(otherwise)
+
+    def copy(self, address: int, into: int | tuple[int, int], *, mask: int = _ALL_BITS) -> None:
+        """These bits of the word there, to another address or into an argument."""
+        slot = _slot(into, self.here) if isinstance(into, tuple) else into
+        self.add(Expect(address, 0, self.after(1), mask, slot))
 
     def go(self, to: int) -> None:
         """To another record."""
@@ -271,7 +279,7 @@ def _record(one: Call | Expect, at: int) -> bytes:
     otherwise = one.otherwise or at + RECORD
     if isinstance(one, Expect):
         value, mask = one.value & _ALL_BITS, one.mask
-        return _RECORD.pack(_EXPECT, one.address, mask, value, 0, 0, 0, 0, otherwise)
+        return _RECORD.pack(_EXPECT, one.address, mask, value, 0, 0, 0, one.into, otherwise)
     into = _slot(one.into, at) if isinstance(one.into, tuple) else one.into
     given = [argument & _ALL_BITS for argument in one.arguments]
     return _RECORD.pack(_NUMBERS[one.name], *given, *_NOTHING[len(given) :], into, otherwise)

@@ -107,6 +107,14 @@ def test_what_stands_in_memory_decides(program: Path, value: int, mask: int, fit
     assert walk(program, to).returncode == (0 if fits else 1)
 
 
+def test_part_of_a_word_can_be_taken_from_one_place_to_another(program: Path) -> None:
+    to = Script(2)
+    found = to.words(0x561207)
+    to.copy(found, (1, 0), mask=0xFF)
+    to.call("exit_group", 0)
+    assert walk(program, to).returncode == 7
+
+
 def test_errno_can_be_asked_for(program: Path) -> None:
     to = Script(2)
     result = to.words(0)
