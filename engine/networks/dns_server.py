@@ -101,6 +101,16 @@ class NameService:
         self._port = port
         self._served: dict[str, _Served] = {}
         self._in_flight = 0
+        self._all_known = asyncio.Event()
+        self._all_known.set()
+
+    def hold(self) -> None:
+        """Questions wait until `release`: a new daemon knows of one container after the other, and
+        who is asked for may be among the last."""
+        self._all_known.clear()
+
+    def release(self) -> None:
+        self._all_known.set()
 
     def serves(self, container_id: str) -> bool:
         return container_id in self._served
@@ -167,6 +177,7 @@ class NameService:
 
     async def answer(self, container_id: str, raw: bytes, *, over_tcp: bool) -> bytes | None:
         """The whole reply, or None where none is due."""
+        await self._all_known.wait()
         view = self._view(container_id)
         if view is None:
             return None

@@ -126,6 +126,7 @@ class Networks:
 
     async def settle(self) -> None:
         """Everything that lives has been adopted: published ports nobody owns go."""
+        self._names.release()
         await self._host.run(self._host.network.keep_published, self._publishing.all())
 
     async def close(self) -> None:
@@ -456,7 +457,8 @@ class Networks:
         dns: DnsOptions = NO_DNS_OPTIONS,
     ) -> None:
         """After a restart of the daemon: takes the container's place over, puts back what is
-        missing."""
+        missing. Names are answered from `settle` on."""
+        self._names.hold()
         with self._host.borrowing(sockets) as borrowed:
             known = [each for each in endpoints if each.network_id in self._catalog]
             for lost in set(endpoints_ids(endpoints)) - set(endpoints_ids(known)):

@@ -106,3 +106,21 @@ def test_who_follows_is_told_in_words_that_the_engine_has_gone(host: Host) -> No
     shop.daemon = host.daemon()
     assert {row["State"] for row in shop.ps()} == {"running"}
     shop("down", "-t", "0")
+
+
+def test_names_that_are_asked_for_meanwhile_are_answered_once_all_are_known(host: Host) -> None:
+    shop = project(
+        host,
+        "services:\n"
+        "  store: {image: 'rootfs:/', init: true, command: sleep 1000}\n"
+        "  web:\n    image: rootfs:/\n    stop_signal: SIGKILL\n    scale: 8\n"
+        "    command: sh -c 'while sleep 0.01; do getent hosts store || echo lost; done'\n"
+        "networks: {default: {internal: true}}\n",  # what isn't known is denied at once
+    )
+    shop("up", "--detach", "--wait")
+    for _ in range(3):
+        shop.daemon.kill()
+        shop.daemon = host.daemon()
+        shop("exec", "-T", "web", "getent", "hosts", "store")
+    assert "lost" not in shop("logs", "--no-log-prefix", "web").stdout
+    shop("down", "-t", "0")
