@@ -49,6 +49,10 @@ MOUNTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
 _DEVICES: dict[str, object] = {"devices": [rule.to_oci() for rule in devices.DEFAULT_RULES]}
 
 
+# Of a network namespace: the host's is not ours to change.
+_PORTS = {"net.ipv4.ip_unprivileged_port_start": "0"}
+
+
 def spec(
     *arguments: str,
     container_id: str,
@@ -97,7 +101,7 @@ def spec(
             "resources": _DEVICES | (resources or {}),
             "maskedPaths": list(MASKED),
             "readonlyPaths": list(READ_ONLY),
-            "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"} | (sysctl or {}),
+            "sysctl": ({} if kinds["network"] == "host" else _PORTS) | (sysctl or {}),
         },
     }
 
