@@ -8,8 +8,10 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import struct
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 from engine.kernel.libc import (
     AT_EMPTY_PATH,
@@ -150,6 +152,20 @@ def is_nested(lowers: Sequence[str]) -> bool:
     """Whether `make_overlay` will have to fold these."""
     *others, _, host = ("", "", *lowers)
     return any(lower.startswith(f"{host.rstrip('/')}/") for lower in others)
+
+
+@cache
+def knows_lowers() -> bool:
+    """Whether overlayfs takes its layers one by one (`lowerdir+`, Linux 6.7). One that does though
+    it has an older number does without, too."""
+    numbers = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= (6, 7)
+
+
+def overlay_options(lowers: Sequence[str], more: tuple[tuple[str, str], ...]) -> str:
+    """For `mount_overlay_classic`."""
+    options = (("lowerdir", ":".join(lowers)), *more)
+    return ",".join(f"{key}={value}" for key, value in options)
 
 
 def overlay(

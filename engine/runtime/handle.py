@@ -424,7 +424,7 @@ class Shim:
             case "oom":
                 self.when_out_of_memory()
             case "unfit":
-                log.warning("what was prepared is gone: %s", message.body["error"])
+                log.info("what was prepared is gone: %s", message.body["error"])
                 self._released = self.is_unfit = True
                 self._set_killed()
             case _:

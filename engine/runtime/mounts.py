@@ -30,6 +30,7 @@ from engine.runtime.script import (
 from engine.runtime.steps import Place, Refused, Step
 
 _MOST_LAYERS = 128
+_PAGE = 4096  # bytes that mount(2) reads of its options
 
 
 def show_owners(place: Place, tree: int, path: str, *, recursive: bool = False) -> None:
@@ -213,15 +214,55 @@ class MountRoot(Step):
             mount_calls.keep(to, cannot, LAYERS + number, "openat", *given)
             names.append(f"/proc/self/fd/{LAYERS + number}")
         *lowers, upper, work = names
-        if mount.is_nested(self.lowers):
+        options = (("upperdir", upper), ("workdir", work), ("index", "off"))
+        mount_root = self._write_mount if mount.knows_lowers() else self._write_classic
+        mount_root(to, lowers, options, is_nested=mount.is_nested(self.lowers))
+        to.must(cannot, "newfstatat", ROOT, to.text(b""), to.root, AT_EMPTY_PATH)
+
+    def _write_mount(
+        self,
+        to: Script,
+        lowers: list[str],
+        options: tuple[tuple[str, str], ...],
+        *,
+        is_nested: bool,
+    ) -> None:
+        cannot = self.cannot()
+        if is_nested:
             mount_calls.filesystem(to, cannot, *mount.overlay(lowers[-2:], ()), 0, place=EMPTY)
             lowers = [*lowers[:-2], f"/proc/self/fd/{EMPTY}"]
-        options = (("upperdir", upper), ("workdir", work), ("index", "off"))
         mount_calls.filesystem(to, cannot, *mount.overlay(lowers, options), 0, place=ROOT)
-        given = (AT_FDCWD, to.text(os.fsencode(self.hook)), flags, 0)
+        given = (AT_FDCWD, to.text(os.fsencode(self.hook)), os.O_PATH | os.O_CLOEXEC, 0)
         to.must(cannot, "openat", *given, into=(1, 2))
         mount_calls.move(to, cannot, ROOT, -1)
-        to.must(cannot, "newfstatat", ROOT, to.text(b""), to.root, AT_EMPTY_PATH)
+
+    def _write_classic(
+        self,
+        to: Script,
+        lowers: list[str],
+        options: tuple[tuple[str, str], ...],
+        *,
+        is_nested: bool,
+    ) -> None:
+        cannot = self.cannot()
+        hook = (AT_FDCWD, to.text(os.fsencode(self.hook)), os.O_PATH | os.O_CLOEXEC, 0)
+        kind = to.text(b"overlay")
+
+        def lay(at: int, lowers: list[str], more: tuple[tuple[str, str], ...]) -> None:
+            text = mount.overlay_options(lowers, more).encode()
+            if len(text) >= _PAGE:
+                raise Unscriptable(f"{len(lowers)} layers")
+            target = to.text(f"/proc/self/fd/{at}".encode())
+            to.must(cannot, "mount", kind, target, kind, 0, to.text(text))
+
+        mount_calls.keep(to, cannot, SPARE, "openat", *hook)
+        if is_nested:
+            lay(SPARE, lowers[-2:], ())
+            mount_calls.keep(to, cannot, EMPTY, "openat", *hook)
+            lay(EMPTY, [*lowers[:-2], f"/proc/self/fd/{EMPTY}"], options)
+        else:
+            lay(SPARE, lowers, options)
+        mount_calls.keep(to, cannot, ROOT, "openat", *hook)
 
     def _mount(self, lowers: list[str], upper: str, work: str, hook: int) -> int:
         # Without `index` a second start may follow while the first mount still goes away.
@@ -248,8 +289,7 @@ class MountRoot(Step):
             os.close(below)
 
     def _mount_classic(self, at: int, lowers: list[str], more: tuple[tuple[str, str], ...]) -> int:
-        options = (("lowerdir", ":".join(lowers)), *more)
-        mount.mount_overlay_classic(at, ",".join(f"{key}={value}" for key, value in options), 0)
+        mount.mount_overlay_classic(at, mount.overlay_options(lowers, more), 0)
         return mount.open_by_name(self.hook)
 
 
