@@ -64,9 +64,10 @@ async def launch(parts: Parts, container: Container) -> Shim:
 
     Raises EngineError, and StartFailed for what the command itself is to blame for."""
     try:
-        return await _launch(parts, container, by_script=True)
+        return await _launch(parts, container, by_script=not container.is_odd)
     except _Unfit as unfit:
         log.info("container %s is started anew: %s", container.id, unfit)
+        container.is_odd = True
         return await _launch(parts, container, by_script=False)
 
 
