@@ -98,11 +98,16 @@ def write_document(content: bytes, *, name: str = "document") -> int:
         rest = memoryview(content)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        seal(descriptor)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def seal(document: int) -> None:
+    """From now on nobody changes it."""
+    fcntl.fcntl(document, fcntl.F_ADD_SEALS, _SEALS)
 
 
 def keep_program(content: bytes, name: str, descriptor: int) -> None:

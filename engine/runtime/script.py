@@ -269,9 +269,10 @@ class Written(NamedTuple):
 
     def document(self) -> int:
         """A memory file of it, the caller's to close."""
-        document = os.memfd_create("script", os.MFD_CLOEXEC)
+        document = os.memfd_create("script", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.pwrite(document, self.records, 0)
         os.pwrite(document, self.data, self.room)
+        channel.seal(document)  # a walker's own memory is a copy
         return document
 
 
