@@ -71,8 +71,4 @@ class Memory:
     def __init__(self, size: int) -> None:
         self._buffer = ctypes.create_string_buffer(size)
         self.address = ctypes.addressof(self._buffer)
-        self.size = size
-
-    def write(self, offset: int, content: bytes) -> None:
-        assert offset + len(content) <= self.size
-        ctypes.memmove(self.address + offset, content, len(content))
+        self.view = memoryview(self._buffer).cast("B")

@@ -26,7 +26,6 @@ class Birth:
     owner: tuple[int, int]  # what root of the container is out here
     is_spare: bool  # its container may come, or not
     is_scripted: bool  # its first process is the walker
-    lead_in: tuple[int, bytes, bytes]  # by which walkers are born
 
     # Descriptors, -1 where there is no such thing.
     daemon: int  # the connection

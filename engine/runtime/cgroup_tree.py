@@ -113,14 +113,14 @@ def _delegated(point: str) -> str:
 class Cgroup:
     """The group `path` in every hierarchy; making the object touches nothing."""
 
-    __slots__ = ("_parents", "directories", "hierarchy", "path")
+    __slots__ = ("_parents", "directories", "hierarchy", "name", "path")
 
     def __init__(self, hierarchy: Hierarchy, path: str) -> None:
         names = [name for name in path.split("/") if name]
         if not names or ".." in names or "." in names:
             raise InvalidRequest(f"invalid cgroup path {path!r}")
         self.hierarchy = hierarchy
-        self.path = "/".join(names)
+        self.path, self.name = "/".join(names), names[-1]
         # One a tree, in the order of hierarchy.trees; the ancestors that are ours, top first.
         roots = [
             tree.point + hierarchy.base if tree.unified else tree.point for tree in hierarchy.trees

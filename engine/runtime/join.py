@@ -119,7 +119,7 @@ def start_script(
     group = cgroup.unified_fd()
     places = {**dict(enumerate(stdio)), SUPERVISOR: supervisor, CONTAINER: container}
     try:
-        return lead_in.bear(script, places, cgroup, supervisor=supervisor, group=group)[1]
+        return lead_in.bear(script, places, supervisor=supervisor, group=group)[1]
     finally:
         if group >= 0:
             os.close(group)

@@ -1,12 +1,13 @@
 """How a shim bears a walker: by a script in the shim's own memory, that its child shares until it
 is the walker. It enters the container's cgroup and takes descriptors to where scripts look.
 
-The maker writes it, once a shim. That puts in which of its descriptors are meant: to write more a
-shim would need more pages of its own, for as long as it lives.
+The maker writes it, and the spawner has it when it forks shims: each puts in only which container
+is meant, and which of its descriptors. More would take more pages of its own, as long as it lives.
 """
 
 import errno
 import fcntl
+import marshal
 import os
 from collections.abc import Mapping
 
@@ -14,43 +15,33 @@ from engine.kernel.libc import AT_EMPTY_PATH, AT_FDCWD
 from engine.kernel.machine_code import Memory
 from engine.runtime import walker
 from engine.runtime.cgroup_tree import Cgroup
-from engine.runtime.script import PLACES, RECORD, SCRIPT, Expect, Refusal, Script, Written
+from engine.runtime.script import PLACES, RECORD, SCRIPT, Expect, Refusal, Script
 
 _TARGETS = (0, 1, 2, *PLACES)
-# At the beginning: where it says that it can't go on, which is the first argument of a call.
-_SUPERVISOR = 8
-
-_RECORDS, _MOST = 8192, 24576
+_DESCRIPTOR = 8  # into the record that takes one to its place, and into the one that tells
+_RECORDS, _MOST = 8192, 24576  # bytes: its records, and what they point to
 _memory = Memory(_MOST)
-# What was written for this path, that is too long to stand for anything else.
-_last = "", Written(0, b"", b"")
-_LONG = 64
 _cannot = Refusal("cannot enter the container's cgroup", is_whole=True)
+# Of what was put there last: where the cgroup's own name stands in it, and which record takes the
+# first descriptor.
+_names: tuple[int, ...] = ()
+_first = 0
 
 
-def written(cgroup: Cgroup) -> Written:
-    """For the memory of this process and its like, the forks of one spawner."""
-    global _last
-    path = cgroup.path
-    if len(path) >= _LONG and len(path) == len(_last[0]):
-        # They differ in nothing but the path.
-        written = _last[1]
-        return written._replace(data=written.data.replace(_last[0].encode(), path.encode()))
-    _last = path, _written(cgroup)
-    return _last[1]
-
-
-def _written(cgroup: Cgroup) -> Written:
+def pattern(cgroup: Cgroup) -> bytes:
+    """To be `put`; good for every group beside this one with a name of that length."""
     to = Script(-1, at=_memory.address, records=_RECORDS)
     parts, count = to.message(_cannot.body(), 0)
     refuse = to.here
     to.call("writev", -1, parts, count)
     to.call("exit_group", 1)
+    names = []
     for path in cgroup.task_files():
-        flags = os.O_WRONLY | os.O_CLOEXEC
-        file = (AT_FDCWD, to.text(path.encode()), flags, 0)
-        to.call("openat", *file, into=(1, 0), otherwise=refuse)
+        flags, text = os.O_WRONLY | os.O_CLOEXEC, to.text(path.encode())
+        names.append(text - _memory.address + path.rindex(f"/{cgroup.name}/") + 1)
+        to.call("openat", AT_FDCWD, text, flags, 0, into=(1, 0), otherwise=refuse)
         to.call("write", -1, to.text(b"0"), 1, otherwise=refuse)
+    first = (to.here - _memory.address) // RECORD
     # Those of -1 are not wanted.
     result = to.words(0)
     for target in _TARGETS:
@@ -59,19 +50,27 @@ def _written(cgroup: Cgroup) -> Written:
     arguments, none = to.vector(walker.arguments(SCRIPT)), to.words(0)
     given = (walker.DESCRIPTOR, to.text(b""), arguments, none, AT_EMPTY_PATH)
     to.call("execveat", *given, otherwise=refuse)
-    return to.written()
+    written = to.written()
+    return marshal.dumps((tuple(names), first, written.room, written.records, written.data))
 
 
-def put(room: int, records: bytes, data: bytes) -> None:
-    """What was `written`, before the first `bear`."""
-    _memory.write(0, records)
-    _memory.write(room, data)
+def put(message: bytes) -> None:
+    """Into the memory of this process and all that it forks."""
+    global _names, _first
+    _names, _first, room, records, data = marshal.loads(message)
+    _memory.view[: len(records)] = records
+    _memory.view[room : room + len(data)] = data
+
+
+def name(cgroup: bytes) -> None:
+    """The group that is meant from now on, by its last part."""
+    for offset in _names:
+        _memory.view[offset : offset + len(cgroup)] = cgroup
 
 
 def bear(
     script: int,
     descriptors: Mapping[int, int],
-    cgroup: Cgroup,
     *,
     supervisor: int,
     namespaces: int = 0,
@@ -82,17 +81,17 @@ def bear(
     the cgroup in the unified tree, or -1. Nothing may freeze the cgroup meanwhile. Raises
     KernelError."""
     moved = []
-    begin = 2 + 2 * len(cgroup.task_files())
+    at = _first * RECORD + _DESCRIPTOR
     try:
-        for index, target in enumerate(_TARGETS):
+        for target in _TARGETS:
             descriptor = script if target == SCRIPT else descriptors.get(target, -1)
             if descriptor in PLACES:
                 above = max(PLACES) + 1
                 descriptor = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, above)
                 moved.append(descriptor)
-            word = descriptor.to_bytes(8, "little", signed=True)
-            _memory.write((begin + index) * RECORD + 8, word)
-        _memory.write(_SUPERVISOR, supervisor.to_bytes(8, "little"))
+            _memory.view[at : at + 8] = descriptor.to_bytes(8, "little", signed=True)
+            at += RECORD
+        _memory.view[_DESCRIPTOR : _DESCRIPTOR + 8] = supervisor.to_bytes(8, "little")
         return walker.bear(_memory.address + 2 * RECORD, namespaces, cgroup=group)
     finally:
         for descriptor in moved:

@@ -31,8 +31,10 @@ _NOT_STARTED = 128
 _EXPECTED = (OSError, EngineError)
 
 
-# The spawner's answer, where it isn't why it could not fork.
-FORKED = b"forked"
+# The spawner's answer, where it isn't why it could not do that.
+DONE = b"done"
+# Before a pattern (see `lead_in`); else a message is a birth.
+PATTERN = b"pattern"
 
 
 class _SpawnerGone(Exception): ...
@@ -96,7 +98,7 @@ def _make(
         wanted = read_shims_part(document)
         with _made(wanted, shims_end, hierarchy) as birth:
             birth.orders = orders
-            _fork(spawner, birth)
+            _fork(spawner, birth, Cgroup(hierarchy, birth.cgroup))
     except _SpawnerGone:
         raise
     except Exception as error:  # noqa: BLE001 - one container; the daemon hears of it
@@ -108,16 +110,29 @@ def _make(
             channel.send(shims_end, {"event": "failed", "error": text, "code": _NOT_STARTED})
 
 
-def _fork(spawner: socket.socket, birth: Birth) -> None:
+def _fork(spawner: socket.socket, birth: Birth, cgroup: Cgroup) -> None:
+    global _told
+    parent, _, name = cgroup.path.rpartition("/")
+    if _told != (parent, len(name)):
+        _ask(spawner, PATTERN + lead_in.pattern(cgroup))
+        _told = parent, len(name)
     message, descriptors = pack(birth)
+    _ask(spawner, message, tuple(descriptors))
+
+
+# What the spawner has a pattern for: the groups in this one, with a name of so many characters.
+_told = ("", 0)
+
+
+def _ask(spawner: socket.socket, message: bytes, descriptors: tuple[int, ...] = ()) -> None:
     try:
-        channel.send_encoded(spawner, message, tuple(descriptors))
+        channel.send_encoded(spawner, message, descriptors)
         answer = spawner.recv(_LONGEST_ANSWER)
     except (BrokenPipeError, ConnectionResetError):
         answer = b""
     if not answer:
         raise _SpawnerGone
-    if answer != FORKED:
+    if answer != DONE:
         raise OSError(answer.decode())
 
 
@@ -128,7 +143,6 @@ def _made(
     """By the shim's part of the orders; inside, its owner is forked, after the daemon was given
     its own of it. If anything fails, nothing of it stays; descriptors never do."""
     cgroup = Cgroup(hierarchy, cast(str, orders["cgroup"]))
-    led = lead_in.written(cgroup)
     birth = Birth(
         container_id=cast(str, orders["container_id"]),
         exec_path=cast(str, orders["exec_dir"]),
@@ -139,7 +153,6 @@ def _made(
         owner=(0, 0),
         is_spare=bool(orders["spare"]),
         is_scripted=bool(orders["scripted"]),
-        lead_in=(led.room, led.records, led.data),
         daemon=shims_end.fileno(),
     )
     with contextlib.ExitStack() as held, contextlib.ExitStack() as undo:

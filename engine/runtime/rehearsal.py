@@ -60,7 +60,7 @@ def rehearse_steps() -> None:
     for step in orders.read_steps(document):
         step.describe()
     os.close(document)
-    lead_in.put(*lead_in.written(_NO_CGROUP))
+    lead_in.put(lead_in.pattern(_NO_CGROUP))
 
 
 _NO_CGROUP = Cgroup(Hierarchy((), ""), _PATH)

@@ -37,8 +37,7 @@ def live(
     said, and when it started, in nanoseconds since 1970 and of `uptime`; zeros if that is yet to
     come. `streams`: those of the spawner that are not to be kept. Raises OSError: cannot begin."""
     _settle(birth.container_id, streams)
-    lead_in.put(*birth.lead_in)
-    birth.lead_in = 0, b"", b""
+    lead_in.name(birth.cgroup.rpartition("/")[2].encode())
     pid, pidfd = _bear(birth, hierarchy, first_process)
     said, started_at, started_clock = _sleep(birth, pidfd)
     return pid, pidfd, said, started_at, started_clock
@@ -80,7 +79,6 @@ def _bear(birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess) -> tu
 
 
 def fork(birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess) -> tuple[int, int]:
-    cgroup = Cgroup(hierarchy, birth.cgroup)
     if birth.is_scripted:
         places = {SUPERVISOR: birth.supervisor, ORDERS: birth.orders, REAPER: reaper.DESCRIPTOR}
         if birth.network >= 0:
@@ -88,14 +86,13 @@ def fork(birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess) -> tup
         return lead_in.bear(
             first.DESCRIPTOR,
             places,
-            cgroup,
             supervisor=birth.supervisor,
             namespaces=birth.namespaces,
             group=birth.group,
         )
     child = process.clone3(birth.namespaces, cgroup=birth.group)
     if child[0] == 0:
-        first_process(birth, cgroup)
+        first_process(birth, Cgroup(hierarchy, birth.cgroup))
     return child
 
 

@@ -16,7 +16,18 @@ import sys
 from typing import NoReturn
 
 from engine.kernel import privileges, process, procfs
-from engine.runtime import cgroup_tree, channel, first, layout, maker, reaper, refuge, shim, walker
+from engine.runtime import (
+    cgroup_tree,
+    channel,
+    first,
+    layout,
+    lead_in,
+    maker,
+    reaper,
+    refuge,
+    shim,
+    walker,
+)
 from engine.runtime.cgroup_tree import Hierarchy
 from engine.runtime.rehearsal import rehearse_steps
 from engine.runtime.trial import try_life
@@ -50,7 +61,11 @@ def main() -> NoReturn:
             message, beside, _, _ = connection.recvmsg(*channel.MOST)
             if not message:
                 break
-            connection.send(_fork(connection, message, beside, hierarchy))
+            if message.startswith(maker.PATTERN):
+                lead_in.put(message[len(maker.PATTERN) :])
+                connection.send(maker.DONE)
+            else:
+                connection.send(_fork(connection, message, beside, hierarchy))
             process.close_range(_RECEIVED)
     refuge.leave(hierarchy, together=True)
     os._exit(0)
@@ -66,7 +81,7 @@ def _fork(
             shim.main(message, beside, hierarchy)
     except OSError as error:
         return str(error).encode()
-    return maker.FORKED
+    return maker.DONE
 
 
 def _harden(hierarchy: Hierarchy) -> None:

@@ -59,7 +59,7 @@ def try_life(hierarchy: Hierarchy) -> Shim:
 
 def _bear(born: Birth, hierarchy: Hierarchy) -> None:
     """A walker, too: for want of a cgroup it ends at once."""
-    lead_in.put(*lead_in.written(Cgroup(hierarchy, born.cgroup)))
+    lead_in.put(lead_in.pattern(Cgroup(hierarchy, born.cgroup)))
     nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     scripted = replace(born, is_scripted=True, supervisor=nowhere)
     _, pidfd = sleeping.fork(scripted, hierarchy, lambda own, _: _play(own, -1, -1))
@@ -83,7 +83,6 @@ def _made_up(connection: int) -> Birth:
             owner=(0, 0),
             is_spare=True,
             is_scripted=False,
-            lead_in=(0, b"", b""),
             daemon=connection,
             supervisor=supervisor,
             heard=heard,

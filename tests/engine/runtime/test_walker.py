@@ -161,8 +161,8 @@ for number in range(3):
     to.call("write", 1, to.text(b"child "), 6)
     to.call("exit_group", number)
     written = to.written()
-    memory.write(0, written.records)
-    memory.write(written.room, written.data)
+    memory.view[: len(written.records)] = written.records
+    memory.view[written.room : written.room + len(written.data)] = written.data
     pid, pidfd = walker.bear(memory.address, cgroup=-1)
     ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     print(ended.si_pid == pid, ended.si_status, flush=True)
@@ -207,7 +207,7 @@ part = {"terminal": False, "open_stdin": True}
 for hierarchy in (Hierarchy(trees, ""), Hierarchy((Tree("/sys/fs/cgroup", (), unified=True),), "")):
     cgroup = Cgroup(hierarchy, "/a/b")
     first.script_of(walked, somebody, cgroup, part, [])
-    lead_in.written(cgroup)
+    lead_in.pattern(cgroup)
 """
 
 
