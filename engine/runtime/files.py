@@ -14,8 +14,8 @@ from engine.kernel import mount, namespaces
 from engine.kernel.libc import KernelError
 from engine.runtime import channel, steps
 from engine.runtime.id_maps import IdMaps
-from engine.runtime.mounts import make_target
 from engine.runtime.steps import Place, Step
+from engine.runtime.targets import make_target
 
 _ATTRIBUTES = mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV
 

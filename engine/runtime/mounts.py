@@ -1,22 +1,17 @@
-"""Steps that mount: the root, file systems, binds, cgroups; and where, always by descriptor."""
+"""Steps that mount file systems, binds and cgroups."""
 
-import contextlib
 import errno
 import os
 import posixpath
 import stat
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.kernel import mount, namespaces
 from engine.kernel.libc import AT_EMPTY_PATH, AT_FDCWD, KernelError, reason
 from engine.runtime import mount_calls
 from engine.runtime.script import (
-    EMPTY,
-    LAYERS,
     MADE,
     NULL,
-    ROOT,
     SPARE,
     STAT_DEVICE,
     STAT_MODE,
@@ -28,22 +23,7 @@ from engine.runtime.script import (
     Unscriptable,
 )
 from engine.runtime.steps import Place, Refused, Step
-
-_MOST_LAYERS = 128
-_PAGE = 4096  # bytes that mount(2) reads of its options
-
-
-def show_owners(place: Place, tree: int, path: str, *, recursive: bool = False) -> None:
-    """On disk, files have the container's ids: here they are shown with those of the host."""
-    try:
-        mount.show_owners(tree, place.files, recursive=recursive, path=path)
-    except KernelError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        raise Refused(
-            f"cannot show the files of {path} to another user: their file system has no idmapped"
-            " mounts, which remapped users need (--userns=host does without)"
-        ) from None
+from engine.runtime.targets import make_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +73,7 @@ class TakePart(Step):
     def run(self, place: Place) -> None:
         top = mount.open_by_name(self.source)
         try:
-            tree = _part(top, self.source, self.below, recursive=self.recursive)
+            tree = part_of(top, self.source, self.below, recursive=self.recursive)
             place.trees[self.key] = tree
             if self.shifted:
                 show_owners(place, tree, self.source, recursive=self.recursive)
@@ -175,225 +155,6 @@ class MakePrivate(Step):
 
     def write(self, to: Script, known: Known) -> None:
         to.must(self.cannot(), "mount", 0, to.text(b"/"), 0, mount.MS_PRIVATE | mount.MS_REC, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class MountRoot(Step):
-    """The overlay, at a directory that serves as a hook until the root is switched."""
-
-    lowers: tuple[str, ...]
-    upper: str
-    work: str
-    hook: str
-
-    def describe(self) -> str:
-        return f"mount the root file system of {len(self.lowers)} layers"
-
-    def run(self, place: Place) -> None:
-        folder, upper = posixpath.split(self.upper)
-        hook = mount.open_by_name(self.hook)
-        try:
-            if place.user < 0:
-                with _opened(place, (*self.lowers, self.upper, self.work)) as names:
-                    place.root = self._mount(names[:-2], names[-2], names[-1], hook)
-                return
-            # overlayfs wants both in one mount, and this one is a copy.
-            with _opened(place, (*self.lowers, folder)) as (*lowers, top):
-                work = posixpath.basename(self.work)
-                place.root = self._mount(lowers, f"{top}/{upper}", f"{top}/{work}", hook)
-        finally:
-            os.close(hook)
-
-    def write(self, to: Script, known: Known) -> None:
-        cannot, flags = self.cannot(), os.O_PATH | os.O_CLOEXEC
-        if len(self.lowers) > _MOST_LAYERS:
-            raise Unscriptable(f"{len(self.lowers)} layers")
-        names = []
-        for number, path in enumerate((*self.lowers, self.upper, self.work)):
-            given = (AT_FDCWD, to.text(os.fsencode(path)), flags, 0)
-            mount_calls.keep(to, cannot, LAYERS + number, "openat", *given)
-            names.append(f"/proc/self/fd/{LAYERS + number}")
-        *lowers, upper, work = names
-        options = (("upperdir", upper), ("workdir", work), ("index", "off"))
-        mount_root = self._write_mount if mount.knows_lowers() else self._write_classic
-        mount_root(to, lowers, options, is_nested=mount.is_nested(self.lowers))
-        to.must(cannot, "newfstatat", ROOT, to.text(b""), to.root, AT_EMPTY_PATH)
-
-    def _write_mount(
-        self,
-        to: Script,
-        lowers: list[str],
-        options: tuple[tuple[str, str], ...],
-        *,
-        is_nested: bool,
-    ) -> None:
-        cannot = self.cannot()
-        if is_nested:
-            mount_calls.filesystem(to, cannot, *mount.overlay(lowers[-2:], ()), 0, place=EMPTY)
-            lowers = [*lowers[:-2], f"/proc/self/fd/{EMPTY}"]
-        mount_calls.filesystem(to, cannot, *mount.overlay(lowers, options), 0, place=ROOT)
-        given = (AT_FDCWD, to.text(os.fsencode(self.hook)), os.O_PATH | os.O_CLOEXEC, 0)
-        to.must(cannot, "openat", *given, into=(1, 2))
-        mount_calls.move(to, cannot, ROOT, -1)
-
-    def _write_classic(
-        self,
-        to: Script,
-        lowers: list[str],
-        options: tuple[tuple[str, str], ...],
-        *,
-        is_nested: bool,
-    ) -> None:
-        cannot = self.cannot()
-        hook = (AT_FDCWD, to.text(os.fsencode(self.hook)), os.O_PATH | os.O_CLOEXEC, 0)
-        kind = to.text(b"overlay")
-
-        def lay(at: int, lowers: list[str], more: tuple[tuple[str, str], ...]) -> None:
-            text = mount.overlay_options(lowers, more).encode()
-            if len(text) >= _PAGE:
-                raise Unscriptable(f"{len(lowers)} layers")
-            target = to.text(f"/proc/self/fd/{at}".encode())
-            to.must(cannot, "mount", kind, target, kind, 0, to.text(text))
-
-        mount_calls.keep(to, cannot, SPARE, "openat", *hook)
-        if is_nested:
-            lay(SPARE, lowers[-2:], ())
-            mount_calls.keep(to, cannot, EMPTY, "openat", *hook)
-            lay(EMPTY, [*lowers[:-2], f"/proc/self/fd/{EMPTY}"], options)
-        else:
-            lay(SPARE, lowers, options)
-        mount_calls.keep(to, cannot, ROOT, "openat", *hook)
-
-    def _mount(self, lowers: list[str], upper: str, work: str, hook: int) -> int:
-        # Without `index` a second start may follow while the first mount still goes away.
-        common = (("upperdir", upper), ("workdir", work), ("index", "off"))
-        try:
-            root = mount.make_overlay(lowers, common)
-        except KernelError as error:
-            # Before Linux 6.7 there is no "lowerdir+"; before 6.5 that is said only at the end.
-            if error.errno != errno.EINVAL:
-                raise
-        else:
-            mount.move_mount(root, hook, path=self.hook)
-            return root
-        try:
-            return self._mount_classic(hook, lowers, common)
-        except KernelError as error:
-            # A layer inside of the host's directory: see `mount.make_overlay`.
-            if error.errno != errno.ELOOP or len(lowers) < 3:
-                raise
-        below = self._mount_classic(hook, lowers[-2:], ())
-        try:
-            return self._mount_classic(below, [*lowers[:-2], f"/proc/self/fd/{below}"], common)
-        finally:
-            os.close(below)
-
-    def _mount_classic(self, at: int, lowers: list[str], more: tuple[tuple[str, str], ...]) -> int:
-        mount.mount_overlay_classic(at, mount.overlay_options(lowers, more), 0)
-        return mount.open_by_name(self.hook)
-
-
-@contextlib.contextmanager
-def _opened(place: Place, paths: Sequence[str]) -> Iterator[list[str]]:
-    """Names of directories for overlayfs. By descriptor they are short (an option holds 255 bytes)
-    and keep the host's paths out of the container's mount table."""
-    with contextlib.ExitStack() as undo:
-        names = []
-        for path in paths:
-            if place.user < 0:
-                descriptor = mount.open_by_name(path)
-                undo.callback(os.close, descriptor)
-            else:
-                descriptor = mount.clone_tree(AT_FDCWD, path, recursive=False)
-                undo.callback(os.close, descriptor)
-                show_owners(place, descriptor, path)
-                # Of what is mounted nowhere, older kernels make no layer: over itself, it is.
-                target = mount.open_by_name(path)
-                undo.callback(os.close, target)
-                mount.move_mount(descriptor, target, path=path)
-                undo.callback(mount.umount, f"/proc/self/fd/{descriptor}", mount.MNT_DETACH)
-            names.append(f"/proc/self/fd/{descriptor}")
-        yield names
-
-
-@dataclass(frozen=True, slots=True)
-class MountImage(Step):
-    """An image's files, or those at a path in it, read-only."""
-
-    target: str
-    lowers: tuple[str, ...]
-    below: str
-
-    def describe(self) -> str:
-        return f"mount an image of {len(self.lowers)} layers at {self.target}"
-
-    def run(self, place: Place) -> None:
-        whole = self._one(place) if len(self.lowers) == 1 else self._overlay(place)
-        try:
-            mount.mount_setattr(whole, set_attributes=mount.MOUNT_ATTR_RDONLY, path=self.target)
-            is_directory = stat.S_ISDIR(os.fstat(whole).st_mode)
-            target = make_target(place.root, self.target, directory=is_directory, owner=place.owner)
-            try:
-                mount.move_mount(whole, target, path=self.target)
-            finally:
-                os.close(target)
-        finally:
-            os.close(whole)
-
-    def _one(self, place: Place) -> int:
-        """overlayfs wants two layers."""
-        with _opened(place, self.lowers) as (name,):
-            top = mount.open_by_name(name)
-            try:
-                return _part(top, "the image", self.below or ".", recursive=False)
-            finally:
-                os.close(top)
-
-    def _overlay(self, place: Place) -> int:
-        with _opened(place, self.lowers) as names:
-            # A part can only be taken of what is mounted somewhere: above the container's root,
-            # and gone again before anything runs there.
-            whole = _layers(names, place.root)
-        try:
-            return _part(whole, "the image", self.below or ".", recursive=False)
-        finally:
-            mount.umount(f"/proc/self/fd/{whole}", mount.MNT_DETACH)
-            os.close(whole)
-
-
-def _layers(lowers: list[str], at: int) -> int:
-    """A read-only overlay, mounted over `at`."""
-    try:
-        options = tuple(("lowerdir+", name) for name in lowers)
-        whole = mount.make_filesystem("overlay", "overlay", options, mount.MOUNT_ATTR_RDONLY)
-    except KernelError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        mount.mount_overlay_classic(at, f"lowerdir={':'.join(lowers)}", 0)
-        # A descriptor stays below what is mounted over it; only coming up from a folder, and /proc
-        # is there by now, leads to the mount on top.
-        return mount.open_by_name(f"/proc/self/fd/{at}/proc/..")
-    mount.move_mount(whole, at, path="/")
-    return whole
-
-
-# Files that lxcfs and its like put over those of procfs; nothing else may be mounted there.
-_PROC_FILES = frozenset(
-    f"/proc/{name}"
-    for name in [
-        "cpuinfo",
-        "diskstats",
-        "meminfo",
-        "stat",
-        "swaps",
-        "uptime",
-        "loadavg",
-        "slabinfo",
-        "net/dev",
-        "sys/kernel/ns_last_pid",
-        "sys/crypto/fips_enabled",
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -632,7 +393,20 @@ class MountCgroups(Step):
             os.close(tmpfs)
 
 
-def _part(top: int, base: str, below: str, *, recursive: bool) -> int:
+def show_owners(place: Place, tree: int, path: str, *, recursive: bool = False) -> None:
+    """On disk, files have the container's ids: here they are shown with those of the host."""
+    try:
+        mount.show_owners(tree, place.files, recursive=recursive, path=path)
+    except KernelError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise Refused(
+            f"cannot show the files of {path} to another user: their file system has no idmapped"
+            " mounts, which remapped users need (--userns=host does without)"
+        ) from None
+
+
+def part_of(top: int, base: str, below: str, *, recursive: bool) -> int:
     """The mount at the path `below` the descriptor `top`. Raises Refused, in Docker's words."""
     try:
         return mount.clone_below(top, below, recursive=recursive)
@@ -644,92 +418,3 @@ def _part(top: int, base: str, below: str, *, recursive: bool) -> int:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             raise Refused(f"cannot access path {base}/{below}: {reason(error)}") from None
         raise
-
-
-def make_target(
-    root: int, path: str, *, directory: bool, links: bool = True, owner: tuple[int, int] = (0, 0)
-) -> int:
-    """A descriptor for the mount point `path` below `root`, made for `owner` if it isn't there.
-
-    Links are followed as inside the container. Raises Refused for places that no mount may
-    cover.
-    """
-    resolve = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS
-    if not links:
-        resolve |= mount.RESOLVE_NO_SYMLINKS
-    try:
-        target = mount.openat2(root, path, os.O_PATH, resolve=resolve)
-    except KernelError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR) and not links:
-            raise Refused(f"{path} must be mounted on ordinary directory") from None
-        if error.errno != errno.ENOENT:
-            raise
-        target = _create_target(root, path, owner, directory=directory)
-    if links:
-        _check_target(root, target, path)
-    return target
-
-
-def _check_target(root: int, target: int, path: str) -> None:
-    found, top = os.fstat(target), os.fstat(root)
-    problem = ""
-    if (found.st_dev, found.st_ino) == (top.st_dev, top.st_ino):
-        problem = f"invalid mount target {path!r}: it is the container's root"
-    elif (
-        mount.filesystem_type(target) == mount.PROC_SUPER_MAGIC
-        and posixpath.normpath(path) not in _PROC_FILES
-    ):
-        problem = f"{path!r} cannot be mounted because it is inside /proc"
-    if problem:
-        os.close(target)
-        raise Refused(problem)
-
-
-def _create_target(root: int, path: str, owner: tuple[int, int], *, directory: bool) -> int:
-    """Walk down and make what is missing, each part by the descriptor of the one above."""
-    parts = [part for part in posixpath.normpath(f"/{path}").split("/") if part]
-    for _ in range(40):  # as many links as the kernel follows
-        depth = len(parts)
-        while True:
-            depth -= 1
-            try:
-                at = mount.open_in_root(root, "/" + "/".join(parts[:depth]))
-                break
-            except KernelError as error:
-                if error.errno != errno.ENOENT or depth == 0:
-                    raise
-        try:
-            while depth < len(parts):
-                last = depth == len(parts) - 1
-                _create_one(at, parts[depth], owner, directory=directory or not last)
-                flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-                below = os.open(parts[depth], flags, dir_fd=at)
-                if stat.S_ISLNK(os.fstat(below).st_mode):
-                    os.close(below)
-                    leads_to = os.readlink(parts[depth], dir_fd=at)
-                    break
-                os.close(at)
-                at = below
-                depth += 1
-            else:
-                return os.dup(at)
-        finally:
-            os.close(at)
-        # A link that dangles: what it names is made, inside the root.
-        above = "/".join(parts[:depth])
-        joined = posixpath.join(f"/{above}", leads_to, *parts[depth + 1 :])
-        parts = [part for part in posixpath.normpath(joined).split("/") if part]
-    raise KernelError("open", path, errno.ELOOP)
-
-
-def _create_one(at: int, name: str, owner: tuple[int, int], *, directory: bool) -> None:
-    try:
-        if directory:
-            os.mkdir(name, 0o755, dir_fd=at)
-        else:
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            os.close(os.open(name, flags, 0o644, dir_fd=at))
-    except FileExistsError:
-        return
-    if owner != (0, 0):
-        os.chown(name, *owner, dir_fd=at, follow_symlinks=False)

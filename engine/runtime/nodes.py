@@ -13,7 +13,7 @@ from engine.kernel import mount, process
 from engine.kernel.libc import AT_EMPTY_PATH, KernelError
 from engine.oci.rootfs import MOUNT_TABLE, MOUNTS
 from engine.runtime import channel, mount_calls
-from engine.runtime.mounts import is_null, make_target
+from engine.runtime.mounts import is_null
 from engine.runtime.script import (
     EMPTY,
     MADE,
@@ -30,6 +30,7 @@ from engine.runtime.script import (
     Script,
 )
 from engine.runtime.steps import Place, Refused, Step
+from engine.runtime.targets import make_target
 
 _RECORDS = 9  # of UseNull, until the first stream is null
 

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 
-from engine.runtime import channel, files, hiding, init, mounts, nodes, payload, steps
+from engine.runtime import channel, files, hiding, init, mounts, nodes, overlays, payload, steps
 from engine.runtime.steps import Step
 
 _LENGTH = struct.Struct("=I")
@@ -19,7 +19,7 @@ _LENGTH = struct.Struct("=I")
 
 def _kinds() -> dict[str, type[Step]]:
     found: dict[str, type[Step]] = {}
-    for module in (steps, mounts, files, nodes, hiding, payload, init):
+    for module in (steps, mounts, overlays, files, nodes, hiding, payload, init):
         for name, kind in vars(module).items():
             if isinstance(kind, type) and issubclass(kind, Step) and kind is not Step:
                 found[name] = kind

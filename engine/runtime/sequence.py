@@ -28,6 +28,7 @@ from engine.runtime import (
     hiding,
     mounts,
     nodes,
+    overlays,
     payload,
     seccomp_trial,
     steps,
@@ -180,7 +181,7 @@ def container_sequence(
         mounts.TakeNull(),
         *take,
         mounts.MakePrivate(),
-        mounts.MountRoot(rootfs.lowers, rootfs.upper, rootfs.work, hook),
+        overlays.MountRoot(rootfs.lowers, rootfs.upper, rootfs.work, hook),
         nodes.MakeMountTable(),
         *attach,
         *([files.PlaceFiles(files.rows(placed, ids))] if placed else ()),
@@ -433,7 +434,7 @@ def _plan_mount(
         attach.append(mounts.MountCgroups(target, attributes))
     elif kind == "image":
         lowers = _texts(entry, "layers")
-        attach.append(mounts.MountImage(target, tuple(lowers), _text(entry, "subpath")))
+        attach.append(overlays.MountImage(target, tuple(lowers), _text(entry, "subpath")))
     elif not kind:
         raise SpecError(f"mount {target}: it has no type")
     else:
