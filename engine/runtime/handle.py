@@ -112,6 +112,7 @@ class Shim:
         self._launched: asyncio.Future[bool] = loop.create_future()
         self._beginning: asyncio.Future[None] = loop.create_future()
         self._went = False
+        self._knows_scripts = False
         self._number = 0
         self._failure: StartFailed | None = None  # of its start
         self._closed = False
@@ -243,7 +244,12 @@ class Shim:
         self, request: ExecRequest, shims_part: Mapping[str, object], walked: Sequence[Step]
     ) -> int:
         """A descriptor, the caller's to close; -1 where these steps are more than one can do."""
-        if request.identity is None or shims_part["apparmor"] or self.ids is not None:
+        if (
+            request.identity is None
+            or shims_part["apparmor"]
+            or self.ids is not None
+            or not self._knows_scripts
+        ):
             return -1
         streams = (request.attach_stdin, request.attach_stdout, request.attach_stderr)
         oom_score = cast(int, shims_part["oom_score"])
@@ -329,11 +335,13 @@ class Shim:
             raise
         self.pid, self.shim_pid = cast(int, body["pid"]), cast(int, body["shim"])
         if body["event"] == "prepared":
+            self._knows_scripts = True
             return self
         self.container_id = cast(str, body["container_id"])
         # Shims outlive their daemon, also one that is replaced by a newer version: what came later
         # isn't in what an older one says.
         self.ids = id_maps(body)
+        self._knows_scripts = bool(body.get("scripts"))
         self.started, self._went = bool(body["started"]), bool(body["went"])
         if self.started:
             self._began(body)

@@ -163,6 +163,7 @@ class Shim:
             "ids": self.birth.ids,
             "dns": bool(self.dns),
             "exit": self.exit,
+            "scripts": True,  # may be of execs; older versions don't know them
         }
 
     # --- the daemon's side ----------------------------------------------------------------
