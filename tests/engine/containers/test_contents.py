@@ -60,18 +60,18 @@ async def test_they_are_mounted_in_the_container_alone(engine: Engine) -> None:
 
 
 async def test_what_the_next_start_needs_is_root_s_and_goes_with_it(engine: Engine) -> None:
-    identifier = await make(engine, "cat", "/run/secrets/token")
+    identifier = await make(engine, "cat", "/run/secrets/token", secret=b"s3cret")
     (folder,) = engine.folder.glob(f"data/**/{identifier}/files")
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
-    assert b"one" not in (folder.parent / "config.json").read_bytes()
+    assert b"s3cret" not in (folder.parent / "config.json").read_bytes()
     await engine.containers.start(identifier)
     await engine.containers.wait(identifier)
     await engine.stop()
     await engine.open()
     await engine.containers.start(identifier)
     await engine.containers.wait(identifier)
-    assert await engine.output(identifier) == "oneone"
+    assert await engine.output(identifier) == "s3crets3cret"
     await engine.containers.remove(identifier)
     async with asyncio.timeout(10):
         while folder.parent.exists():
