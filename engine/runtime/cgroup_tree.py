@@ -110,6 +110,20 @@ def _delegated(point: str) -> str:
     return own.removesuffix(f"/{SUPERVISOR}").rstrip("/")
 
 
+def _frozen_when(tree: Tree) -> tuple[tuple[str, str], ...]:
+    """(file, what is in it then) of a group."""
+    if tree.unified:
+        return ("cgroup.freeze", "1"), ("cgroup.events", "frozen 1")
+    return (("freezer.state", "F"),) if "freezer" in tree.controllers else ()  # FREEZING, FROZEN
+
+
+def _reads(path: str, word: str) -> bool:
+    try:
+        return word in read(path)
+    except FileNotFoundError:  # of a kernel without it
+        return False
+
+
 class Cgroup:
     """The group `path` in every hierarchy; making the object touches nothing."""
 
@@ -182,6 +196,14 @@ class Cgroup:
                 raise Failure("cannot freeze the container: a process does not stop")
             return
         self._freeze_v1(self.directory("freezer"), frozen)
+
+    def is_frozen(self) -> bool:
+        """Or about to be, by whomever."""
+        return any(
+            _reads(f"{directory}/{file}", word)
+            for tree, directory in self._places()
+            for file, word in _frozen_when(tree)
+        )
 
     def kill(self) -> None:
         """SIGKILL to everything inside, also to what is forked meanwhile, and to the frozen."""

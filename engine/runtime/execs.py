@@ -49,16 +49,19 @@ class Execs:
         self._running: dict[str, Exec] = {}
         self._owner = owner
 
+    def are_running(self) -> bool:
+        return bool(self._running)
+
     def terminal(self, key: str) -> int | None:
         """The pty of one; KeyError if it has ended."""
         return self._running[key].stdio.terminal
 
-    def start(self, message: Message, container: int, reply: Reply, *, frozen: bool) -> None:
+    def start(self, message: Message, container: int, reply: Reply) -> None:
         """Start what the daemon asks for beside the process behind the pidfd `container`."""
         (document,) = message.descriptors
         is_script = "key" in message.body
-        if is_script and frozen:
-            # We would wait for it, and nobody could ask us to thaw it.
+        if is_script and self._cgroup.is_frozen():
+            # Born into it, it would not run: we would wait, and nobody could ask us to thaw it.
             raise CannotStart("the container is paused: unpause it before")
         request = message.body if is_script else read_shims_part(document)
         key = cast(str, request["key"])

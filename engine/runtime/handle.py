@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from engine.errors import Failure
 from engine.kernel import privileges
-from engine.runtime import birth, channel, join, orders, remains, sequence, steps
+from engine.runtime import birth, channel, join, orders, patterns, remains, sequence, steps
 from engine.runtime.async_channel import send
 from engine.runtime.clock import uptime
 from engine.runtime.files import File, replacing
@@ -215,15 +215,7 @@ class Shim:
     async def exec(self, request: ExecRequest) -> "ExecProcess":
         """Run another process inside. Raises StartFailed."""
         try:
-            walked = sequence.exec_sequence(
-                request.process,
-                container_id=self.container_id,
-                user=request.user,
-                groups=request.groups,
-                seccomp=request.seccomp,
-                last_capability=privileges.last_capability(),
-                in_user_namespace=self.ids is not None,
-            )
+            walked = self._steps(request, request.process, self.container_id)
         except sequence.SpecError as error:
             raise StartFailed(_exec_text(str(error), NOT_STARTED), NOT_STARTED) from error
         shims_part = {
@@ -234,35 +226,51 @@ class Shim:
             "stdout": request.attach_stdout,
             "stderr": request.attach_stderr,
         }
-        script = self._script(request, shims_part, walked)
+        script = self._script(request, shims_part)
         try:
             return await self._start_inside(shims_part, walked, script)
         except StartFailed as error:
             raise StartFailed(_exec_text(str(error), error.exit_code), error.exit_code) from None
 
-    def _script(
-        self, request: ExecRequest, shims_part: Mapping[str, object], walked: Sequence[Step]
-    ) -> int:
+    def _steps(
+        self, request: ExecRequest, process: Mapping[str, object], container_id: str
+    ) -> Sequence[Step]:
+        return sequence.exec_sequence(
+            process,
+            container_id=container_id,
+            user=request.user,
+            groups=request.groups,
+            seccomp=request.seccomp,
+            last_capability=privileges.last_capability(),
+            in_user_namespace=self.ids is not None,
+        )
+
+    def _script(self, request: ExecRequest, shims_part: Mapping[str, object]) -> int:
         """A descriptor, the caller's to close; -1 where these steps are more than one can do."""
+        process, identifier = request.process, self.container_id
+        variables, arguments = (cast("Sequence[str]", process[key]) for key in ("env", "args"))
         if (
             request.identity is None
             or shims_part["apparmor"]
             or self.ids is not None
             or not self._knows_scripts
+            or not patterns.are_told_apart((*variables, *arguments, cast(str, process["cwd"])))
         ):
             return -1
-        streams = (request.attach_stdin, request.attach_stdout, request.attach_stderr)
-        oom_score = cast(int, shims_part["oom_score"])
+        # One for all containers: in the environment, the host name is of an id.
+        variables = [patterns.without_id(line, identifier) for line in variables]
+        walked = self._steps(request, {**process, "env": variables}, patterns.NO_ID)
         try:
-            return join.script_of(
+            pattern = join.script_of(
                 tuple(walked),
                 request.identity,
-                streams=streams,
+                streams=(request.attach_stdin, request.attach_stdout, request.attach_stderr),
                 terminal=bool(shims_part["terminal"]),
-                oom_score=oom_score,
-            ).document()
+                oom_score=cast(int, shims_part["oom_score"]),
+            )
         except Unscriptable:
             return -1
+        return patterns.with_id(pattern, identifier).document()
 
     async def replace_files(self, files: Sequence[File]) -> None:
         """New contents for files that it was launched with. Raises StartFailed."""

@@ -2,7 +2,7 @@
 a service do, or of the same command line: to write one takes longer than to start the container.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
 from engine.runtime import channel
@@ -11,10 +11,11 @@ from engine.runtime.script import Written
 from engine.runtime.users import Identity
 
 _MOST = 64
+_TEXT = ("utf-8", "surrogateescape")
 _SHORT = 12  # characters of an id that are a host name
 # In the place of an id, and of as many characters; an id has others.
-_NO_ID = b"_pycompose_" + b"-" * 53
-_NO_SHORT_ID = b"_pycompose.."
+NO_ID = "_pycompose_" + "-" * 53
+_NO_ID, _NO_SHORT_ID = NO_ID.encode(), b"_pycompose.."
 
 
 class Patterns:
@@ -40,7 +41,7 @@ class Patterns:
             while len(self._known) >= _MOST:
                 del self._known[next(iter(self._known))]
         self._known[key] = pattern
-        return pattern._replace(data=_with(pattern.data, identifier))
+        return with_id(pattern, identifier)
 
 
 def _text(request: LaunchRequest) -> bytes:
@@ -56,6 +57,19 @@ def _text(request: LaunchRequest) -> bytes:
             "flags": [request.open_stdin, request.stdin_once, request.init, request.dns],
         }
     )
+
+
+def are_told_apart(texts: Iterable[str]) -> bool:
+    """Whether none of them has something in it that stands for an id."""
+    return _NO_SHORT_ID.decode() not in (joined := "\0".join(texts)) and NO_ID not in joined
+
+
+def without_id(text: str, identifier: str) -> str:
+    return _without(text.encode(*_TEXT), identifier).decode(*_TEXT)
+
+
+def with_id(pattern: Written, identifier: str) -> Written:
+    return pattern._replace(data=_with(pattern.data, identifier))
 
 
 def _without(text: bytes, identifier: str) -> bytes:

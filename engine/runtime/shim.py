@@ -66,7 +66,6 @@ class Shim:
         self.exit: dict[str, object] | None = None
         self.recorded = False  # exit.json is there
         self.cleaned = False
-        self.frozen = False  # by us; a process that is born into its cgroup would not run
         self.released = False
         self.mounts = -1
         self.network = birth.network
@@ -221,8 +220,7 @@ class Shim:
         reply({}, ())
 
     def call_freeze(self, message: Message, reply: Reply) -> None:
-        self.frozen = bool(message.body["frozen"])
-        self.cgroup().freeze(self.frozen)
+        self.cgroup().freeze(bool(message.body["frozen"]))
         reply({}, ())
 
     def call_resize(self, message: Message, reply: Reply) -> None:
@@ -257,7 +255,7 @@ class Shim:
     def call_exec(self, message: Message, reply: Reply) -> None:
         if self.status is not None or not self.started:
             raise CannotStart("the container is not running")
-        self.all_execs().start(message, self.pidfd, reply, frozen=self.frozen)
+        self.all_execs().start(message, self.pidfd, reply)
 
     def all_execs(self) -> Execs:
         if self.execs is None:

@@ -8,6 +8,7 @@ until that is in its caches: each shim would do so anew, and own the pages.
 import os
 import signal
 import socket
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NoReturn
 
@@ -15,8 +16,11 @@ from engine.kernel import process
 from engine.runtime import birth, channel, lead_in, newborn, sleeping
 from engine.runtime.birth import Birth
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
+from engine.runtime.script import SUPERVISOR, Known, Script
 from engine.runtime.shim import Shim
 from engine.runtime.stdio import STDOUT
+from engine.runtime.steps import EnterPidNamespace
+from engine.runtime.users import Identity
 
 _LINES = b'a "line"\nand another\n'
 _ORDERS: dict[str, object] = {
@@ -49,6 +53,7 @@ def try_life(hierarchy: Hierarchy) -> Shim:
     for _ in range(2):
         shim.poller.turn()
         os.write(writing, b"!")
+    _execute(shim)
     ours.close()
     process.send_signal(shim.pidfd, signal.SIGKILL)
     os.waitid(os.P_PIDFD, shim.pidfd, os.WEXITED)
@@ -66,6 +71,25 @@ def _bear(born: Birth, hierarchy: Hierarchy) -> None:
     os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     os.close(pidfd)
     os.close(nowhere)
+
+
+def _execute(shim: Shim) -> None:
+    """An exec, that only the cgroup and the namespaces are left out of."""
+    lead_in.put(lead_in.pattern(Cgroup(Hierarchy((), ""), shim.birth.cgroup)))
+    to = Script(SUPERVISOR)
+    EnterPidNamespace().write(to, Known(Identity(0, 0, (0,), "/")))
+    to.say({"state": "executing", "program": "none"})
+    to.call("write", STDOUT, to.text(_LINES), len(_LINES))
+    to.call("exit_group", 0)
+    document = to.written().document()
+    wanted = {**dict.fromkeys(("stdin", "terminal"), False), "stdout": True, "stderr": True}
+    message = channel.Message({"key": "rehearsal", **wanted}, (document,))
+    answers: list[Mapping[str, object]] = []
+    execs = shim.all_execs()
+    execs.start(message, shim.pidfd, lambda body, _: answers.append(body))
+    while not answers or execs.are_running():
+        shim.poller.turn()
+    os.close(document)
 
 
 def _made_up(connection: int) -> Birth:

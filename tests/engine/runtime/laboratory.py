@@ -250,13 +250,19 @@ def _wake(waiting: asyncio.Future[None]) -> None:
 # Run as a program: a daemon that starts one container, given as a pickle, and stays.
 DAEMON = """
 import asyncio, os, pickle, sys
+from engine.runtime.handle import Lost
 from engine.runtime.launch import Spawner
 
 async def main():
     spawner = await Spawner.start()
     request = pickle.loads(bytes.fromhex(sys.argv[1]))
-    shim = await spawner.prepare(request)
-    await spawner.launch(shim, request)
+    for by_script in (True, False):
+        shim = await spawner.prepare(request, by_script=by_script)
+        try:
+            await spawner.launch(shim, request)
+            break
+        except Lost:
+            assert shim.is_unfit
     await shim.go()
     print("started", flush=True)
     await asyncio.Event().wait()

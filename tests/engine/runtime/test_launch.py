@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from engine.runtime.cgroup_tree import Cgroup, detect
 from engine.runtime.handle import Shim, StartFailed
 from engine.runtime.remains import ExitStatus, read_exit
 from engine.runtime.request import LogTarget
@@ -244,10 +245,14 @@ async def test_exec_ends_with_the_container(lab: Laboratory) -> None:
     process.writer.close()
 
 
-async def test_a_script_is_not_begun_where_nothing_runs(lab: Laboratory) -> None:
+@pytest.mark.parametrize("by", ["us", "others"])
+async def test_a_script_is_not_begun_where_nothing_runs(lab: Laboratory, by: str) -> None:
     """The shim would wait for it, and who could thaw it would wait for the shim."""
     shim = await lab.start("sleep", "100")
-    await shim.pause()
+    if by == "us":
+        await shim.pause()
+    else:
+        Cgroup(detect(), f"/{PREFIX}/{shim.container_id}").freeze(True)
     for _ in range(2):
         with pytest.raises(StartFailed, match="the container is paused: unpause it before"):
             await shim.exec(exec_request("true", identity=ROOT))
