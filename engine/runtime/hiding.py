@@ -15,6 +15,7 @@ from engine.runtime.script import (
     SPARE,
     STAT_MODE,
     STAT_SIZE,
+    Call,
     Known,
     Refusal,
     Script,
@@ -129,17 +130,24 @@ class MaskPath(Step):
     def _cover(self, to: Script) -> None:
         cannot, found = self.cannot(), to.room(STAT_SIZE)
         to.must(cannot, "newfstatat", SPARE, to.text(b""), found, AT_EMPTY_PATH)
-        a_file = to.after(1 + 3 + 1)
+        a_file, end = to.after(1 + 3 + 1), to.after(1 + 3 + 1 + 4)
         kind = stat.S_IFMT(0xFFFF)
         to.expect(found + STAT_MODE, stat.S_IFDIR, mask=kind, otherwise=a_file)
-        mount_calls.clone(to, cannot, MADE, EMPTY, recursive=False)
+        # Before Linux 6.15 what is mounted nowhere can't be copied: it becomes the first itself.
+        nothing, result = to.text(b""), to.words(0)
+        given = (EMPTY, nothing, SPARE, nothing, mount.MOVE_MOUNT_EMPTY_PATHS)
+        first = Call("move_mount", given, to.refusal(cannot, result), result)
+        mount_calls.clone(
+            to, cannot, MADE, EMPTY, recursive=False, otherwise=to.aside(first, then=end)
+        )
         mount_calls.move(to, cannot, MADE, SPARE)
-        to.go(to.after(1 + 4))
+        to.go(end)
         assert to.here == a_file
         mount_calls.clone(to, cannot, MADE, NULL, recursive=False)
         flags = mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID
         mount_calls.set_attributes(to, cannot, MADE, add=flags)
         mount_calls.move(to, cannot, MADE, SPARE)
+        assert to.here == end
 
 
 @dataclass(frozen=True, slots=True)

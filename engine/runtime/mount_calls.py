@@ -29,9 +29,11 @@ PLAIN = INSIDE | mount.RESOLVE_NO_SYMLINKS
 _VALUE = 2  # where an Expect has it, in the place of an argument
 
 
-def keep(to: Script, refusal: Refusal, place: int, name: str, *arguments: int) -> None:
+def keep(
+    to: Script, refusal: Refusal, place: int, name: str, *arguments: int, otherwise: int = 0
+) -> None:
     """The descriptor that a call gives, as this number."""
-    to.must(refusal, name, *arguments, into=(1, 0))
+    to.must(refusal, name, *arguments, into=(1, 0), otherwise=otherwise)
     to.must(refusal, "dup3", -1, place, os.O_CLOEXEC)
 
 
@@ -67,12 +69,20 @@ def filesystem(
 
 
 def clone(
-    to: Script, refusal: Refusal, place: int, directory: int, path: str = "", *, recursive: bool
+    to: Script,
+    refusal: Refusal,
+    place: int,
+    directory: int,
+    path: str = "",
+    *,
+    recursive: bool,
+    otherwise: int = 0,
 ) -> None:
     """A detached copy of a mount, kept in `place`."""
     flags = mount.OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH
     flags |= AT_RECURSIVE if recursive else 0
-    keep(to, refusal, place, "open_tree", directory, to.text(os.fsencode(path)), flags)
+    given = (directory, to.text(os.fsencode(path)), flags)
+    keep(to, refusal, place, "open_tree", *given, otherwise=otherwise)
 
 
 def set_attributes(
