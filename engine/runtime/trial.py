@@ -5,6 +5,7 @@ The interpreter writes into a function's code until it has specialised it, and i
 until that is in its caches: each shim would do so anew, and own the pages.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -57,6 +58,9 @@ def try_life(hierarchy: Hierarchy) -> Shim:
     ours.close()
     process.send_signal(shim.pidfd, signal.SIGKILL)
     os.waitid(os.P_PIDFD, shim.pidfd, os.WEXITED)
+    with contextlib.suppress(ChildProcessError):  # until the joiner is gone, too
+        while True:
+            os.waitpid(-1, 0)
     for descriptor in (reading, writing):
         os.close(descriptor)
     return shim
