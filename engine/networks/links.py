@@ -104,8 +104,13 @@ def _set_up_protocols(name: str, *, ipv6: bool) -> None:
 def delete_link(route: NetlinkSocket, name: str) -> None:
     """What is gone already is fine."""
     found = find_link(route, name)
-    if found is not None:
+    if found is None:
+        return
+    try:
         route.request(link.delete_link(name, link.index_of(found)))
+    except NetlinkError as error:  # with its namespace, at this moment
+        if error.errno != errno.ENODEV:
+            raise
 
 
 def ports_of(route: NetlinkSocket, bridges: Iterable[str]) -> tuple[str, ...]:
