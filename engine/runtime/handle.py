@@ -214,10 +214,6 @@ class Shim:
 
     async def exec(self, request: ExecRequest) -> "ExecProcess":
         """Run another process inside. Raises StartFailed."""
-        try:
-            walked = self._steps(request, request.process, self.container_id)
-        except sequence.SpecError as error:
-            raise StartFailed(_exec_text(str(error), NOT_STARTED), NOT_STARTED) from error
         shims_part = {
             "terminal": bool(request.process.get("terminal")),
             "oom_score": request.process.get("oomScoreAdj") or 0,
@@ -226,7 +222,13 @@ class Shim:
             "stdout": request.attach_stdout,
             "stderr": request.attach_stderr,
         }
-        script = self._script(request, shims_part)
+        walked: Sequence[Step] = ()
+        try:
+            script = self._script(request, shims_part)
+            if script < 0:
+                walked = self._steps(request, request.process, self.container_id)
+        except sequence.SpecError as error:
+            raise StartFailed(_exec_text(str(error), NOT_STARTED), NOT_STARTED) from error
         try:
             return await self._start_inside(shims_part, walked, script)
         except StartFailed as error:

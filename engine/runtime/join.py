@@ -5,8 +5,8 @@ The first child ends with that and the second is the shim's (CLONE_PARENT), whic
 and read its exit code.
 
 Most are scripts for the walker, which the daemon writes and a shim hands on: no process of the
-interpreter is forked then. Walked by one of those is what takes more than calls: a terminal, a user
-namespace, AppArmor.
+interpreter is forked then. Walked by one of those is what takes more than calls: a user namespace,
+AppArmor.
 """
 
 import os

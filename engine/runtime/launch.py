@@ -113,12 +113,11 @@ class Spawner:
                     await handle._greeted()
                 except Lost:
                     await remains.clear(spare.exec_dir)
-                    script = script or self._script(request)
                 else:
                     if handle.sockets is not None and not request.dns:
                         handle.sockets = handle.sockets.without_dns()
                     return handle
-            elif is_told:
+            if is_told:  # who was told is gone
                 script = self._script(request)
             os.makedirs(request.exec_dir, 0o700, exist_ok=True)
             handle = await self._prepare_anew(request, {**asked, "scripted": script is not None})

@@ -199,8 +199,7 @@ class MountFilesystem(Step):
     def _write_mode(self, to: Script) -> None:
         """See `_options`."""
         cannot, found = self.cannot(), to.room(STAT_SIZE)
-        path = os.O_PATH
-        given = mount_calls.finding(to, self.target, path, resolve=mount_calls.INSIDE)
+        given = mount_calls.finding(to, self.target, os.O_PATH, resolve=mount_calls.INSIDE)
         absent = to.after(4)
         to.call("openat2", *given, into=(1, 0), otherwise=absent)
         to.must(cannot, "newfstatat", -1, to.text(b""), found, AT_EMPTY_PATH)

@@ -101,9 +101,8 @@ class MakeFile(Step):
     def write(self, to: Script, known: Known) -> None:
         folder, _, name = self.path.rpartition("/")
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        exists = to.after(2)
         _write_in(to, self.cannot(), folder)
-        to.call("openat", -1, to.text(os.fsencode(name)), flags, 0o755, otherwise=exists)
+        to.call("openat", -1, to.text(os.fsencode(name)), flags, 0o755)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,17 +218,16 @@ class UseNull(Step):
             given = [to.text(one) if isinstance(one, bytes) else one for one in arguments]
             return Call(name, tuple(given), otherwise, into)
 
-        set_text, create = 1, 6  # enum fsconfig_command
         attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
         return [
-            call("fsopen", b"tmpfs", 1, into=(1, 0)),
+            call("fsopen", b"tmpfs", mount.FSOPEN_CLOEXEC, into=(1, 0)),
             call("dup3", -1, SPARE, os.O_CLOEXEC),
             *[
-                call("fsconfig", SPARE, set_text, key, value, 0)
+                call("fsconfig", SPARE, mount.FSCONFIG_SET_STRING, key, value, 0)
                 for key, value in ((b"nr_blocks", b"1"), (b"nr_inodes", b"2"), (b"mode", b"755"))
             ],
-            call("fsconfig", SPARE, create, 0, 0, 0),
-            call("fsmount", SPARE, 1, attributes, into=(1, 0)),
+            call("fsconfig", SPARE, mount.FSCONFIG_CMD_CREATE, 0, 0, 0),
+            call("fsmount", SPARE, mount.FSMOUNT_CLOEXEC, attributes, into=(1, 0)),
             call("dup3", -1, SPARE, os.O_CLOEXEC),
             call("mknodat", SPARE, b"null", stat.S_IFCHR | 0o666, os.makedev(1, 3)),
             call("openat", SPARE, b"null", os.O_RDWR | os.O_CLOEXEC, 0, into=(1, 0)),
