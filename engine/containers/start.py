@@ -99,13 +99,13 @@ async def _launch(parts: Parts, container: Container, *, by_script: bool) -> Shi
         )
         request = _request(parts, _sized(container, record), place, around, lowers)
         undo.callback(clear_exec_dir, request.exec_dir)
+        write_files(parts, record, place)  # before its script, which finds them there
         shim = await parts.spawner.prepare(request, by_script=by_script)
         undo.push_async_callback(shim.abandon)
         joining = None
         if shim.is_told:
             joining = await _begin(_join(parts, record, shim))
             undo.push_async_callback(_settle, joining)
-        write_files(parts, record, place)
         # Where a crash may come now, adoption finds in state.json what the process is to have.
         parts.store.save_state(record, durable=False)
         undo.callback(parts.save, container.record)

@@ -164,7 +164,8 @@ class Spawner:
             if shim.is_told:
                 await shim.launched()
             elif shim.script is not None:
-                await _order(shim, first.ORDER, shim.script.document())
+                script, shim.script = shim.script, None
+                await _order(shim, first.ORDER, script.document())
             else:
                 with _explained():
                     walked = self._steps(request)

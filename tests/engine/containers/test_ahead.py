@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
@@ -78,3 +79,11 @@ async def test_it_goes_with_a_container_that_is_removed(engine: Engine) -> None:
     async with asyncio.timeout(10):
         while (engine.folder / "data/containers" / identifier).exists():
             await asyncio.sleep(0.01)
+
+
+async def test_one_that_nothing_waits_for_is_started_by_a_script_too(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "engine.runtime.launch")
+    assert await engine.finish("true") == (0, "")
+    assert "without a script" not in caplog.text
