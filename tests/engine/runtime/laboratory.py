@@ -118,6 +118,7 @@ class Laboratory:
     spawner: Spawner
     folder: Path
     shims: list[Shim] = field(default_factory=list)
+    scripted: list[bool] = field(default_factory=list)  # whether a script started what it has
 
     def request(
         self, *arguments: str, user: str = "", container_id: str = "", **changes: object
@@ -150,6 +151,7 @@ class Laboratory:
     async def launch(self, request: LaunchRequest, *, by_script: bool = True) -> Shim:
         """As a container's start does it."""
         shim = await self.spawner.prepare(request, by_script=by_script)
+        is_scripted = shim.is_told or shim.script is not None
         try:
             await self.spawner.launch(shim, request)
         except BaseException as error:
@@ -158,6 +160,7 @@ class Laboratory:
                 return await self.launch(request, by_script=False)
             raise
         self.shims.append(shim)
+        self.scripted.append(is_scripted)
         return shim
 
     async def start_request(self, request: LaunchRequest) -> Shim:

@@ -307,7 +307,7 @@ async def test_a_script_and_the_interpreter_make_the_same(
         (Path(request.rootfs.upper) / "data").mkdir()
         ran = await lab.run_request(request, by_script=by_script)
         assert ran.status.code == 0, ran
-        assert (lab.shims[-1].script is not None) is by_script
+        assert lab.scripted[-1] is by_script
         identifier = request.container_id
         text = (ran.stdout + ran.stderr).decode().replace(identifier, "ID")
         seen.append(text.replace(identifier[:12], "SHORT"))
