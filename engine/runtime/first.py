@@ -96,6 +96,7 @@ def script_of(
         pipes = (0,)  # is all three of them, by then
     known = Known(identity, cgroup, root=ROOT, nulls=nulls, pipes=pipes)
     for step in walked:
+        to.tidy()
         step.write(to, known)
     return to.written()
 

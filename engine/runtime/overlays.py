@@ -55,6 +55,7 @@ class MountRoot(Step):
         for number, path in enumerate((*self.lowers, self.upper, self.work)):
             given = (AT_FDCWD, to.text(os.fsencode(path)), flags, 0)
             mount_calls.keep(to, cannot, LAYERS + number, "openat", *given)
+            to.tidy()
             names.append(f"/proc/self/fd/{LAYERS + number}")
         *lowers, upper, work = names
         options = (("upperdir", upper), ("workdir", work), ("index", "off"))

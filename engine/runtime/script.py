@@ -34,6 +34,9 @@ LOWEST = 3
 SUPERVISOR, ORDERS, NETWORK, REAPER, CONTAINER, SCRIPT = PLACES = (100, 101, 102, 103, 104, 105)
 SPARE, ROOT, NULL, EMPTY, MADE, TREES, LAYERS = 106, 107, 108, 109, 110, 120, 300
 _NOTHING = (0,) * 6
+# What gives a descriptor; and how many of them are left open before they are closed together.
+_OPENING = frozenset(("openat", "openat2", "open_tree", "fsopen", "fsmount", "ioctl"))
+_MOST_OPEN = 48
 
 # Bytes into struct stat of this machine (st_dev is at the beginning); and all of it.
 STAT_INODE = 8
@@ -109,6 +112,7 @@ class Script:
         self.scratch = self.room(256)
         self._result = self.scratch  # of a call of which only that is wanted
         self._never = self.words(0)
+        self._opened = 0  # below PLACES, at most
 
     # --- memory ---------------------------------------------------------------------------
 
@@ -152,6 +156,14 @@ class Script:
 
     def add(self, one: Call | Expect) -> None:
         self._records += _record(one, self.here)
+        self._opened += isinstance(one, Call) and one.name in _OPENING
+
+    def tidy(self) -> None:
+        """Nothing but PLACES is needed of what was opened so far: where it is much, it is closed.
+        What is opened would be given a number of theirs else, and could not be moved there."""
+        if self._opened > _MOST_OPEN:
+            self.call("close_range", LOWEST, SUPERVISOR - 1, 0)
+            self._opened = 0
 
     def must(
         self,

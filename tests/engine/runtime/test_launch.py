@@ -314,6 +314,17 @@ async def test_a_script_and_the_interpreter_make_the_same(
     assert seen[0].splitlines() == seen[1].splitlines()
 
 
+async def test_whatever_a_script_opens_there_is_room_for_more(lab: Laboratory) -> None:
+    """Each of these settings takes a descriptor; as many as bring it to any of the places that
+    others have."""
+    folder = Path("/proc/sys/net/ipv4/conf/lo")
+    names = [path.name for path in folder.iterdir() if path.stat().st_mode & 0o200]
+    for count in range(25):
+        sysctl = {f"net.ipv4.conf.lo.{name}": "0" for name in names[:count]}
+        await lab.run_request(lab.request("true", sysctl=sysctl))
+        assert lab.scripted[-1], count
+
+
 async def test_pause_and_resume(lab: Laboratory) -> None:
     shim = await lab.start("sh", "-c", "while :; do :; done")
     await shim.pause()
