@@ -114,17 +114,7 @@ def attach(
     """At a path of the container, which is, or is made, of this kind (S_IFDIR or S_IFREG). The
     root is none, nor is a place in a procfs."""
     normal = posixpath.normpath(path)
-    parts = normal.strip("/").split("/")
-    for depth, name in enumerate(parts):
-        above = "/" + "/".join(parts[:depth])
-        given = finding(to, above, os.O_PATH, resolve=resolve)
-        to.must(refusal, "openat2", *given, into=(1, 0))
-        text = to.text(os.fsencode(name))
-        if kind == stat.S_IFDIR or depth + 1 < len(parts):
-            to.call("mkdirat", -1, text, 0o755)
-        else:
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            to.call("openat", -1, text, flags, 0o644)
+    make(to, refusal, normal, kind, resolve=resolve)
     keep(to, refusal, SPARE, "openat2", *finding(to, normal, os.O_PATH, resolve=resolve))
     found = expect_kind(to, refusal, SPARE, kind)
     # Another device, or another inode than the root.
@@ -138,6 +128,21 @@ def attach(
     to.must(refusal, "fstatfs", SPARE, within)
     to.unlike(within, mount.PROC_SUPER_MAGIC, otherwise=to.refusal(refusal, within))
     move(to, refusal, tree, SPARE)
+
+
+def make(to: Script, refusal: Refusal, path: str, kind: int, *, resolve: int) -> None:
+    """What is missing of a path of the container."""
+    parts = path.strip("/").split("/")
+    for depth, name in enumerate(parts):
+        above = "/" + "/".join(parts[:depth])
+        given = finding(to, above, os.O_PATH, resolve=resolve)
+        to.must(refusal, "openat2", *given, into=(1, 0))
+        text = to.text(os.fsencode(name))
+        if kind == stat.S_IFDIR or depth + 1 < len(parts):
+            to.call("mkdirat", -1, text, 0o755)
+        else:
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            to.call("openat", -1, text, flags, 0o644)
 
 
 def expect_kind(to: Script, refusal: Refusal, descriptor: int, kind: int) -> int:

@@ -70,6 +70,9 @@ class MakeDevice(Step):
     def write(self, to: Script, known: Known) -> None:
         folder, _, name = self.path.rpartition("/")
         text, device = to.text(os.fsencode(name)), os.makedev(self.major, self.minor)
+        if folder != "/dev":
+            kind, resolve = stat.S_IFDIR, mount_calls.PLAIN
+            mount_calls.make(to, self.cannot(), folder, kind, resolve=resolve)
         _write_in(to, self.cannot(), folder)
         mode = _NODE_TYPES[self.kind] | self.mode
         to.must(self.cannot(), "mknodat", -1, text, mode, device)

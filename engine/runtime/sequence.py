@@ -492,6 +492,7 @@ def _devices(linux: Mapping[str, object], ids: IdMaps | None) -> tuple[Step, ...
             uid_of(_number(entry, "uid", 0)),
             gid_of(_number(entry, "gid", 0)),
         )
+    made.pop("/dev/ptmx", None)  # of the host's terminals; it becomes a link
     links = [nodes.MakeLink(path, leads_to) for path, leads_to in devices.LINKS]
     return (*made.values(), *links)
 

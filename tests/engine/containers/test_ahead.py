@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from engine.containers.model import EndpointSettings, ResourceUpdate
+from engine.containers.model import Device, EndpointSettings, HostConfig, ResourceUpdate
 from engine.networks.model import NetworkSpec
 from tests.engine.containers.conftest import Engine
 from tests.engine.images.archives import chunks, entry, tar
@@ -81,9 +81,15 @@ async def test_it_goes_with_a_container_that_is_removed(engine: Engine) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize("host", [
+    HostConfig(),
+    HostConfig(devices=(Device("/dev/full", "/dev/some/where", "rwm"),)),
+    HostConfig(privileged=True),
+], ids=["usual", "device", "privileged"])  # fmt: skip
 async def test_one_that_nothing_waits_for_is_started_by_a_script_too(
-    engine: Engine, caplog: pytest.LogCaptureFixture
+    engine: Engine, caplog: pytest.LogCaptureFixture, host: HostConfig
 ) -> None:
-    caplog.set_level(logging.DEBUG, "engine.runtime.launch")
-    assert await engine.finish("true") == (0, "")
+    caplog.set_level(logging.DEBUG, "engine")
+    assert await engine.finish("readlink", "/dev/ptmx", host=host) == (0, "pts/ptmx\n")
     assert "without a script" not in caplog.text
+    assert "started anew" not in caplog.text
