@@ -10,7 +10,6 @@ import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import ParamSpec, TypeVar
 
 from engine.containers import checks, contents, health, legacy_links, limits, mounts, spec, start
@@ -107,11 +106,8 @@ async def _make(parts: Parts, request: CreateRequest, image: Image, record: Reco
     made: list[str] = []
     try:
         if all(point.type != "volume" for point in record.mounts):
-            begun = None
-            if parts.spawner.has_spare(record.id):
-                loop = asyncio.get_running_loop()
-                begun = partial(loop.call_soon_threadsafe, _look_ahead, parts, record, image)
-            await _to_the_end(_begin_and_commit, store, record, request.files, begun)
+            looks_ahead = parts.spawner.has_spare(record.id)
+            await _to_the_end(_begin_and_commit, store, record, request.files, looks_ahead)
             _require_image(parts, request, image)
             return record
         points = []
@@ -140,28 +136,28 @@ def _require_image(parts: Parts, request: CreateRequest, image: Image) -> None:
         raise NotFound(f"No such image: {request.config.image}")
 
 
-def _look_ahead(parts: Parts, record: Record, image: Image) -> None:
-    """While the disk takes the record, its root can be built: mostly a start follows."""
+def look_ahead(parts: Parts, record: Record) -> None:
+    """Mostly a start follows: until then its spare, if it has one, can build its root."""
+    if not parts.spawner.has_spare(record.id):
+        return
     try:
-        asked = start.request_ahead(parts, record, image)
+        asked = start.request_ahead(parts, record)
     except EngineError as error:
         log.info("nothing is done ahead for container %s: %s", record.id, error)
         return
     if asked is not None:
-        parts.spawner.ahead(asked)
+        parts.spawner.ahead(asked, record)
 
 
 def _begin_and_commit(
     store: Store,
     record: Record,
     files: Mapping[PlacedFile, bytes],
-    begun: Callable[[], object] | None,
+    looks_ahead: bool,
 ) -> None:
-    """`begun` is called once its folders and files are there."""
     _begin(store, record, (), files)
-    if begun is not None:
+    if looks_ahead:  # what does will find them
         start.make_files(record)
-        begun()
     store.commit(record)
 
 

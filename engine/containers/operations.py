@@ -198,9 +198,12 @@ class Containers:
     # --- life -----------------------------------------------------------------------------
 
     async def create(self, request: CreateRequest) -> Created:
-        return await self._parts.tasks.finish(self._create(request))
+        record, warnings = await self._parts.tasks.finish(self._create(request))
+        # After whoever asked has his answer, which he reads meanwhile.
+        asyncio.get_running_loop().call_soon(create.look_ahead, self._parts, record)
+        return Created(record.id, warnings)
 
-    async def _create(self, request: CreateRequest) -> Created:
+    async def _create(self, request: CreateRequest) -> tuple[Record, tuple[str, ...]]:
         await self._parts.turns.take()
         names = self._known.names
         if request.name:
@@ -220,7 +223,7 @@ class Containers:
         self._known.add(Container(record))
         self._parts.publish(record, "create")
         log.info("container %s created: %s", record.id, name)
-        return Created(record.id, warnings)
+        return record, warnings
 
     async def start(self, reference: str) -> bool:
         """False if it was running already."""

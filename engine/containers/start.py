@@ -9,10 +9,12 @@ import logging
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from engine.containers import checks, contents, files, handover, legacy_links, log_options, spec
 from engine.containers.container import Container
@@ -21,7 +23,6 @@ from engine.containers.model import Attachment, HostConfig, MountPoint, Record
 from engine.containers.parts import Parts
 from engine.containers.propagation import check_propagation, parse_mounts
 from engine.errors import Conflict, EngineError, Failure, InvalidRequest, NotFound, about
-from engine.images.model import Image
 from engine.kernel.libc import told
 from engine.networks import endpoint_options
 from engine.networks.endpoint import gateway_endpoint
@@ -88,16 +89,21 @@ async def _launch(parts: Parts, container: Container, *, by_script: bool) -> Shi
         undo.push_async_callback(parts.networks.leave, record.id)
         legacy_links.demand_running(legacy_links.links_of(parts, record))
         record = _allocate(parts, record, is_own=place.is_own)
-        around = spec.Surroundings(
-            mounts,
-            place.path,
-            pid_path,
-            host_devices(record.host),
-            linked=tuple(legacy_links.variables(legacy_links.links_of(parts, record))),
-            ipc_pid=ipc_pid,
-            user_pid=_user_pid(parts, record),
+        request = _asked_ahead(parts, container, record) or _request(
+            parts,
+            _sized(container, record),
+            place,
+            spec.Surroundings(
+                mounts,
+                place.path,
+                pid_path,
+                host_devices(record.host),
+                linked=tuple(legacy_links.variables(legacy_links.links_of(parts, record))),
+                ipc_pid=ipc_pid,
+                user_pid=_user_pid(parts, record),
+            ),
+            lowers,
         )
-        request = _request(parts, _sized(container, record), place, around, lowers)
         undo.callback(clear_exec_dir, request.exec_dir)
         write_files(parts, record, place)  # before its script, which finds them there
         shim = await parts.spawner.prepare(request, by_script=by_script)
@@ -355,12 +361,7 @@ def write_files(parts: Parts, record: Record, place: NetworkPlace) -> None:
     wanted = dns_options(parts, record.host)
     shares_network = place.path == ""
     host_resolv = _text("/etc/resolv.conf")
-    serves_names = any(
-        parts.networks.get(attachment.network_id).serves_names
-        for attachment in record.attachments
-        if attachment.network_id
-    )
-    if serves_names:
+    if _serves_names(parts, record):
         resolv = files.served_resolv_conf(host_resolv, wanted)
     else:
         resolv = files.copied_resolv_conf(host_resolv, wanted, shares_network=shares_network)
@@ -389,10 +390,14 @@ def make_files(record: Record) -> None:
 
 
 def _write_in_place(path: str, text: str) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o644)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
-        os.fchmod(descriptor, 0o644)
+        # Mostly it is new, and each change that is none would be one of the disk's journal.
+        found = os.fstat(descriptor)
+        if stat.S_IMODE(found.st_mode) != 0o644:
+            os.fchmod(descriptor, 0o644)
+        if found.st_size:
+            os.ftruncate(descriptor, 0)
         left = memoryview(text.encode(errors="replace"))
         with naming(path):
             while left:
@@ -541,16 +546,12 @@ def _request(
         stdin_once=record.config.stdin_once,
         init=bool(record.host.init),
         own_network=place.is_own,
-        dns=any(
-            parts.networks.get(attachment.network_id).serves_names
-            for attachment in record.attachments
-            if attachment.network_id
-        ),
+        dns=_serves_names(parts, record),
         files=contents.to_place(folder, record.files),
     )
 
 
-def request_ahead(parts: Parts, record: Record, image: Image) -> LaunchRequest | None:
+def request_ahead(parts: Parts, record: Record) -> LaunchRequest | None:
     """What the first start of a new container will ask for, if nothing changes until then; None
     where that depends on others, or on files of the host."""
     host = record.host
@@ -563,8 +564,34 @@ def request_ahead(parts: Parts, record: Record, image: Image) -> LaunchRequest |
     ):
         return None
     around = spec.Surroundings((), None, _pid_namespace(parts, record), host_devices(host))
-    lowers = parts.images.root_layers(image)
+    lowers = parts.images.root_layers(parts.images.resolve(record.image_id))
     return _request(parts, record, NetworkPlace(None), around, lowers)
+
+
+def _asked_ahead(parts: Parts, container: Container, record: Record) -> LaunchRequest | None:
+    """What its spare does already, where that is sure to be what would be asked for now."""
+    told = parts.spawner.told(container.id)
+    if told is None or container.console_size is not None:
+        return None
+    made_of = cast(Record, told.basis)
+    is_same = (
+        record.host is made_of.host
+        and record.config is made_of.config
+        and record.name == made_of.name
+        and told.request.dns == _serves_names(parts, record)
+    )
+    host = record.host
+    # Devices are those of this moment.
+    is_sure = not (host.devices or host.privileged) and with_block_devices(host) is host
+    return told.request if is_same and is_sure else None
+
+
+def _serves_names(parts: Parts, record: Record) -> bool:
+    return any(
+        parts.networks.get(attachment.network_id).serves_names
+        for attachment in record.attachments
+        if attachment.network_id
+    )
 
 
 def _log_target(record: Record) -> LogTarget:

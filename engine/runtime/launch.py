@@ -30,7 +30,7 @@ from engine.runtime.handle import NOT_STARTED, Lost, Shim, StartFailed, id_maps,
 from engine.runtime.patterns import Patterns
 from engine.runtime.request import LaunchRequest, birth_orders, launch_orders, left_limits
 from engine.runtime.script import Unscriptable, Written
-from engine.runtime.spares import Mould, Spares
+from engine.runtime.spares import Mould, Spare, Spares, Told
 from engine.runtime.steps import Step
 from engine.runtime.users import Identity
 
@@ -93,38 +93,48 @@ class Spawner:
         """The shim of a container whose namespaces and cgroup exist; `launch` is the next call.
         `by_script`: try that, what can be a script; where it was of no use (`Shim.is_unfit`), the
         next try is without. Raises StartFailed."""
-        with _explained():
-            asked = birth_orders(request)
         try:
             waiting = self._spares.taken_by(request.container_id)
-            is_told = by_script and waiting is not None and waiting.told == request
-            with _explained():
-                script = self._script(request) if by_script and not is_told else None
-            is_stale = waiting is not None and waiting.told is not None and not is_told
-            if is_stale or (script is None and not is_told):
-                await self._spares.give_up(request.container_id)
-            spare = await self._spares.take(asked)
-            if spare is not None:
-                handle = Shim(spare.connection, spare.id, spare.exec_dir, first=spare.first)
-                handle.is_spare, handle.is_told, handle.script = True, is_told, script
-                for message in spare.said:
-                    handle._take(message)
-                try:
-                    await handle._greeted()
-                except Lost:
-                    await remains.clear(spare.exec_dir)
+            if waiting is not None and waiting.told is not None:
+                if by_script and waiting.told.request == request:
+                    handle = await self._shim_of(self._spares.redeem(waiting), request)
+                    if handle is not None:
+                        handle.is_told = True
+                        return handle
                 else:
-                    if handle.sockets is not None and not request.dns:
-                        handle.sockets = handle.sockets.without_dns()
-                    return handle
-            if is_told:  # who was told is gone
-                script = self._script(request)
-            os.makedirs(request.exec_dir, 0o700, exist_ok=True)
-            handle = await self._prepare_anew(request, {**asked, "scripted": script is not None})
-            handle.script = script
-            return handle
+                    await self._spares.give_up(request.container_id)
+            return await self._prepare(request, by_script=by_script)
         finally:
             self._spares.replenish()
+
+    async def _prepare(self, request: LaunchRequest, *, by_script: bool) -> "Shim":
+        with _explained():
+            asked = birth_orders(request)
+            script = self._script(request) if by_script else None
+        if script is None:
+            await self._spares.give_up(request.container_id)
+        spare = await self._spares.take(asked)
+        handle = await self._shim_of(spare, request) if spare is not None else None
+        if handle is None:
+            os.makedirs(request.exec_dir, 0o700, exist_ok=True)
+            handle = await self._prepare_anew(request, {**asked, "scripted": script is not None})
+        handle.script = script
+        return handle
+
+    async def _shim_of(self, spare: Spare, request: LaunchRequest) -> "Shim | None":
+        """None, and nothing of it is left, where it ended meanwhile."""
+        handle = Shim(spare.connection, spare.id, spare.exec_dir, first=spare.first)
+        handle.is_spare = True
+        for message in spare.said:
+            handle._take(message)
+        try:
+            await handle._greeted()
+        except Lost:
+            await remains.clear(spare.exec_dir)
+            return None
+        if handle.sockets is not None and not request.dns:
+            handle.sockets = handle.sockets.without_dns()
+        return handle
 
     async def give_up(self, container_id: str) -> None:
         """What waits for this container to be started is gone on return."""
@@ -134,10 +144,10 @@ class Spawner:
         """Whether one waits that can do something ahead of the start."""
         return self._spares.taken_by(container_id) is not None
 
-    def ahead(self, request: LaunchRequest) -> None:
+    def ahead(self, request: LaunchRequest, basis: object = None) -> None:
         """The files of a container exist that is being made: its spare, if it has one, does all
         until the payload while it waits. A start that asks for the same finds that done; before
-        anybody else writes to the root, `give_up` is due."""
+        anybody else writes to the root, `give_up` is due. `basis`: what the request was made of."""
         spare = self._spares.taken_by(request.container_id)
         try:
             if spare is None or Mould.of(birth_orders(request)) != spare.mould:
@@ -153,9 +163,14 @@ class Spawner:
         except OSError as error:  # it is gone, as the start finds out
             log.info("nothing is done ahead for %s: %s", request.container_id, error)
         else:
-            spare.told = request
+            spare.told = Told(request, basis)
         finally:
             os.close(document)
+
+    def told(self, container_id: str) -> Told | None:
+        """What the spare of a container does ahead of its start, if it has one."""
+        spare = self._spares.taken_by(container_id)
+        return spare.told if spare is not None else None
 
     async def launch(self, shim: "Shim", request: LaunchRequest) -> None:
         """Returns when the first process has its orders, and waits for `go`. Raises StartFailed,

@@ -18,7 +18,7 @@ import shutil
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import NamedTuple, cast
 
 from engine.errors import Failure
 from engine.ids import new_id
@@ -84,6 +84,11 @@ def _orders(mould: Mould) -> dict[str, object]:
     }
 
 
+class Told(NamedTuple):
+    request: LaunchRequest
+    basis: object  # what it was made of, by which it is known again sooner
+
+
 @dataclass(slots=True, eq=False)
 class Spare:
     id: str
@@ -92,7 +97,7 @@ class Spare:
     first: socket.socket  # to its first process
     exec_dir: str
     said: list[channel.Message] = field(default_factory=list)  # that it is there, and what is
-    told: LaunchRequest | None = None  # what it does already, ahead of a start
+    told: Told | None = None  # what it does already, ahead of a start
 
 
 class Spares:
@@ -149,6 +154,10 @@ class Spares:
         if spare is None:
             await self._gone(identifier)
             return None
+        return self.redeem(spare)
+
+    def redeem(self, spare: Spare) -> Spare:
+        """One whose id was given out becomes the container of that id."""
         del self._taken[spare.id]
         asyncio.get_running_loop().remove_reader(spare.connection.fileno())
         return spare
