@@ -89,7 +89,8 @@ async def _launch(parts: Parts, container: Container, *, by_script: bool) -> Shi
         undo.push_async_callback(parts.networks.leave, record.id)
         legacy_links.demand_running(legacy_links.links_of(parts, record))
         record = _allocate(parts, record, is_own=place.is_own)
-        request = _asked_ahead(parts, container, record) or _request(
+        ahead = _asked_ahead(parts, container, record)
+        request = ahead or _request(
             parts,
             _sized(container, record),
             place,
@@ -105,13 +106,16 @@ async def _launch(parts: Parts, container: Container, *, by_script: bool) -> Shi
             lowers,
         )
         undo.callback(clear_exec_dir, request.exec_dir)
-        write_files(parts, record, place)  # before its script, which finds them there
+        if ahead is None:
+            write_files(parts, record, place)  # before its script, which finds them there
         shim = await parts.spawner.prepare(request, by_script=by_script)
         undo.push_async_callback(shim.abandon)
         joining = None
         if shim.is_told:
             joining = await _begin(_join(parts, record, shim))
             undo.push_async_callback(_settle, joining)
+        if ahead is not None:
+            write_files(parts, record, place)
         # Where a crash may come now, adoption finds in state.json what the process is to have.
         parts.store.save_state(record, durable=False)
         undo.callback(parts.save, container.record)
