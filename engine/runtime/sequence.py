@@ -192,11 +192,13 @@ def container_sequence(
         *guard,
         steps.SetOomScore(_number(process, "oomScoreAdj", 0)),
         *([steps.Confine(profile)] if (profile := _text(process, "apparmorProfile")) else ()),
-        steps.SwitchRoot(
-            rootfs.read_only or _flag(_mapping(spec, "root"), "readonly"),
-            _root_propagation(linux),
-        ),
+        steps.SwitchRoot(_root_propagation(linux)),
     ]
+    if rootfs.read_only or _flag(_mapping(spec, "root"), "readonly"):
+        # Nobody else can make it any more. Remapped, its owner would be nobody inside.
+        if ids is None:
+            world.append(payload.MakeDirectory(_directory(process)))
+        world.append(steps.SealRoot())
     host, domain = _text(spec, "hostname"), _text(spec, "domainname")
     if host or domain:
         world.append(steps.SetHostname(host, domain))
@@ -279,9 +281,7 @@ def payload_sequence(
     arguments = _texts(process, "args")
     if not arguments:
         raise SpecError("process.args is empty: there is no command to run")
-    directory = _text(process, "cwd") or "/"
-    if not directory.startswith("/"):
-        raise SpecError(f"process.cwd {directory!r} is not an absolute path")
+    directory = _directory(process)
     sets = _mapping(process, "capabilities")
     bounding, effective, permitted, inheritable, ambient = (
         capability_bits(_texts(sets, name))
@@ -305,6 +305,13 @@ def payload_sequence(
 
 
 # --- parts of the spec ------------------------------------------------------------------------
+
+
+def _directory(process: Mapping[str, object]) -> str:
+    directory = _text(process, "cwd") or "/"
+    if not directory.startswith("/"):
+        raise SpecError(f"process.cwd {directory!r} is not an absolute path")
+    return directory
 
 
 def _namespaces(linux: Mapping[str, object]) -> tuple[int, dict[str, str]]:

@@ -176,7 +176,6 @@ class SwitchRoot(Step):
     """pivot_root onto itself, then let go of the old root that lies on top; a chroot alone
     could be left again."""
 
-    read_only: bool
     propagation: int = 0  # of the container's root itself; 0 = private
 
     def describe(self) -> str:
@@ -190,8 +189,6 @@ class SwitchRoot(Step):
         mount.umount(".", mount.MNT_DETACH)
         os.close(old)
         os.chdir("/")
-        if self.read_only:
-            mount.mount_setattr(place.root, set_attributes=mount.MOUNT_ATTR_RDONLY, path="/")
         if self.propagation:
             mount.mount_setattr(place.root, propagation=self.propagation, path="/")
 
@@ -204,10 +201,20 @@ class SwitchRoot(Step):
         to.must(cannot, "fchdir", SPARE)
         to.must(cannot, "umount2", here, mount.MNT_DETACH)
         to.must(cannot, "chdir", top)
-        if self.read_only:
-            mount_calls.set_attributes(to, cannot, ROOT, add=mount.MOUNT_ATTR_RDONLY)
         if self.propagation:
             mount_calls.set_attributes(to, cannot, ROOT, propagation=self.propagation)
+
+
+@dataclass(frozen=True, slots=True)
+class SealRoot(Step):
+    def describe(self) -> str:
+        return "make the root read-only"
+
+    def run(self, place: Place) -> None:
+        mount.mount_setattr(place.root, set_attributes=mount.MOUNT_ATTR_RDONLY, path="/")
+
+    def write(self, to: Script, known: Known) -> None:
+        mount_calls.set_attributes(to, self.cannot(), ROOT, add=mount.MOUNT_ATTR_RDONLY)
 
 
 @dataclass(frozen=True, slots=True)

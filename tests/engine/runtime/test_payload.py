@@ -141,6 +141,12 @@ async def test_working_directory_is_made(lab: Laboratory) -> None:
     assert ran.stdout == b"/not/yet/there\n755\n"
 
 
+async def test_working_directory_is_made_in_a_root_that_is_read_only(lab: Laboratory) -> None:
+    command = "pwd; touch x 2>/dev/null || echo sealed"
+    ran = await lab.run("sh", "-c", command, cwd="/not/yet/there", read_only=True)
+    assert ran.stdout == b"/not/yet/there\nsealed\n"
+
+
 async def test_working_directory_cannot_be_a_descriptor(lab: Laboratory) -> None:
     # CVE-2024-21626
     for number in range(3, 20):

@@ -74,6 +74,12 @@ def test_steps_come_in_the_order_that_works() -> None:
     ]
 
 
+def test_working_directory_is_made_before_the_root_is_read_only() -> None:
+    steps = described(small() | {"root": {"path": "rootfs", "readonly": True}})
+    after = steps.index("switch the root") + 1
+    assert steps[after : after + 2] == ["make working directory /", "make the root read-only"]
+
+
 def test_filter_is_last_when_new_privileges_are_forbidden() -> None:
     assert described(small(no_new_privileges=True))[-5:] == [
         "become the user",
