@@ -275,10 +275,11 @@ class AttachTree(Step):
             target = make_target(place.root, self.target, directory=is_directory, owner=place.owner)
             try:
                 if stat.S_ISDIR(os.fstat(target).st_mode) != is_directory:
+                    # Without "is a directory", of which clients make an exit code of 126.
                     kinds = ("a file", "a directory")
                     raise Refused(
-                        f"cannot bind {self.target}: the source is {kinds[is_directory]} and "
-                        f"the target {kinds[not is_directory]}; both must be of one kind"
+                        f"cannot bind {kinds[is_directory]} to {self.target}, as that one is "
+                        f"{kinds[not is_directory]}"
                     )
                 mount.move_mount(tree, target, path=self.target)
             finally:

@@ -108,6 +108,16 @@ async def test_file_and_directory_binds(lab: Laboratory) -> None:
     assert b"Read-only" in ran.stderr
 
 
+async def test_bind_of_another_kind_is_told_without_what_clients_take_for_a_code(
+    lab: Laboratory,
+) -> None:
+    source = lab.folder / "source"
+    source.mkdir()
+    shim = await lab.launch(lab.request("true", mounts=(bind(source, "/etc/passwd"),)))
+    with pytest.raises(StartFailed, match="bind a directory to /etc/passwd, as that one is a file"):
+        await shim.go()
+
+
 async def test_read_only_bind_is_so_all_the_way_down(lab: Laboratory) -> None:
     source = lab.folder / "source"
     source.mkdir()
