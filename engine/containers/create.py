@@ -102,7 +102,12 @@ async def create_container(
 
 async def _make(parts: Parts, request: CreateRequest, image: Image, record: Record) -> Record:
     store = parts.store
-    anonymous = [point.name for point in record.mounts if point.anonymous]
+    # Those of other containers (volumes from) don't go with this one if it never is.
+    anonymous = [
+        point.name
+        for point in record.mounts
+        if point.anonymous and not _is_there(parts, point.name)
+    ]
     made: list[str] = []
     try:
         if all(point.type != "volume" for point in record.mounts):
@@ -127,6 +132,14 @@ async def _make(parts: Parts, request: CreateRequest, image: Image, record: Reco
         store.clear(record.id)
         raise
     return record
+
+
+def _is_there(parts: Parts, volume: str) -> bool:
+    try:
+        parts.volumes.get(volume)
+    except NotFound:
+        return False
+    return True
 
 
 def _require_image(parts: Parts, request: CreateRequest, image: Image) -> None:

@@ -58,6 +58,9 @@ def _explicit(host: HostConfig) -> Iterable[MountPoint]:
 def checked_target(target: str) -> str:
     """The clean path. `/` and what lies in /proc can't be mounted over (isolation depends on
     them)."""
+    if re.match("[a-zA-Z0-9]:/", target):
+        # The docker CLI takes "a:/data" for a path of Windows, and so for a target.
+        raise InvalidRequest(_too_short(target[0]))
     if not target.startswith("/"):
         raise InvalidRequest(f"invalid mount path: '{target}' mount path must be absolute")
     clean = posixpath.normpath("/" + target.lstrip("/"))
@@ -130,6 +133,8 @@ def _parse_mode(mode: str) -> tuple[bool, str, bool, bool]:
 
 
 def checked_volume_name(name: str) -> str:
+    if len(name) == 1:
+        raise InvalidRequest(_too_short(name))
     if not _VOLUME_NAME.fullmatch(name):
         raise InvalidRequest(
             f'"{name}" includes invalid characters for a local volume name, only '
@@ -137,6 +142,13 @@ def checked_volume_name(name: str) -> str:
             "use absolute path"
         )
     return name
+
+
+def _too_short(name: str) -> str:
+    return (
+        f"create {name}: volume name is too short, names should be at least two alphanumeric "
+        "characters"
+    )
 
 
 def mount_point(request: MountRequest) -> MountPoint:
@@ -254,11 +266,12 @@ def tmpfs_options(text: str) -> tuple[str, ...]:
 
 
 def inherit(mounts: Iterable[MountPoint], mode: str) -> tuple[MountPoint, ...]:
-    """The mounts of another container for `--volumes-from name[:ro|rw]`, tmpfs excepted."""
+    """The mounts of another container for `--volumes-from name[:ro|rw]`, tmpfs excepted. Anonymous
+    volumes go with the last of their containers."""
     if mode not in ("", "ro", "rw", "z", "Z"):
         raise InvalidRequest(f"invalid mode: {mode}")
     return tuple(
-        replace(mount, read_only=mount.read_only or mode == "ro", anonymous=False)
+        replace(mount, read_only=mount.read_only or mode == "ro")
         for mount in mounts
         if mount.type != "tmpfs"
     )

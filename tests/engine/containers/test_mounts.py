@@ -93,7 +93,19 @@ def test_volumes_of_another_container_can_be_made_read_only() -> None:
         MountPoint("volume", "/v", name="n", anonymous=True),
         MountPoint("tmpfs", "/t"),
     )
-    assert inherit(mounts, "ro") == (MountPoint("volume", "/v", name="n", read_only=True),)
+    assert inherit(mounts, "ro") == (
+        MountPoint("volume", "/v", name="n", read_only=True, anonymous=True),
+    )
+
+
+def test_volume_of_one_letter_is_told_to_be_too_short() -> None:
+    short = "create d: volume name is too short, names should be at least two alphanumeric"
+    for host in (HostConfig(binds=("d:/data",)),
+                 HostConfig(mounts=(MountRequest("volume", "/data", source="d"),))):  # fmt: skip
+        with pytest.raises(InvalidRequest, match=short):
+            wanted(host)
+    with pytest.raises(InvalidRequest, match=short):  # what the docker CLI makes of -v d:/data
+        wanted(HostConfig(), volumes=("d:/data",))
 
 
 def test_a_missing_source_is_made_so_that_anybody_gets_in(tmp_path: Path) -> None:

@@ -262,6 +262,21 @@ async def test_anonymous_volumes_go_with_v_or_auto_remove_only(engine: Engine) -
     assert engine.volumes.list() == ()
 
 
+async def test_anonymous_volumes_of_another_container_go_with_the_last_that_has_them(
+    engine: Engine,
+) -> None:
+    first = await engine.create("true", volumes=("/data",))
+    name = engine.get(first).mounts[0].name
+    second = await engine.create("true", host=HostConfig(volumes_from=(first,)))
+    third = await engine.create("true", host=HostConfig(volumes_from=(second,)))
+    await engine.containers.remove(second, volumes=True)
+    await engine.containers.remove(first)
+    assert engine.volumes.get(name).is_anonymous
+    await engine.containers.remove(third, volumes=True)
+    with pytest.raises(NotFound):
+        engine.volumes.get(name)
+
+
 async def test_volume_with_the_image_s_content_is_filled_on_first_use(engine: Engine) -> None:
     host = HostConfig(binds=("conf:/etc/default",))
     await engine.create("true", host=host)
