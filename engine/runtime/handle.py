@@ -334,9 +334,6 @@ class Shim:
         """This very handle. It is closed if this raises StartFailed or Lost."""
         try:
             body = (await self._greeting).body
-            if body["event"] == "failed":
-                self._fail(body)
-                await self._beginning
         except BaseException:
             if self.sockets is not None:
                 self.sockets.close()
@@ -437,7 +434,7 @@ class Shim:
                 self._began(message.body)
                 if not self._beginning.done():
                     self._beginning.set_result(None)
-            case "failed" if self._greeting.done():
+            case "failed":  # at once, as its connection ends with it
                 self._fail(message.body)
             case "oom":
                 self.when_out_of_memory()

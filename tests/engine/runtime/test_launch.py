@@ -674,3 +674,10 @@ async def test_an_answer_that_nobody_takes_any_more_stays_open_nowhere(lab: Labo
     await cancelled_too_late(shim, shim.attach(stdin=False, stdout=True, stderr=True))
     await cancelled_too_late(shim, shim.network_sockets())
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_limit_that_the_kernel_refuses_is_told(lab: Laboratory) -> None:
+    for by_script in (True, False):
+        request = lab.request("true", resources={"pids": {"limit": 10**12}})
+        with pytest.raises(StartFailed, match=r"write '1000000000000'.*pids\.max"):
+            await lab.run_request(request, by_script=by_script)
