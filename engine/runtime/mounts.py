@@ -275,7 +275,7 @@ class AttachTree(Step):
             target = make_target(place.root, self.target, directory=is_directory, owner=place.owner)
             try:
                 if stat.S_ISDIR(os.fstat(target).st_mode) != is_directory:
-                    # Without "is a directory", of which clients make an exit code of 126.
+                    # Of "is a directory" the docker CLI makes an exit code of 126.
                     kinds = ("a file", "a directory")
                     raise Refused(
                         f"cannot bind {kinds[is_directory]} to {self.target}, as that one is "

@@ -108,16 +108,6 @@ async def test_file_and_directory_binds(lab: Laboratory) -> None:
     assert b"Read-only" in ran.stderr
 
 
-async def test_bind_of_another_kind_is_told_without_what_clients_take_for_a_code(
-    lab: Laboratory,
-) -> None:
-    source = lab.folder / "source"
-    source.mkdir()
-    shim = await lab.launch(lab.request("true", mounts=(bind(source, "/etc/passwd"),)))
-    with pytest.raises(StartFailed, match="bind a directory to /etc/passwd, as that one is a file"):
-        await shim.go()
-
-
 async def test_read_only_bind_is_so_all_the_way_down(lab: Laboratory) -> None:
     source = lab.folder / "source"
     source.mkdir()
@@ -196,13 +186,14 @@ async def test_mounts_over_root_and_proc_are_refused(lab: Laboratory, target: st
 
 @pytest.mark.parametrize(
     ("source", "target", "reason"),
-    [("/etc/passwd", "/etc", "a file and the target a directory"),
-     ("/etc", "/etc/passwd", "a directory and the target a file")],
+    [("/etc/passwd", "/etc", "a file to /etc, as that one is a directory"),
+     ("/etc", "/etc/passwd", "a directory to /etc/passwd, as that one is a file")],
 )  # fmt: skip
 async def test_file_on_directory_is_refused_in_words(
     lab: Laboratory, source: str, target: str, reason: str
 ) -> None:
-    with pytest.raises(StartFailed, match=f"cannot bind {target}: the source is {reason}"):
+    # Clients take "is a directory" for a command that cannot run.
+    with pytest.raises(StartFailed, match=f"cannot bind {reason}"):
         await lab.run("true", mounts=(bind(Path(source), target),))
 
 
