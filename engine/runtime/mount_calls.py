@@ -41,7 +41,7 @@ def finding(
     to: Script, path: str, flags: int, *, root: int = ROOT, resolve: int = PLAIN
 ) -> tuple[int, int, int, int]:
     """The arguments of openat2."""
-    how = to.words(flags | os.O_CLOEXEC, 0, resolve)  # struct open_how
+    how = to.constants(flags | os.O_CLOEXEC, 0, resolve)  # struct open_how
     return root, to.text(os.fsencode(path)), how, 24
 
 

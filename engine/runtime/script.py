@@ -19,6 +19,7 @@ from engine.runtime.syscalls import AARCH64, X86_64
 from engine.runtime.users import Identity
 
 _RECORD = struct.Struct("<9Q")
+_CALL = struct.Struct("<Q6q2Q")  # the same of a call, whose arguments may be below zero
 _WORD = 8
 _PADDING = tuple([bytes(-size % _WORD) for size in range(_WORD)])
 _ALL_BITS = (1 << 64) - 1
@@ -105,6 +106,8 @@ class Script:
         self._records = bytearray()
         self._data = bytearray()
         self._refusals: dict[tuple[Refusal, int], int] = {}
+        self._texts: dict[bytes, int] = {}
+        self._constants: dict[tuple[int, ...], int] = {}
         self.root = self.room(STAT_SIZE)  # what is known of the container's, once it is there
         self.kinds: dict[int, int] = {}  # of the trees that are taken: S_IFDIR and its like
         self.has_empty = False  # a directory that hides others
@@ -117,10 +120,19 @@ class Script:
     # --- memory ---------------------------------------------------------------------------
 
     def text(self, content: bytes) -> int:
-        """Where it is; a NUL follows."""
-        address = self._data_at + len(self._data)
-        self._data += content
-        self._data.append(0)
+        """Where it is, to be read; a NUL follows."""
+        address = self._texts.get(content)
+        if address is None:
+            address = self._texts[content] = self._data_at + len(self._data)
+            self._data += content
+            self._data.append(0)
+        return address
+
+    def constants(self, *values: int) -> int:
+        """Words that nobody writes to."""
+        address = self._constants.get(values)
+        if address is None:
+            address = self._constants[values] = self.words(*values)
         return address
 
     def words(self, *values: int) -> int:
@@ -152,7 +164,8 @@ class Script:
     def call(
         self, name: str, *arguments: int, into: int | tuple[int, int] = 0, otherwise: int = 0
     ) -> None:
-        self.add(Call(name, arguments, otherwise, into))
+        self._records += _call(name, arguments, otherwise, into, self._at + len(self._records))
+        self._opened += name in _OPENING
 
     def add(self, one: Call | Expect) -> None:
         self._records += _record(one, self.here)
@@ -174,10 +187,14 @@ class Script:
         otherwise: int = 0,
     ) -> None:
         """`otherwise`: what is there to try before the refusal."""
-        into = into or self._result
-        slot = _slot(into, self.here) if isinstance(into, tuple) else into
-        otherwise = otherwise or self.refusal(refusal, slot)
-        self.call(name, *arguments, into=slot, otherwise=otherwise)
+        at = self._at + len(self._records)
+        if not into:
+            into = self._result
+        elif isinstance(into, tuple):
+            into = _slot(into, at)
+        otherwise = otherwise or self.untold or self.refusal(refusal, into)
+        self._records += _call(name, arguments, otherwise, into, at)
+        self._opened += name in _OPENING
 
     def expect(self, address: int, value: int, *, otherwise: int, mask: int = _ALL_BITS) -> None:
         self.add(Expect(address, value, otherwise, mask))
@@ -289,13 +306,19 @@ class Written(NamedTuple):
 
 
 def _record(one: Call | Expect, at: int) -> bytes:
-    otherwise = one.otherwise or at + RECORD
-    if isinstance(one, Expect):
-        value, mask = one.value & _ALL_BITS, one.mask
-        return _RECORD.pack(_EXPECT, one.address, mask, value, 0, 0, 0, one.into, otherwise)
-    into = _slot(one.into, at) if isinstance(one.into, tuple) else one.into
-    given = [argument & _ALL_BITS for argument in one.arguments]
-    return _RECORD.pack(_NUMBERS[one.name], *given, *_NOTHING[len(given) :], into, otherwise)
+    if isinstance(one, Call):
+        return _call(one.name, one.arguments, one.otherwise, one.into, at)
+    value, otherwise = one.value & _ALL_BITS, one.otherwise or at + RECORD
+    return _RECORD.pack(_EXPECT, one.address, one.mask, value, 0, 0, 0, one.into, otherwise)
+
+
+def _call(
+    name: str, arguments: tuple[int, ...], otherwise: int, into: int | tuple[int, int], at: int
+) -> bytes:
+    if isinstance(into, tuple):
+        into = _slot(into, at)
+    given = arguments + _NOTHING[len(arguments) :]
+    return _CALL.pack(_NUMBERS[name], *given, into, otherwise or at + RECORD)
 
 
 def _slot(further: tuple[int, int], at: int) -> int:
