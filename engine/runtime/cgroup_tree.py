@@ -311,10 +311,10 @@ class Cgroup:
                 return directory
         return None
 
-    def writes(self, resources: Mapping[str, object]) -> list[tuple[str, str]]:
-        """(file, text) in the order in which `create` writes them, where all goes the usual way."""
+    def writes(self, resources: Mapping[str, object]) -> list[tuple[str, Setting]]:
+        """(folder, what is written there) in the order in which `create` does it."""
         return [
-            (f"{directory}/{setting.file}", setting.value)
+            (directory, setting)
             for directory, settings in self._planned(resources)
             for setting in settings
         ]

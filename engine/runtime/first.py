@@ -16,10 +16,12 @@ from engine.kernel import namespaces
 from engine.kernel.libc import AT_FDCWD
 from engine.runtime import channel, walker
 from engine.runtime.cgroup_tree import Cgroup
+from engine.runtime.cgroups import Setting
 from engine.runtime.script import (
     LOWEST,
     NETWORK,
     ORDERS,
+    RECORD,
     ROOT,
     SUPERVISOR,
     Expect,
@@ -77,18 +79,16 @@ def script_of(
     identity: Identity,
     cgroup: Cgroup,
     shims_part: Mapping[str, object],
-    writes: Sequence[tuple[str, str]],
+    writes: Sequence[tuple[str, Setting]],
 ) -> Written:
-    """`writes`: (file, text) of limits of its cgroup, which one who waits was born without. Raises
+    """`writes`: (folder, limit) of its cgroup, which one who waits was born without. Raises
     Unscriptable."""
     to = Script(SUPERVISOR, at=_ADDRESS)
     # The interpreter, which then tries, finds out. It would take most of the time to write, and of
     # the room, to tell of each call what it was for.
     to.untold = to.refusal(Refusal("its script could not go on", is_whole=True))
-    for path, text in writes:
-        flags, value = os.O_WRONLY | os.O_CLOEXEC, text.encode()
-        to.must(_CANNOT, "openat", AT_FDCWD, to.text(path.encode()), flags, 0, into=(1, 0))
-        to.must(_CANNOT, "write", -1, to.text(value), len(value))
+    for directory, setting in writes:
+        write_limit(to, directory, setting)
     to.call("close_range", LOWEST, SUPERVISOR - 1, 0)  # so that it is known what is free
     pipes = _write_stdio(to, shims_part)
     nulls = tuple(number for number in (0, 1, 2) if number not in pipes)
@@ -99,6 +99,25 @@ def script_of(
         to.tidy()
         step.write(to, known)
     return to.written()
+
+
+def write_limit(to: Script, directory: str, setting: Setting) -> None:
+    """As `cgroup_files.set_all`, of a file that may not be there."""
+    path, value = to.text(f"{directory}/{setting.file}".encode()), setting.value.encode()
+    given = (AT_FDCWD, path, os.O_WRONLY | os.O_CLOEXEC, 0)
+    if setting.instead is None:
+        to.must(_CANNOT, "openat", *given, into=(1, 0))
+        to.must(_CANNOT, "write", -1, to.text(value), len(value))
+        return
+    result, end = to.words(0), to.room(RECORD)
+    is_absent = Expect(result, -errno.ENOENT, to.refusal(_CANNOT, result))
+    to.call("openat", *given, into=result, otherwise=to.aside(is_absent, then=to.after(4)))
+    to.copy(result, (1, 0))
+    to.must(_CANNOT, "write", -1, to.text(value), len(value))
+    to.go(end)
+    for other in setting.instead:
+        write_limit(to, directory, other)
+    to.fill(end, then=to.here)
 
 
 def _write_stdio(to: Script, shims_part: Mapping[str, object]) -> tuple[int, ...]:

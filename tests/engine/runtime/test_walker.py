@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from engine.kernel.libc import AT_FDCWD
-from engine.runtime import channel, script, walker
+from engine.runtime import channel, first, script, walker
+from engine.runtime.cgroups import Setting
 from engine.runtime.script import Call, Expect, Refusal, Script
 
 MARK = b"and on\n"
@@ -105,6 +106,28 @@ def test_what_stands_in_memory_decides(program: Path, value: int, mask: int, fit
     to.unlike(word, 0x99, mask=0xFF, otherwise=to.end(2))
     to.call("exit_group", 0)
     assert walk(program, to).returncode == (0 if fits else 1)
+
+
+@pytest.mark.parametrize(("limit", "written"), [
+    (Setting("none", "7"), None),
+    (Setting("none", "7", instead=()), ("", "")),
+    (Setting("none", "7", instead=(Setting("one", "8"),)), ("8", "")),
+    (Setting("one", "7", instead=(Setting("other", "8"),)), ("7", "")),
+    (Setting("none", "7", instead=(Setting("nor this", "8", instead=()), Setting("other", "9"))),
+     ("", "9")),
+], ids=["needed", "left out", "another", "there", "two"])  # fmt: skip
+def test_a_limit_that_this_kernel_has_not_is_another_or_none(
+    program: Path, tmp_path: Path, limit: Setting, written: tuple[str, str] | None
+) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).touch()
+    to = Script(2)
+    first.write_limit(to, str(tmp_path), limit)
+    writes(to, MARK)
+    to.call("exit_group", 0)
+    assert walk(program, to).stdout == (b"" if written is None else MARK)
+    found = tuple((tmp_path / name).read_text() for name in ("one", "other"))
+    assert found == (written or ("", ""))
 
 
 def test_part_of_a_word_can_be_taken_from_one_place_to_another(program: Path) -> None:
