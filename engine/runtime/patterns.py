@@ -10,7 +10,7 @@ from engine.runtime.request import LaunchRequest
 from engine.runtime.script import Written
 from engine.runtime.users import Identity
 
-_MOST = 64
+_MOST = 32  # of some 80 KB
 _TEXT = ("utf-8", "surrogateescape")
 _SHORT = 12  # characters of an id that are a host name
 # In the place of an id, and of as many characters; an id has others.
