@@ -114,6 +114,8 @@ def exited(
         error=error,
         oom_killed=oom_killed or state.oom_killed,
         finished_at=at,
+        # As in Docker: what is down is no more as its probes said.
+        health=replace(state.health, status="unhealthy") if state.health is not None else None,
     )
 
 

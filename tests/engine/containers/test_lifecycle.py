@@ -4,7 +4,14 @@ import pytest
 
 from engine.containers import lifecycle
 from engine.containers.lifecycle import TABLE, Change
-from engine.containers.model import ContainerConfig, HostConfig, Record, State, Status
+from engine.containers.model import (
+    ContainerConfig,
+    HealthState,
+    HostConfig,
+    Record,
+    State,
+    Status,
+)
 from engine.errors import Conflict
 
 
@@ -60,3 +67,9 @@ def test_a_failed_start_leaves_a_created_container_created() -> None:
     assert failed == State(Status.CREATED, exit_code=127, error="not found")
     restarting = replace(State(), status=Status.RESTARTING)
     assert lifecycle.failed_to_start(restarting, exit_code=1, error="").status is Status.EXITED
+
+
+def test_what_has_exited_is_not_healthy_any_more() -> None:
+    running = State(Status.RUNNING, health=HealthState("healthy"))
+    ended = lifecycle.exited(running, exit_code=0, at=1, oom_killed=False, restarting=False)
+    assert ended.health == HealthState("unhealthy")
