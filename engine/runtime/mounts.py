@@ -278,8 +278,8 @@ class AttachTree(Step):
                     # Of "is a directory" the docker CLI makes an exit code of 126.
                     kinds = ("a file", "a directory")
                     raise Refused(
-                        f"cannot bind {kinds[is_directory]} to {self.target}, as that one is "
-                        f"{kinds[not is_directory]}"
+                        f"cannot bind {kinds[is_directory]} to {self.target}: "
+                        f"{kinds[not is_directory]} lies there"
                     )
                 mount.move_mount(tree, target, path=self.target)
             finally:

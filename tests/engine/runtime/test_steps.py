@@ -186,8 +186,8 @@ async def test_mounts_over_root_and_proc_are_refused(lab: Laboratory, target: st
 
 @pytest.mark.parametrize(
     ("source", "target", "reason"),
-    [("/etc/passwd", "/etc", "a file to /etc, as that one is a directory"),
-     ("/etc", "/etc/passwd", "a directory to /etc/passwd, as that one is a file")],
+    [("/etc/passwd", "/etc", "a file to /etc: a directory lies there"),
+     ("/etc", "/etc/passwd", "a directory to /etc/passwd: a file lies there")],
 )  # fmt: skip
 async def test_file_on_directory_is_refused_in_words(
     lab: Laboratory, source: str, target: str, reason: str
