@@ -74,7 +74,8 @@ def variables(links: Iterable[Link]) -> Iterator[tuple[str, str]]:
         prefix = link.alias.replace("-", "_").upper()
         yield f"{prefix}_NAME", f"/{link.name}"
         address = address_of(link.target)
-        ports = sorted(map(parse_port, link.target.config.exposed_ports))
+        exposed = map(parse_port, link.target.config.exposed_ports)
+        ports = sorted(exposed, key=lambda port: (port[1] != "tcp", port))
         for index, (port, protocol) in enumerate(ports):
             whole = f"{protocol}://{address}:{port}"
             if index == 0:

@@ -28,7 +28,7 @@ def record(name: str, *, links: tuple[str, ...] = (), address: str = "") -> Reco
         id=f"id-of-{name}", name=name, created=1,
         config=ContainerConfig(
             hostname=f"host-{name}", env=("A=1", "PATH=/x", "B"),
-            exposed_ports=("90/udp", "80/tcp"),
+            exposed_ports=("53/udp", "80/tcp"),
         ),
         host=HostConfig(network_mode="bridge", links=links), image_id="i", path="p", args=(),
         attachments=(Attachment("bridge", endpoint=endpoint),), state=State(Status.RUNNING),
@@ -52,10 +52,10 @@ def test_variables_tell_ports_and_variables_of_the_other() -> None:
         "STORE_1_PORT_80_TCP_ADDR": "172.17.0.2",
         "STORE_1_PORT_80_TCP_PORT": "80",
         "STORE_1_PORT_80_TCP_PROTO": "tcp",
-        "STORE_1_PORT_90_UDP": "udp://172.17.0.2:90",
-        "STORE_1_PORT_90_UDP_ADDR": "172.17.0.2",
-        "STORE_1_PORT_90_UDP_PORT": "90",
-        "STORE_1_PORT_90_UDP_PROTO": "udp",
+        "STORE_1_PORT_53_UDP": "udp://172.17.0.2:53",
+        "STORE_1_PORT_53_UDP_ADDR": "172.17.0.2",
+        "STORE_1_PORT_53_UDP_PORT": "53",
+        "STORE_1_PORT_53_UDP_PROTO": "udp",
         "STORE_1_ENV_A": "1",
     }
 
