@@ -213,7 +213,8 @@ def _blkio_v1(resources: Mapping[str, object]) -> list[Setting]:
     settings += _plain(block, "leafWeight", "blkio.leaf_weight")
     for device, entry in _devices(block, "weightDevice"):
         value = f"{device} {_number(entry, 'weight') or 0}"
-        plain = Setting("blkio.weight_device", value)
+        # Of a device that nobody shares out, a share is no wish that could fail: as Docker.
+        plain = Setting("blkio.weight_device", value, instead=())
         settings.append(Setting("blkio.bfq.weight_device", value, instead=(plain,)))
     for field, file in (
         ("throttleReadBpsDevice", "blkio.throttle.read_bps_device"),
@@ -236,7 +237,7 @@ def _io_v2(resources: Mapping[str, object]) -> list[Setting]:
         settings.append(Setting("io.bfq.weight", str(weight), instead=(plain,)))
     for device, entry in _devices(block, "weightDevice"):
         share = _number(entry, "weight") or 0
-        # Of a device that nobody shares out, a share is no wish that could fail: as Docker.
+        # As above.
         plain = Setting("io.weight", f"{device} {io_weight(share)}", instead=())
         settings.append(Setting("io.bfq.weight", f"{device} {share}", instead=(plain,)))
     for field, key in (

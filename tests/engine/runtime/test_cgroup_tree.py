@@ -132,6 +132,15 @@ def test_refused_limits_leave_no_group(group: Cgroup) -> None:
     assert not any(os.path.exists(os.path.dirname(path)) for path in folders(group))
 
 
+def test_share_of_a_block_device_that_nobody_shares_out_is_no_mistake(group: Cgroup) -> None:
+    loop = Path("/sys/block/loop0/dev")  # it has no I/O scheduler that knows weights
+    if not loop.exists():
+        pytest.skip("there is no loop device")
+    major, minor = map(int, loop.read_text().split(":"))
+    device = {"major": major, "minor": minor, "weight": 100}
+    group.create({"blockIO": {"weightDevice": [device]}})
+
+
 def test_fork_beyond_the_pids_limit_fails(group: Cgroup) -> None:
     group.create({"pids": {"limit": 5}})
     program = """
