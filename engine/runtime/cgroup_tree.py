@@ -72,6 +72,7 @@ class Hierarchy:
 
 # In v1 a thread joins without waiting for a grace period, a process may wait 15 ms.
 _TASKS = "tasks"
+_COUNTER = "pids"
 
 
 def detect() -> Hierarchy:
@@ -165,14 +166,26 @@ class Cgroup:
                 remove_unused(parents)
             raise
 
-    def enter(self, *, unified: bool = True) -> None:
+    def enter(self, *, unified: bool = True, counted: bool = True) -> None:
         """Move the calling process, of one thread, into the group. Without `unified` only in v1
         hierarchies: a child of clone3 can be born into the other (`unified_fd`), while moving
-        there may wait 15 ms for a grace period."""
+        there may wait 15 ms for a grace period. Without `counted` not where processes are counted:
+        who is there has no child if there are as many as may be."""
         for tree, directory in self._places():
-            if tree.unified and not unified:
+            if (tree.unified and not unified) or (_COUNTER in tree.controllers and not counted):
                 continue
             write(f"{directory}/{'cgroup.procs' if tree.unified else _TASKS}", "0")
+
+    def counting_file(self) -> str:
+        """By which a process comes to where processes are counted, whatever the limit; "" if they
+        aren't. It may be the unified tree's, that is, all there is."""
+        for tree, directory in self._places():
+            if _COUNTER in tree.controllers:
+                return f"{directory}/{'cgroup.procs' if tree.unified else _TASKS}"
+        return ""
+
+    def counts_in_unified(self) -> bool:
+        return any(tree.unified and _COUNTER in tree.controllers for tree in self.hierarchy.trees)
 
     def task_files(self) -> list[str]:
         """Who writes "0" to all of them is in the groups of v1 hierarchies."""

@@ -1,5 +1,6 @@
 """Processes started in a running container: their stdio, their ends."""
 
+import errno
 import os
 import socket
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from engine.kernel import process
+from engine.kernel.libc import KernelError, reason
 from engine.runtime import channel, join
 from engine.runtime.cgroup_tree import Cgroup
 from engine.runtime.channel import Message
@@ -14,7 +16,7 @@ from engine.runtime.orders import read_shims_part, read_steps
 from engine.runtime.poller import READABLE, Poller
 from engine.runtime.starting import CannotStart, Starting
 from engine.runtime.stdio import Pipes, Stdio, wanted
-from engine.runtime.steps import Place
+from engine.runtime.steps import NO_ROOM, Place
 
 Reply = Callable[[Mapping[str, object], tuple[int, ...]], None]
 
@@ -125,9 +127,14 @@ class Execs:
         """The joiner's pidfd."""
         if is_script:
             streams, descriptor = pipes.theirs if pipes else (), supervisor.fileno()
-            return join.start_script(
-                document, self._cgroup, descriptor, streams, container=container
-            )
+            try:
+                return join.start_script(
+                    document, self._cgroup, descriptor, streams, container=container
+                )
+            except KernelError as error:
+                if error.errno != errno.EAGAIN:
+                    raise
+                raise CannotStart(f"cannot join the container: {reason(error)}", NO_ROOM) from error
         return join.start(
             lambda: read_steps(document),
             Place(supervisor, self._cgroup, owner=self._owner),
@@ -135,6 +142,7 @@ class Execs:
             container=container,
             oom_score=cast(int, request["oom_score"]),
             apparmor=cast(str, request.get("apparmor", "")),
+            crowded=bool(request.get("crowded")),
         )
 
     def _says(self, entry: Exec, message: Message) -> None:

@@ -21,7 +21,7 @@ from engine.runtime.id_maps import IdMaps
 from engine.runtime.payload import NO_USER
 from engine.runtime.remains import ExitStatus, exit_status, read_exit
 from engine.runtime.script import Unscriptable, Written
-from engine.runtime.steps import Step
+from engine.runtime.steps import NO_ROOM, Step
 from engine.runtime.users import Identity
 
 log = logging.getLogger(__name__)
@@ -230,9 +230,16 @@ class Shim:
         except sequence.SpecError as error:
             raise StartFailed(_exec_text(str(error), NOT_STARTED), NOT_STARTED) from error
         try:
-            return await self._start_inside(shims_part, walked, script)
+            try:
+                return await self._start_inside(shims_part, walked, script)
+            except StartFailed as error:
+                if error.exit_code != NO_ROOM:
+                    raise
+            walked = walked or self._steps(request, request.process, self.container_id)
+            return await self._start_inside({**shims_part, "crowded": True}, walked)
         except StartFailed as error:
-            raise StartFailed(_exec_text(str(error), error.exit_code), error.exit_code) from None
+            code = NOT_STARTED if error.exit_code == NO_ROOM else error.exit_code
+            raise StartFailed(_exec_text(str(error), code), code) from None
 
     def _steps(
         self, request: ExecRequest, process: Mapping[str, object], container_id: str

@@ -39,19 +39,22 @@ def start(
     container: int,
     oom_score: int,
     apparmor: str,
+    crowded: bool,
 ) -> int:
     """Start the walk inside the container whose first process is behind the pidfd `container`.
 
-    The joiner, whose pidfd is returned, tells the rest through the place's supervisor.
+    The joiner, whose pidfd is returned, tells the rest through the place's supervisor. `crowded`:
+    the container has as many processes as it may; to get in, one more is sent (NO_ROOM).
     """
-    group = place.cgroup.unified_fd()
+    is_counted = not crowded or not place.cgroup.counts_in_unified()
+    group = place.cgroup.unified_fd() if is_counted else -1
     try:
         pid, pidfd = process.clone3(cgroup=group)
     finally:
         if group >= 0:
             os.close(group)
     if pid == 0:
-        _join(plan, place, stdio, container, oom_score, apparmor)
+        _join(plan, place, stdio, container, oom_score, apparmor, crowded)
     return pidfd
 
 
@@ -62,13 +65,16 @@ def _join(
     container: int,
     oom_score: int,
     apparmor: str,
+    crowded: bool,
 ) -> NoReturn:
     try:
         # By the host's /proc, while it is still the one at /proc.
         SetOomScore(oom_score).run(place)
         if apparmor:
             Confine(apparmor).run(place)
-        place.cgroup.enter(unified=False)
+        place.cgroup.enter(unified=False, counted=not crowded)
+        if crowded and (path := place.cgroup.counting_file()):
+            place.counting = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         namespaces.setns(container, _ALL)
         place.container = container
         if place.owner != (0, 0):

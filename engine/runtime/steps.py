@@ -14,7 +14,7 @@ import stat
 from dataclasses import dataclass, field
 
 from engine.kernel import mount, namespaces, privileges, process
-from engine.kernel.libc import AT_FDCWD, reason
+from engine.kernel.libc import AT_FDCWD, KernelError, reason
 from engine.runtime import channel, mount_calls, reaper
 from engine.runtime.cgroup_tree import Cgroup
 from engine.runtime.script import (
@@ -38,6 +38,10 @@ GO = channel.encode({"go": True})  # what the daemon says once the network is th
 
 _HIGHEST_DESCRIPTOR = 0xFFFFFFFF
 _USUAL_UMASK = 0o022
+
+
+# The code of a process for which the container's cgroup has no room: `EnterPidNamespace`.
+NO_ROOM = 124
 
 
 class Refused(Exception):
@@ -69,6 +73,7 @@ class Place:
     trees: dict[int, int] = field(default_factory=dict)  # detached binds, by their place
     empty: int = -1  # the one empty directory that hides others
     container: int = -1  # for one who has joined: the pidfd of its first process
+    counting: int = -1  # the file by which one who has joined comes to where processes are counted
     user: int = -1  # the container's user namespace, if it has one (also by the pidfd of another)
     files: int = -1  # the user namespace by which its files are shown
     owner: tuple[int, int] = (0, 0)  # what the container's root is out here
@@ -344,14 +349,33 @@ class EnterPidNamespace(Step):
     def describe(self) -> str:
         return "enter the PID namespace"
 
+    def cannot(self) -> Refusal:
+        return Refusal(f"cannot {self.describe()}", codes=((errno.EAGAIN, NO_ROOM),))
+
     def run(self, place: Place) -> None:
-        pid, pidfd = process.sibling()
+        """A cgroup with as many processes as may be takes no child, but does take one who comes:
+        then this one has stayed out of it (`Place.counting`), and sends the child there."""
+        sent, send = os.pipe() if place.counting >= 0 else (-1, -1)
+        try:
+            pid, pidfd = process.sibling()
+        except KernelError as error:
+            raise because(self.cannot(), error) from None
         if pid:
             channel.send(place.supervisor, {"state": "joined", "result": pid}, (pidfd,))
+            if place.counting >= 0:
+                os.write(place.counting, b"%d" % pid)
+                os.write(send, b".")
             # An end takes the kernel longer than all before: nobody is to wait for it who waits
             # for the end of what both hold, the payload's output and this connection.
             process.close_range(0)
             os._exit(0)
+        if place.counting >= 0:
+            os.close(send)
+            if not os.read(sent, 1):
+                os._exit(1)  # whoever was to send it there says why
+            os.close(sent)
+            os.close(place.counting)
+            place.counting = -1
         os.setsid()
 
     def write(self, to: Script, known: Known) -> None:
@@ -419,7 +443,8 @@ class Forget(Step):
 
     def run(self, place: Place) -> None:
         daemon = () if place.orders is None else (place.orders.fileno(),)
-        process.close_all_but(place.supervisor.fileno(), *daemon, reaper.DESCRIPTOR)
+        counting = () if place.counting < 0 else (place.counting,)
+        process.close_all_but(place.supervisor.fileno(), *daemon, *counting, reaper.DESCRIPTOR)
         place.root = place.null = place.empty = -1
         place.user = place.files = place.container = -1
         privileges.clear_parent_death_signal()

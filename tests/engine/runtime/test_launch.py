@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pickle
+import re
 import select
 import shutil
 import signal
@@ -234,6 +235,30 @@ async def test_exec_with_terminal_and_input(lab: Laboratory, identity: Identity 
     assert b"/dev/pts/0" in output
     assert output.count(b"word") == 2  # its echo and the answer
     process.writer.close()
+
+
+@WAYS
+async def test_exec_gets_into_a_container_that_has_all_the_processes_that_it_may(
+    lab: Laboratory, identity: Identity | None
+) -> None:
+    shim = await lab.start("sleep", "100", resources={"pids": {"limit": 1}})
+    # It counts there, as it may have no child.
+    script = (
+        "for n in self 1; do while read -r line; do echo $n $line; done < /proc/$n/cgroup; done;"
+        " true & wait"
+    )
+    for terminal in (False, True):
+        request = exec_request("sh", "-c", script, identity=identity, terminal=terminal)
+        process = await shim.exec(request)
+        assert process.reader is not None
+        assert process.writer is not None
+        output = (await process.reader.read()).replace(b"\r", b"")
+        assert b"ork" in output.splitlines()[-1]  # cannot fork
+        own = re.findall(rb"self (\d+:.*)", output)
+        assert own
+        assert own == re.findall(rb"1 (\d+:.*)", output)
+        assert (await process.exited).code != 0
+        process.writer.close()
 
 
 async def test_exec_ends_with_the_container(lab: Laboratory) -> None:
