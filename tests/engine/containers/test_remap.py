@@ -137,6 +137,12 @@ async def test_root_inside_is_nobody_outside(remapped: Engine) -> None:
 
 
 @pytest.mark.kernel
+async def test_exec_gets_into_one_that_has_all_its_processes(remapped: Engine) -> None:
+    identifier = await remapped.run("sleep", "1000", host=HostConfig(pids_limit=1))
+    assert await run_inside(remapped, identifier, "id", "-u", user="7") == "7\n"
+
+
+@pytest.mark.kernel
 async def test_files_of_the_host_are_not_its_roots(remapped: Engine, tmp_path: Path) -> None:
     """What a bind shows belongs to who it belongs to: not even root inside may write it."""
     (tmp_path / "secret").write_text("secret")
