@@ -13,8 +13,13 @@ from tests.host import Host, host
 
 
 def pytest_configure() -> None:
-    # How long an example takes is the machine's business: an emulated one is slow.
-    hypothesis.settings.register_profile("any machine", deadline=None)
+    # How long an example takes, to make or to try, is the machine's business: an emulated one is
+    # slow.
+    hypothesis.settings.register_profile(
+        "any machine",
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
     hypothesis.settings.load_profile("any machine")
     # A shell starts what it runs in the background with these ignored, and so would they be in the
     # programs that tests interrupt.
