@@ -16,6 +16,7 @@ from engine.kernel.libc import AT_FDCWD
 from engine.runtime import accounts, channel, users
 from engine.runtime.script import STAT_MODE, STAT_SIZE, Call, Expect, Known, Refusal, Script
 from engine.runtime.steps import Place, Refused, Step, because, give_streams, whole
+from engine.runtime.targets import make_target
 
 AT_EACCESS = 0x200
 _LONGEST_PATH = 4096
@@ -75,12 +76,21 @@ class MakeDirectory(Step):
 
     def run(self, place: Place) -> None:
         try:
-            os.makedirs(self.path, 0o755, exist_ok=True)
-        except FileExistsError:
-            return  # no directory: going there says so
-        except OSError as error:
-            if error.errno not in (errno.EROFS, errno.EACCES, errno.ENOTDIR):
+            if not os.path.isdir(self.path):
+                self._make()
+        except Refused:
+            return
+        except OSError as error:  # going there says so
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ELOOP):
                 raise
+
+    def _make(self) -> None:
+        """Also where a link leads that dangles."""
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.close(make_target(root, self.path, directory=True))
+        finally:
+            os.close(root)
 
     def write(self, to: Script, known: Known) -> None:
         """To go there says what is wrong."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -145,6 +146,18 @@ async def test_working_directory_is_made_in_a_root_that_is_read_only(lab: Labora
     command = "pwd; touch x 2>/dev/null || echo sealed"
     ran = await lab.run("sh", "-c", command, cwd="/not/yet/there", read_only=True)
     assert ran.stdout == b"/not/yet/there\nsealed\n"
+
+
+async def test_working_directory_is_made_where_a_dangling_link_leads(lab: Laboratory) -> None:
+    for number, directory in enumerate(("/link/below", "/link", "/up")):
+        request = lab.request("sh", "-c", "pwd -P; stat -c %a .", cwd=directory)
+        layer = Path(request.rootfs.upper)
+        (layer / "link").symlink_to(f"/not/yet/{number}")
+        (layer / "up").symlink_to(f"../../../..{lab.folder}/outside")
+        ran = await lab.run_request(request)
+        wanted = (f"/not/yet/{number}/below", f"/not/yet/{number}", f"{lab.folder}/outside")
+        assert ran.stdout.decode() == f"{wanted[number]}\n755\n"
+    assert not (lab.folder / "outside").exists()
 
 
 async def test_working_directory_cannot_be_a_descriptor(lab: Laboratory) -> None:
