@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 
-from engine.containers import checks, create, start, supervise
+from engine.containers import checks, create, network_files, places, supervise
 from engine.containers.container import Container
 from engine.containers.model import Attachment, EndpointSettings
 from engine.containers.parts import Parts
@@ -29,7 +29,7 @@ async def connect(
             raise create.already_connected(record.name, network.name)
         added = Attachment(network.name, settings, network.id)
         if container.shim is not None:
-            added = start.attach(parts, record, added)
+            added = places.attach(parts, record, added)
             assert added.endpoint is not None
             # Ahead of the kernel: after a crash from here on, adoption joins it.
             parts.save(replace(record, attachments=(*others, added)))
@@ -54,7 +54,7 @@ async def _take_back(parts: Parts, container: Container, network_id: str) -> Non
 async def _store_networks(parts: Parts, container: Container) -> None:
     record = container.record
     if container.shim is not None:
-        start.write_files(parts, record, start.network_place(parts, record))
+        network_files.write_files(parts, record, places.network_place(parts, record))
     parts.save(record)
     await asyncio.to_thread(parts.store.commit, record)
 

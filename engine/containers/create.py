@@ -12,7 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
-from engine.containers import checks, contents, health, legacy_links, limits, mounts, spec, start
+from engine.containers import (
+    checks,
+    contents,
+    health,
+    launch_request,
+    legacy_links,
+    limits,
+    mount_sources,
+    mounts,
+    network_files,
+    spec,
+)
 from engine.containers.machine import host_devices, with_block_devices
 from engine.containers.model import (
     Attachment,
@@ -96,7 +107,7 @@ async def create_container(
     spec.resources(with_block_devices(host), host_devices(host))
     for point in points:
         if point.type == "bind" and point.from_mounts:
-            start.require_source(point)
+            mount_sources.require_source(point)
     return await _make(parts, request, image, record), warnings
 
 
@@ -154,7 +165,7 @@ def look_ahead(parts: Parts, record: Record) -> None:
     if not parts.spawner.has_spare(record.id):
         return
     try:
-        asked = start.request_ahead(parts, record)
+        asked = launch_request.request_ahead(parts, record)
     except EngineError as error:
         log.info("nothing is done ahead for container %s: %s", record.id, error)
         return
@@ -170,7 +181,7 @@ def _begin_and_commit(
 ) -> None:
     _begin(store, record, (), files)
     if looks_ahead:  # what does will find them
-        start.make_files(record)
+        network_files.make_files(record)
     store.commit(record)
 
 
@@ -353,7 +364,7 @@ def _hostname(parts: Parts, request: CreateRequest, container_id: str) -> str:
     if request.config.hostname:
         return request.config.hostname
     if host.network_mode == "host" or host.uts_mode == "host":
-        return start.host_name()
+        return network_files.host_name()
     return spec.default_hostname(container_id)
 
 

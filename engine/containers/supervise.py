@@ -9,7 +9,16 @@ import logging
 import time
 from dataclasses import dataclass, replace
 
-from engine.containers import execs, handover, health, lifecycle, restart, start
+from engine.containers import (
+    execs,
+    handover,
+    health,
+    lifecycle,
+    mount_sources,
+    places,
+    restart,
+    start,
+)
 from engine.containers.container import Container
 from engine.containers.lifecycle import Change
 from engine.containers.model import Attachment, HealthState, Record, State, Status
@@ -399,8 +408,8 @@ async def _take_over(parts: Parts, container: Container, shim: Shim) -> None:
             state = lifecycle.changed(state, Change.GIVE_UP)
         state = _started(state, shim, first)
     container.record = replace(record, state=replace(state, pid=shim.pid), boot_id=parts.boot_id)
-    parts.volumes.still_mounted_for(record.id, start.volume_names(record))
-    if start.has_own_network(record.host):
+    parts.volumes.still_mounted_for(record.id, mount_sources.volume_names(record))
+    if places.has_own_network(record.host):
         endpoints = [
             attachment.endpoint
             for attachment in record.attachments
@@ -412,7 +421,7 @@ async def _take_over(parts: Parts, container: Container, shim: Shim) -> None:
                 endpoints,
                 await shim.network_sockets(),
                 record.ports,
-                dns=start.dns_options(parts, record.host),
+                dns=places.dns_options(parts, record.host),
             )
             if state.health is not None:
                 await parts.networks.regard(record.id, STANDINGS[state.health.status])
