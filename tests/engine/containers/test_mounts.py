@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from engine.containers.model import ContainerConfig, HostConfig, MountPoint, MountRequest
+from engine.containers.mount_sources import require_source
 from engine.containers.mounts import inherit, parse_bind, tmpfs_options, wanted_mounts
-from engine.containers.start import require_source
 from engine.errors import InvalidRequest, Unsupported
 
 
