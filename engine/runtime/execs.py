@@ -125,25 +125,26 @@ class Execs:
         container: int,
     ) -> int:
         """The joiner's pidfd."""
-        if is_script:
-            streams, descriptor = pipes.theirs if pipes else (), supervisor.fileno()
-            try:
+        streams = pipes.theirs if pipes else ()
+        try:
+            if is_script:
                 return join.start_script(
-                    document, self._cgroup, descriptor, streams, container=container
+                    document, self._cgroup, supervisor.fileno(), streams, container=container
                 )
-            except KernelError as error:
-                if error.errno != errno.EAGAIN:
-                    raise
-                raise CannotStart(f"cannot join the container: {reason(error)}", NO_ROOM) from error
-        return join.start(
-            lambda: read_steps(document),
-            Place(supervisor, self._cgroup, owner=self._owner),
-            pipes.theirs if pipes else (),
-            container=container,
-            oom_score=cast(int, request["oom_score"]),
-            apparmor=cast(str, request.get("apparmor", "")),
-            crowded=bool(request.get("crowded")),
-        )
+            return join.start(
+                lambda: read_steps(document),
+                Place(supervisor, self._cgroup, owner=self._owner),
+                streams,
+                container=container,
+                oom_score=cast(int, request["oom_score"]),
+                apparmor=cast(str, request.get("apparmor", "")),
+                crowded=bool(request.get("crowded")),
+            )
+        except KernelError as error:
+            # Born into the container's cgroup, it counts there.
+            if error.errno != errno.EAGAIN:
+                raise
+            raise CannotStart(f"cannot join the container: {reason(error)}", NO_ROOM) from error
 
     def _says(self, entry: Exec, message: Message) -> None:
         if message.body["state"] == "joined":
