@@ -175,7 +175,8 @@ def _request(
         process=process,
         user=user,
         groups=host.group_add,
-        seccomp=spec.seccomp_filter(host, parts.machine, privileged=privileged),
+        # The container's, also where the exec is privileged, as Docker's.
+        seccomp=spec.seccomp_filter(host, parts.machine),
         attach_stdin=config.attach_stdin and not detach,
         attach_stdout=config.attach_stdout and not detach,
         attach_stderr=config.attach_stderr and not detach,

@@ -117,13 +117,12 @@ def capability_names(
     return capabilities.effective(host.cap_add, host.cap_drop, chosen, machine.bounding)
 
 
-def seccomp_filter(host: HostConfig, machine: Machine, *, privileged: bool | None = None) -> bytes:
+def seccomp_filter(host: HostConfig, machine: Machine) -> bytes:
     """b"" = unconfined. A profile that can't be read is an error, never "no filter"."""
     wanted = parse_security_options(host.security_opt).get("seccomp", "")
-    is_privileged = host.privileged if privileged is None else privileged
-    if wanted == "unconfined" or (is_privileged and not wanted):
+    if wanted == "unconfined" or (host.privileged and not wanted):
         return b""
-    names = capability_names(host, machine, privileged=is_privileged)
+    names = capability_names(host, machine)
     return _compiled(wanted, frozenset(names), machine.kernel)
 
 

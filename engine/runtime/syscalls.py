@@ -1,4 +1,4 @@
-"""System call names and numbers, from the kernel's tables (Linux 6.13).
+"""System call names and numbers, from the kernel's tables (Linux 6.18).
 
 Pure data: names in the order of their numbers, `@N` where the count goes on at N. A call that is
 newer than these has no number here, and no filter lets it pass.
@@ -25,7 +25,7 @@ process_madvise epoll_pwait2 mount_setattr quotactl_fd landlock_create_ruleset l
 landlock_restrict_self memfd_secret process_mrelease futex_waitv set_mempolicy_home_node
 cachestat fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount
 lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat
-removexattrat
+removexattrat open_tree_attr file_getattr file_setattr
 """
 
 _X86_64 = """

@@ -181,3 +181,16 @@ def test_exec_is_counted_where_the_container_is(prison: Prison) -> None:
     assert lines[: len(lines) // 2] == lines[len(lines) // 2 :]
     _, said = prison.execute(name, "sh", "-c", "sleep 9 & sleep 9 & sleep 9 & sleep 9 & true")
     assert b"Cannot fork" in said or b"Resource temporarily unavailable" in said, said
+
+
+def test_a_privileged_exec_is_filtered_as_its_container(prison: Prison) -> None:
+    """(30): it has all capabilities, and the calls of the container."""
+    name = prison.run("/bin/sleep", "1000")
+    own, asked = (
+        ("/bin/grep", "-hE", "^(CapEff|Seccomp):", "/proc/self/status"),
+        {"Privileged": True},
+    )
+    _, usual = prison.execute(name, *own)
+    _, more = prison.execute(name, *own, **asked)
+    assert (usual.split()[3], more.split()[3]) == (b"2", b"2")
+    assert int(more.split()[1], 16) > int(usual.split()[1], 16)
