@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from compose.warm.door import open_door
+from compose.warm.door import open_door, peer_of
 from compose.warm.place import server_folder, server_name
 from tests.compose.warm.conftest import STACK, Warm, await_end, until
 from tests.host import ROOT, Host
@@ -137,7 +137,8 @@ def test_a_crash_of_it_is_no_obstacle(fresh: Warm) -> None:
     pid = fresh.start()
     os.kill(pid, signal.SIGKILL)
     await_end(pid)
-    assert fresh.door.exists()  # and nobody is there
+    until(lambda: peer_of(fresh.door) is None, "the end of its child, which has the door, too")
+    assert fresh.door.exists()
     assert fresh.start() != pid
 
 
