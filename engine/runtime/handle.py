@@ -260,7 +260,6 @@ class Shim:
         variables, arguments = (cast("Sequence[str]", process[key]) for key in ("env", "args"))
         if (
             request.identity is None
-            or shims_part["apparmor"]
             or self.ids is not None
             or not self._knows_scripts
             or not patterns.are_told_apart((*variables, *arguments, cast(str, process["cwd"])))
@@ -276,6 +275,7 @@ class Shim:
                 streams=(request.attach_stdin, request.attach_stdout, request.attach_stderr),
                 terminal=bool(shims_part["terminal"]),
                 oom_score=cast(int, shims_part["oom_score"]),
+                apparmor=cast(str, shims_part["apparmor"]),
             )
         except Unscriptable:
             return -1

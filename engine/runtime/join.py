@@ -5,8 +5,7 @@ The first child ends with that and the second is the shim's (CLONE_PARENT), whic
 and read its exit code.
 
 Most are scripts for the walker, which the daemon writes and a shim hands on: no process of the
-interpreter is forked then. Walked by one of those is what takes more than calls: a user namespace,
-AppArmor.
+interpreter is forked then. Walked by one of those is what takes more than calls: a user namespace.
 """
 
 import os
@@ -103,6 +102,7 @@ def script_of(
     streams: tuple[bool, ...],
     terminal: bool,
     oom_score: int,
+    apparmor: str,
 ) -> Written:
     """The steps for this user; `streams`: which of 0, 1 and 2 are pipes, and not null."""
     pipes = tuple(number for number, is_pipe in enumerate(streams) if is_pipe)
@@ -111,6 +111,8 @@ def script_of(
     to = Script(SUPERVISOR)
     to.begin(_CANNOT_JOIN)
     SetOomScore(oom_score).write(to, known)
+    if apparmor:
+        Confine(apparmor).write(to, known)
     to.must(_CANNOT_JOIN, "setns", CONTAINER, _ALL)
     to.must(_CANNOT_JOIN, "chdir", to.text(b"/"))
     for step in walked:

@@ -264,6 +264,9 @@ class SetOomScore(Step):
         to.must(self.cannot(), "write", -1, to.text(value), len(value))
 
 
+_CONFINED_BY = b"/proc/self/attr/apparmor/exec"
+
+
 @dataclass(frozen=True, slots=True)
 class Confine(Step):
     """By AppArmor, from the next execve on, also of children. While /proc is the host's."""
@@ -276,7 +279,7 @@ class Confine(Step):
     def run(self, place: Place) -> None:
         # Before Linux 5.8 the file has no folder of its own; and there it is anybody's, whichever
         # security module there is, so it comes second.
-        for path in ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"):
+        for path in (_CONFINED_BY, b"/proc/self/attr/exec"):
             try:
                 descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             except FileNotFoundError:
@@ -291,6 +294,12 @@ class Confine(Step):
                 os.close(descriptor)
             return
         raise Refused(f"cannot {self.describe()}: the kernel has no AppArmor")
+
+    def write(self, to: Script, known: Known) -> None:
+        path, text = to.text(_CONFINED_BY), f"exec {self.profile}".encode()
+        flags = os.O_WRONLY | os.O_CLOEXEC
+        to.must(self.cannot(), "openat", AT_FDCWD, path, flags, 0, into=(1, 0))
+        to.must(self.cannot(), "write", -1, to.text(text), len(text))
 
 
 @dataclass(frozen=True, slots=True)

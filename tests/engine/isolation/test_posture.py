@@ -4,47 +4,28 @@ isolation requirements (docs/isolation.md)."""
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.engine.apparmor import needs_apparmor, profile
 from tests.engine.isolation.conftest import Prison
 
 pytestmark = pytest.mark.kernel
 
-APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
-HAS_APPARMOR = APPARMOR.exists() and APPARMOR.read_text().startswith("Y")
-PROFILE = """\
-profile pycompose-test flags=(attach_disconnected,mediate_deleted) {
-  file,
-  capability,
-  deny /srv/** w,
-}
-"""
 
-
-@pytest.fixture
-def profile() -> Iterator[str]:
-    """The name of one that is loaded, by which nothing below /srv can be written."""
-    subprocess.run(["apparmor_parser", "--replace"], input=PROFILE, text=True, check=True)
-    yield "pycompose-test"
-    subprocess.run(["apparmor_parser", "--remove"], input=PROFILE, text=True, check=True)
-
-
-@pytest.mark.skipif(not HAS_APPARMOR, reason="this kernel has no AppArmor, or it is off")
-def test_apparmor_profile_holds_for_all_that_runs(prison: Prison, profile: str) -> None:
+@needs_apparmor
+def test_apparmor_profile_holds_for_all_that_runs(prison: Prison) -> None:
     """(19)"""
     look = ("sh", "-c", "cat /proc/self/attr/current; echo x >/srv/x || echo x >/mnt/x && echo ok")
-    name = prison.run("sleep", "1000", SecurityOpt=[f"apparmor={profile}"])
-    for code, said in (
-        prison.finish(*look, SecurityOpt=[f"apparmor={profile}"]),
-        prison.execute(name, *look),
-    ):
-        assert (code, said.splitlines()[0]) == (0, b"pycompose-test (enforce)")
-        assert b"/srv/x: Permission denied" in said
-        assert b"ok\n" in said
+    with profile() as own:
+        name = prison.run("sleep", "1000", SecurityOpt=[f"apparmor={own}"])
+        for code, said in (
+            prison.finish(*look, SecurityOpt=[f"apparmor={own}"]),
+            prison.execute(name, *look),
+        ):
+            assert (code, said.splitlines()[0]) == (0, b"pycompose-test (enforce)")
+            assert b"/srv/x: Permission denied" in said
+            assert b"ok\n" in said
     free = prison.finish(*look, SecurityOpt=["apparmor=unconfined"])
     assert free == (0, b"unconfined\nok\n")
     status, answer = prison.start(prison.create("true", SecurityOpt=["apparmor=nosuch"]))

@@ -25,6 +25,7 @@ from engine.runtime.request import LogTarget
 from engine.runtime.seccomp import compile_filter, parse_profile
 from engine.runtime.users import Identity
 from tests.benchmarks.measures import own_memory
+from tests.engine.apparmor import needs_apparmor, profile
 from tests.engine.runtime.laboratory import (
     DAEMON,
     PREFIX,
@@ -579,6 +580,16 @@ async def test_spec_that_is_wrong_is_refused_at_launch(lab: Laboratory) -> None:
     with pytest.raises(StartFailed, match="'time' namespaces are not supported"):
         await lab.launch(request)
     await nothing_left(request.container_id)
+
+
+@needs_apparmor
+async def test_a_script_applies_a_profile(lab: Laboratory) -> None:
+    request = lab.request("cat", "/proc/self/attr/current")
+    process = request.spec["process"]
+    assert isinstance(process, dict)
+    with profile() as process["apparmorProfile"]:
+        assert (await lab.run_request(request)).stdout == b"pycompose-test (enforce)\n"
+    assert lab.scripted == [True]
 
 
 async def test_a_profile_that_cannot_be_applied_ends_the_start(lab: Laboratory) -> None:
