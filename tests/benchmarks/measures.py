@@ -201,15 +201,32 @@ def processor_seconds(pid: int) -> float:
 
 
 def memory_per_container(engine: Engine, count: int = 10) -> float:
-    """Megabytes (PSS) that `count` running containers add, beyond their own processes, each."""
-    before = engine_memory(engine)
-    containers = [create(engine, SLEEP) for _ in range(count)]
-    for container in containers:
-        engine.call("POST", f"/containers/{container}/start")
-    after = engine_memory(engine)
+    """Megabytes (PSS) that `count` running containers add, beyond their own processes, each. What
+    waits for containers to come is there before and after."""
+    for container in running(engine, count):
+        remove(engine, container)
+    before = settled_memory(engine)
+    containers = running(engine, count)
+    after = settled_memory(engine)
     for container in containers:
         remove(engine, container)
     return (after - before) / count
+
+
+def running(engine: Engine, count: int) -> list[str]:
+    containers = [create(engine, SLEEP) for _ in range(count)]
+    for container in containers:
+        engine.call("POST", f"/containers/{container}/start")
+    return containers
+
+
+def settled_memory(engine: Engine) -> float:
+    """Once nothing comes or goes any more."""
+    known: set[str] = set()
+    while known != (now := {process.name for process in engine_processes(engine)}):
+        known = now
+        time.sleep(1)
+    return engine_memory(engine)
 
 
 def engine_memory(engine: Engine) -> float:
