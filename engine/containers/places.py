@@ -16,7 +16,6 @@ from engine.networks.model import (
     Endpoint,
     EndpointRequest,
     Network,
-    PortBinding,
     PortRequest,
 )
 
@@ -102,19 +101,18 @@ def allocate(parts: Parts, record: Record, *, is_own: bool) -> Record:
     """The record of this boot, with its places in the networks."""
     with about("failed to set up container networking"):
         attachments = tuple(attach(parts, record, wanted) for wanted in record.attachments)
-    if not is_own:
-        return replace(record, attachments=attachments, ports=(), boot_id=parts.boot_id)
-    wanted_ports = tuple(port_requests(record))
-    endpoints = [found.endpoint for found in attachments if found.endpoint is not None]
-    ports: tuple[PortBinding, ...] = ()
-    if wanted_ports and any(endpoint.ifname for endpoint in endpoints):
-        where = f"on endpoint {record.name} ({endpoints[0].endpoint_id})"
-        with about(
-            "failed to set up container networking: driver failed programming external"
-            f" connectivity {where}"
-        ):
-            ports = parts.networks.reserve_ports(record.id, wanted_ports, endpoints)
-    return replace(record, attachments=attachments, ports=ports, boot_id=parts.boot_id)
+    record = replace(record, attachments=attachments, ports=(), boot_id=parts.boot_id)
+    wanted_ports = tuple(port_requests(record)) if is_own else ()
+    endpoints = endpoints_of(record)
+    if not wanted_ports or not any(endpoint.ifname for endpoint in endpoints):
+        return record
+    where = f"on endpoint {record.name} ({endpoints[0].endpoint_id})"
+    with about(
+        "failed to set up container networking: driver failed programming external"
+        f" connectivity {where}"
+    ):
+        ports = parts.networks.reserve_ports(record.id, wanted_ports, endpoints)
+    return replace(record, ports=ports)
 
 
 def attach(parts: Parts, record: Record, wanted: Attachment) -> Attachment:

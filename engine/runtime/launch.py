@@ -110,7 +110,7 @@ class Spawner:
     async def _prepare(self, request: LaunchRequest, *, by_script: bool) -> "Shim":
         with _explained():
             asked = birth_orders(request)
-            script = self._script(request) if by_script else None
+            script = self._script(request, asked) if by_script else None
         if script is None:
             await self._spares.give_up(request.container_id)
         spare = await self._spares.take(asked)
@@ -149,10 +149,13 @@ class Spawner:
         until the payload while it waits. A start that asks for the same finds that done; before
         anybody else writes to the root, `give_up` is due. `basis`: what the request was made of."""
         spare = self._spares.taken_by(request.container_id)
+        if spare is None:
+            return
         try:
-            if spare is None or Mould.of(birth_orders(request)) != spare.mould:
+            asked = birth_orders(request)
+            if Mould.of(asked) != spare.mould:
                 return
-            script = self._script(request)
+            script = self._script(request, asked)
         except sequence.SpecError:
             return  # the start says so
         if script is None:
@@ -189,10 +192,10 @@ class Spawner:
             await remains.clear(request.exec_dir)
             raise
 
-    def _script(self, request: LaunchRequest) -> Written | None:
-        """None: what this container wants is for the interpreter. Raises SpecError."""
-        enclosure = sequence.enclosure(request.spec)
-        if enclosure.pid or enclosure.ids is not None or request.files:
+    def _script(self, request: LaunchRequest, asked: Mapping[str, object]) -> Written | None:
+        """None: what this container wants is for the interpreter. `asked`: its birth orders. Raises
+        SpecError."""
+        if asked["pid_namespace"] or asked["ids"] is not None or request.files:
             return None
         layers = (request.rootfs.upper, *request.rootfs.lowers)
         identity = accounts.find_in_layers(request.user, request.groups, layers)

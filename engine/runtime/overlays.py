@@ -60,37 +60,24 @@ class MountRoot(Step):
         *lowers, upper, work = names
         options = (("upperdir", upper), ("workdir", work), ("index", "off"))
         mount_root = self._write_mount if mount.knows_lowers() else self._write_classic
-        mount_root(to, lowers, options, is_nested=mount.is_nested(self.lowers))
+        mount_root(to, lowers, options)
         to.must(cannot, "newfstatat", ROOT, to.text(b""), to.root, AT_EMPTY_PATH)
 
     def _write_mount(
-        self,
-        to: Script,
-        lowers: list[str],
-        options: tuple[tuple[str, str], ...],
-        *,
-        is_nested: bool,
+        self, to: Script, lowers: list[str], options: tuple[tuple[str, str], ...]
     ) -> None:
         cannot = self.cannot()
-        if is_nested:
+        if mount.is_nested(self.lowers):
             mount_calls.filesystem(to, cannot, *mount.overlay(lowers[-2:], ()), 0, place=EMPTY)
             lowers = [*lowers[:-2], f"/proc/self/fd/{EMPTY}"]
         mount_calls.filesystem(to, cannot, *mount.overlay(lowers, options), 0, place=ROOT)
-        given = (AT_FDCWD, to.text(os.fsencode(self.hook)), os.O_PATH | os.O_CLOEXEC, 0)
-        to.must(cannot, "openat", *given, into=(1, 2))
+        to.must(cannot, "openat", *self._hook(to), into=(1, 2))
         mount_calls.move(to, cannot, ROOT, -1)
 
     def _write_classic(
-        self,
-        to: Script,
-        lowers: list[str],
-        options: tuple[tuple[str, str], ...],
-        *,
-        is_nested: bool,
+        self, to: Script, lowers: list[str], options: tuple[tuple[str, str], ...]
     ) -> None:
-        cannot = self.cannot()
-        hook = (AT_FDCWD, to.text(os.fsencode(self.hook)), os.O_PATH | os.O_CLOEXEC, 0)
-        kind = to.text(b"overlay")
+        cannot, hook, kind = self.cannot(), self._hook(to), to.text(b"overlay")
 
         def lay(at: int, lowers: list[str], more: tuple[tuple[str, str], ...]) -> None:
             text = mount.overlay_options(lowers, more).encode()
@@ -100,13 +87,17 @@ class MountRoot(Step):
             to.must(cannot, "mount", kind, target, kind, 0, to.text(text))
 
         mount_calls.keep(to, cannot, SPARE, "openat", *hook)
-        if is_nested:
+        if mount.is_nested(self.lowers):
             lay(SPARE, lowers[-2:], ())
             mount_calls.keep(to, cannot, EMPTY, "openat", *hook)
             lay(EMPTY, [*lowers[:-2], f"/proc/self/fd/{EMPTY}"], options)
         else:
             lay(SPARE, lowers, options)
         mount_calls.keep(to, cannot, ROOT, "openat", *hook)
+
+    def _hook(self, to: Script) -> tuple[int, int, int, int]:
+        """The arguments of openat."""
+        return AT_FDCWD, to.text(os.fsencode(self.hook)), os.O_PATH | os.O_CLOEXEC, 0
 
     def _mount(self, lowers: list[str], upper: str, work: str, hook: int) -> int:
         # Without `index` a second start may follow while the first mount still goes away.

@@ -164,12 +164,19 @@ class Script:
     def call(
         self, name: str, *arguments: int, into: int | tuple[int, int] = 0, otherwise: int = 0
     ) -> None:
-        self._records += _call(name, arguments, otherwise, into, self._at + len(self._records))
-        self._opened += name in _OPENING
+        self._call(name, arguments, otherwise, into)
 
     def add(self, one: Call | Expect) -> None:
-        self._records += _record(one, self.here)
-        self._opened += isinstance(one, Call) and one.name in _OPENING
+        if isinstance(one, Call):
+            self._call(one.name, one.arguments, one.otherwise, one.into)
+        else:
+            self._records += _record(one, self.here)
+
+    def _call(
+        self, name: str, arguments: tuple[int, ...], otherwise: int, into: int | tuple[int, int]
+    ) -> None:
+        self._records += _call(name, arguments, otherwise, into, self._at + len(self._records))
+        self._opened += name in _OPENING
 
     def tidy(self) -> None:
         """Nothing but PLACES is needed of what was opened so far: where it is much, it is closed.
@@ -187,14 +194,9 @@ class Script:
         otherwise: int = 0,
     ) -> None:
         """`otherwise`: what is there to try before the refusal."""
-        at = self._at + len(self._records)
-        if not into:
-            into = self._result
-        elif isinstance(into, tuple):
-            into = _slot(into, at)
-        otherwise = otherwise or self.untold or self.refusal(refusal, into)
-        self._records += _call(name, arguments, otherwise, into, at)
-        self._opened += name in _OPENING
+        into = into or self._result
+        slot = _slot(into, self.here) if isinstance(into, tuple) else into
+        self._call(name, arguments, otherwise or self.refusal(refusal, slot), slot)
 
     def expect(self, address: int, value: int, *, otherwise: int, mask: int = _ALL_BITS) -> None:
         self.add(Expect(address, value, otherwise, mask))
