@@ -17,7 +17,7 @@ from compose.plan.preflight import not_handed_on, preflight, unheeded
 from compose.plan.steps.draft import CHECKPOINT, Draft
 from compose.plan.steps.images import add_images
 from compose.plan.steps.removal import add_orphans
-from compose.plan.steps.resources import add_networks, add_volumes, keep_used_networks
+from compose.plan.steps.resources import add_networks, add_volumes, keep_what_is_used
 from compose.plan.steps.services import add_services
 
 
@@ -37,7 +37,7 @@ def make_plan(project: Project, observed: Observed, options: PlanOptions) -> Pla
     add_volumes(draft)
     add_orphans(draft)
     add_services(draft)
-    keep_used_networks(draft)
+    keep_what_is_used(draft)
     for decision in decided.services.values():
         builder.notes += unheeded(project, decision.service)
         if observed.is_ours:

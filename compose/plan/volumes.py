@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from compose import VERSION
 from compose.model.fingerprint import volume_hash
+from compose.model.mount import MountType
 from compose.model.project import Project
 from compose.model.resources import Volume
+from compose.model.service import Service
 from compose.plan import names
 from compose.plan.diff import summary
 from compose.plan.observed import Observed, ObservedVolume
@@ -29,6 +33,21 @@ def changed_volume(volume: Volume, found: ObservedVolume) -> str:
             if difference.place[:1] != ("labels",)
         ]
     )
+
+
+def users_of_volumes(project: Project, services: Sequence[Service]) -> dict[str, list[Service]]:
+    """Key -> services that have it mounted. `services`: those that others need first."""
+    names_of = {key: volume.name for key, volume in project.volumes.items()}
+    mounted: dict[str, set[str]] = {}  # service -> names: two keys may be one volume
+    for service in services:
+        sources = {mount.source for mount in service.volumes if mount.type is MountType.VOLUME}
+        mounted[service.name] = {names_of[key] for key in sources & names_of.keys()}
+        for source in service.volumes_from:
+            mounted[service.name] |= mounted.get(source.partition(":")[0], set())
+    return {
+        key: [service for service in services if name in mounted[service.name]]
+        for key, name in names_of.items()
+    }
 
 
 def volume_body(project: Project, volume: Volume) -> dict[str, object]:

@@ -152,6 +152,27 @@ async def test_a_first_up_that_fails_leaves_nothing_half_made(engine: Engine, na
     assert f"{name}_default" not in [network.name for network in await engine.networks.list()]
 
 
+@pytest.mark.peer
+async def test_of_a_first_up_that_fails_only_volumes_stay_that_somebody_ran_with(
+    engine: Engine, name: str
+) -> None:
+    mount = Mount(MountType.VOLUME, "/data", "fresh")
+    used = Mount(MountType.VOLUME, "/data", "used")
+    project = make_project(
+        make_service("db", volumes=(used,)),
+        make_service("bad", command=("nosuch",), volumes=(mount,)),
+        make_service("hooked", volumes=(Mount(MountType.VOLUME, "/data", "hooked"),),
+                     post_start=(Hook(("sh", "-c", "echo 1 > /data/file; exit 1")),)),
+        name=name,
+        volumes={key: Volume(key, f"{name}_{key}") for key in ("used", "fresh", "hooked")},
+    )  # fmt: skip
+    with pytest.raises(StepsFailed) as caught:
+        await converge.up(engine, project, UpOptions())
+    assert "create volume fresh" in caught.value.undone
+    left = {v.name for v in await engine.volumes.list() if v.name.startswith(f"{name}_")}
+    assert left == {f"{name}_used", f"{name}_hooked"}
+
+
 async def test_a_failing_job_is_told_with_its_code_and_its_last_words(
     engine: Engine, name: str
 ) -> None:

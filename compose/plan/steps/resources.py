@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
+from compose.model.service import Service
 from compose.plan.actions import (
     ConnectNetwork,
     CreateNetwork,
@@ -11,13 +13,14 @@ from compose.plan.actions import (
     DisconnectNetwork,
     Existing,
     RemoveNetwork,
+    RemoveVolume,
 )
 from compose.plan.container import make_endpoint
 from compose.plan.networks import NetworkDecision, network_body
 from compose.plan.observed import ObservedContainer
 from compose.plan.plan import Verb
 from compose.plan.steps.draft import CHECKPOINT, Draft, stop_key
-from compose.plan.volumes import is_missing, volume_body
+from compose.plan.volumes import is_missing, users_of_volumes, volume_body
 
 
 def add_networks(draft: Draft) -> None:
@@ -87,24 +90,38 @@ def reconnect(
     ]
 
 
-def keep_used_networks(draft: Draft) -> None:
-    """A new network goes again where nothing has been started on it. Last of all: it has to know
-    what is started."""
-    steps, services = draft.builder.steps, draft.project.services
-    for key in draft.decided.networks:
-        step = steps.get(f"create network {key}")
-        if step is None or step.undo is None:
-            continue
-        users = (name for name in draft.decided.services if key in services[name].networks)
-        if starts := tuple(start for name in users for start in draft.starts.get(name, ())):
-            steps[step.key] = replace(step, until=starts)
-
-
 def add_volumes(draft: Draft) -> None:
     for key, volume in draft.project.volumes.items():
         if is_missing(volume, draft.observed):
             change = draft.builder.change(
                 Verb.CREATE, f"volume {key}", "missing", draft.project.at("volumes", key)
             )
-            action = CreateVolume(volume.name, volume_body(draft.project, volume))
-            draft.made.append(draft.builder.step(f"create volume {key}", action, change))
+            step = draft.builder.step(
+                f"create volume {key}",
+                CreateVolume(volume.name, volume_body(draft.project, volume)),
+                change,
+                undo=RemoveVolume(volume.name),
+                until=[CHECKPOINT],
+            )
+            draft.made.append(step)
+
+
+def keep_what_is_used(draft: Draft) -> None:
+    """A new network or volume goes again where nothing has been started with it. Last of all: it
+    has to know what is started."""
+    services = [draft.project.services[name] for name in draft.decided.services]
+    for key in draft.decided.networks:
+        _keep_once_used(draft, f"create network {key}", (s for s in services if key in s.networks))
+    for key, users in users_of_volumes(draft.project, services).items():
+        # What runs before a start is over may have left data, though the start then fails.
+        if not any(user.pre_start or user.post_start for user in users):
+            _keep_once_used(draft, f"create volume {key}", users)
+
+
+def _keep_once_used(draft: Draft, key: str, users: Iterable[Service]) -> None:
+    steps = draft.builder.steps
+    step = steps.get(key)
+    if step is None or step.undo is None:
+        return
+    if starts := tuple(start for user in users for start in draft.starts.get(user.name, ())):
+        steps[key] = replace(step, until=starts)

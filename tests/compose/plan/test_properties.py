@@ -69,3 +69,4 @@ def test_a_failure_before_the_checkpoint_can_be_taken_back_wholly(
             simulated.perform(step.undo)
     assert simulated.observed.containers == before.containers
     assert simulated.observed.networks == before.networks
+    assert simulated.observed.volumes == before.volumes
