@@ -34,6 +34,7 @@ from compose.plan.actions import (
     Checkpoint,
     PullImage,
     PushImage,
+    RemoveContainer,
     UpdateService,
 )
 from compose.plan.plan import Plan, Step
@@ -154,13 +155,16 @@ class _Walk:
             raise
 
     async def take_back(self) -> None:
-        """Undo what is half-way, the last done first. Goes on past failures."""
+        """Undo what is half-way, the last done first. Goes on past failures. But containers that
+        were made go before others come back: what comes back needs their names and, on a disk that
+        is full, their room."""
         due = [
             step
             for step in self.done.values()
             if step.undo
             and not any(key in self.done or key in self.taken_over for key in step.until)
         ]
+        due.sort(key=lambda step: isinstance(step.undo, RemoveContainer))
         for step in reversed(due):
             assert step.undo is not None
             try:

@@ -487,6 +487,34 @@ def test_a_full_disk(host: Host) -> None:
     host.run("umount", str(data))
 
 
+def test_on_a_nearly_full_disk_what_ran_runs_on_or_is_replaced(host: Host) -> None:
+    """However much room is left: where it lasts until the old one is stopped, and no longer."""
+    data = host.folder / "small" / "data"
+    data.mkdir(parents=True)
+    host.run("mount", "-t", "tmpfs", "-o", "size=4m,mode=711", "small", str(data))
+    daemon = host.daemon("small")
+    steady = project(host, STEADY, "steady", daemon)
+    steady("up", "--detach")
+    ballast, room, failures, done = data / "ballast", 0, 0, None
+    while done is None or done.returncode:
+        steady.write(STEADY + f"    environment: [ROOM={room}]\n")
+        host.run("rm", "-f", str(ballast))
+        free = int(host.run("df", "--output=avail", "-k", str(data)).stdout.split()[-1])
+        host.run("dd", "if=/dev/zero", f"of={ballast}", "bs=1k", f"count={free - room}")
+        done = steady("up", "--detach", check=False)
+        failures += done.returncode
+        assert "No space left on device" in done.stderr or not done.returncode
+        _, rows = daemon.call("GET", "/containers/json?all=1")
+        assert isinstance(rows, list)
+        assert [(row["Names"], row["State"]) for row in rows] == [(["/steady-steady-1"], "running")]
+        room += 4
+    assert failures > 4
+    host.run("rm", str(ballast))
+    steady("down")
+    daemon.stop()
+    host.run("umount", str(data))
+
+
 SLOW = """\
 services:
   job:

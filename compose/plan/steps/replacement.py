@@ -138,8 +138,6 @@ def add_replacement(draft: Draft, decision: ServiceDecision, recreation: Recreat
         change,
         # Another container has the name only if an interrupted change left it there.
         after=[aside, *([f"remove {name}"] if old.name != name else [])],
-        undo=RenameContainer(new_ref, interim),
-        until=[started],
     )
     if not no_start:
         start(draft, service.name, new_ref, subject, change, after=[renamed])
