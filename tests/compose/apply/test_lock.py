@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,15 +35,55 @@ def test_the_lock_ends_with_the_change(tmp_path: Path) -> None:
             pass
 
 
-def test_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
+def killed_at_work(folder: Path, project: str) -> None:
     pid = os.fork()
     if pid == 0:
-        lock = project_lock(tmp_path, engine="e", project="demo", action="up")
+        lock = project_lock(folder, engine="e", project=project, action="up")
         lock.__enter__()
         os._exit(0)
     os.waitpid(pid, 0)
+
+
+def test_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
+    killed_at_work(tmp_path, "demo")
     with project_lock(tmp_path, engine="e", project="demo", action="up"):
         pass
+
+
+def test_what_killed_ones_left_goes_with_the_next(tmp_path: Path) -> None:
+    folder = tmp_path / "locks"
+    killed_at_work(folder, "demo")
+    killed_at_work(folder, "shop")
+    assert len(list(folder.iterdir())) == 2
+    with project_lock(folder, engine="e", project="other", action="up"):
+        with project_lock(folder, engine="e", project="third", action="up"):
+            pass
+        assert len(list(folder.iterdir())) == 1  # that of who is at work
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_two_have_it_however_often_it_comes_and_goes(tmp_path: Path) -> None:
+    """Processes take and leave it while its file and folder come and go with each of them."""
+    witness = tmp_path / "witness"
+
+    def work() -> None:
+        got = 0
+        while got < 200:
+            with (
+                suppress(Busy),
+                project_lock(tmp_path / "locks", engine="e", project="demo", action="up"),
+            ):
+                witness.touch(exist_ok=False)
+                witness.unlink()
+                got += 1
+
+    processes = [multiprocessing.get_context("fork").Process(target=work) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_left_of_a_lock(tmp_path: Path) -> None:
