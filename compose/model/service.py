@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 from enum import StrEnum
 from functools import partial
+from itertools import compress
 from operator import attrgetter
 
 from compose.dataclass import dataclass
@@ -329,14 +330,17 @@ class Service:
         return tuple(sorted(self.networks, key=lambda key: (-self.networks[key].priority, key)))
 
     def to_document(self) -> Document:
+        values = _written_values(self)
+        # Of some eighty a service has a handful: no loop of ours goes over all of them.
+        places = [*compress(_PLACES, values), *(at for at in _SHOWN_PLACES if not values[at])]
         document: Document = {}
-        for (key, form, is_shown), value in zip(_FORMS, _written_values(self), strict=True):
-            if value:
-                written = form(value)
-                if written or is_shown:
-                    document[key] = written
-            elif is_shown and (value is not None or key in _SHOWN_AS_NULL):
-                document[key] = value if value is None else form(value)
+        for place in sorted(places):
+            (key, form), value = _FORMS[place], values[place]
+            if value is None:
+                if key in _SHOWN_AS_NULL:
+                    document[key] = None
+            elif (written := form(value)) or place in _SHOWN_PLACES:
+                document[key] = written
         return document
 
 
@@ -391,7 +395,8 @@ _SHOWN = ("attach", "build", "command", "entrypoint", "healthcheck", "init", "lo
           "stop_grace_period", "watch")  # fmt: skip
 _SHOWN_AS_NULL = ("command", "entrypoint")
 _FORMS = [
-    ("develop" if name == "watch" else name, _SPECIAL.get(name, _plainly), name in _SHOWN)
-    for name in _WRITTEN
+    ("develop" if name == "watch" else name, _SPECIAL.get(name, _plainly)) for name in _WRITTEN
 ]
+_PLACES = range(len(_WRITTEN))
+_SHOWN_PLACES = tuple(_WRITTEN.index(name) for name in _SHOWN)
 _written_values = attrgetter(*_WRITTEN)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import posixpath
 from collections.abc import Callable, Mapping
+from itertools import compress
+from operator import attrgetter
 
 from compose import VERSION
 from compose.dataclass import dataclass
@@ -17,10 +19,11 @@ from compose.model.resources import FileObject
 from compose.model.service import Attachment, BlkioConfig, Service
 from compose.model.units import seconds
 from compose.plan import names
-from compose.plan.actions import ContainerRef, CreateContainer, FileCopy, Share
+from compose.plan.actions import ContainerRef, CreateContainer, FileCopy
 from compose.plan.api_socket import ApiSocket, lend
 from compose.plan.handover import handover_labels
 from compose.plan.images import image_of
+from compose.plan.sharing import loans, make_shares
 
 Body = dict[str, object]
 _NOTHING, _ANY = Deploy(), Resource()  # where nothing is said
@@ -46,22 +49,82 @@ class Replica:
     api_socket: ApiSocket | None  # for one that uses it
 
 
+def _copying(**fields: str) -> Callable[[Service], Body]:
+    """The API's name = ours. Makes a function that copies those that hold something: of the many
+    that there are a service has a few, so there is no loop of ours over all of them."""
+    names, read = tuple(fields), attrgetter(*fields.values())
+
+    def copied(service: Service) -> Body:
+        values = read(service)
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in compress(zip(names, values, strict=True), values)
+        }
+
+    return copied
+
+
+_plain = _copying(
+    Hostname="hostname",
+    Domainname="domainname",
+    User="user",
+    WorkingDir="working_dir",
+    StopSignal="stop_signal",
+    MacAddress="mac_address",
+)
+# Of HostConfig, those that can be changed as it runs, and all others.
+_limits = _copying(
+    CpuPeriod="cpu_period",
+    CpuQuota="cpu_quota",
+    CpuShares="cpu_shares",
+    CpuRealtimePeriod="cpu_rt_period",
+    CpuRealtimeRuntime="cpu_rt_runtime",
+    CpuCount="cpu_count",
+    CpusetCpus="cpuset",
+    MemorySwap="memswap_limit",
+    MemorySwappiness="mem_swappiness",
+    ShmSize="shm_size",
+    CgroupParent="cgroup_parent",
+    OomKillDisable="oom_kill_disable",
+    OomScoreAdj="oom_score_adj",
+    StorageOpt="storage_opt",
+)
+_settings = _copying(
+    Privileged="privileged",
+    ReadonlyRootfs="read_only",
+    CapAdd="cap_add",
+    CapDrop="cap_drop",
+    GroupAdd="group_add",
+    Sysctls="sysctls",
+    UsernsMode="userns_mode",
+    CgroupnsMode="cgroup",
+    Isolation="isolation",
+    DeviceCgroupRules="device_cgroup_rules",
+    Dns="dns",
+    DnsSearch="dns_search",
+    DnsOptions="dns_opt",
+    Runtime="runtime",
+    Annotations="annotations",
+)
+
+
 def make_creation(project: Project, service: Service, replica: Replica) -> CreateContainer:
     endpoints = make_endpoints(project, service, replica.name)
     shares = make_shares(service, replica.parents)
     body = _process(project, service)
-    body |= {"Labels": make_labels(project, service, replica)}
+    body["Labels"] = make_labels(project, service, replica)
+    exposed, bindings = _ports(service)
+    if exposed:
+        body["ExposedPorts"] = exposed
     body["HostConfig"] = {
+        **_settings(service),
         **_resources(service),
         **_security(project, service, replica.seccomp_profiles),
         **_devices(service),
-        **_networking(project, service, tuple(endpoints)),
+        **_networking(project, service, tuple(endpoints), bindings),
         **_mounts(project, service, replica),
         **_running(service),
     }
-    exposed, _ = _ports(service)
-    if exposed:
-        body["ExposedPorts"] = exposed
     made = CreateContainer(
         slot=names.slot(service.name, replica.number),
         service=service.name,
@@ -117,6 +180,7 @@ def _process(project: Project, service: Service) -> Body:
         "OpenStdin": service.stdin_open,
         "AttachStdout": True,
         "AttachStderr": True,
+        **_plain(service),
     }
     if service.command is not None:
         body["Cmd"] = list(service.command)
@@ -127,14 +191,7 @@ def _process(project: Project, service: Service) -> Body:
         body["Healthcheck"] = make_healthcheck(service.healthcheck)
     if service.stop_grace_period is not None:
         body["StopTimeout"] = math.ceil(seconds(service.stop_grace_period))
-    return body | _filled(
-        Hostname=service.hostname,
-        Domainname=service.domainname,
-        User=service.user,
-        WorkingDir=service.working_dir,
-        StopSignal=service.stop_signal,
-        MacAddress=service.mac_address,
-    )
+    return body
 
 
 def make_healthcheck(check: HealthCheck) -> Body:
@@ -158,72 +215,45 @@ def make_limits(service: Service) -> Body:
 def _resources(service: Service) -> Body:
     deploy = service.deploy or _NOTHING
     limits, reserved = deploy.limits or _ANY, deploy.reservations or _ANY
-    cpus = service.cpus or limits.cpus or 0
-    return _filled(
-        NanoCpus=round(cpus * 1e9),
-        CpuPeriod=service.cpu_period,
-        CpuQuota=service.cpu_quota,
-        CpuShares=service.cpu_shares,
-        CpuRealtimePeriod=service.cpu_rt_period,
-        CpuRealtimeRuntime=service.cpu_rt_runtime,
-        CpuCount=service.cpu_count,
+    body = _filled(
+        **_limits(service),
+        NanoCpus=round((service.cpus or limits.cpus or 0) * 1e9),
         CpuPercent=round(service.cpu_percent),
-        CpusetCpus=service.cpuset,
         Memory=service.mem_limit or limits.memory,
         MemoryReservation=service.mem_reservation or reserved.memory,
-        MemorySwap=service.memswap_limit,
         PidsLimit=service.pids_limit or limits.pids,
-        ShmSize=service.shm_size,
-        CgroupParent=service.cgroup_parent,
-        OomKillDisable=service.oom_kill_disable,
-        OomScoreAdj=service.oom_score_adj,
-        StorageOpt=dict(service.storage_opt),
-        Ulimits=[
+    )
+    if service.ulimits:
+        body["Ulimits"] = [
             {"Name": name, "Soft": limit.soft, "Hard": limit.hard}
             for name, limit in sorted(service.ulimits.items())
-        ],
-        **_block_io(service.blkio_config),
-        **(
-            {}
-            if service.mem_swappiness is None
-            else {"MemorySwappiness": int(service.mem_swappiness)}
-        ),
-    )
+        ]
+    if service.blkio_config is not None:
+        body |= _block_io(service.blkio_config)
+    return body
 
 
-def _block_io(config: BlkioConfig | None) -> Body:
-    if config is None:
-        return {}
+def _block_io(config: BlkioConfig) -> Body:
     throttles = {
         "BlkioDeviceReadBps": config.device_read_bps,
         "BlkioDeviceReadIOps": config.device_read_iops,
         "BlkioDeviceWriteBps": config.device_write_bps,
         "BlkioDeviceWriteIOps": config.device_write_iops,
     }
-    return {
-        "BlkioWeight": config.weight,
-        "BlkioWeightDevice": [
+    return _filled(
+        BlkioWeight=config.weight,
+        BlkioWeightDevice=[
             {"Path": device.path, "Weight": device.weight} for device in config.weight_device
         ],
         **{
             name: [{"Path": device.path, "Rate": device.rate} for device in devices]
             for name, devices in throttles.items()
         },
-    }
+    )
 
 
 def _security(project: Project, service: Service, profiles: Mapping[str, str]) -> Body:
-    body = _filled(
-        Privileged=service.privileged,
-        ReadonlyRootfs=service.read_only,
-        CapAdd=list(service.cap_add),
-        CapDrop=list(service.cap_drop),
-        GroupAdd=list(service.group_add),
-        Sysctls=dict(service.sysctls),
-        UsernsMode=service.userns_mode,
-        CgroupnsMode=service.cgroup,
-        Isolation=service.isolation,
-    )
+    body: Body = {}
     options: list[str] = []
     for option in service.security_opt:
         if option in ("systempaths=unconfined", "systempaths:unconfined"):
@@ -232,7 +262,9 @@ def _security(project: Project, service: Service, profiles: Mapping[str, str]) -
             options.append(f"seccomp={profiles.get(path, '')}")
         else:
             options.append(option)
-    return body | _filled(SecurityOpt=options)
+    if options:
+        body["SecurityOpt"] = options
+    return body
 
 
 def seccomp_file(project: Project, option: str) -> str:
@@ -260,7 +292,6 @@ def _devices(service: Service) -> Body:
             for device in service.devices
             if not device.is_cdi
         ],
-        DeviceCgroupRules=list(service.device_cgroup_rules),
         DeviceRequests=requests,
     )
 
@@ -281,8 +312,9 @@ def _device_request(request: DeviceRequest, extra: str = "") -> Body:
     )
 
 
-def _networking(project: Project, service: Service, networks: tuple[str, ...]) -> Body:
-    _, bindings = _ports(service)
+def _networking(
+    project: Project, service: Service, networks: tuple[str, ...], bindings: Body
+) -> Body:
     mode = service.network_mode
     if mode.startswith("service:"):
         mode = ""  # a Share says whose
@@ -291,9 +323,6 @@ def _networking(project: Project, service: Service, networks: tuple[str, ...]) -
     return _filled(
         NetworkMode=mode,
         PortBindings=bindings,
-        Dns=list(service.dns),
-        DnsSearch=list(service.dns_search),
-        DnsOptions=list(service.dns_opt),
         ExtraHosts=[
             f"{host}:{address}"
             for host, addresses in service.extra_hosts.items()
@@ -366,51 +395,6 @@ def _links(project: Project, service: Service, *, all: bool = False) -> list[str
     return links
 
 
-def make_shares(service: Service, parents: Callable[[str], ContainerRef]) -> tuple[Share, ...]:
-    modes = {
-        "NetworkMode": service.network_mode,
-        "PidMode": service.pid,
-        "IpcMode": service.ipc,
-        "UTSMode": service.uts,
-    }
-    shares = [
-        Share(name, parents(mode.removeprefix("service:")))
-        for name, mode in modes.items()
-        if mode.startswith("service:")
-    ]
-    for source in service.volumes_from:
-        if not source.startswith("container:"):
-            other, _, access = source.partition(":")
-            shares.append(Share("VolumesFrom", parents(other), f":{access}" if access else ""))
-    return tuple(shares)
-
-
-def shared_containers(service: Service) -> dict[tuple[str | int, ...], str]:
-    """Containers that this one is made from and that it calls by their names; by who says it."""
-    modes = {key: getattr(service, key) for key in ("network_mode", "pid", "ipc")}
-    named: dict[tuple[str | int, ...], str] = {
-        (key,): mode.removeprefix("container:")
-        for key, mode in modes.items()
-        if mode.startswith("container:")
-    }
-    for index, source in enumerate(service.volumes_from):
-        if source.startswith("container:"):
-            named["volumes_from", index] = source.split(":")[1]
-    return named
-
-
-def shared_services(service: Service) -> frozenset[str]:
-    """Services whose containers this one's are made from: they are recreated together."""
-    modes = (service.network_mode, service.pid, service.ipc, service.uts)
-    found = {mode.removeprefix("service:") for mode in modes if mode.startswith("service:")}
-    found |= {
-        source.partition(":")[0]
-        for source in service.volumes_from
-        if not source.startswith("container:")
-    }
-    return frozenset(found)
-
-
 def _mounts(project: Project, service: Service, replica: Replica) -> Body:
     binds: list[str] = []
     mounts: list[Body] = []
@@ -432,9 +416,9 @@ def _mounts(project: Project, service: Service, replica: Replica) -> Body:
             )
     tmpfs = {path: options for path, _, options in (e.partition(":") for e in service.tmpfs)}
     outside = [
-        source.removeprefix("container:")
-        for source in service.volumes_from
-        if source.startswith("container:")
+        loan.name + loan.access
+        for loan in loans(service)
+        if loan.field == "VolumesFrom" and not loan.of_service
     ]
     return _filled(Binds=binds, Mounts=mounts, Tmpfs=tmpfs, VolumesFrom=outside)
 
@@ -545,11 +529,7 @@ def _usual_mode(source: FileObject) -> int:
 
 
 def _running(service: Service) -> Body:
-    body = _filled(
-        RestartPolicy=make_restart_policy(service),
-        Runtime=service.runtime,
-        Annotations=dict(service.annotations),
-    )
+    body = _filled(RestartPolicy=make_restart_policy(service))
     if service.init is not None:
         body["Init"] = service.init
     if service.logging is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from enum import StrEnum
 
 from compose.dataclass import dataclass
@@ -235,28 +235,20 @@ class PlanBuilder:
         """Steps and changes in the order in which they begin; what is named in `after` but was
         not needed is left out."""
         known = self.steps
-        after = {
-            key: tuple(name for name in step.after if name in known) for key, step in known.items()
-        }
+        after = {key: tuple(filter(known.__contains__, step.after)) for key, step in known.items()}
         ordered = _in_order(after)
-        places: dict[int, int] = {}
+        places: dict[int | None, int | None] = {None: None}
         for key in ordered:
-            if (change := known[key].change) is not None:
-                places.setdefault(change, len(places))
-        steps = tuple(
-            Step(
-                step.key,
-                step.action,
-                None if step.change is None else places[step.change],
-                after[step.key],
-                step.undo,
-                step.until,
-                step.written,
-            )
-            for step in map(known.__getitem__, ordered)
-        )
-        changes = tuple(self.changes[change] for change in places)
+            places.setdefault(known[key].change, len(places) - 1)
+        steps = tuple(_placed(known[key], places[known[key].change], after[key]) for key in ordered)
+        changes = tuple(self.changes[change] for change in places if change is not None)
         return Plan(self.project, changes, steps, tuple(self.notes))
+
+
+def _placed(step: Step, change: int | None, after: tuple[str, ...]) -> Step:
+    if step.change == change and step.after == after:
+        return step
+    return replace(step, change=change, after=after)
 
 
 def _in_order(after: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -12,7 +12,7 @@ from compose.model.resources import FileObject
 from compose.model.service import Condition, Service
 from compose.plan.actions import ContainerRef
 from compose.plan.builds import base_services, build_cause, build_problems
-from compose.plan.container import is_given, seccomp_file, shared_containers
+from compose.plan.container import is_given, seccomp_file
 from compose.plan.handover import is_open_to_all, shares_ports
 from compose.plan.images import image_of, is_directory, pull_cause
 from compose.plan.networks import changed_network
@@ -24,6 +24,7 @@ from compose.plan.observed import (
 )
 from compose.plan.options import PlanOptions
 from compose.plan.services import Create, Keep, Recreate, ServiceDecision
+from compose.plan.sharing import loans, shared_containers
 from compose.plan.volumes import changed_volume
 
 ANY_ADDRESS = ("", "0.0.0.0", "::")
@@ -64,23 +65,13 @@ def _parents(
     project: Project, service: Service, refs: Mapping[str, Sequence[ContainerRef]]
 ) -> Iterator[Problem]:
     """Containers that its own are made from have to be there."""
-    modes = ("network_mode", "pid", "ipc", "uts")
-    taken: list[tuple[tuple[str | int, ...], str]] = [
-        ((key,), getattr(service, key).removeprefix("service:"))
-        for key in modes
-        if getattr(service, key).startswith("service:")
-    ]
-    taken += [
-        (("volumes_from", index), source.partition(":")[0])
-        for index, source in enumerate(service.volumes_from)
-        if not source.startswith("container:")
-    ]
-    for place, name in taken:
-        if name in project.services and not refs.get(name):
+    for loan in loans(service):
+        if loan.of_service and loan.name in project.services and not refs.get(loan.name):
             yield project.problem(
-                f"{name} has no container to take this from", "services", service.name, *place,
-                hint=f"make it with: pycompose up -d {name}",
-            )  # fmt: skip
+                f"{loan.name} has no container to take this from",
+                *("services", service.name, *loan.place),
+                hint=f"make it with: pycompose up -d {loan.name}",
+            )
 
 
 BUILT_IN_NETWORKS = ("", "default", "bridge", "host", "none")
@@ -136,7 +127,7 @@ def _unsupported(project: Project, service: Service) -> list[Problem]:
     problems = [
         project.problem(f"{key} is not supported", *place, key, hint=hint)
         for key, hint in _UNSUPPORTED.items()
-        if getattr(service, key) not in (None, False, 0, "", "default") and getattr(service, key)
+        if (value := getattr(service, key)) and value != "default"
     ]
     for index, mount in enumerate(service.volumes):
         if mount.type is MountType.CLUSTER:

@@ -13,7 +13,6 @@ from compose.model.document import Document
 from compose.model.mount import MountType
 from compose.model.project import Project
 from compose.model.service import Condition, Service
-from compose.plan.container import shared_services
 from compose.plan.diff import ABSENT, Difference, Place, summary
 from compose.plan.handover import is_one_of_several
 from compose.plan.images import image_of
@@ -27,6 +26,7 @@ from compose.plan.record import (
     sealed,
     service_record,
 )
+from compose.plan.sharing import shared_services
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ from compose.model.mount import MountType
 from compose.model.service import Service
 from compose.plan import names
 from compose.plan.actions import CreateContainer, Planned, RemoveContainer
-from compose.plan.container import Replica, make_creation, shared_containers
+from compose.plan.container import Replica, make_creation
 from compose.plan.images import image_of
 from compose.plan.observed import ObservedContainer
 from compose.plan.record import config_hash, write_record
 from compose.plan.services import Create, ServiceDecision
+from compose.plan.sharing import shared_containers
 from compose.plan.steps.draft import CHECKPOINT, Draft
 
 
