@@ -18,8 +18,10 @@ def run() -> None:
 
 
 def command(*, is_warm: bool) -> None:
+    from compose.process import carry_out, collect_seldom
+
+    collect_seldom()  # from before all else that is imported
     from compose.cli.main import main
-    from compose.process import carry_out
 
     carry_out("pycompose", main, is_warm=is_warm)
 

@@ -38,7 +38,6 @@ def _folder(environment: Mapping[str, str]) -> Path:
 
 def carry_out(program: str, main: Main, *, is_warm: bool) -> NoReturn:
     """Run what sys.argv says, and end. `is_warm`: in a child of a server."""
-    collect_seldom()
     met: list[Engine] = []
     try:
         code = main(sys.argv[1:], os.environ, _folder(os.environ), met.append)

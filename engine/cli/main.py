@@ -22,7 +22,9 @@ def run() -> None:
 
 
 def command(*, is_warm: bool) -> None:
-    from compose.process import carry_out
+    from compose.process import carry_out, collect_seldom
+
+    collect_seldom()  # from before all else that is imported
     from engine.cli.app import main
 
     carry_out("pyengine", main, is_warm=is_warm)
