@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 # Clients ask for the exit code after the end; so many ended ones are kept for a container.
 KEPT = 100
-NOT_RUN = 126  # what inspect says of one that could not start for another reason than its command
+NOT_RUN = 126  # what inspect says of one that could not start where the runtime has no word for it
 
 
 async def create(parts: Parts, container: Container, config: ExecConfig) -> Exec:
@@ -108,7 +108,7 @@ async def run(
         process = await _start(parts, container, config, detach=detach)
     except StartFailed as error:
         message = str(error)
-        wanted.exit_code = error.exit_code if error.exit_code in (126, 127) else NOT_RUN
+        wanted.exit_code = error.exit_code if error.exit_code in (126, 127, 128) else NOT_RUN
         _publish_end(parts, container, wanted)
         if detach:
             raise InvalidRequest(message) from error

@@ -3,6 +3,7 @@
 The same for a container's first process and for every exec.
 """
 
+import contextlib
 import errno
 import os
 import posixpath
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from engine.kernel import privileges
-from engine.kernel.libc import AT_FDCWD
+from engine.kernel.libc import AT_FDCWD, reason
 from engine.runtime import accounts, channel, users
 from engine.runtime.script import STAT_MODE, STAT_SIZE, Call, Expect, Known, Refusal, Script
 from engine.runtime.steps import Place, Refused, Step, because, give_streams, whole
@@ -25,6 +26,19 @@ _RECORDS_BEFORE = 4  # the first call of what executes a candidate
 _NOT_TAKEN = Refusal("the kernel did not take the user or the capabilities as set", is_whole=True)
 _OUTSIDE = Refusal(
     "current working directory is outside of container mount namespace root", is_whole=True
+)
+
+# What is there and may be executed, and still can't be (no interpreter of its name, another machine's
+# program), is found out too late for a refusal, as by runc: the process says so itself, and ends.
+NOT_EXECUTED = 1
+_EXPECTED = (
+    errno.ENOEXEC,
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.E2BIG,
+    errno.ENOMEM,
+    errno.ETXTBSY,
 )
 
 # Tells the daemon: it words this otherwise, as Docker, which looks users up itself.
@@ -271,7 +285,12 @@ class Execute(Step):
             raise cannot_execute(program, error) from None
 
     def execute(self, program: str, environment: Mapping[str, str], place: Place) -> None:
-        os.execve(program, self.arguments, environment)
+        try:
+            os.execve(program, self.arguments, environment)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.write(2, _last_words(program, error.errno or 0))
+            os._exit(NOT_EXECUTED)
 
     def write(self, to: Script, known: Known) -> None:
         environment = dict(self.environment)
@@ -327,7 +346,16 @@ class Execute(Step):
         arguments = to.vector(map(os.fsencode, self.arguments))
         result = to.words(0)
         failed = to.refusal(_not_executed(program), result)
+        for number in () if to.untold else _EXPECTED:
+            words = _last_words(program, number)
+            say = Call("write", (2, to.text(words), len(words)))
+            told = to.aside(say, Call("exit_group", (NOT_EXECUTED,)))
+            failed = to.aside(Expect(result, -number, failed), then=told)
         return [Call("execve", (path, arguments, variables), failed, result)]
+
+
+def _last_words(program: str, number: int) -> bytes:
+    return os.fsencode(f"exec {program}: {reason(OSError(number, os.strerror(number)))}\n")
 
 
 def cannot_execute(program: str, error: OSError) -> Refused:
@@ -364,7 +392,7 @@ def _is_program(path: str) -> bool:
 
 
 def _no_such(name: str) -> Refusal:
-    return Refusal(f'exec: "{name}": stat {name}', 127, ((errno.EACCES, 126),))
+    return Refusal(f'exec: "{name}": stat {name}', 127, ((errno.EACCES, 126), (errno.ELOOP, 128)))
 
 
 def _is_folder(name: str) -> Refusal:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from engine.runtime import capabilities, seccomp
 from engine.runtime.handle import StartFailed
+from engine.runtime.users import Identity
 from tests.engine.runtime.laboratory import Laboratory, exec_request, unframe
 
 pytestmark = pytest.mark.kernel
 
 DOCKER_CAPABILITIES = 0xA80425FB
+ROOT = Identity(0, 0, (0,), "/root")
 
 
 def status_of(text: bytes) -> dict[str, str]:
@@ -135,6 +138,42 @@ async def test_command_that_cannot_run(
     assert str(caught.value).startswith("OCI runtime exec failed: exec failed: ")
     assert str(caught.value).endswith(text)
     assert caught.value.exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"no program", b"exec format error"),
+        (b"", b"exec format error"),
+        (b"#!/no/such", b"no such file or directory"),
+        (b"#!/etc", b"permission denied"),
+    ],
+)
+async def test_command_that_the_kernel_does_not_take_ends_with_its_reason(
+    lab: Laboratory, content: bytes, text: bytes
+) -> None:
+    said = b"exec /program: " + text + b"\n"
+    for by_script in (True, False):
+        request = lab.request("/program")
+        _put_program(request.rootfs.upper, content)
+        ran = await lab.run_request(request, by_script=by_script)
+        assert (ran.status.code, ran.stdout, ran.stderr) == (1, b"", said)
+    request = lab.request("sleep", "100")
+    _put_program(request.rootfs.upper, content)
+    running = await lab.start_request(request)
+    for identity in (ROOT, None):  # by a script and by the interpreter
+        process = await running.exec(replace(exec_request("/program"), identity=identity))
+        assert process.reader is not None
+        assert process.writer is not None
+        assert unframe(await process.reader.read()) == (b"", said)
+        process.writer.close()
+        assert (await process.exited).code == 1
+
+
+def _put_program(layer: str, content: bytes) -> None:
+    place = Path(layer, "program")
+    place.write_bytes(content)
+    place.chmod(0o755)
 
 
 async def test_working_directory_is_made(lab: Laboratory) -> None:
