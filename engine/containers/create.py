@@ -104,6 +104,7 @@ async def create_container(
         _check_wishes(parts, attachment)
     spec.capability_names(host, parts.machine)
     spec.seccomp_filter(host, parts.machine)
+    warnings += spec.seccomp_warnings(host)
     spec.resources(with_block_devices(host), host_devices(host))
     for point in points:
         if point.type == "bind" and point.from_mounts:

@@ -126,13 +126,22 @@ def seccomp_filter(host: HostConfig, machine: Machine) -> bytes:
     return _compiled(wanted, frozenset(names), machine.kernel)
 
 
+def seccomp_warnings(host: HostConfig) -> tuple[str, ...]:
+    wanted = parse_security_options(host.security_opt).get("seccomp", "")
+    if wanted in ("", "builtin", "unconfined") or not (missed := _profile(wanted).missed):
+        return ()
+    return (f"seccomp profile: unknown system calls are not forbidden: {', '.join(missed)}",)
+
+
 @lru_cache(maxsize=64)
 def _compiled(profile: str, names: frozenset[str], kernel: tuple[int, int]) -> bytes:
-    if profile in ("", "builtin"):
-        chosen = seccomp_default.default_profile()
-    else:
-        chosen = seccomp_profile.parse_profile(profile)
-    return seccomp.compile_filter(chosen, names, kernel=kernel)
+    return seccomp.compile_filter(_profile(profile), names, kernel=kernel)
+
+
+def _profile(wanted: str) -> seccomp_profile.Profile:
+    if wanted in ("", "builtin"):
+        return seccomp_default.default_profile()
+    return seccomp_profile.parse_profile(wanted)
 
 
 def capability_sets(names: Sequence[str]) -> dict[str, list[str]]:

@@ -409,13 +409,23 @@ def test_a_rule_about_arguments_comes_before_one_without() -> None:
         ' "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": -1}]}]}',
         '{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["read"],'
         ' "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "new"}}]}',
-        '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mout"],'
-        ' "action": "SCMP_ACT_ERRNO"}]}',
     ],
 )
 def test_a_profile_that_is_not_understood_is_refused(document: str) -> None:
     with pytest.raises(InvalidRequest, match=r"[Ss]eccomp profile"):
         parse_profile(document)
+
+
+def test_a_name_that_no_machine_has_is_passed_over_and_told_of() -> None:
+    """As in Docker; a list of what is forbidden may miss something by it."""
+    names = {"names": ["mount", "mout"], "action": "SCMP_ACT_ERRNO"}
+    profile = parse_profile({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [names]})
+    assert profile.missed == ("mout",)
+    machine = Machine(compile_filter(profile, frozenset(), kernel=(6, 1)))
+    assert machine.run(X86_64, 165) == EPERM  # mount
+    names["action"] = "SCMP_ACT_ALLOW"
+    allowing = parse_profile({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [names]})
+    assert allowing.missed == ()
 
 
 def test_what_needs_a_supervisor_is_refused() -> None:
