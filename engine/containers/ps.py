@@ -9,6 +9,7 @@ import pwd
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from engine.containers.model import Processes
 from engine.containers.processes import Process
@@ -17,10 +18,29 @@ from engine.errors import InvalidRequest
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MEMORY = os.sysconf("SC_PHYS_PAGES") * _PAGE
 _DAY = 86400  # seconds
-_NAME_WIDTH = 8  # of users and groups
 
 Value = str | int | float
-Columns = tuple[tuple[str, str], ...]  # title, name
+
+
+class Chosen(NamedTuple):
+    title: str
+    name: str
+    width: int = 0  # 0: the column's own
+
+
+Columns = tuple[Chosen, ...]
+
+
+def _whole(text: str, width: int) -> str:
+    return text
+
+
+def _cut(text: str, width: int) -> str:
+    return text[:width]
+
+
+def _cut_with_mark(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +48,12 @@ class Column:
     title: str
     text: Callable[[Process], str]
     key: Callable[[Process], Value]  # what it is sorted by
+    width: int = 0  # what is longer is cut, unless it comes last; 0: all of it is shown
+    cut: Callable[[str, int], str] = _whole  # of numbers nothing is cut
+
+    def shown(self, process: Process, width: int, *, is_last: bool) -> str:
+        text, limit = self.text(process), width or self.width
+        return self.cut(text, limit) if limit and not is_last else text
 
 
 def _number(title: str, value: Callable[[Process], int]) -> Column:
@@ -35,7 +61,7 @@ def _number(title: str, value: Callable[[Process], int]) -> Column:
 
 
 def _text(title: str, text: Callable[[Process], str]) -> Column:
-    return Column(title, text, text)
+    return Column(title, text, text, cut=_cut)
 
 
 def _clock(seconds: float) -> str:
@@ -73,20 +99,21 @@ def _percent(share: float) -> str:
     return f"{share:.1f}" if share < 100 else str(int(share))
 
 
-def _fit(name: str) -> str:
-    return name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}+"
+def _name(title: str, text: Callable[[Process], str]) -> Column:
+    """Of a user or a group."""
+    return Column(title, text, text, width=8, cut=_cut_with_mark)
 
 
 def _user(uid: int) -> str:
     try:
-        return _fit(pwd.getpwuid(uid).pw_name)
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
 
 
 def _group(gid: int) -> str:
     try:
-        return _fit(grp.getgrgid(gid).gr_name)
+        return grp.getgrgid(gid).gr_name
     except KeyError:
         return str(gid)
 
@@ -104,12 +131,16 @@ def _stat(process: Process) -> str:
     return process.state + "".join(mark for mark, holds in marks if holds)
 
 
+def _waits_in(process: Process) -> str:
+    return process.waits_in or "-"
+
+
 # The names of `ps -o`.
 COLUMNS: Mapping[str, Column] = {
-    "user": _text("USER", lambda process: _user(process.effective_uid)),
-    "ruser": _text("RUSER", lambda process: _user(process.uid)),
-    "group": _text("GROUP", lambda process: _group(process.effective_gid)),
-    "rgroup": _text("RGROUP", lambda process: _group(process.gid)),
+    "user": _name("USER", lambda process: _user(process.effective_uid)),
+    "ruser": _name("RUSER", lambda process: _user(process.uid)),
+    "group": _name("GROUP", lambda process: _group(process.effective_gid)),
+    "rgroup": _name("RGROUP", lambda process: _group(process.gid)),
     "uid": _number("UID", lambda process: process.effective_uid),
     "ruid": _number("RUID", lambda process: process.uid),
     "gid": _number("GID", lambda process: process.effective_gid),
@@ -136,7 +167,7 @@ COLUMNS: Mapping[str, Column] = {
     "rss": _number("RSS", lambda process: process.resident // 1024),
     "sz": _number("SZ", lambda process: process.virtual // _PAGE),
     "addr": _text("ADDR", lambda process: "-"),
-    "wchan": _text("WCHAN", lambda process: process.waits_in[:6] or "-"),
+    "wchan": Column("WCHAN", _waits_in, _waits_in, width=6, cut=_cut),
     "tty": _text("TT", lambda process: process.terminal),
     "s": _text("S", lambda process: process.state),
     "stat": _text("STAT", _stat),
@@ -187,7 +218,7 @@ _OTHER_NAMES: Mapping[str, tuple[str, str]] = {
 def _columns(*given: str) -> Columns:
     """Of `name`, or `name=TITLE` where it isn't the usual one."""
     pairs = [text.partition("=") for text in given]
-    return tuple((title or COLUMNS[name].title, name) for name, _, title in pairs)
+    return tuple(Chosen(title or COLUMNS[name].title, name) for name, _, title in pairs)
 
 
 _BRIEF = _columns("pid", "tty=TTY", "time", "comm=CMD")
@@ -223,7 +254,7 @@ class Listing:
 class _Options:
     arguments: str
     rest: Iterator[str]
-    named: list[tuple[str, str]] = field(default_factory=list)  # by -o
+    named: list[Chosen] = field(default_factory=list)  # by -o
     format: Columns = ()
     threads: str = ""  # "L" or "T": how the thread is called
     order: tuple[tuple[str, bool], ...] = ()
@@ -255,7 +286,7 @@ def parse_arguments(arguments: str) -> Listing:
     columns = tuple(options.named) or options.format or _plain(options)
     if options.threads:
         columns = _with_threads(columns, options.threads)
-    if "PID" not in [title for title, _ in columns]:
+    if "PID" not in [column.title for column in columns]:
         raise InvalidRequest("Couldn't find PID field in ps output")
     return Listing(columns, bool(options.threads), options.order)
 
@@ -327,36 +358,39 @@ def _read_names(options: _Options, text: str) -> None:
     found = [_named(options, name) for name in names]
     known = _named(options, last)
     # ps(1): with = the rest of the word is the title, whatever it holds.
-    options.named += [*found, (title, known[1]) if equals else known]
+    options.named += [*found, known._replace(title=title) if equals else known]
 
 
-def _named(options: _Options, name: str) -> tuple[str, str]:
-    plain = name.strip().lower()
-    if plain in COLUMNS:
-        return COLUMNS[plain].title, plain
-    if plain in _OTHER_NAMES:
-        column, title = _OTHER_NAMES[plain]
-        return title, column
+def _named(options: _Options, text: str) -> Chosen:
+    name, colon, width = text.strip().lower().partition(":")
+    if not colon:
+        width = "0"
+    elif not (width.isdecimal() and int(width)):
+        raise options.refusal(f"{text!r} has no width after its colon")
+    if name in COLUMNS:
+        return Chosen(COLUMNS[name].title, name, int(width))
+    if name in _OTHER_NAMES:
+        column, title = _OTHER_NAMES[name]
+        return Chosen(title, column, int(width))
     raise options.refusal(f"it has no column {name!r}")
 
 
 def _read_order(options: _Options, text: str) -> None:
     options.order = tuple(
-        (_named(options, name.lstrip("+-"))[1], name.startswith("-")) for name in text.split(",")
+        (_named(options, name.lstrip("+-")).name, name.startswith("-")) for name in text.split(",")
     )
 
 
 def _with_threads(columns: Columns, letter: str) -> Columns:
     """-L and -T name the thread beside the process, unless -o says what is shown."""
-    names = [name for _, name in columns]
+    names = [column.name for column in columns]
     if "lwp" in names or "pid" not in names:
         return columns
-    after = "pid"
-    more: Columns = (("SPID" if letter == "T" else "LWP", "lwp"),)
+    after, more = "pid", _columns("lwp=SPID" if letter == "T" else "lwp")
     if letter == "L" and columns in (_FULL, _EXTRA):
-        columns = tuple(pair for pair in columns if pair[1] != "c")
-        names = [name for _, name in columns]
-        after, more = "ppid", (("LWP", "lwp"), ("C", "c"), ("NLWP", "nlwp"))
+        columns = tuple(column for column in columns if column.name != "c")
+        names = [column.name for column in columns]
+        after, more = "ppid", _columns("lwp", "c", "nlwp")
     place = names.index(after) + 1
     return (*columns[:place], *more, *columns[place:])
 
@@ -365,6 +399,12 @@ def table(processes: Iterable[Process], listing: Listing) -> Processes:
     shown: Sequence[Process] = list(processes)
     for name, is_descending in reversed(listing.order):
         shown = sorted(shown, key=COLUMNS[name].key, reverse=is_descending)
-    columns = [COLUMNS[name] for _, name in listing.columns]
-    rows = tuple(tuple(column.text(process) for column in columns) for process in shown)
-    return Processes(tuple(title for title, _ in listing.columns), rows)
+    last = len(listing.columns) - 1
+    rows = tuple(
+        tuple(
+            COLUMNS[chosen.name].shown(process, chosen.width, is_last=place == last)
+            for place, chosen in enumerate(listing.columns)
+        )
+        for process in shown
+    )
+    return Processes(tuple(chosen.title for chosen in listing.columns), rows)

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,8 +77,21 @@ def test_rows_are_threads_where_asked_and_sorted_as_asked() -> None:
     assert column("-eo pid k -pid", *pids) == first[::-1]
 
 
+def test_a_column_that_is_cut_is_whole_where_it_comes_last_or_is_given_room() -> None:
+    own = read_process(os.getpid())
+    assert own is not None
+    waiting = replace(own, pid=7, waits_in="hrtimer_nanosleep")
+    for arguments, row in (
+        ("-o pid,wchan", ("7", "hrtimer_nanosleep")),
+        ("-o wchan,pid", ("hrtime", "7")),
+        ("-o wchan:9,pid", ("hrtimer_n", "7")),
+    ):
+        assert table([waiting], parse_arguments(arguments)).processes == (row,)
+
+
 @pytest.mark.parametrize(
-    "arguments", ["-o nosuch,pid", "--help", "-ef; id", "-o", "-C sh", "-ef --forest", "-p 1", "f"]
+    "arguments",
+    ["-o nosuch,pid", "--help", "-ef; id", "-o", "-C sh", "-ef --forest", "-p 1", "f", "-o pid:x"],
 )
 def test_other_arguments_of_ps_are_refused(arguments: str) -> None:
     with pytest.raises(InvalidRequest, match="cannot run ps"):
