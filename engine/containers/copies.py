@@ -15,6 +15,7 @@ from engine.containers import archive
 from engine.containers.archive import PathStat
 from engine.containers.container import Container
 from engine.containers.model import MountPoint, Record, Status
+from engine.containers.mount_sources import require_source
 from engine.containers.parts import Parts
 from engine.errors import Failure, InvalidRequest
 from engine.images.feed import Feed, Outlet, run_fed
@@ -156,8 +157,12 @@ async def _root_of(parts: Parts, container: Container) -> AsyncIterator[Root]:
 
 def _bind(parts: Parts, mount: MountPoint) -> Bind | None:
     match mount.type:
-        case "bind" if os.path.exists(mount.source):
-            return Bind(mount.source, mount.destination, mount.read_only)
+        case "bind":
+            # As its start would, which says what is wrong: here the place is just not there.
+            with contextlib.suppress(InvalidRequest):
+                require_source(mount)
+                return Bind(mount.source, mount.destination, mount.read_only)
+            return None
         case "volume":
             source = parts.volumes.source(parts.volumes.get(mount.name))
             read_only = mount.read_only or "ro" in source.options

@@ -10,7 +10,7 @@ from typing import IO
 
 import pytest
 
-from engine.containers.model import HostConfig
+from engine.containers.model import HostConfig, MountRequest
 from engine.errors import InvalidRequest, NotFound
 from tests.engine.containers.conftest import Engine
 from tests.engine.images.archives import chunks, entry, symlink, tar
@@ -47,6 +47,21 @@ async def test_files_copied_before_the_start_are_there(engine: Engine) -> None:
     assert (await ended).status_code == 0
     assert await engine.output(identifier) == "config\nseed\n7:440\n"
     assert await contents(engine, identifier, "/srv/data") == {"data": b"", "data/seed": b"seed\n"}
+
+
+async def test_a_bind_whose_source_is_missing_is_as_it_will_be_at_the_start(engine: Engine) -> None:
+    made, wanted = engine.folder / "made", engine.folder / "wanted"
+    wanted.mkdir()
+    host = HostConfig(
+        binds=(f"{made}:/made",), mounts=(MountRequest("bind", "/wanted", str(wanted)),)
+    )
+    identifier = await engine.create("cat", "/made/seed", host=host)
+    wanted.rmdir()
+    await engine.containers.write_archive(identifier, "/made", chunks(tar([entry("seed", b"s")])))
+    assert (made / "seed").read_bytes() == b"s"
+    with pytest.raises(NotFound):
+        await contents(engine, identifier, "/wanted")
+    assert not wanted.exists()
 
 
 async def test_a_running_container_takes_and_gives_files(engine: Engine) -> None:
