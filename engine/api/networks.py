@@ -124,7 +124,7 @@ def network_json(network: Network) -> Document:
         "IPAM": {
             "Driver": network.ipam_driver,
             "Options": network.ipam_options,
-            "Config": [pool_json(network, pool) for pool in network.pools] or None,
+            "Config": [pool_json(network, pool) for pool in network.listed_pools] or None,
         },
         "Internal": network.internal,
         "Attachable": network.attachable,

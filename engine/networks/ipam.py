@@ -130,10 +130,11 @@ def wanted_pools(
     found = []
     for version, enabled in ((4, ipv4), (6, ipv6)):
         asked = [each for each in pools if each.subnet and _subnet(each.subnet).version == version]
+        if not enabled:
+            continue
         if len(asked) > 1:
             raise InvalidRequest("bridge driver doesn't support multiple subnets")
-        if enabled:
-            found.append((version, asked[0] if asked else AddressPool()))
+        found.append((version, asked[0] if asked else AddressPool()))
     return tuple(found)
 
 

@@ -104,6 +104,7 @@ class Network:
     created: int  # nanoseconds since the epoch
     pools: tuple[AddressPool, ...]  # IPv4, IPv6 or both in this order; nothing empty in them
     bridge: str  # name of the interface, "" for those that have none
+    unused: tuple[AddressPool, ...] = ()  # as asked for, of an IP version that is not enabled
     scope: str = "local"
     ipam_driver: str = "default"
     ipam_options: Mapping[str, str] | None = None
@@ -144,6 +145,12 @@ class Network:
     def is_routed_by_link(self) -> bool:
         """The kernel routes between a container and the parent interface: there is no gateway."""
         return self.driver == "ipvlan" and self.options.get(OPTION_IPVLAN_MODE, "l2") != "l2"
+
+    @property
+    def listed_pools(self) -> tuple[AddressPool, ...]:
+        """In Docker's order: what was asked for comes before what the engine chose."""
+        pools = (*self.pools, *self.unused)
+        return tuple(sorted(pools, key=lambda it: (it.subnet_chosen, version_of(it.subnet))))
 
     def pool(self, version: int) -> AddressPool | None:
         return next((each for each in self.pools if version_of(each.subnet) == version), None)

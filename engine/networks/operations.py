@@ -53,7 +53,7 @@ from engine.networks.placing import (
     next_ifname,
 )
 from engine.networks.publishing import Publishing, alone, targets
-from engine.networks.request import check_spec, refuse_second_use, taken_from
+from engine.networks.request import check_spec, refuse_second_use, taken_from, unused_pools
 from engine.settings import NetworkDefaults
 
 log = logging.getLogger(__name__)
@@ -254,6 +254,7 @@ class Networks:
             created=time.time_ns(),
             pools=pools,
             bridge=spec.options.get(OPTION_BRIDGE_NAME, generated) if driver == "bridge" else "",
+            unused=unused_pools(spec),
             ipam_options=spec.ipam_options,
             internal=spec.internal,
             attachable=spec.attachable,

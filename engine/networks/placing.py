@@ -35,13 +35,16 @@ def check_wishes(
 
 
 def _outside(network: Network, version: int, text: str, address: Address | None) -> list[str]:
-    pool = network.pool(version)
-    if pool is None or pool.subnet_chosen:
+    """An address of a version that isn't enabled may be wished for; nobody gets it."""
+    pools = (*network.pools, *network.unused)
+    asked = [ipaddress.ip_network(pool.subnet) for pool in pools if not pool.subnet_chosen]
+    subnets = [subnet for subnet in asked if subnet.version == version]
+    if not subnets:
         return [
             "user specified IP address is supported only when connecting to networks with user"
             " configured subnets"
         ]
-    if address is None or address not in ipaddress.ip_network(pool.subnet):
+    if address is None or not any(address in subnet for subnet in subnets):
         return [f"no configured subnet or ip-range contain the IP address {text}"]
     return []
 

@@ -31,6 +31,7 @@ from engine.networks.model import (
     OPTION_PARENT,
     OPTION_TRUSTED,
     PREDEFINED,
+    AddressPool,
     GatewayMode,
     Network,
     NetworkSpec,
@@ -140,14 +141,20 @@ def _check_parent(spec: NetworkSpec) -> None:
         raise InvalidRequest(f"invalid interface name {parent!r} in option {OPTION_PARENT}")
 
 
+def unused_pools(spec: NetworkSpec) -> tuple[AddressPool, ...]:
+    """Of an IP version that the network is not to have."""
+    enabled = {4: spec.enable_ipv4, 6: spec.enable_ipv6}
+    return tuple(
+        pool for pool in spec.pools if pool.subnet and not enabled[version_of(pool.subnet)]
+    )
+
+
 def warnings_of(spec: NetworkSpec) -> str:
     """What was asked for and has no effect; Docker keeps silent about it."""
-    enabled = {4: spec.enable_ipv4, 6: spec.enable_ipv6}
     found = [
         f"subnet {pool.subnet} is not used: IPv{version_of(pool.subnet)} is not enabled for this"
         " network"
-        for pool in spec.pools
-        if pool.subnet and not enabled[version_of(pool.subnet)]
+        for pool in unused_pools(spec)
     ]
     found += [
         f"option {name} means nothing to the default IPAM driver"

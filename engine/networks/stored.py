@@ -17,8 +17,11 @@ def parse_network(document: object) -> Network:
     """Raises ValueError for what isn't a network's document."""
     if not isinstance(document, dict) or not isinstance(document.get("pools"), list):
         raise ValueError("not a network")
-    pools = tuple(_parse(AddressPool, pool) for pool in document["pools"])
-    return _parse(Network, document, pools=pools)
+    pools, unused = (
+        tuple(_parse(AddressPool, pool) for pool in cast("list[object]", document.get(name, [])))
+        for name in ("pools", "unused")
+    )
+    return _parse(Network, document, pools=pools, unused=unused)
 
 
 def _parse(kind: type[T], document: object, **given: object) -> T:

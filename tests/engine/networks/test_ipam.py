@@ -75,6 +75,7 @@ def test_pools_are_sorted_by_the_versions_that_are_on() -> None:
     both = wanted_pools(pools, ipv4=True, ipv6=True)
     assert both == ((4, pools[1]), (6, pools[0]))
     assert wanted_pools(pools, ipv4=False, ipv6=True) == ((6, pools[0]),)
+    assert wanted_pools((*pools, pools[0]), ipv4=True, ipv6=False) == ((4, pools[1]),)
     assert wanted_pools((), ipv4=True, ipv6=True) == ((4, AddressPool()), (6, AddressPool()))
 
 

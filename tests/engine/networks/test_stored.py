@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -7,7 +8,7 @@ from engine.networks.stored import network_document, parse_network
 
 NETWORK = Network(
     "a" * 64, "front", "bridge", 12, (AddressPool("10.5.0.0/24", "10.5.0.1"),), "br-aaaaaaaaaaaa",
-    internal=True, labels={"x": "y"},
+    unused=(AddressPool("fd00:1::/64"),), internal=True, labels={"x": "y"},
 )  # fmt: skip
 
 
@@ -19,6 +20,8 @@ def document() -> dict[str, object]:
 def test_network_is_read_as_it_was_written() -> None:
     assert parse_network(document()) == NETWORK
     assert parse_network({**document(), "of a later version": 1}) == NETWORK
+    of_before = {key: value for key, value in document().items() if key != "unused"}
+    assert parse_network(of_before) == replace(NETWORK, unused=())
 
 
 @pytest.mark.parametrize(
