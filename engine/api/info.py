@@ -19,7 +19,7 @@ from engine.api.registries import registries_json
 from engine.api.request import Request
 from engine.api.shown import Document
 from engine.containers.log_options import DRIVERS
-from engine.containers.model import Record, Status
+from engine.containers.model import RUNTIMES, Record, Status
 from engine.proxies import shown_proxy
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
@@ -159,7 +159,7 @@ async def info(request: Request, engine: Engine) -> web.Response:
         "Labels": engine.settings.labels,
         "ExperimentalBuild": False,
         "ServerVersion": VERSION,
-        "Runtimes": {"pyengine": {"path": "pyengine"}},
+        "Runtimes": {name: {"path": "pyengine"} for name in RUNTIMES},
         "DefaultRuntime": "pyengine",
         "Swarm": {
             "NodeID": "",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from engine.containers import log_options
 from engine.containers.model import (
+    RUNTIMES,
     ContainerConfig,
     CreateRequest,
     EndpointSettings,
@@ -123,7 +124,7 @@ def _check_supported(request: CreateRequest) -> None:
     host, config = request.host, request.config
     for reason in _unsupported(host):
         raise Unsupported(reason)
-    if host.runtime not in ("", "runc", "pyengine"):
+    if host.runtime and host.runtime not in RUNTIMES:
         raise InvalidRequest(f"unknown or invalid runtime name: {host.runtime}")
     if host.isolation not in ("", "default"):
         raise InvalidRequest(f"invalid isolation '{host.isolation}' on linux")

@@ -10,6 +10,9 @@ from enum import Enum
 
 from engine.networks.model import Endpoint, PortBinding
 
+# Of HostConfig.Runtime. There is one; clients that name Docker's, by either of its names, get it.
+RUNTIMES = ("pyengine", "runc", "io.containerd.runc.v2")
+
 
 class Status(Enum):
     CREATED = "created"

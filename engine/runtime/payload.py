@@ -28,8 +28,8 @@ _OUTSIDE = Refusal(
     "current working directory is outside of container mount namespace root", is_whole=True
 )
 
-# What is there and may be executed, and still can't be (no interpreter of its name, another machine's
-# program), is found out too late for a refusal, as by runc: the process says so itself, and ends.
+# What is there, may be executed and still can't be (no interpreter of that name, another machine's
+# program) is found out too late for a refusal, as by runc: the process says so itself, and ends.
 NOT_EXECUTED = 1
 _EXPECTED = (
     errno.ENOEXEC,

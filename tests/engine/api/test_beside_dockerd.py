@@ -92,6 +92,22 @@ docker kill one
 docker exec one true
 docker attach one
 """,
+    "programs": f"""
+docker run --rm --runtime io.containerd.runc.v2 IMAGE true
+docker run --rm --runtime runc IMAGE true
+docker run --rm --runtime nosuch IMAGE true
+docker create --name first IMAGE /odd
+printf 'no program' > odd; chmod 755 odd; docker cp odd first:/odd
+docker start -a first
+docker inspect -f '{{{{.State.Status}}}} {{{{.State.ExitCode}}}} {{{{.State.Error}}}}' first
+docker run -d --name one IMAGE {LOOP}
+printf '#!/no/such' > odd; docker cp odd one:/odd
+docker exec one /odd
+docker exec -t one /odd
+docker exec -d one /odd
+docker exec one ln -s itself /itself
+docker exec one /itself
+""",
     "life": f"""
 docker create --name once IMAGE sh -c 'echo o; exit 4'
 docker start -a once
@@ -215,6 +231,11 @@ docker network create --subnet 10.72.0.0/31 two | wc -c
 docker network inspect -f '{{json .IPAM.Config}}' two
 docker run --rm --network two IMAGE ip -o -4 addr show eth0 | grep -o 'inet [^ ]*'
 docker network rm two
+docker network create --subnet fd00:72::/64 --subnet 10.72.0.0/24 --aux-address a=fd00:72::7 v4
+docker network inspect -f '{{json .IPAM.Config}} {{.EnableIPv6}}' v4
+docker run --rm --network v4 --ip6 fd00:72::9 IMAGE ip -o addr show eth0 | grep -c inet6
+docker run --rm --network v4 --ip6 fd00:73::9 IMAGE true
+docker network rm v4
 docker run --rm -u -1 IMAGE true
 docker unpause untouched
 """,
@@ -233,6 +254,10 @@ docker top procs -eo user,group,pid,comm --sort=-pid | tr -d 0-9
 docker top procs -eo pid,ppid,pgid,sid,tty,stat,ni,nlwp,etime,time,args | head -1
 docker top procs -o comm
 docker top procs -o pid=X
+docker top procs -eo pid,wchan | sort -u | sed 's/^[0-9]* *//'
+docker top procs -eo wchan,pid | sort -u | cut -d' ' -f1
+docker top procs -eo pid,wchan:30,comm | tr -d 0-9
+docker top procs -eo pid,comm:2,user:3 | tr -d 0-9
 """,
 }
 
