@@ -32,10 +32,12 @@ def fields_of(value: object) -> object:
 _ENCODER = json.JSONEncoder(separators=(",", ":"), default=fields_of)
 
 
-def write_record(path: Path | str, document: object) -> None:
+def write_record(path: Path | str, document: object, *, durable: bool = True) -> None:
     """Replace `path` atomically and durably: temporary file, fsync, rename, fsync of the folder.
 
-    The file has mode 0600. Raises OSError (ENOSPC and the like) and then leaves no piece behind.
+    Not `durable`: a crash of the machine may leave nothing of a new record, or an empty one, until
+    `sync_record`. The file has mode 0600. Raises OSError (ENOSPC and the like) and then leaves no
+    piece behind.
     """
     text = encode(document)
     folder, name = os.path.split(path)
@@ -46,13 +48,22 @@ def write_record(path: Path | str, document: object) -> None:
         with naming(path), open(descriptor, "wb") as stream:
             stream.write(text)
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    sync_directory(folder)
+    if durable:
+        sync_directory(folder)
+
+
+def sync_record(path: Path | str) -> None:
+    """What was last written there is durable on return, and so is its name; unless it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        sync_file(path)
+        sync_directory(os.path.dirname(path))
 
 
 @contextlib.contextmanager
@@ -121,6 +132,15 @@ def remove_torn(folder: Path) -> None:
 def read_record(path: Path) -> object:
     """The document at `path`. Raises FileNotFoundError, or ValueError where it is no JSON."""
     return json.loads(path.read_bytes())
+
+
+def sync_file(path: Path | str) -> None:
+    """Make what was written to `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(path: Path | str) -> None:

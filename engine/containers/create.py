@@ -123,8 +123,7 @@ async def _make(parts: Parts, request: CreateRequest, image: Image, record: Reco
     made: list[str] = []
     try:
         if all(point.type != "volume" for point in record.mounts):
-            looks_ahead = parts.spawner.has_spare(record.id)
-            await _to_the_end(_begin_and_commit, store, record, request.files, looks_ahead)
+            await _begin_and_commit(parts, record, request.files)
             _require_image(parts, request, image)
             return record
         points = []
@@ -174,16 +173,44 @@ def look_ahead(parts: Parts, record: Record) -> None:
         parts.spawner.ahead(asked, record)
 
 
-def _begin_and_commit(
-    store: Store,
-    record: Record,
-    files: Mapping[PlacedFile, bytes],
-    looks_ahead: bool,
+async def _begin_and_commit(
+    parts: Parts, record: Record, files: Mapping[PlacedFile, bytes]
 ) -> None:
-    _begin(store, record, (), files)
-    if looks_ahead:  # what does will find them
-        network_files.make_files(record)
-    store.commit(record)
+    """It exists on return, also for the next daemon. To outlive a crash of the machine, it waits
+    for the disk: as long as a start takes, so that goes on meanwhile."""
+    store = parts.store
+    looks_ahead = parts.spawner.has_spare(record.id)
+    loop = asyncio.get_running_loop()
+    committed: asyncio.Future[None] = loop.create_future()
+
+    def write() -> None:
+        _begin(store, record, (), files)
+        if looks_ahead:  # what does will find them
+            network_files.make_files(record)
+        store.commit(record, durable=False)
+        loop.call_soon_threadsafe(commit)
+        store.sync_config(record.id)
+
+    def commit() -> None:
+        if not committed.done():
+            committed.set_result(None)
+
+    def conclude(done: asyncio.Future[None]) -> None:
+        error = done.exception()
+        if error is None:
+            return
+        if committed.done():
+            log.error("container %s would not outlive a crash of the machine: %s", record.id, error)
+        else:
+            committed.set_exception(error)
+
+    writing = loop.run_in_executor(None, write)
+    writing.add_done_callback(conclude)
+    try:
+        await asyncio.shield(committed)
+    except asyncio.CancelledError:
+        await asyncio.wait([writing])  # it would write into what is being cleared away
+        raise
 
 
 def _begin(

@@ -1,9 +1,9 @@
 """Containers on disk: <root>/<id>/config.json says that one exists, state.json how it is.
 
-config.json is written durably and last, and removed first: a folder without it is what a crash
-left of a create or a remove. state.json is written often and lies beside it from the beginning, a
-line for each state, so that a start waits for no disk: it is synced soon after, and an exit is
-durable before it is told.
+config.json is written last, and removed first: a folder without it, or where it is empty, is what
+a crash left of a create or a remove. state.json is written often and lies beside it from the
+beginning, a line for each state, so that a start waits for no disk: it is synced soon after, and an
+exit is durable before it is told.
 """
 
 import contextlib
@@ -28,6 +28,8 @@ from engine.records import (
     last_record,
     read_record,
     sync_directory,
+    sync_file,
+    sync_record,
     write_record,
 )
 
@@ -71,12 +73,16 @@ class Store:
             (folder / INTENT).write_text(json.dumps(names))
         return folder
 
-    def commit(self, record: Record) -> None:
-        """From here on it exists, and its volumes outlive what becomes of it. Durable."""
+    def commit(self, record: Record, *, durable: bool = True) -> None:
+        """From here on it exists, and its volumes outlive what becomes of it. Not `durable`: once
+        `sync_config` returns, also after a crash of the machine."""
         folder = self.folder(record.id)
-        write_record(folder / CONFIG, _config_json(record))
+        write_record(folder / CONFIG, _config_json(record), durable=durable)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(folder / INTENT)
+
+    def sync_config(self, container_id: str) -> None:
+        sync_record(f"{self.root}/{container_id}/{CONFIG}")
 
     def save_state(self, record: Record, *, durable: bool) -> None:
         changing = _Changing(
@@ -86,13 +92,8 @@ class Store:
 
     def sync_state(self, container_id: str) -> None:
         """Makes what was last written durable."""
-        path = f"{self.root}/{container_id}/{STATE}"
         with contextlib.suppress(FileNotFoundError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_file(f"{self.root}/{container_id}/{STATE}")
 
     def intend(self, container_id: str, volumes: Iterable[str]) -> None:
         """A removal begins: these volumes go with the container, whoever ends it."""
@@ -140,6 +141,9 @@ class Store:
         return records, leftovers
 
     def _read(self, folder: Path) -> Record:
+        """Raises FileNotFoundError where there is none, or was none for long enough to start."""
+        if not any((folder / name).stat().st_size for name in (CONFIG, STATE)):
+            raise FileNotFoundError(errno.ENOENT, "the machine went before it was written", CONFIG)
         document = read_record(folder / CONFIG)
         if not isinstance(document, dict) or document.get("id") != folder.name:
             raise ValueError(f"{CONFIG} is not that of {folder.name}")

@@ -95,6 +95,20 @@ def test_a_folder_without_config_was_never_a_container(tmp_path: Path) -> None:
     assert store.load() == ([], [])
 
 
+def test_a_config_that_the_machine_lost_was_never_a_container(tmp_path: Path) -> None:
+    """Its name was on the disk, and what was in it was not yet."""
+    store = Store(tmp_path)
+    folder = store.begin(FULL.id, ())
+    store.commit(FULL, durable=False)
+    (folder / "config.json").write_bytes(b"")
+    assert store.load() == ([], [(FULL.id, ())])
+
+    # One that was started may have written what somebody wants back.
+    store.save_state(FULL, durable=False)
+    assert store.load() == ([], [])
+    assert folder.exists()
+
+
 def test_a_removal_that_a_crash_interrupts_takes_the_volumes_along(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.begin(FULL.id, ())
