@@ -5,8 +5,9 @@ import ipaddress
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from itertools import chain, islice
+from itertools import chain
 
 from engine.errors import Failure, Forbidden, InvalidRequest
 from engine.networks.model import AddressPool
@@ -15,14 +16,14 @@ from engine.settings import PoolOfSubnets
 Address = IPv4Address | IPv6Address
 Subnet = IPv4Network | IPv6Network
 
-# Docker's: 172.17 to 172.31, then slices of 192.168.
-DEFAULT_POOLS = (
-    *(IPv4Network(f"172.{second}.0.0/16") for second in range(17, 32)),
-    *IPv4Network("192.168.0.0/16").subnets(new_prefix=20),
+# Blocks, and how many bits the subnets from them have. Docker's: 172.17 to 172.31, then slices of
+# 192.168. Where it gives up, after 31 networks: 2048 more.
+DEFAULT_POOLS: Sequence[tuple[Subnet, int]] = (
+    *((IPv4Network(f"172.{second}.0.0/16"), 16) for second in range(17, 32)),
+    (IPv4Network("192.168.0.0/16"), 20),
+    (IPv4Network("10.128.0.0/9"), 20),
 )
 RTF_REJECT, RTF_ANYCAST, RTF_LOCAL = 0x0200, 0x00100000, 0x80000000
-# Where Docker gives up, after 31 networks: 2048 more.
-FURTHER_POOLS = (IPv4Network("10.128.0.0/9"), 20)
 OVERLAP = "invalid pool request: Pool overlaps with other one on this address space"
 
 
@@ -44,9 +45,15 @@ def parse_routes(table: str) -> tuple[Route, ...]:
             int.from_bytes(bytes.fromhex(fields[i])[::-1], "big") for i in (1, 2, 7)
         )
         if mask:
-            network = IPv4Network((destination, mask.bit_count()))
+            network = _ipv4_network(destination, mask.bit_count())
             routes.append(Route(network, fields[0], direct=gateway == 0))
     return tuple(routes)
+
+
+@lru_cache(maxsize=1024)
+def _ipv4_network(destination: int, prefix: int) -> IPv4Network:
+    """The routes of hundreds of bridges are the same ones each time."""
+    return IPv4Network((destination, prefix))
 
 
 def parse_routes6(table: str) -> tuple[Route, ...]:
@@ -68,14 +75,13 @@ def private_block(tag: str) -> IPv6Network:
     return IPv6Network((b"\xfd" + identifier + bytes(10), 48))
 
 
-def default_pools(version: int, tag: str, pools: Sequence[PoolOfSubnets] = ()) -> Iterable[Subnet]:
+def default_pools(
+    version: int, tag: str, pools: Sequence[PoolOfSubnets] = ()
+) -> Sequence[tuple[Subnet, int]]:
     """`pools`: what the daemon was told instead of Docker's."""
     if version == 6:
-        return private_block(tag).subnets(new_prefix=64)
-    if pools:
-        return chain.from_iterable(pool.base.subnets(new_prefix=pool.size) for pool in pools)
-    block, prefix = FURTHER_POOLS
-    return chain(DEFAULT_POOLS, block.subnets(new_prefix=prefix))
+        return ((private_block(tag), 64),)
+    return [(pool.base, pool.size) for pool in pools] or DEFAULT_POOLS
 
 
 def choose_subnet(
@@ -85,18 +91,22 @@ def choose_subnet(
     tag: str = "",
     pools: Sequence[PoolOfSubnets] = (),
 ) -> str:
-    """The first default pool free of `taken`. Raises Failure when all are in use."""
+    """The first default subnet free of `taken`. Raises Failure when all are in use."""
     occupied = Occupied(other for other in taken if other.version == version)
-    free = (pool for pool in default_pools(version, tag, pools) if pool not in occupied)
-    found = list(islice(free, 1))
-    if not found:
-        raise Failure("all predefined address pools have been fully subnetted")
-    return str(found[0])
+    for block, prefix in default_pools(version, tag, pools):
+        size = 1 << (block.max_prefixlen - prefix)
+        first, end = int(block.network_address), int(block.broadcast_address)
+        while first <= end:
+            until = occupied.until(first, first + size - 1)
+            if until is None:
+                return f"{type(block.network_address)(first)}/{prefix}"
+            first += ((until - first) // size + 1) * size
+    raise Failure("all predefined address pools have been fully subnetted")
 
 
 class Occupied:
-    """Networks of one version, for the question whether one overlaps any of them: with hundreds
-    of networks each pool is looked up, not compared with all."""
+    """Networks of one version, for the question whether a range overlaps any of them: with hundreds
+    of networks each range is looked up, not compared with all."""
 
     def __init__(self, networks: Iterable[Subnet]) -> None:
         self._firsts: list[int] = []
@@ -107,9 +117,12 @@ class Occupied:
             self._firsts.append(first)
             self._lasts.append(max(last, self._lasts[-1] if self._lasts else 0))
 
-    def __contains__(self, network: Subnet) -> bool:
-        before = bisect_right(self._firsts, int(network.broadcast_address))
-        return before > 0 and self._lasts[before - 1] >= int(network.network_address)
+    def until(self, first: int, last: int) -> int | None:
+        """None: all of these addresses are free. Otherwise the last one that is not, which may be
+        further on, with none free between `last` and there."""
+        before = bisect_right(self._firsts, last)
+        until = self._lasts[before - 1] if before else -1
+        return until if until >= first else None
 
 
 def _overlaps(subnet: Subnet, others: Iterable[Subnet]) -> bool:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
@@ -81,10 +82,11 @@ def test_pools_are_sorted_by_the_versions_that_are_on() -> None:
 
 def test_pools_are_those_of_docker_and_taken_ones_are_passed_over() -> None:
     assert choose_subnet([]) == "172.17.0.0/16"
-    assert choose_subnet(DEFAULT_POOLS[:3]) == "172.20.0.0/16"
+    blocks = [block for block, _ in DEFAULT_POOLS]
+    assert choose_subnet(blocks[:3]) == "172.20.0.0/16"
     assert choose_subnet([IPv4Network("172.17.3.0/24")]) == "172.18.0.0/16"
     assert choose_subnet([IPv4Network("172.16.0.0/12")]) == "192.168.0.0/20"
-    assert choose_subnet([*DEFAULT_POOLS, IPv4Network("10.128.3.0/24")]) == "10.128.16.0/20"
+    assert choose_subnet([*blocks[:-1], IPv4Network("10.128.3.0/24")]) == "10.128.16.0/20"
     with pytest.raises(Failure, match="fully subnetted"):
         choose_subnet([IPv4Network("0.0.0.0/0")])
 
@@ -207,9 +209,15 @@ def test_hundreds_of_networks_get_subnets_that_do_not_overlap() -> None:
 
 
 def test_a_network_within_another_hides_nothing_of_it() -> None:
-    occupied = Occupied([IPv4Network("10.0.0.0/8"), IPv4Network("10.1.0.0/16")])
-    assert IPv4Network("10.200.0.0/16") in occupied
-    assert IPv4Network("10.0.0.0/7") in occupied
-    assert IPv4Network("11.0.0.0/8") not in occupied
-    assert IPv4Network("9.0.0.0/8") not in occupied
-    assert IPv4Network("10.0.0.0/8") not in Occupied([])
+    networks = [IPv4Network("10.0.0.0/8"), IPv4Network("10.1.0.0/16")]
+
+    def until(text: str, networks: Sequence[IPv4Network]) -> str | None:
+        asked = IPv4Network(text)
+        found = Occupied(networks).until(int(asked[0]), int(asked[-1]))
+        return None if found is None else str(IPv4Address(found))
+
+    assert until("10.200.0.0/16", networks) == "10.255.255.255"
+    assert until("10.0.0.0/7", networks) == "10.255.255.255"
+    assert until("11.0.0.0/8", networks) is None
+    assert until("9.0.0.0/8", networks) is None
+    assert until("10.0.0.0/8", []) is None
