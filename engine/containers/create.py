@@ -256,7 +256,7 @@ async def _with_volume(
         made.append(volume.name)
         parts.events.publish("volume", "create", volume.name, {"driver": volume.driver})
     if not point.no_copy:
-        layers = parts.images.layers(image)
+        layers = parts.images.root_layers(image)
         await parts.volumes.copy_up(volume, layers, point.destination, part=point.subpath)
     return replace(point, source=volume.mountpoint)
 
