@@ -34,6 +34,8 @@ from engine.runtime.targets import make_target
 
 _RECORDS = 9  # of UseNull, until the first stream is null
 
+# Where file systems of the kernel are mounted, below the root.
+_PLACES = ("dev", "proc", "sys")
 _NODE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
 
@@ -135,6 +137,24 @@ class MakeLink(Step):
         leads_to, text = to.text(os.fsencode(self.leads_to)), to.text(os.fsencode(name))
         _write_in(to, self.cannot(), folder, argument=1)
         to.must(self.cannot(), "symlinkat", leads_to, -1, text)
+
+
+@dataclass(frozen=True, slots=True)
+class ClearPlaces(Step):
+    """What an image has there and is no directory, mostly a link, gives way to one, as in Docker:
+    nothing is mounted through a link of the image's."""
+
+    def describe(self) -> str:
+        return "clear the places of file systems"
+
+    def run(self, place: Place) -> None:
+        for name in _PLACES:
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISDIR(os.lstat(name, dir_fd=place.root).st_mode):
+                    os.unlink(name, dir_fd=place.root)
+
+    def write(self, to: Script, known: Known) -> None:
+        """A script that meets such a thing could not go on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,7 @@ def container_sequence(
         *take,
         mounts.MakePrivate(),
         overlays.MountRoot(rootfs.lowers, rootfs.upper, rootfs.work, hook),
+        nodes.ClearPlaces(),
         nodes.MakeMountTable(),
         *attach,
         *([files.PlaceFiles(files.rows(placed, ids))] if placed else ()),

@@ -600,8 +600,8 @@ def test_image_with_a_system_folder_that_leads_away(name: str) -> None:
         (upper / name).symlink_to(outside)
 
     try:
-        with pytest.raises(StartFailed, match=name):
-            run("/bin/true", prepare=prepare)
+        output, _ = run("/bin/stat", "-c", "%F", f"/{name}", prepare=prepare)
+        assert output == b"directory\n"
         assert list(outside.iterdir()) == []
         assert str(outside) not in Path("/proc/self/mountinfo").read_text()
     finally:

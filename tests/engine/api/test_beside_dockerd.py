@@ -220,6 +220,12 @@ docker run --rm --tmpfs /t --tmpfs /root --tmpfs /etc IMAGE stat -c '%a %n' /t /
 docker run --rm --tmpfs /t:size=1m,mode=700,uid=5 IMAGE grep ' /t ' /proc/mounts
 docker run --rm -v at_etc:/etc:nocopy IMAGE ls /etc
 docker volume rm at_etc
+docker run --rm -v /etc IMAGE ls /etc
+docker create --name linked IMAGE true | wc -c
+docker export linked | tar x -f - -C . 2>/dev/null; rm -r dev proc sys; ln -s tmp dev; ln -s / proc
+tar c bin etc tmp root dev proc | docker import - linked | wc -c
+docker run --rm linked stat -c '%F %a' /dev /proc /sys
+docker rmi linked | wc -l
 docker run --rm IMAGE readlink /etc/mtab
 docker run --name untouched IMAGE true
 docker diff untouched

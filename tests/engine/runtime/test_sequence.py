@@ -50,6 +50,7 @@ def test_steps_come_in_the_order_that_works() -> None:
         "take /d",
         "cut the mounts off from the host's",
         "mount the root file system of 2 layers",
+        "clear the places of file systems",
         "make /etc/mtab",
         "mount proc at /proc",
         "bind /data",
