@@ -72,7 +72,7 @@ def _turn(
     service, old = decision.service, recreation.container
     slot = names.slot(service.name, old.number)
     name = draft.project.container_name(service, old.number)
-    interim = names.temporary_name(old.id, name)
+    interim = _interim(draft, old, name)
     old_ref, new_ref = Existing(old.id, old.name), Planned(slot)
     change = _change_of(draft, decision, recreation)
     create(draft, decision, change, old.number, created_as=interim, old=old, until=key)
@@ -113,7 +113,7 @@ def add_replacement(draft: Draft, decision: ServiceDecision, recreation: Recreat
     old_ref, new_ref = Existing(old.id, old.name), Planned(subject)
     no_start = draft.options.no_start
     started = f"rename {subject}" if no_start else f"start {subject}"
-    interim = names.temporary_name(old.id, name)
+    interim = _interim(draft, old, name)
     change = _change_of(draft, decision, recreation)
     create(draft, decision, change, old.number, created_as=interim, old=old, until=started)
     stopped = [CHECKPOINT]
@@ -147,6 +147,15 @@ def add_replacement(draft: Draft, decision: ServiceDecision, recreation: Recreat
         change,
         after=[started],
     )
+
+
+def _interim(draft: Draft, old: ObservedContainer, name: str) -> str:
+    """A name that no left-over of a change that was cut short has: those go when all is made."""
+    taken = {container.name for container in draft.decided.own[old.service]}
+    interim = names.temporary_name(old.id, name)
+    while interim in taken:
+        interim += "_"
+    return interim
 
 
 def _aside(old: ObservedContainer, name: str) -> str:

@@ -440,6 +440,20 @@ def test_what_an_interrupted_replacement_left_is_cleaned_up() -> None:
     )
 
 
+def test_what_an_interrupted_replacement_left_is_not_in_the_way_of_the_next() -> None:
+    project = make_project(make_service("web"))
+    observed = applied(project)
+    (running,) = observed.containers
+    interim = replace(running, id="d" * 64, name=f"{running.id[:12]}_demo-web-1", state="created")
+    both = replace(observed, containers=(running, interim))
+    for update in (None, UpdateConfig()):
+        deploy = Deploy(update_config=update) if update else None
+        newer = changed(project, make_service("web", environment={"A": "1"}, deploy=deploy))
+        after = applied(newer, both)
+        assert [container.name for container in after.containers] == ["demo-web-1"]
+        assert planned(newer, after) == ""
+
+
 def test_what_was_set_aside_already_is_replaced() -> None:
     """A change was cut short after that, and the files have changed since."""
     project = make_project(make_service("web"))
