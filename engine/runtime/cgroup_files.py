@@ -82,6 +82,8 @@ def make_empty(directory: str) -> None:
 
 def inherit_cpuset(directory: str) -> None:
     """A new v1 cpuset is empty and takes no process until it has processors and memory nodes."""
+    if read(f"{directory}/cpuset.mems").strip():
+        return  # of a parent that hands them down
     parent = os.path.dirname(directory)
     for file in ("cpuset.cpus", "cpuset.mems"):
         inherited = read(f"{parent}/{file}").strip()
@@ -89,6 +91,12 @@ def inherit_cpuset(directory: str) -> None:
             inherit_cpuset(parent)
             inherited = read(f"{parent}/{file}").strip()
         write(f"{directory}/{file}", inherited)
+
+
+def clone_cpuset(directory: str) -> None:
+    """From now on the kernel hands the processors and memory nodes of a v1 cpuset down to a new
+    one in it (cpusets.rst, 1.7): each container is spared the reading and writing."""
+    write(f"{directory}/cgroup.clone_children", "1")
 
 
 def enable(directory: str, controllers: tuple[str, ...], *, is_root: bool) -> None:
@@ -187,12 +195,16 @@ def _nested(directory: str) -> list[str]:
         return []
 
 
-def remove_unused(parents: list[str]) -> None:
+def remove_unused(parents: list[str]) -> bool:
+    """Whether the last of them, if there is any, is gone."""
     for parent in reversed(parents[1:]):
         try:
             os.rmdir(parent)
-        except OSError:
-            return  # other containers have their groups there
+        except FileNotFoundError:
+            pass
+        except OSError:  # other containers have their groups there
+            return parent != parents[-1]
+    return True
 
 
 def pids_below(directory: str) -> list[int]:

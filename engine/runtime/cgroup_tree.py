@@ -21,6 +21,7 @@ from engine.runtime import cgroups
 from engine.runtime.cgroup_files import (
     SUPERVISOR,
     await_event,
+    clone_cpuset,
     enable,
     inherit_cpuset,
     make_empty,
@@ -160,10 +161,10 @@ class Cgroup:
             if rules is not None and self.hierarchy.is_v2:
                 self._filter_devices(rules)
         except BaseException:
-            for directory, parents in zip(self.directories, self._parents, strict=True):
+            for directory in self.directories:
                 with contextlib.suppress(OSError):
                     os.rmdir(directory)
-                remove_unused(parents)
+            self._remove_parents()
             raise
 
     def enter(self, *, unified: bool = True, counted: bool = True) -> None:
@@ -238,9 +239,24 @@ class Cgroup:
         unified = self._unified()
         if unified and not await_event(unified, "populated", 0, _EMPTY_TIMEOUT):
             raise Failure(f"cannot remove cgroup {self.path}: processes {self.pids()} stay in it")
-        for directory, parents in zip(self.directories, self._parents, strict=True):
+        for directory in self.directories:
             remove_tree(directory)
-            remove_unused(parents)
+        self._remove_parents()
+
+    def remove_empty(self) -> bool:
+        """Remove the group everywhere if nothing is in it, as is usual at an end: without a look
+        at it before. False: something is, `remove` has to wait."""
+        for directory in self.directories:
+            try:
+                os.rmdir(directory)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                return False
+        self._remove_parents()
+        return True
 
     # --- reading --------------------------------------------------------------------------
 
@@ -355,6 +371,12 @@ class Cgroup:
             served.append((self.directories[0], wanted["cgroup"]))
         return served
 
+    def _remove_parents(self) -> None:
+        """Those that nobody needs any more: who has a group in one tree has one in each."""
+        for parents in self._parents:
+            if not remove_unused(parents):
+                return
+
     def _make(self) -> None:
         # Any user in the container may read its limits, as a JVM does that sizes itself by them.
         mask = os.umask(0o022)
@@ -384,6 +406,7 @@ class Cgroup:
                     os.mkdir(parent)
                     if "cpuset" in tree.controllers and not tree.unified:
                         inherit_cpuset(parent)
+                        clone_cpuset(parent)
             make_empty(directory)
         if not tree.unified:
             if "cpuset" in tree.controllers:

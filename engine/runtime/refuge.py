@@ -13,10 +13,14 @@ from engine.runtime.cgroup_tree import Hierarchy
 
 GROUP = "pycompose-shims"
 
+_is_inside = False  # this process, and all that it forks
+
 
 def enter(hierarchy: Hierarchy) -> None:
     """Leave a service's cgroup, if this process is in one; shims inherit that. OSError: cannot."""
+    global _is_inside
     for root, path in _tracked(hierarchy):
+        _is_inside = _is_inside or path != "/"
         if path not in ("/", f"/{GROUP}"):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(f"{root}/{GROUP}", 0o755)
@@ -29,7 +33,7 @@ def leave(hierarchy: Hierarchy, *, together: bool = False) -> None:
     `together`: others of the engine leave at this moment, too. Each of them moves out then, or
     each would see another one inside. Not always so: a move lets every fork here wait for it.
     """
-    for root, path in _tracked(hierarchy):
+    for root, path in _tracked(hierarchy) if _is_inside else ():
         if path == f"/{GROUP}":
             with open(f"{root}/{GROUP}/cgroup.procs") as stream:
                 inside = stream.read().split()

@@ -392,9 +392,10 @@ class Shim:
             self.oom = -1
         if not self.cleaned:
             cgroup = self.cgroup()
-            if cgroup.pids():
-                cgroup.kill()
-            cgroup.remove()
+            if not cgroup.remove_empty():
+                if cgroup.pids():
+                    cgroup.kill()
+                cgroup.remove()
             self.cleaned = True
         if self.mounts >= 0:
             os.close(self.mounts)

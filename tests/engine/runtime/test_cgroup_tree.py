@@ -333,6 +333,30 @@ def test_nested_groups_go_with_the_container(group: Cgroup) -> None:
     assert not any(os.path.exists(path) for path in folders(group))
 
 
+def test_a_group_goes_at_once_if_nothing_is_in_it(group: Cgroup) -> None:
+    assert group.remove_empty()  # it isn't there
+    group.create({})
+    with inside(group, SLEEPER) as process:
+        ready(process)
+        assert not group.remove_empty()
+        assert group.pids() == [process.pid]
+    os.makedirs(f"{folders(group)[-1]}/inner")
+    assert not group.remove_empty()
+    os.rmdir(f"{folders(group)[-1]}/inner")
+    assert group.remove_empty()
+    assert not any(os.path.exists(os.path.dirname(path)) for path in folders(group))
+
+
+def test_a_neighbour_keeps_what_is_above_both(group: Cgroup) -> None:
+    neighbour = Cgroup(group.hierarchy, f"{os.path.dirname(group.path)}/neighbour")
+    neighbour.create({})
+    group.create({})
+    assert group.remove_empty()
+    assert all(os.path.exists(path) for path in folders(neighbour))
+    neighbour.remove()
+    assert not any(os.path.exists(os.path.dirname(path)) for path in folders(group))
+
+
 def test_path_cannot_leave_the_tree(hierarchy: Hierarchy) -> None:
     for path in ("", "/", "a/../../b", "./x"):
         with pytest.raises(InvalidRequest):
