@@ -18,9 +18,10 @@ def run() -> None:
 
 
 def command(*, is_warm: bool) -> None:
-    from compose.process import carry_out, collect_seldom
+    from compose.process import carry_out, collect_seldom, heed_sigterm
 
     collect_seldom()  # from before all else that is imported
+    heed_sigterm()
     from compose.cli.main import main
 
     carry_out("pycompose", main, is_warm=is_warm)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +54,14 @@ def carry_out(program: str, main: Main, *, is_warm: bool) -> NoReturn:
 
         start_server(met[0].own_socket, os.environ)
     leave(program, code)
+
+
+def heed_sigterm() -> None:
+    """As Ctrl-C: what is half-way is taken back, where a process that just ends leaves it. Not
+    where Ctrl-C is ignored, as for what a script runs in the background: there it would do
+    nothing."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def collect_seldom() -> None:

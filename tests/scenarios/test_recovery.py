@@ -143,3 +143,29 @@ def test_a_killed_daemon(stack: Project) -> None:
     stack.daemon = place.daemon()
     stack("up", "--detach", "--wait")
     assert runs_as_declared(stack)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_change_that_is_ended_half_way(stack: Project, number: int) -> None:
+    """By Ctrl-C, or by what runs deployments, when it has lost its patience."""
+    before = stack.ids()
+    stack.replace("mem_limit: 64m", "depends_on: {gate: {condition: service_healthy}}")
+    stack.replace("networks: {front", """\
+  gate:
+    image: rootfs:/
+    command: sh -c 'echo at the gate; exec sleep infinity'
+    stop_signal: SIGKILL
+    networks: [front]
+    healthcheck: {test: "false", start_period: 1h}
+networks: {front""")  # fmt: skip
+    stack.replace("sleep infinity\n", "sleep 1000\n")
+    change = stack.start("up", "--detach")
+    assert change.stdout is not None
+    told = ""
+    while not re.search("gate.1 +started", told):
+        told += change.stdout.readline()
+    change.send_signal(number)
+    assert change.wait(30) == 130, change.stdout.read()
+    gate = f"{stack.folder.name}-gate-1"  # it runs, as declared
+    assert stack.ids() == before | {gate: stack.ids()[gate]}
+    assert stack("exec", "-T", "web", "cat", "/data/kept").stdout == "precious\n"
