@@ -196,7 +196,7 @@ async def _begin_and_commit(
             committed.set_result(None)
 
     def conclude(done: asyncio.Future[None]) -> None:
-        error = done.exception()
+        error = None if done.cancelled() else done.exception()
         if error is None:
             return
         if committed.done():
