@@ -13,6 +13,7 @@ from engine.runtime import users
 _OF_OVERLAYS = ("trusted.overlay.", "user.overlay.")
 _SMALL = 65536  # bytes that can be read in passing
 _LONGEST_FILE = 8 << 20  # bytes of passwd or group (CVE-2024-9676)
+_WITHIN = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_XDEV | mount.RESOLVE_NO_SYMLINKS
 
 
 def find(user: str, groups: tuple[str, ...], root: str) -> users.Identity:
@@ -70,20 +71,18 @@ def find_in_layers(
 ) -> users.Identity | None:
     """As `find_near`, by the directories of an overlay that is not mounted, top first."""
     try:
-        return users.resolve(
-            user, groups, *[_read_in_layers(layers, name) for name in ("passwd", "group")]
-        )
+        return users.resolve(user, groups, *_read_in_layers(layers, ("passwd", "group")))
     except (OSError, users.UnknownUser):
         return None
 
 
-def _read_in_layers(layers: Sequence[str], name: str) -> str:
+def _read_in_layers(layers: Sequence[str], names: Sequence[str]) -> list[str]:
     """Raises OSError, also where it would take overlayfs to say what is there."""
-    resolve = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_XDEV | mount.RESOLVE_NO_SYMLINKS
+    texts: dict[str, str] = {}
     for layer in layers:
         top = mount.open_by_name(layer, os.O_PATH | os.O_DIRECTORY)
         try:
-            folder = mount.openat2(top, "etc", os.O_RDONLY | os.O_DIRECTORY, resolve=resolve)
+            folder = mount.openat2(top, "etc", os.O_RDONLY | os.O_DIRECTORY, resolve=_WITHIN)
         except KernelError as error:
             if error.errno != errno.ENOENT:
                 raise  # a link, or what hides the folders below
@@ -91,23 +90,34 @@ def _read_in_layers(layers: Sequence[str], name: str) -> str:
         finally:
             os.close(top)
         try:
-            attributes = os.listxattr(folder)
-            try:
-                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            except FileNotFoundError:
-                if any(one.startswith(_OF_OVERLAYS) for one in attributes):
-                    raise
-                continue
-            if stat.S_ISCHR(found.st_mode) and not found.st_rdev:
-                return ""  # it was removed
-            if not stat.S_ISREG(found.st_mode):
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
-            if any(one.startswith(_OF_OVERLAYS) for one in _attributes_of(folder, name)):
-                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
-            return _text_near(folder, name, resolve)
+            hides = any(one.startswith(_OF_OVERLAYS) for one in os.listxattr(folder))
+            for name in names:
+                if name not in texts:
+                    text = _read_in_layer(folder, name, hides=hides)
+                    if text is not None:
+                        texts[name] = text
         finally:
             os.close(folder)
-    return ""
+        if len(texts) == len(names):
+            break
+    return [texts.get(name, "") for name in names]
+
+
+def _read_in_layer(folder: int, name: str, *, hides: bool) -> str | None:
+    """None where a layer below may have it. `hides`: this one may hide those. Raises OSError."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        if hides:
+            raise
+        return None
+    if stat.S_ISCHR(found.st_mode) and not found.st_rdev:
+        return ""  # it was removed
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+    if any(one.startswith(_OF_OVERLAYS) for one in _attributes_of(folder, name)):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
+    return _text_near(folder, name, _WITHIN)
 
 
 def _attributes_of(folder: int, name: str) -> list[str]:
