@@ -23,6 +23,8 @@ async def events(request: Request, engine: Engine) -> web.StreamResponse:
     filters = request.query.filters()
     filters.check(EVENT_FILTERS)
     since, until = request.query.seconds("since"), request.query.seconds("until")
+    if request.query.text("since") == "0":
+        since = 1  # 1970 is a moment too: all that is known is asked for
     if until and until < since:
         raise InvalidRequest(
             f"`since` time ({request.query.text('since')}) cannot be after `until` time "

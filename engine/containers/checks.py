@@ -247,7 +247,7 @@ def _check_network(request: CreateRequest) -> None:
     for link in request.host.links:
         parse_link(link)
     kind = mode.partition(":")[0]
-    if request.host.links and kind in ("host", "none", "container"):
+    if request.host.links and kind in ("host", "container"):
         raise InvalidRequest(
             f"conflicting options: {kind} type networking can't be used with links."
             " This would result in undefined behavior"

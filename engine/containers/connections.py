@@ -28,6 +28,7 @@ async def connect(
         if len(others) < len(record.attachments) and container.shim is not None:
             raise create.already_connected(record.name, network.name)
         added = Attachment(network.name, settings, network.id)
+        added = replace(added, dns_names=places.dns_names(record, added))
         if container.shim is not None:
             added = places.attach(parts, record, added)
             assert added.endpoint is not None
@@ -42,7 +43,9 @@ async def connect(
                 raise
         container.record = replace(record, attachments=(*others, added))
         await _store_networks(parts, container)
-    supervise.network_event(parts, container.record, "connect", network.id)
+    # One at rest joins when it is started, and that is told then.
+    if container.shim is not None:
+        supervise.network_event(parts, container.record, "connect", network.id)
 
 
 async def _take_back(parts: Parts, container: Container, network_id: str) -> None:

@@ -378,7 +378,7 @@ def _of_others(parts: Parts, host: HostConfig) -> HostConfig:
         except NotFound as error:
             raise InvalidRequest(str(error)) from error
         host = replace(host, network_mode=network, pid_mode=pid, ipc_mode=ipc)
-    for link in host.links if host.network_mode in legacy_links.MODES else ():
+    for link in host.links if host.network_mode in (*legacy_links.MODES, "none") else ():
         name = checks.parse_link(link)[1]
         try:
             parts.find(name)

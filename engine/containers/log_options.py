@@ -52,6 +52,8 @@ def _check_delivery(log: LogConfig) -> None:
 
 
 def _check_limits(log: LogConfig) -> None:
+    if log.options.get("max-size") == "-1" and log.driver != "local":
+        raise InvalidRequest("invalid size: '-1'")
     _, max_file = log_limits(log)
     if is_compressed(log) and max_file < 2 and not _is_endless(log):
         raise InvalidRequest(

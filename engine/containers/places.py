@@ -9,7 +9,7 @@ from engine.containers import checks, spec
 from engine.containers.model import Attachment, HostConfig, Record
 from engine.containers.parts import Parts
 from engine.errors import Conflict, InvalidRequest, NotFound, about
-from engine.networks import endpoint_options
+from engine.networks import endpoint_options, placing
 from engine.networks.model import (
     SHARED_PORTS,
     DnsOptions,
@@ -146,6 +146,12 @@ def attach(parts: Parts, record: Record, wanted: Attachment) -> Attachment:
         endpoint=endpoint,
         dns_names=endpoint.dns_names,
     )
+
+
+def dns_names(record: Record, attachment: Attachment) -> tuple[str, ...]:
+    """What neighbours in that network know the container by."""
+    aliases, hostname = attachment.settings.aliases, record.config.hostname
+    return placing.dns_names(record.id, record.name, aliases=aliases, hostname=hostname)
 
 
 def _name_of(parts: Parts, reference: str) -> str:

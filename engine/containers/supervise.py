@@ -385,13 +385,17 @@ async def adopt(parts: Parts, container: Container) -> None:
 
 async def rename_endpoints(parts: Parts, container: Container, name: str) -> None:
     """The neighbours in its networks find it by that name from now on."""
-    found = await parts.networks.rename(container.id, name)
-    renamed = {endpoint.network_id: endpoint for endpoint in found}
+    renamed = replace(container.record, name=name)
+    names = {each.network_id: places.dns_names(renamed, each) for each in renamed.attachments}
+    found = await parts.networks.rename(container.id, name, names)
+    endpoints = {endpoint.network_id: endpoint for endpoint in found}
     attachments = tuple(
-        replace(attachment, endpoint=renamed.get(attachment.network_id, attachment.endpoint))
-        for attachment in container.record.attachments
+        replace(each, endpoint=endpoint, dns_names=endpoint.dns_names)
+        if (endpoint := endpoints.get(each.network_id))
+        else each
+        for each in renamed.attachments
     )
-    container.record = replace(container.record, name=name, attachments=attachments)
+    container.record = replace(renamed, attachments=attachments)
 
 
 def _has_endpoints(record: Record) -> bool:

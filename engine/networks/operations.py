@@ -385,7 +385,12 @@ class Networks:
             ipv6_address=addresses.get(6, ""),
             ipv6_prefix=prefixes.get(6, 0),
             ipv6_gateway=network.gateway(6),
-            dns_names=dns_names(request),
+            dns_names=dns_names(
+                request.container_id,
+                request.container_name,
+                aliases=request.aliases,
+                hostname=request.hostname,
+            ),
             links=dict(request.links),
             gateway_priority=request.gateway_priority,
             link_local=request.link_local,
@@ -558,12 +563,14 @@ class Networks:
     async def has_connections(self, container_id: str) -> bool:
         return await self._publishing.has_connections(container_id)
 
-    async def rename(self, container_id: str, name: str) -> tuple[Endpoint, ...]:
-        """The container's endpoints under its new name; it is found by that name at once."""
+    async def rename(
+        self, container_id: str, name: str, names: Mapping[str, tuple[str, ...]]
+    ) -> tuple[Endpoint, ...]:
+        """The container's endpoints under its new name; it is found by `names`, which are those
+        of each network by its id, at once."""
         places = self._allocated.get(container_id, {})
         for network_id, old in list(places.items()):
-            names = tuple(name if each == old.container_name else each for each in old.dns_names)
-            places[network_id] = replace(old, container_name=name, dns_names=names)
+            places[network_id] = replace(old, container_name=name, dns_names=names[network_id])
             if network_id in self._joined.get(container_id, {}):
                 self._directory.remove(old)
                 self._directory.add(places[network_id])

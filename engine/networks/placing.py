@@ -94,7 +94,9 @@ def interface_sysctls(request: EndpointRequest, ifname: str, *, ipv6: bool) -> d
     return settings
 
 
-def dns_names(request: EndpointRequest) -> tuple[str, ...]:
+def dns_names(
+    container_id: str, name: str, *, aliases: Sequence[str], hostname: str
+) -> tuple[str, ...]:
     """In Docker's order: name, aliases, short id, hostname; each once."""
-    names = (request.container_name, *request.aliases, short_id(request.container_id))
-    return tuple(dict.fromkeys(name for name in (*names, request.hostname) if name))
+    names = (name, *aliases, short_id(container_id), hostname)
+    return tuple(dict.fromkeys(filter(None, names)))

@@ -215,6 +215,27 @@ docker run --rm made:1
 docker rmi -f made:1 made:2 | wc -l
 docker run --rm --platform linux/arm64 --pull never IMAGE true
 """,
+    "names": f"""
+docker network create --subnet 10.73.0.0/24 names | wc -c
+docker create --name web --network names --network-alias web --network-alias www IMAGE {LOOP}
+docker start web
+docker rename web old
+docker inspect -f '{{{{json .NetworkSettings.Networks.names.DNSNames}}}}' old
+docker exec old nslookup web 127.0.0.11 | grep -c 10.73.0.2
+docker stop -t 0 old
+docker rename old older
+docker inspect -f '{{{{json .NetworkSettings.Networks.names.DNSNames}}}}' older
+docker network create --subnet 10.74.0.0/24 more | wc -c
+docker network connect --alias w3 more older
+docker inspect -f '{{{{json .NetworkSettings.Networks.more.DNSNames}}}}' older
+docker events --since 0 --until $(date +%s.%N) -f network=more --format '{{{{.Action}}}}'
+docker start older
+docker events --since 0 --until $(date +%s.%N) -f network=more --format '{{{{.Action}}}}'
+docker rm -f older
+docker network rm names more
+docker run --rm --link nosuch:x --network none IMAGE true
+docker run --rm --log-opt max-size=-1 IMAGE true 2>&1 | grep -o invalid.size.*
+""",
     "places": """
 docker run --rm --tmpfs /t --tmpfs /root --tmpfs /etc IMAGE stat -c '%a %n' /t /root /etc
 docker run --rm --tmpfs /t:size=1m,mode=700,uid=5 IMAGE grep ' /t ' /proc/mounts

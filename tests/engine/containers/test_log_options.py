@@ -40,6 +40,7 @@ def test_limits() -> None:
         ("json-file", {"compress": "maybe"}, "neither true nor false"),
         ("local", {"max-file": "1"}, "compression cannot be enabled when max file count is 1"),
         ("json-file", {"max-size": "0"}, "max-size must be a positive number"),
+        ("json-file", {"max-size": "-1"}, "invalid size: '-1'"),
         ("json-file", {"max-size": "1m", "max-file": "0"}, "max-file cannot be less than 1"),
         ("json-file", {"labels-regex": "("}, "invalid log option 'labels-regex'"),
         ("json-file", {"tag": "{{.Nosuch}}"}, "no field 'Nosuch'"),

@@ -161,6 +161,34 @@ async def test_one_at_rest_may_get_another_place_where_it_has_one(engine: Engine
         await engine.containers.connect("front", identifier, EndpointSettings())
 
 
+async def test_names_follow_a_rename_while_it_runs_and_aliases_stay(engine: Engine) -> None:
+    network = await engine.networks.create(NetworkSpec("front"))
+    wanted = CreateRequest(
+        ContainerConfig(image="rootfs:/", cmd=("sleep", "1000"), hostname="host"),
+        HostConfig(network_mode="front"),
+        {"front": EndpointSettings(aliases=("web", "www"))},
+        name="web",
+    )
+    web = (await engine.containers.create(wanted)).id
+    await engine.containers.start(web)
+    await engine.containers.rename(web, "old")
+    (place,) = engine.get(web).attachments
+    assert place.dns_names == ("old", "web", "www", web[:12], "host")
+    assert place.endpoint is not None
+    assert place.endpoint.dns_names == place.dns_names
+    await engine.containers.stop(web, timeout=0)
+    await engine.networks.create(NetworkSpec("back"))
+    with engine.events.subscribe() as told:
+        await engine.containers.connect("back", web, EndpointSettings(aliases=("db",)))
+        assert engine.get(web).attachments[1].dns_names == ("old", "db", web[:12], "host")
+        await engine.containers.start(web)
+        joined = []
+        while len(joined) < 2:
+            event = await anext(aiter(told))
+            joined += [event.id] if event.action == "connect" else []
+    assert joined[0] == network.id  # that of "back" was told at the start, too, and not before
+
+
 async def test_predefined_networks_know_no_aliases(engine: Engine) -> None:
     config = ContainerConfig(image="rootfs:/", cmd=("true",))
     wanted = CreateRequest(config, HostConfig(), {"bridge": EndpointSettings(aliases=("other",))})
