@@ -123,7 +123,7 @@ async def _after_failure(
     is_paused = isinstance(error, StepsFailed) and bool(error.paused)
     if not options.atomic:
         goes_on = "up goes on from there; " * is_paused
-        return f"{goes_on}to return to what ran before: pycompose rollback {last.number}"
+        return f"{goes_on}to return to revision {last.number}: pycompose rollback {last.number}"
     try:
         # What is paused is a revision, so that to leave it is one, too.
         command = f"rollback {last.number}" * is_paused
