@@ -37,7 +37,7 @@ from compose.plan.actions import (
     RemoveContainer,
     UpdateService,
 )
-from compose.plan.plan import Plan, Step
+from compose.plan.plan import Plan, Step, Verb
 
 
 class Performs(Protocol):
@@ -54,7 +54,7 @@ async def apply_plan(
         await walk.run()
     finally:
         # Not cut short by a cancellation: half-made things are worse than a second's delay.
-        await to_its_end(walk.take_back())
+        await to_its_end(walk.settle())
     if walk.failures:
         raise StepsFailed(
             list(walk.failures.values()),
@@ -154,7 +154,24 @@ class _Walk:
                 self.done[step.key] = step
             raise
 
-    async def take_back(self) -> None:
+    async def settle(self) -> None:
+        await self._take_back()
+        await self._clear_replaced()
+
+    async def _clear_replaced(self) -> None:
+        """A walk that was cut short when the new one had started: the old one goes all the same."""
+        for step in self.plan.steps:
+            if (
+                isinstance(step.action, RemoveContainer)
+                and step.change is not None
+                and self.plan.changes[step.change].verb is Verb.RECREATE
+                and step.key not in self.done
+                and step.key not in self.failures
+                and all(key in self.done for key in step.after)
+            ):
+                await self._attempt(step)
+
+    async def _take_back(self) -> None:
         """Undo what is half-way, the last done first. Goes on past failures. But containers that
         were made go before others come back: what comes back needs their names and, on a disk that
         is full, their room."""

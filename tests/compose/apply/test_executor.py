@@ -16,6 +16,7 @@ from compose.plan.actions import (
     Action,
     AwaitCondition,
     Existing,
+    RemoveContainer,
     RemoveVolume,
     StartContainer,
     StopContainer,
@@ -140,6 +141,28 @@ async def test_a_cancelled_walk_sees_its_calls_to_the_end_and_takes_back() -> No
     with pytest.raises(asyncio.CancelledError):
         await walk
     assert recorder.calls == ["create", "undo create"]
+
+
+async def test_what_has_been_replaced_goes_though_the_walk_is_cut_short() -> None:
+    builder = PlanBuilder("demo")
+    change = builder.change(Verb.RECREATE, "web.1", "test")
+    remove = RemoveContainer(Existing("old", "old"))
+    builder.step("start", act("new"), change)
+    builder.step("remove", remove, change, after=["start"])
+    builder.step("start other", act("other"), change, after=["start"])
+    performed: list[Action] = []
+
+    class CutShort:
+        async def perform(self, action: Action) -> None:
+            performed.append(action)
+            if action == act("new"):
+                walk.cancel()
+                await asyncio.sleep(0)
+
+    walk = asyncio.create_task(apply_plan(builder.finish(), CutShort(), silent))
+    with pytest.raises(asyncio.CancelledError):
+        await walk
+    assert performed == [act("new"), remove]
 
 
 async def test_an_optional_condition_that_fails_is_a_note_and_no_more() -> None:
