@@ -129,7 +129,8 @@ class Laboratory:
         for name in ("upper", "work"):
             (place / name).mkdir(parents=True)
         exec_dir = self.folder / "exec" / container_id
-        exec_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # exist_ok fails if it goes at that moment
+            exec_dir.mkdir(mode=0o700, parents=True)
         built = spec(*arguments, container_id=container_id, **changes)  # type: ignore[arg-type]
         request = LaunchRequest(
             container_id=container_id,
