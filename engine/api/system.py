@@ -77,6 +77,7 @@ async def disk_usage(request: Request, engine: Engine) -> web.Response:
                 },
             }
             for volume in engine.volumes.list()
+            if not volume.options  # as in Docker: what is elsewhere takes no room here
         ]
     if not asked or "build-cache" in asked:
         document["BuildCache"] = [

@@ -242,6 +242,9 @@ docker run --rm --tmpfs /t:size=1m,mode=700,uid=5 IMAGE grep ' /t ' /proc/mounts
 docker run --rm -v at_etc:/etc:nocopy IMAGE ls /etc
 docker volume rm at_etc
 docker run --rm -v /etc IMAGE ls /etc
+docker volume create --opt type=tmpfs --opt device=tmpfs opted
+docker system df --format '{{.Type}} {{.TotalCount}}' | grep Volumes
+docker volume rm opted
 docker create --name linked IMAGE true | wc -c
 docker export linked | tar x -f - -C . 2>/dev/null; rm -r dev proc sys; ln -s tmp dev; ln -s / proc
 tar c bin etc tmp root dev proc | docker import - linked | wc -c
