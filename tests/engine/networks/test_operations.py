@@ -635,9 +635,12 @@ async def test_renamed_container_is_found_by_its_new_name(machine: Machine) -> N
     front = await machine.network("front")
     old = await machine.container("old", front)
     asking = await machine.container("asking", front)
-    (renamed,) = await machine.networks.rename(old.id, "new")
+    names = {front.id: ("new", "alias")}
+    (renamed,) = await machine.networks.rename(old.id, "new", names)
     assert renamed.container_name == "new"
-    assert await ask(asking, "new") == [old.address]
+    assert renamed.dns_names == ("new", "alias")
+    for name in renamed.dns_names:
+        assert await ask(asking, name) == [old.address]
 
 
 async def ask(container: Container, name: str) -> list[str]:
