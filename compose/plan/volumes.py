@@ -14,6 +14,7 @@ from compose.plan import names
 from compose.plan.diff import summary
 from compose.plan.observed import Observed, ObservedVolume
 from compose.plan.record import parse_record, record_differences, volume_record, write_record
+from compose.plan.sharing import loans
 
 
 def is_missing(volume: Volume, observed: Observed) -> bool:
@@ -42,8 +43,9 @@ def users_of_volumes(project: Project, services: Sequence[Service]) -> dict[str,
     for service in services:
         sources = {mount.source for mount in service.volumes if mount.type is MountType.VOLUME}
         mounted[service.name] = {names_of[key] for key in sources & names_of.keys()}
-        for source in service.volumes_from:
-            mounted[service.name] |= mounted.get(source.partition(":")[0], set())
+        for loan in loans(service):
+            if loan.field == "VolumesFrom" and loan.of_service:
+                mounted[service.name] |= mounted.get(loan.name, set())
     return {
         key: [service for service in services if name in mounted[service.name]]
         for key, name in names_of.items()

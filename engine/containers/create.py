@@ -181,21 +181,17 @@ async def _begin_and_commit(
     store = parts.store
     looks_ahead = parts.spawner.has_spare(record.id)
     loop = asyncio.get_running_loop()
-    committed: asyncio.Future[None] = loop.create_future()
+    committed: asyncio.Future[object] = loop.create_future()
 
     def write() -> None:
         _begin(store, record, (), files)
         if looks_ahead:  # what does will find them
             network_files.make_files(record)
         store.commit(record, durable=False)
-        loop.call_soon_threadsafe(commit)
+        loop.call_soon_threadsafe(committed.set_result, None)
         store.sync_config(record.id)
 
-    def commit() -> None:
-        if not committed.done():
-            committed.set_result(None)
-
-    def conclude(done: asyncio.Future[None]) -> None:
+    def conclude(done: asyncio.Future[object]) -> None:
         error = None if done.cancelled() else done.exception()
         if error is None:
             return
@@ -204,13 +200,9 @@ async def _begin_and_commit(
         else:
             committed.set_exception(error)
 
-    writing = loop.run_in_executor(None, write)
+    writing: asyncio.Future[object] = loop.run_in_executor(None, write)
     writing.add_done_callback(conclude)
-    try:
-        await asyncio.shield(committed)
-    except asyncio.CancelledError:
-        await asyncio.wait([writing])  # it would write into what is being cleared away
-        raise
+    await _written(writing, committed)
 
 
 def _begin(
@@ -222,11 +214,16 @@ def _begin(
 
 
 async def _to_the_end(write: Callable[P, object], *arguments: P.args, **named: P.kwargs) -> None:
-    """In a thread: making folders waits for the disk. Over when this returns, also where a daemon
-    that stops cuts it short: the thread goes on and would write into what is being cleared away."""
+    """In a thread: making folders waits for the disk."""
     writing = asyncio.ensure_future(asyncio.to_thread(write, *arguments, **named))
+    await _written(writing, writing)
+
+
+async def _written(writing: asyncio.Future[object], enough: asyncio.Future[object]) -> None:
+    """Until `enough`; where a daemon that stops cuts it short, until all is: the thread goes on and
+    would write into what is being cleared away."""
     try:
-        await asyncio.shield(writing)
+        await asyncio.shield(enough)
     except asyncio.CancelledError:
         await asyncio.wait([writing])
         raise
