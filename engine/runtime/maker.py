@@ -62,15 +62,18 @@ def serve(daemon: socket.socket, spawner: socket.socket, hierarchy: Hierarchy) -
                 after_crash = message.body[channel.AFTER_CRASH]
                 continue
             document, descriptor, orders = message.descriptors
-            with socket.socket(fileno=descriptor) as shims_end:
-                _make(spawner, document, shims_end, orders, hierarchy)
+            shims_end = socket.socket(fileno=descriptor)
+            _make(spawner, document, shims_end, orders, hierarchy)
+            shims_end.close()
             os.close(document)
             os.close(orders)
         refuge.leave(hierarchy, together=True)
         if command:
             _run(cast("Mapping[str, object]", command))
     except _SpawnerGone:
-        pass  # the daemon starts another, and us with it
+        # The daemon starts another, and us with it. This goes before the shim's end, which makes
+        # the daemon ask again: not us.
+        daemon.close()
     except BaseException:  # noqa: BLE001 - the end of this process; its output is the daemon's log
         sys.stderr.write(traceback.format_exc())
     finally:
@@ -141,7 +144,9 @@ def _made(
     orders: Mapping[str, object], shims_end: socket.socket, hierarchy: Hierarchy
 ) -> Iterator[Birth]:
     """By the shim's part of the orders; inside, its owner is forked, after the daemon was given
-    its own of it. If anything fails, nothing of it stays; descriptors never do."""
+    its own of it. If anything fails, nothing of it stays; descriptors never do. But a spawner that
+    is gone without an answer may have forked it: then all is its own, or what the daemon clears
+    away that finds the other end of the shim's connection closed."""
     cgroup = Cgroup(hierarchy, cast(str, orders["cgroup"]))
     birth = Birth(
         container_id=cast(str, orders["container_id"]),
@@ -200,7 +205,11 @@ def _made(
                 netlink = tuple(map(hold, visiting.netlink_sockets()))
             dns = (birth.dns_udp, birth.dns_tcp) if orders["dns"] else ()
             channel.send(shims_end, {"event": "connected"}, (birth.network, *netlink, *dns))
-        yield birth
+        try:
+            yield birth
+        except _SpawnerGone:
+            undo.pop_all()
+            raise
         undo.pop_all()
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from engine.runtime.birth import SOCKET
 from engine.runtime.cgroup_tree import Cgroup, detect
 from engine.runtime.handle import Shim, StartFailed
 from engine.runtime.remains import ExitStatus, read_exit
@@ -26,6 +27,7 @@ from engine.runtime.seccomp import compile_filter, parse_profile
 from engine.runtime.users import Identity
 from tests.benchmarks.measures import own_memory
 from tests.engine.apparmor import needs_apparmor, profile
+from tests.engine.runtime import tracing
 from tests.engine.runtime.laboratory import (
     DAEMON,
     PREFIX,
@@ -526,6 +528,40 @@ async def test_spawner_is_started_again(lab: Laboratory) -> None:
     assert is_running(running.pid)
 
 
+async def test_shim_goes_on_whose_spawner_was_killed_before_it_could_tell(lab: Laboratory) -> None:
+    request = lab.request("sleep", "100")
+    spawner, maker = lab.spawner.pid, child_of(lab.spawner.pid)
+    starting = asyncio.create_task(lab.start_request(request))
+    async with asyncio.timeout(60):
+        held = await tracing.next_child(spawner)
+        await tracing.hold_before(held, "clone3")
+    os.kill(spawner, signal.SIGKILL)
+    await ended(maker)
+    tracing.let_go(held)
+    shim = await starting
+    assert shim.shim_pid == held
+    shim.disconnect()
+    adopted = await Shim.adopt(request.exec_dir)
+    assert isinstance(adopted, Shim)
+    assert adopted.pid == shim.pid
+    await adopted.abandon()
+    await nothing_left(request.container_id)
+
+
+async def test_spawner_that_is_killed_before_it_has_a_shim_is_asked_again(lab: Laboratory) -> None:
+    request = lab.request("echo", "again")
+    spawner = lab.spawner.pid
+    os.kill(spawner, signal.SIGSTOP)
+    running = asyncio.create_task(lab.run_request(request))
+    async with asyncio.timeout(60):
+        while not Path(request.exec_dir, SOCKET).exists():
+            await asyncio.sleep(0.01)
+    os.kill(spawner, signal.SIGKILL)
+    assert (await running).stdout == b"again\n"
+    assert lab.spawner.pid != spawner
+    await nothing_left(request.container_id)
+
+
 async def test_shim_whose_folder_is_gone_ends_with_its_container(lab: Laboratory) -> None:
     request = lab.request("sleep", "100")
     shim = await lab.start_request(request)
@@ -678,6 +714,11 @@ async def nothing_left(container_id: str) -> None:
         while found := leftovers(container_id):
             await asyncio.sleep(0.01)
     assert found == []
+
+
+def child_of(pid: int) -> int:
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
 
 
 def leftovers(container_id: str) -> list[str]:
