@@ -5,7 +5,8 @@ and for how long what runs is watched. A container fails if it ends or is unheal
 (with a check: before it is healthy) or within `monitor` after. Where the share of those that
 failed is above `max_failure_ratio`, nobody has a turn any more, and `failure_action` says what
 becomes of those that had theirs: they stay (pause), or each old one takes its turn again as
-`rollback_config` says (rollback).
+`rollback_config` says (rollback). In any case the old one goes on where nothing of the new one
+ever ran: where it can't be started, or has no room to take its place.
 """
 
 from __future__ import annotations
@@ -52,6 +53,11 @@ class Swap:
     start: StartContainer
     overlaps: bool  # it runs before the other one is stopped
 
+    @property
+    def is_forward(self) -> bool:
+        """The new one comes."""
+        return isinstance(self.comes, Planned)
+
 
 @dataclass(slots=True)
 class Rollout:
@@ -73,7 +79,7 @@ class Rollout:
             self.is_over = await self._roll([_forward(turn, update) for turn in turns], update)
             if self.is_over:
                 return
-            if update.failure_action == "rollback":
+            if update.failure_action == "rollback" or not any(self.in_place.values()):
                 raise await self._taken_back(self.failures)
             raise UpdatePaused(
                 _told(self.failures),
@@ -86,8 +92,8 @@ class Rollout:
     async def _taken_back(self, failures: Mapping[str, ComposeError]) -> WaitFailed:
         """Those whose turn was last come first."""
         self.goes_back, pace = True, self.action.rollback
-        back = [_backward(t, pace) for t in reversed(self.action.turns) if t.slot in self.in_place]
-        if await self._roll(back, pace):
+        new = [turn for turn in reversed(self.action.turns) if self.in_place.get(turn.slot)]
+        if await self._roll([_backward(turn, pace) for turn in new], pace):
             hint = "the update was taken back: all run as before"
             return WaitFailed(_told(failures), details=_details(failures), hint=hint)
         return UpdatePaused(
@@ -164,35 +170,51 @@ class Rollout:
             if error:
                 await self.perform(StopContainer(swap.comes))
                 return error
+        undo = contextlib.AsyncExitStack()
         try:
-            error = await to_its_end(self._change_over(swap))
+            error = await to_its_end(self._change_over(swap, undo))
             return error if error or swap.overlaps else await self._runs(swap)
         except asyncio.CancelledError:
-            if self.in_place.get(swap.slot) is isinstance(swap.comes, Planned):
-                await self._put_back(swap)
+            await self._put_back(swap, undo)
+            self.listener(Replacing(swap.slot, "taken back"))
             raise
 
-    async def _change_over(self, swap: Swap) -> ComposeError | None:
-        """Why it can't be started; what else goes wrong is raised, and all is as it was."""
-        async with contextlib.AsyncExitStack() as undo:
+    async def _change_over(
+        self, swap: Swap, undo: contextlib.AsyncExitStack
+    ) -> ComposeError | None:
+        """Why the one that comes is not in place, or can't be started there. All is as it was then,
+        except that an old one that can't be started again stays in place."""
+        try:
             if swap.stop is not None:
                 undo.push_async_callback(self.perform, StartContainer(swap.goes))
                 await self.perform(swap.stop)
             await self.perform(RenameContainer(swap.goes, swap.goes_as))
             undo.push_async_callback(self.perform, RenameContainer(swap.goes, swap.goes_from))
             await self.perform(RenameContainer(swap.comes, swap.name))
-            undo.pop_all()
-        self.in_place[swap.slot] = isinstance(swap.comes, Planned)
-        return None if swap.overlaps else await self._start(swap)
+            self.in_place[swap.slot] = swap.is_forward
+            error = None if swap.overlaps else await self._start(swap)
+        except ComposeError as failure:
+            error = failure
+        if error and (swap.is_forward or not self._has_come(swap)):
+            try:
+                await self._put_back(swap, undo)
+            except ComposeError as another:
+                told = f"{_what(error)}; the one before is not back: {_what(another)}"
+                raise WaitFailed(told) from another
+        return error
 
-    async def _put_back(self, swap: Swap) -> None:
+    def _has_come(self, swap: Swap) -> bool:
+        return self.in_place.get(swap.slot) is swap.is_forward
+
+    async def _put_back(self, swap: Swap, undo: contextlib.AsyncExitStack) -> None:
+        """A new one goes first: on a disk that is full, what comes back needs its room."""
         await self.perform(StopContainer(swap.comes))
-        await self.perform(RenameContainer(swap.comes, swap.comes_from))
-        await self.perform(RenameContainer(swap.goes, swap.goes_from))
-        if swap.stop is not None:
-            await self.perform(StartContainer(swap.goes))
-        self.in_place[swap.slot] = not self.in_place[swap.slot]
-        self.listener(Replacing(swap.slot, "taken back"))
+        if swap.is_forward:
+            await self.perform(RemoveContainer(swap.comes, force=True))
+        elif self._has_come(swap):
+            await self.perform(RenameContainer(swap.comes, swap.comes_from))
+        await undo.aclose()
+        self.in_place[swap.slot] = not swap.is_forward
 
     async def _start(self, swap: Swap) -> ComposeError | None:
         container = self.id_of(swap.comes)

@@ -21,7 +21,7 @@ from compose.model.deploy import Deploy, UpdateConfig
 from compose.model.mount import Mount, MountType
 from compose.model.project import Project
 from compose.model.resources import Volume
-from compose.model.service import Condition
+from compose.model.service import Condition, Hook
 from compose.model.units import Duration
 from compose.plan.options import DownOptions, PlanOptions
 from tests.compose.projects import check, make_project, make_service, needs
@@ -266,15 +266,33 @@ async def test_what_ends_well_has_ended_too_early_all_the_same(stack: Stack) -> 
     )
 
 
-async def test_what_cannot_be_started_fails_as_what_dies(stack: Stack) -> None:
-    config = replace(ONE, failure_action="rollback")
+@pytest.mark.parametrize("action", ["pause", "rollback"])
+async def test_for_what_cannot_be_started_the_old_one_goes_on(stack: Stack, action: str) -> None:
+    config = replace(ONE, failure_action=action)
     await stack.begin(declared(stack.name, config, OLD))
     project = declared(stack.name, config, OLD, back=ONE)
     broken = replace(project.services["web"], command=("/no/such/program",))
     told = await stack.update(replace(project, services={"web": broken}))
     assert "cannot update web: web.1: " in told
     assert "no such file" in told
+    assert "all run as before" in told
     assert await stack.ids() == stack.old
+    assert set((await stack.standing()).values()) == {"old running"}
+    assert not (await history.latest(stack.engine, stack.name)).paused
+
+
+async def test_paused_where_one_cannot_be_started_that_one_is_as_before(stack: Stack) -> None:
+    await stack.begin(declared(stack.name, ONE, OLD))
+    project = declared(stack.name, ONE, f"{NEW}echo $n > /tmp/ok; exec sleep 2000")
+    refuses = Hook(("sh", "-c", "until read n < /tmp/ok; do sleep 0.1; done; test $n != 2"))
+    web = replace(project.services["web"], post_start=(refuses,))
+    told = await stack.update(replace(project, services={"web": web}))
+    assert "post_start hook" in told
+    assert "the update is paused (new: web.1; as before: web.2, web.3)" in told
+    assert await stack.standing() == {
+        "web-1": "new running", "web-2": "old running", "web-3": "old running",
+    }  # fmt: skip
+    assert (await stack.ids())["web-2"] == stack.old["web-2"]
 
 
 async def test_a_rollback_that_fails_is_paused(stack: Stack) -> None:

@@ -487,7 +487,8 @@ def test_a_full_disk(host: Host) -> None:
     host.run("umount", str(data))
 
 
-def test_on_a_nearly_full_disk_what_ran_runs_on_or_is_replaced(host: Host) -> None:
+@pytest.mark.parametrize("deploy", ["", "    deploy: {update_config: {monitor: 1ms}}\n"])
+def test_on_a_nearly_full_disk_what_ran_runs_on_or_is_replaced(host: Host, deploy: str) -> None:
     """However much room is left: where it lasts until the old one is stopped, and no longer."""
     data = host.folder / "small" / "data"
     data.mkdir(parents=True)
@@ -497,7 +498,7 @@ def test_on_a_nearly_full_disk_what_ran_runs_on_or_is_replaced(host: Host) -> No
     steady("up", "--detach")
     ballast, room, failures, done = data / "ballast", 0, 0, None
     while done is None or done.returncode:
-        steady.write(STEADY + f"    environment: [ROOM={room}]\n")
+        steady.write(f"{STEADY}{deploy}    environment: [ROOM={room}]\n")
         host.run("rm", "-f", str(ballast))
         free = int(host.run("df", "--output=avail", "-k", str(data)).stdout.split()[-1])
         host.run("dd", "if=/dev/zero", f"of={ballast}", "bs=1k", f"count={free - room}")
