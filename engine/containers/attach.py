@@ -90,8 +90,9 @@ async def attach(
     )
     client.stdin = stdin and record.config.open_stdin
     client.stdout, client.stderr = stdout, stderr
+    client.ends_with_input = client.stdin and (record.config.tty or not record.config.stdin_once)
     async with container.held():
-        if not stream:
+        if not stream or not (client.stdin or stdout or stderr):
             client.never_connects()
         elif container.shim is None:
             client.when_closed = lambda: container.waiting_clients.discard(client)

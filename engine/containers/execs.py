@@ -125,6 +125,7 @@ async def run(
         detach_keys=parse_detach_keys(config.detach_keys) if config.attach_stdin else b"",
         when_detached=lambda: parts.publish(container.record, "exec_detach", execID=wanted.id),
     )
+    streams.ends_with_input = config.tty and config.attach_stdin
     if process.reader is None:
         streams.never_connects()  # nothing of it was asked for: as in Docker, the answer ends
     else:

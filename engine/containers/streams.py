@@ -80,6 +80,8 @@ class ProcessStreams:
         self._settled: asyncio.Event | None = None
         self._closed = asyncio.Event()
         self.stdin = self.stdout = self.stderr = True
+        self.ends_with_input = False  # its output does, whatever the process goes on to say
+        self._has_said_all = False
         self.when_closed: Callable[[], None] = lambda: None
 
     def connect(
@@ -110,7 +112,8 @@ class ProcessStreams:
             return
         while piece := await self._read():
             yield stdout_frame(piece, tty=False) if self._framed else piece
-        await self._wait_unless_closed(self._settled)
+        if not (self.ends_with_input and self._has_said_all):
+            await self._wait_unless_closed(self._settled)
         await self.close()
 
     async def _read(self) -> bytes:
@@ -148,6 +151,7 @@ class ProcessStreams:
             await self.close()
 
     async def write_eof(self) -> None:
+        self._has_said_all = True
         if await self._wait_unless_closed(self._decided) and self._writer is not None:
             with contextlib.suppress(OSError):
                 if self._writer.can_write_eof():

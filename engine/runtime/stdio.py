@@ -36,6 +36,7 @@ class Client:
         self.descriptor = connection.fileno()
         self.wants = wants
         self.stdin = stdin  # still may send input
+        self.leaves = False  # as soon as it has what is pending
         self.pending = bytearray()
 
 
@@ -227,7 +228,7 @@ class Stdio:
         except OSError:
             self._drop(client)
             return
-        if self.drained and not client.pending:
+        if (self.drained or client.leaves) and not client.pending:
             self._drop(client)
             return
         self._watch_client(client)
@@ -258,11 +259,17 @@ class Stdio:
                 self._feed_input()
             return
         client.stdin = False
-        self._watch_client(client)
         self._client_input_ended()
+        if not self.close_input_after_client:
+            # As Docker: whoever has said all to a process that listens on is done with it.
+            client.wants, client.leaves = frozenset(), True
+            self._flush(client)
+        elif client in self._clients:
+            self._watch_client(client)
 
     def _client_input_ended(self) -> None:
-        if self.close_input_after_client and not any(client.stdin for client in self._clients):
+        """The first of several ends it for all, as in Docker."""
+        if self.close_input_after_client:
             self._input_ends = True
             self._feed_input()
 

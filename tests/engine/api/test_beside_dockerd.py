@@ -91,6 +91,9 @@ docker attach nosuch
 docker kill one
 docker exec one true
 docker attach one
+docker run -di --name ear IMAGE cat | wc -c
+echo hi | docker attach ear > said
+docker inspect -f '{{{{.State.Status}}}}' ear
 """,
     "programs": f"""
 docker run --rm --runtime io.containerd.runc.v2 IMAGE true

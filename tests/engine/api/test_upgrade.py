@@ -114,6 +114,38 @@ def test_after_a_half_close_the_output_still_comes(talk: Talk, engine: Daemon, m
     assert output(client.rest()) == b"one\ntwo\n"
 
 
+@pytest.mark.parametrize("tty", [True, False])
+def test_who_says_all_to_a_container_that_listens_on_is_done(
+    talk: Talk, engine: Daemon, make: Make, tty: bool
+) -> None:
+    """`echo save | docker attach server` returns, and the server runs on."""
+    name = make("cat", OpenStdin=True, Tty=tty)
+    first, second = attach(talk, name), attach(talk, name)
+    start(engine, name)
+    first.send(b"a\n")
+    first.half_close()
+    first.rest()
+    second.read_until(b"a")
+    second.send(b"b\n")
+    second.read_until(b"b")
+
+
+def test_the_first_to_say_all_ends_the_input_that_is_asked_for_once(
+    talk: Talk, engine: Daemon, make: Make
+) -> None:
+    name = make("cat", **CAT)
+    first, second = attach(talk, name), attach(talk, name)
+    start(engine, name)
+    second.send(b"b\n")
+    first.read_until(b"b\n")
+    first.half_close()
+    assert output(second.rest()) == b"b\n"
+
+
+def test_who_wants_no_stream_is_not_waited_for(talk: Talk, make: Make) -> None:
+    assert attach(talk, make("true"), "stream=1").rest() == b""
+
+
 def test_a_half_close_without_input_is_no_farewell(talk: Talk, engine: Daemon, make: Make) -> None:
     """`docker run` without -i stops sending at once."""
     name = make("sh", "-c", "sleep 0.2; echo still here")
