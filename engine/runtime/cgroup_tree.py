@@ -288,11 +288,13 @@ class Cgroup:
         return pids_below(self._unified() or self.directories[0])
 
     def oom_kills(self) -> int:
-        """How many processes inside were killed for want of memory; -1 if not counted."""
+        """How many processes inside were killed for want of memory; -1 if not counted, or the group
+        is gone: whoever sweeps up empty ones must not keep a container from ending."""
         for tree, directory in self._places():
             if "memory" in tree.controllers:
                 file = "memory.events" if tree.unified else "memory.oom_control"
-                return pairs(read(f"{directory}/{file}")).get("oom_kill", -1)
+                with contextlib.suppress(FileNotFoundError):
+                    return pairs(read(f"{directory}/{file}")).get("oom_kill", -1)
         return -1
 
     def oom_fd(self) -> int:

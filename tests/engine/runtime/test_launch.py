@@ -497,6 +497,19 @@ async def test_killed_shim_is_reported_and_leaves_nothing(lab: Laboratory) -> No
     await nothing_left(request.container_id)
 
 
+async def test_end_is_told_where_somebody_swept_up_the_empty_cgroup(lab: Laboratory) -> None:
+    request = lab.request("sh", "-c", "until test -e /end; do sleep 0.01; done; exit 4")
+    shim = await lab.start_request(request)
+    os.kill(shim.shim_pid, signal.SIGSTOP)
+    Path(f"/proc/{shim.pid}/root/end").touch()
+    await ended(shim.pid)
+    Cgroup(detect(), f"/{PREFIX}/{request.container_id}").remove()
+    os.kill(shim.shim_pid, signal.SIGCONT)
+    assert (await shim.exited).code == 4
+    await shim.release()
+    await nothing_left(request.container_id)
+
+
 async def test_shim_killed_unseen_is_cleaned_up_by_adoption(lab: Laboratory) -> None:
     request = lab.request("sleep", "100")
     shim = await lab.start_request(request)
