@@ -22,6 +22,7 @@ from engine.images.feed import Feed, Outlet, run_fed
 from engine.images.pack import Sink
 from engine.kernel.libc import told
 from engine.kernel.overlay import Bind, on_tree
+from engine.runtime.handle import Shim
 from engine.runtime.id_maps import IdMaps
 
 Result = TypeVar("Result")
@@ -103,12 +104,9 @@ class Root(Protocol):
 
 
 class _Living:
-    def __init__(self, pid: int, ids: IdMaps | None) -> None:
+    def __init__(self, root: int, ids: IdMaps | None) -> None:
         self.ids = ids
-        try:
-            self._root = os.open(f"/proc/{pid}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise Failure(f"cannot open the root of process {pid}: {told(error)}") from error
+        self._root = root
 
     def on(self, job: Callable[[int], Result]) -> Result:
         return job(self._root)
@@ -139,20 +137,36 @@ class _Resting:
 
 @contextlib.asynccontextmanager
 async def _root_of(parts: Parts, container: Container) -> AsyncIterator[Root]:
-    """What runs a job with a descriptor of the root. A container at rest can't start as long."""
-    async with container.lock:
-        shim = container.shim
-        if shim is None or container.record.state.status not in UP:
-            # What is done ahead of a start has the root mounted.
-            await parts.spawner.give_up(container.id)
-            yield _Resting(parts, container.record)
-            return
-        # The pid can't be another process's as long as the shim holds it.
-        living = _Living(shim.pid, shim.ids)
+    """What runs a job with a descriptor of the root. A container at rest can't start as long, nor
+    be removed. Raises NotFound."""
+    living = None
+    while living is None:
+        async with container.held():
+            shim = container.shim
+            if shim is None or container.record.state.status not in UP:
+                # What is done ahead of a start has the root mounted.
+                await parts.spawner.give_up(container.id)
+                yield _Resting(parts, container.record)
+                return
+            living, ended = _living(shim), container.run_ended
+        if living is None:
+            await ended.wait()
     try:
         yield living
     finally:
         living.close()
+
+
+def _living(shim: Shim) -> _Living | None:
+    """None where it has ended by now, which is about to be told."""
+    try:
+        # The pid can't be another process's as long as the shim holds it.
+        root = os.open(f"/proc/{shim.pid}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except OSError as error:
+        raise Failure(f"cannot open the root of process {shim.pid}: {told(error)}") from error
+    return _Living(root, shim.ids)
 
 
 def _bind(parts: Parts, mount: MountPoint) -> Bind | None:

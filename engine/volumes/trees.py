@@ -1,6 +1,7 @@
 """Whole directory trees of volumes: how large, and gone. By descriptors; no link is followed, and
 nothing of another file system is touched."""
 
+import contextlib
 import os
 import secrets
 import stat
@@ -79,16 +80,17 @@ def _clear_folder(folder: int, waiting: list[int]) -> None:
 
 
 def tree_size(path: str) -> int:
-    """Bytes of the files of the tree, as long as they are; one with several names counts once."""
+    """Bytes of the files of the tree, as long as they are; one with several names counts once. What
+    goes meanwhile counts nothing: a container is at work there, or the volume is removed."""
     total = 0
     seen: set[tuple[int, int]] = set()
     waiting = [path]
     while waiting:
-        with os.scandir(waiting.pop()) as entries:
+        with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:
             for entry in entries:
                 try:
                     found = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:  # a container is at work there
+                except FileNotFoundError:
                     continue
                 if stat.S_ISDIR(found.st_mode):
                     waiting.append(entry.path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import signal
 import tarfile
 from collections.abc import AsyncIterator
 from typing import IO
@@ -14,6 +16,7 @@ from engine.containers.model import HostConfig, MountRequest
 from engine.errors import InvalidRequest, NotFound
 from tests.engine.containers.conftest import Engine
 from tests.engine.images.archives import chunks, entry, symlink, tar
+from tests.engine.runtime.laboratory import ended, shim_of
 
 pytestmark = pytest.mark.kernel
 
@@ -62,6 +65,37 @@ async def test_a_bind_whose_source_is_missing_is_as_it_will_be_at_the_start(engi
     with pytest.raises(NotFound):
         await contents(engine, identifier, "/wanted")
     assert not wanted.exists()
+
+
+async def test_what_is_removed_while_a_copy_waits_for_it_is_not_there(engine: Engine) -> None:
+    """Else the copy mounts below a root that is being cleared away, and some of that stays."""
+    identifier = await engine.create("true")
+    _, pieces = await engine.containers.read_archive(identifier, "/etc/passwd")
+    assert await anext(pieces)  # nothing is done with it until all is read
+    removal = asyncio.create_task(engine.containers.remove(identifier))
+    await asyncio.sleep(0)  # it comes first
+    copy = asyncio.create_task(engine.containers.stat_path(identifier, "/etc"))
+    await asyncio.sleep(0)
+    async for _ in pieces:
+        pass
+    await removal
+    with pytest.raises(NotFound, match="No such container"):
+        await copy
+
+
+async def test_a_copy_from_what_has_just_ended_is_one_from_what_is_at_rest(engine: Engine) -> None:
+    """Its root went with its process; that this ended is not told yet."""
+    identifier = await engine.run("sleep", "100")
+    await engine.containers.write_archive(identifier, "/", chunks(tar([entry("told", b"said")])))
+    keeper = shim_of(identifier)
+    os.kill(keeper, signal.SIGSTOP)
+    pid = engine.get(identifier).state.pid
+    os.kill(pid, signal.SIGKILL)
+    await ended(pid)
+    copy = asyncio.create_task(contents(engine, identifier, "/told"))
+    await asyncio.sleep(0)
+    os.kill(keeper, signal.SIGCONT)
+    assert await copy == {"told": b"said"}
 
 
 async def test_a_running_container_takes_and_gives_files(engine: Engine) -> None:

@@ -40,6 +40,14 @@ async def test_a_volume_outlives_the_daemon(volumes: Volumes, tmp_path: Path) ->
     await again.close()
 
 
+async def test_what_is_removed_while_sizes_are_asked_for_has_none(volumes: Volumes) -> None:
+    made = await volumes.create("data")
+    (Path(made.mountpoint) / "file").write_text("12345")
+    assert await volumes.size(made) == 5
+    await volumes.remove("data", users=nobody)
+    assert await volumes.size(made) == 0
+
+
 async def test_creating_twice_gives_the_first_one(volumes: Volumes) -> None:
     first, second = await asyncio.gather(
         volumes.create("data", labels={"n": "1"}), volumes.create("data", labels={"n": "2"})
