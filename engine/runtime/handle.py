@@ -190,8 +190,11 @@ class Shim:
         """Ends a container that is not to go on, and clears it away."""
         try:
             await self.kill_all()
-        except (Lost, StartFailed):
+        except StartFailed:
             return  # a start that was refused has cleared itself away
+        except Lost:
+            await remains.clear(self._exec_dir)
+            return
         await self.exited
         await self.release()
 

@@ -20,7 +20,7 @@ import pytest
 
 from engine.runtime.birth import SOCKET
 from engine.runtime.cgroup_tree import Cgroup, detect
-from engine.runtime.handle import Shim, StartFailed
+from engine.runtime.handle import Lost, Shim, StartFailed
 from engine.runtime.remains import ExitStatus, read_exit
 from engine.runtime.request import LogTarget
 from engine.runtime.seccomp import compile_filter, parse_profile
@@ -507,6 +507,19 @@ async def test_end_is_told_where_somebody_swept_up_the_empty_cgroup(lab: Laborat
     os.kill(shim.shim_pid, signal.SIGCONT)
     assert (await shim.exited).code == 4
     await shim.release()
+    await nothing_left(request.container_id)
+
+
+async def test_start_leaves_nothing_whose_shim_is_killed_before_the_end_of_it(
+    lab: Laboratory,
+) -> None:
+    request = lab.request("sleep", "100")
+    shim = await lab.launch(request)
+    os.kill(shim.shim_pid, signal.SIGKILL)
+    with pytest.raises(Lost):
+        await shim.go()
+    await shim.abandon()
+    assert os.listdir(request.exec_dir) == []
     await nothing_left(request.container_id)
 
 
