@@ -115,17 +115,11 @@ def _facts(engine: Engine) -> ContainerFacts:
             return None
 
     def descends(record: Record, reference: str) -> bool:
-        if record.config.image == reference:
-            return True
         try:
             ancestor = engine.images.resolve(reference)
-            if ancestor.id == record.image_id:
-                return True
-            below = engine.images.layer_digests(ancestor)
-            layers = engine.images.layer_digests(engine.images.resolve(record.image_id))
         except EngineError:
             return False
-        return bool(below) and layers[: len(below)] == below
+        return engine.images.descends(record.image_id, ancestor)
 
     return ContainerFacts(find, descends)
 

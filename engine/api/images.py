@@ -226,7 +226,9 @@ async def remove(request: Request, engine: Engine) -> web.Response:
 def told_removed(engine: Engine, removed: Sequence[Removed]) -> list[Document]:
     for one in removed:
         if one.what is Removal.UNTAGGED:
-            tell(engine, "untag", one.image_id, one.image_id)
+            if not one.is_companion:
+                attributes = {**one.labels, "name": one.image_id}
+                engine.events.publish("image", "untag", one.image_id, attributes)
         elif one.name == one.image_id:  # and not one of its layers
             tell(engine, "delete", one.image_id, one.image_id)
     return [{one.what.value: one.name} for one in removed]
@@ -359,7 +361,9 @@ async def _import(request: Request, engine: Engine) -> web.StreamResponse:
         async with contextlib.aclosing(engine.builder.fetching(url)) as archive:
             with request.until_gone():
                 image = await made_of(archive)
-    tell(engine, "import", image.id, image.name)
+    if image.tags:
+        tell(engine, "tag", image.id, image.name)
+    tell(engine, "import", image.id, image.id)
     stream = Stream(request, JSON, end=PROGRESS)
     async with stream:
         await stream.message({"status": image.id})
@@ -377,7 +381,7 @@ async def load(request: Request, engine: Engine) -> web.StreamResponse:
         try:
             async for step in steps:
                 if isinstance(step, Loaded):
-                    tell(engine, "load", step.image.id, step.image.name)
+                    tell(engine, "load", step.image.id, step.image.id)
                     for line in loaded_lines(step):
                         await stream.message({"stream": line})
                 elif not is_quiet:
@@ -454,9 +458,6 @@ async def commit(request: Request, engine: Engine) -> web.Response:
         pause=query.flag("pause", default=True),
     )
     image = await engine.containers.commit(query.text("container"), asked)
-    tell(engine, "create", image.id, image.id)
-    if asked.repository:
-        tell(engine, "tag", image.id, new_name(asked.repository, asked.tag))
     return reply(201, {"Id": image.id})
 
 

@@ -12,17 +12,17 @@ from engine.api.request import Request
 from engine.api.shown import NEVER, Document, timestamp
 from engine.api.streams import JSON, send_all
 from engine.containers.stats import Sample, Stats
+from engine.errors import InvalidRequest
 from engine.runtime.cgroup_counters import Counters, Throughput
 
 
 async def stats(request: Request, engine: Engine) -> web.StreamResponse:
     record = engine.containers.get(request["id"])
     is_stream = request.query.flag("stream", True)
-    samples = engine.containers.stats(
-        record.id,
-        stream=is_stream,
-        one_shot=request.query.flag("one-shot") and request.version >= (1, 41),
-    )
+    one_shot = request.query.flag("one-shot") and request.version >= (1, 41)
+    if is_stream and one_shot:
+        raise InvalidRequest("cannot have stream=true and one-shot=true")
+    samples = engine.containers.stats(record.id, stream=is_stream, one_shot=one_shot)
     pieces = (encode(stats_json(record.id, record.name, one)) async for one in samples)
     return await send_all(request, JSON, pieces, endless=is_stream)
 

@@ -72,6 +72,8 @@ async def prune(request: Request, engine: Engine) -> web.Response:
         all_=filters.flag("all") is True or request.version < (1, 42),
         users=engine.containers.volume_users,
     )
+    for name in pruned.names:
+        tell(engine, "destroy", name)
     engine.events.publish("volume", "prune", "", {"reclaimed": str(pruned.reclaimed)})
     return reply(200, {"VolumesDeleted": pruned.names, "SpaceReclaimed": pruned.reclaimed})
 

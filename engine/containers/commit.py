@@ -60,14 +60,21 @@ async def commit(parts: Parts, container: Container, request: CommitRequest) -> 
             _change(parts, container, Transition.PAUSE, "pause")
         try:
             made = await _store(parts, record, image, config, request)
+            _tell(parts, record, made, request)
         finally:
             if frozen and shim is not None:
                 await shim.resume()
                 if container.record.state.status is Status.PAUSED:
                     _change(parts, container, Transition.UNPAUSE, "unpause")
-    name = made.name if request.repository else ""
-    parts.publish(record, "commit", comment=request.comment, imageID=made.id, imageRef=name)
     return made
+
+
+def _tell(parts: Parts, record: Record, made: Image, request: CommitRequest) -> None:
+    name = made.name if request.repository else ""
+    for action, called in (("create", made.id), ("tag", name)):
+        if called:
+            parts.events.publish("image", action, made.id, {**made.labels, "name": called})
+    parts.publish(record, "commit", comment=request.comment, imageID=made.id, imageRef=name)
 
 
 def _change(parts: Parts, container: Container, change: Transition, action: str) -> None:

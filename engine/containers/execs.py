@@ -109,7 +109,6 @@ async def run(
     except StartFailed as error:
         message = str(error)
         wanted.exit_code = error.exit_code if error.exit_code in (126, 127, 128) else NOT_RUN
-        _publish_end(parts, container, wanted)
         if detach:
             raise InvalidRequest(message) from error
         return MessageStreams(message, tty=tty)
@@ -190,13 +189,10 @@ async def _settle(parts: Parts, container: Container, ran: Exec, process: ExecPr
         status = await asyncio.shield(process.exited)
         if ran.exit_code is None:
             ran.exit_code = status.code
-            _publish_end(parts, container, ran)
+            exit_code = str(status.code)
+            parts.publish(container.record, "exec_die", execID=ran.id, exitCode=exit_code)
     finally:
         ran.settled.set()
-
-
-def _publish_end(parts: Parts, container: Container, ran: Exec) -> None:
-    parts.publish(container.record, "exec_die", execID=ran.id, exitCode=str(ran.exit_code))
 
 
 async def settle_all(container: Container) -> None:

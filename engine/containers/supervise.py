@@ -59,8 +59,6 @@ async def start_container(parts: Parts, container: Container) -> None:
     handover.open_later(parts, container, shim)
     record = container.record
     parts.save(record)
-    for attachment in record.attachments:
-        network_event(parts, record, "connect", attachment.network_id)
     for mount in record.mounts:
         if mount.type == "volume":
             parts.events.publish(
@@ -75,6 +73,8 @@ async def start_container(parts: Parts, container: Container) -> None:
                     "read/write": "false" if mount.read_only else "true",
                 },
             )
+    for attachment in record.attachments:
+        network_event(parts, record, "connect", attachment.network_id)
     parts.publish(record, "start")
     asyncio.get_running_loop().call_later(SYNC_AFTER, _sync, parts, container, shim)
     log.info("container %s started: pid %d", record.id, shim.pid)
@@ -197,14 +197,15 @@ async def settle_exit(parts: Parts, container: Container, status: ExitStatus) ->
     is_saved = await save_durably(parts, container)
     if status.oom_killed and not state.oom_killed:
         parts.publish(record, "oom")
-    ran_for = status.ran_for // 1_000_000_000
-    parts.publish(record, "die", exitCode=str(status.code), execDuration=str(ran_for))
     for network_id in networks:
         network_event(parts, record, "disconnect", network_id)
     for mount in record.mounts:
         if mount.type == "volume":
             attributes = {"container": record.id, "driver": mount.driver}
             parts.events.publish("volume", "unmount", mount.name, attributes)
+    # Last, as in Docker: who waits for it finds the networks and volumes let go.
+    ran_for = status.ran_for // 1_000_000_000
+    parts.publish(record, "die", exitCode=str(status.code), execDuration=str(ran_for))
     log.info("container %s exited: %d", record.id, status.code)
     parts.log_watch.wake(str(parts.store.folder(record.id)))
     # Also of one that will be started again: who waited wanted to see it end once, as in Docker.

@@ -86,14 +86,19 @@ def history_of(catalog: Catalog, image: Image) -> tuple[HistoryLine, ...]:
 
 
 def _ancestry(catalog: Catalog, image: Image) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Its id and tags, those of what it was committed on, and so on as far as they are here."""
-    yield image.id, image.tags
-    parent = image.parent
-    while record := catalog.images.get(Digest(parent)):
-        names = map(parse_reference, catalog.names_of(record.id))
-        yield record.id, tuple(name.familiar for name in names if name.tag)
-        parent = record.parent
+    """Ids and tags of its lineage."""
+    for image_id in lineage(catalog, image.id):
+        names = map(parse_reference, catalog.names_of(image_id))
+        yield image_id, tuple(name.familiar for name in names if name.tag)
     yield from repeat(("<missing>", ()))
+
+
+def lineage(catalog: Catalog, image_id: Digest) -> Iterator[Digest]:
+    """The image, what it was committed on, and so on as far as they are here."""
+    yield image_id
+    record = catalog.images.get(image_id)
+    while record and (record := catalog.images.get(Digest(record.parent))):
+        yield record.id
 
 
 def shared_sizes(catalog: Catalog) -> Mapping[Digest, int]:

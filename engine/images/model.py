@@ -1,7 +1,7 @@
 """What an image is to the rest of the engine. Frozen values."""
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from engine.oci.digest import Digest
@@ -80,11 +80,13 @@ class Removal(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """One line of what a removal did; `image_id` for the event."""
+    """One line of what a removal did; the rest is for its event."""
 
     what: Removal
     name: str
     image_id: Digest
+    labels: Mapping[str, str] = field(default_factory=dict)  # that the image had
+    is_companion: bool = False  # a digest that goes along with the last tag: told of in no event
 
 
 @dataclass(frozen=True, slots=True)

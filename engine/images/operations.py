@@ -25,7 +25,16 @@ from engine.images.catalog import LayerRecord
 from engine.images.export import ExportedImage, export_images
 from engine.images.feed import Feed, finish, run_fed
 from engine.images.intake import Incoming, Intake
-from engine.images.lookup import find, history_of, new_name, shared_sizes, stack_of, tagged, tags_of
+from engine.images.lookup import (
+    find,
+    history_of,
+    lineage,
+    new_name,
+    shared_sizes,
+    stack_of,
+    tagged,
+    tags_of,
+)
 from engine.images.masks import Masks
 from engine.images.model import (
     ROOTFS_PREFIX,
@@ -168,6 +177,11 @@ class Images:
         """Newest first."""
         return history_of(self._store.catalog, image)
 
+    def descends(self, image_id: str, ancestor: Image) -> bool:
+        """Whether it is that image, or was committed on it. What a pulled or built image is based
+        on nobody knows, as in Docker."""
+        return ancestor.id in lineage(self._store.catalog, Digest(image_id))
+
     def layer_digests(self, image: Image) -> tuple[str, ...]:
         """Diff ids, bottom first (RootFS.Layers of an inspect)."""
         return image.document.diff_ids
@@ -215,7 +229,8 @@ class Images:
             return (Removed(Removal.UNTAGGED, directory.name, directory.id),)
         async with self._store.changing:
             image_id, name = find(self._store.catalog, reference)
-            planned = plan_removal(self._store.catalog, image_id, name, force=force, users=users)
+            image = self._store.image(image_id)
+            planned = plan_removal(self._store.catalog, image, name, force=force, users=users)
             return await self._store.perform_removal(planned)
 
     async def prune(self, wanted: Callable[[Image], bool], *, users: Users) -> Pruned:
@@ -226,9 +241,10 @@ class Images:
             for image_id in tuple(self._store.catalog.images):
                 if self._store.catalog.images[image_id].is_step:
                     continue  # remove_steps takes these
-                if users(image_id) or not wanted(self._store.image(image_id)):
+                image = self._store.image(image_id)
+                if users(image_id) or not wanted(image):
                     continue
-                planned = plan_removal(self._store.catalog, image_id, None, force=True, users=users)
+                planned = plan_removal(self._store.catalog, image, None, force=True, users=users)
                 removed += await self._store.perform_removal(planned)
             return Pruned(tuple(removed), before - self._store.disk_usage())
 

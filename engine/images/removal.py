@@ -21,9 +21,10 @@ class RemovalPlan:
 
 
 def plan_removal(
-    catalog: Catalog, image_id: Digest, name: Reference | None, *, force: bool, users: Users
+    catalog: Catalog, image: Image, name: Reference | None, *, force: bool, users: Users
 ) -> RemovalPlan:
     """`name` is None where the image was asked for by its id. Raises Conflict."""
+    image_id = image.id
     names = tuple(parse_reference(text) for text in catalog.names_of(image_id))
     using = users(image_id)
     if name is not None:
@@ -35,8 +36,8 @@ def plan_removal(
             )
         going = _names_with(name, names)
         if len(going) < len(names) or using:
-            return _plan(going, image_id, deletes=False)
-        return _plan(going, image_id, deletes=True)
+            return _plan(going, image, name, deletes=False)
+        return _plan(going, image, name, deletes=True)
     running = [user for user in using if user.is_running]
     if running:
         raise _conflict(image_id, "cannot be forced", "image is being used by running container "
@@ -47,7 +48,7 @@ def plan_removal(
         raise _conflict(image_id, "must be forced", "image is being used by stopped container "
                         + short_id(using[0].container_id))  # fmt: skip
     # A stopped container needs its layers to start again: then only the names go.
-    return _plan(names, image_id, deletes=not using)
+    return _plan(names, image, None, deletes=not using)
 
 
 def refuse_used(image: Image, using: Sequence[ImageUser]) -> None:
@@ -59,10 +60,21 @@ def refuse_used(image: Image, using: Sequence[ImageUser]) -> None:
         )
 
 
-def _plan(names: Sequence[Reference], image_id: Digest, *, deletes: bool) -> RemovalPlan:
-    removed = [Removed(Removal.UNTAGGED, name.familiar, image_id) for name in names]
+def _plan(
+    names: Sequence[Reference], image: Image, asked: Reference | None, *, deletes: bool
+) -> RemovalPlan:
+    removed = [
+        Removed(
+            Removal.UNTAGGED,
+            name.familiar,
+            image.id,
+            image.labels,
+            is_companion=asked not in (None, name),
+        )
+        for name in names
+    ]
     if deletes:
-        removed.append(Removed(Removal.DELETED, image_id, image_id))
+        removed.append(Removed(Removal.DELETED, image.id, image.id))
     return RemovalPlan(tuple(str(name) for name in names), deletes, tuple(removed))
 
 

@@ -91,9 +91,6 @@ docker attach nosuch
 docker kill one
 docker exec one true
 docker attach one
-docker run -di --name ear IMAGE cat | wc -c
-echo hi | docker attach ear > said
-docker inspect -f '{{{{.State.Status}}}}' ear
 """,
     "programs": f"""
 docker run --rm --runtime io.containerd.runc.v2 IMAGE true
@@ -271,6 +268,36 @@ docker run --rm --network v4 --ip6 fd00:73::9 IMAGE true
 docker network rm v4
 docker run --rm -u -1 IMAGE true
 docker unpause untouched
+""",
+    "told": """
+docker network create --subnet 10.71.0.0/24 told | wc -c
+docker run --name one --network told -v told:/v IMAGE true
+docker wait one
+docker start one && docker wait one && docker rm one
+docker run -d --name two -l a=b IMAGE sleep 1000 | wc -c
+docker exec two nosuch
+docker commit two told:1 | wc -c
+docker tag told:1 told:2
+docker rmi told:1 told:2 | sed s/:.*//
+docker rm -f two
+docker volume prune -af | head -2
+docker network prune -f
+docker save IMAGE > saved; docker load -q < saved
+echo '{{.Type}} {{.Action}} {{json .Actor.Attributes}}' > form
+docker events --since 0 --until $(date +%s.%N) --format "$(cat form)" > events
+sed 's/"reclaimed":"[0-9]*"//; s/"execDuration":"[0-9]*"//' events
+""",
+    "ancestors": """
+docker create --name one IMAGE true | wc -c
+docker commit one line:1 | wc -c; docker commit one line:2 | wc -c
+docker create --name two line:1 true | wc -c; docker create --name three line:2 true | wc -c
+docker commit two line:3 | wc -c; docker create --name four line:3 true | wc -c
+docker ps -a --filter ancestor=IMAGE --format '{{.Names}}'
+docker ps -a --filter ancestor=line:1 --format '{{.Names}}'
+docker ps -a --filter ancestor=line:3 --filter ancestor=line:2 --format '{{.Names}}'
+docker ps -a --filter ancestor=$(docker images -q line:1) --format '{{.Names}}'
+docker rmi line:1; docker ps -a --filter ancestor=line:1 --format '{{.Names}}'
+docker rm two three four; docker rmi line:2 line:3 | wc -l
 """,
     "top": """
 docker run -d --name procs -u 0:1 IMAGE sh -c 'sleep 1000 & exec sleep 1000'

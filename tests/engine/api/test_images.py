@@ -61,9 +61,12 @@ def test_events_of_an_image_hold_its_labels(engine: Daemon) -> None:
     connection.request("GET", f"/events?since=1&until={time.time():.9f}&filters={filters}")
     told = [json.loads(line) for line in connection.getresponse().read().splitlines()]
     connection.close()
+    image_id = told[0]["Actor"]["ID"]
     # Once it is gone, nobody knows what it was called.
     assert [(one["Action"], one["Actor"]["Attributes"]) for one in told] == [
-        ("import", {"k": "v", "name": "labelled:1"})
+        ("tag", {"k": "v", "name": "labelled:1"}),
+        ("import", {"k": "v", "name": image_id}),
+        ("untag", {"k": "v", "name": image_id}),
     ]
 
 

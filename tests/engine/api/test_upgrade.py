@@ -118,7 +118,7 @@ def test_after_a_half_close_the_output_still_comes(talk: Talk, engine: Daemon, m
 def test_who_says_all_to_a_container_that_listens_on_is_done(
     talk: Talk, engine: Daemon, make: Make, tty: bool
 ) -> None:
-    """`echo save | docker attach server` returns, and the server runs on."""
+    """As in Docker: its output ends with its input, and the container runs on."""
     name = make("cat", OpenStdin=True, Tty=tty)
     first, second = attach(talk, name), attach(talk, name)
     start(engine, name)

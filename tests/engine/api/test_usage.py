@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 
@@ -87,3 +88,65 @@ def test_events_tell_of_images_by_what_was_done_to_them(engine: Daemon, make: Ma
         ("create", made["Id"]), ("tag", "committed:2"), ("tag", "again:latest"),
         ("untag", made["Id"]), ("untag", made["Id"]), ("delete", made["Id"]),
     ]  # fmt: skip
+
+
+def test_the_order_in_which_a_life_is_told(engine: Daemon, network: str, make: Make) -> None:
+    """Docker's: who waits for `die` finds networks and volumes let go."""
+    since = time.time_ns() / 1e9
+    name = make("sleep", "60", HostConfig={"NetworkMode": network, "Binds": ["told:/data"]})
+    engine.call("POST", f"/containers/{name}/start")
+    _, made = engine.call("POST", f"/containers/{name}/exec", {"Cmd": ["nosuch"]})
+    assert isinstance(made, dict)
+    engine.call("POST", f"/exec/{made['Id']}/start", {"Detach": True})
+    assert engine.call("POST", f"/commit?container={name}&repo=told")[0] == 201
+    engine.call("POST", f"/containers/{name}/kill")
+    engine.call("POST", f"/containers/{name}/wait")
+    engine.call("DELETE", f"/containers/{name}")
+    everything = quote(json.dumps({"all": ["1"]}))
+    _, pruned = engine.call("POST", f"/volumes/prune?filters={everything}")
+    assert isinstance(pruned, dict)
+    assert pruned["VolumesDeleted"] == ["told"]
+    engine.call("DELETE", "/images/told")
+    _, lines = engine.call("GET", f"/events?since={since:.9f}&until={time.time():.9f}")
+    events = [json.loads(line) for line in str(lines).splitlines()]
+    assert [f"{event['Type']} {event['Action']}" for event in events] == [
+        "volume create", "container create",
+        "volume mount", "network connect", "container start",
+        "container exec_create: nosuch ", "container exec_start: nosuch ",
+        "container pause", "image create", "image tag", "container commit", "container unpause",
+        "container kill", "network disconnect", "volume unmount", "container die",
+        "container destroy", "volume destroy", "volume prune", "image untag", "image delete",
+    ]  # fmt: skip
+
+
+def test_an_ancestor_is_what_an_image_was_committed_on(engine: Daemon, make: Make) -> None:
+    """Not whatever has the same layers below: a commit without changes has those of its parent."""
+    below = make("true")
+    engine.call("POST", f"/commit?container={below}&repo=line&tag=1")
+    engine.call("POST", f"/commit?container={below}&repo=line&tag=2")
+    first, other = make("true", Image="line:1"), make("true", Image="line:2")
+    engine.call("POST", f"/commit?container={first}&repo=line&tag=3")
+    second = make("true", Image="line:3")
+
+    def found(ancestor: str) -> set[str]:
+        filters = quote(json.dumps({"ancestor": [ancestor]}))
+        _, containers = engine.call("GET", f"/containers/json?all=1&filters={filters}")
+        assert isinstance(containers, list)
+        return {container["Names"][0].lstrip("/") for container in containers}
+
+    assert found("line:1") == {first, second}
+    assert found("line:2") == {other}
+    assert found("line:3") == {second}
+    engine.call("POST", f"/commit?container={below}&repo=line&tag=1")  # another has the name now
+    assert found("line:1") == set()
+    for name in (first, second, other):
+        engine.call("DELETE", f"/containers/{name}")
+    for tag in (1, 2, 3):
+        engine.call("DELETE", f"/images/line:{tag}")
+
+
+def test_a_stream_of_one_sample_is_a_contradiction(engine: Daemon, make: Make) -> None:
+    assert engine.call("GET", f"/containers/{make('true')}/stats?stream=1&one-shot=1") == (
+        400,
+        {"message": "cannot have stream=true and one-shot=true"},
+    )

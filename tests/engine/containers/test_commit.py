@@ -97,8 +97,8 @@ async def test_a_running_container_stands_still_while_it_is_committed(engine: En
     with engine.events.subscribe() as events:
         request = CommitRequest(ContainerConfig(), edit=edit_of(["CMD cat /etc/new; ls /etc"]))
         image = await engine.containers.commit(identifier, request)
-        actions = [(await anext(aiter(events))).action for _ in range(3)]
-    assert actions == ["pause", "unpause", "commit"]
+        actions = [(await anext(aiter(events))).action for _ in range(4)]
+    assert actions == ["pause", "create", "commit", "unpause"]
     assert engine.get(identifier).state.status is Status.RUNNING
     created = await engine.containers.create(
         CreateRequest(ContainerConfig(image=image.id), PROGRAMS)
