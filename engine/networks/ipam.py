@@ -3,7 +3,7 @@
 import hashlib
 import ipaddress
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -152,7 +152,8 @@ def wanted_pools(
 
 
 def complete_pool(pool: AddressPool) -> AddressPool:
-    """`pool` with its gateway decided; everything in it belongs together. Raises InvalidRequest."""
+    """`pool` with its gateway decided; everything in it belongs together. Raises InvalidRequest,
+    and Forbidden where an address is wanted for two things."""
     subnet = _subnet(pool.subnet)
     if subnet.num_addresses < 2:
         raise InvalidRequest(f"invalid subnet {subnet}: there is no room for a container")
@@ -167,14 +168,12 @@ def complete_pool(pool: AddressPool) -> AddressPool:
             raise InvalidRequest(f"no matching subnet for aux-address {text}")
     if pool.gateway:
         chosen = _address("gateway", pool.gateway)
-        is_first = chosen == subnet.network_address and int(chosen) in edges_of(subnet)
-        if chosen not in subnet or is_first:
+        if chosen not in subnet:
             raise InvalidRequest(f"no matching subnet for gateway {chosen}")
         gateway = str(chosen)
     else:
-        reserved = {str(ipaddress.ip_address(text)) for text in pool.auxiliary.values()}
-        first = _network("ip-range", ip_range) if ip_range else subnet
-        gateway = next(host for host in _hosts(subnet, first) if host not in reserved)
+        gateway = next(_hosts(subnet, _network("ip-range", ip_range) if ip_range else subnet))
+    _refuse_twice(subnet, gateway, pool.auxiliary)
     return replace(
         pool,
         subnet=str(subnet),
@@ -182,6 +181,18 @@ def complete_pool(pool: AddressPool) -> AddressPool:
         ip_range=ip_range,
         gateway_chosen=not pool.gateway,
     )
+
+
+def _refuse_twice(subnet: Subnet, gateway: str, auxiliary: Mapping[str, str]) -> None:
+    """In Docker's order: the gateway has its address before any other."""
+    wishes = [(f"gateway ({gateway})", gateway)]
+    wishes += [(f"secondary ip address ({name}:{text})", text) for name, text in auxiliary.items()]
+    taken = set(edges_of(subnet))
+    for what, text in wishes:
+        number = int(ipaddress.ip_address(text))
+        if number in taken:
+            raise Forbidden(f"failed to allocate {what}: Address already in use")
+        taken.add(number)
 
 
 def _within(inner: Subnet, outer: Subnet) -> bool:

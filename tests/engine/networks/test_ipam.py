@@ -1,3 +1,4 @@
+import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
@@ -104,9 +105,38 @@ def test_a_link_of_two_has_room_for_one_container(subnet: str, gateway: str, add
     assert given[0].give() is None
 
 
-def test_gateway_is_the_first_address_that_is_not_kept() -> None:
-    pool = AddressPool("10.5.0.0/24", auxiliary={"printer": "10.5.0.1"})
-    assert complete_pool(pool).gateway == "10.5.0.2"
+@pytest.mark.parametrize(
+    ("pool", "what"),
+    [
+        (
+            AddressPool("10.5.0.0/24", auxiliary={"a": "10.5.0.1"}),
+            "secondary ip address (a:10.5.0.1)",
+        ),
+        (
+            AddressPool("10.5.0.0/24", "10.5.0.9", auxiliary={"a": "10.5.0.9"}),
+            "secondary ip address (a:10.5.0.9)",
+        ),
+        (
+            AddressPool("10.5.0.0/24", auxiliary={"a": "10.5.0.7", "b": "10.5.0.7"}),
+            "secondary ip address (b:10.5.0.7)",
+        ),
+        (
+            AddressPool("10.5.0.0/24", auxiliary={"a": "10.5.0.255"}),
+            "secondary ip address (a:10.5.0.255)",
+        ),
+        (AddressPool("fd00::/64", auxiliary={"a": "fd00::1"}), "secondary ip address (a:fd00::1)"),
+        (AddressPool("10.5.0.0/24", "10.5.0.0"), "gateway (10.5.0.0)"),
+        (AddressPool("10.5.0.0/24", "10.5.0.255"), "gateway (10.5.0.255)"),
+        (AddressPool("fd00::/64", "fd00::"), "gateway (fd00::)"),
+    ],
+)
+def test_no_address_is_for_two_things(pool: AddressPool, what: str) -> None:
+    words = f"failed to allocate {what}: Address already in use"
+    with pytest.raises(Forbidden, match=re.escape(words)):
+        complete_pool(pool)
+
+
+def test_the_gateway_is_the_first_address_of_the_range() -> None:
     assert complete_pool(AddressPool("10.5.0.0/24", ip_range="10.5.0.64/26")).gateway == "10.5.0.64"
 
 
