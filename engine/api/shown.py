@@ -35,6 +35,12 @@ EMPTY_AS_GIVEN = frozenset(
         *("BlkioDeviceWriteIOps", "Devices", "DeviceCgroupRules", "DeviceRequests", "Ulimits"),
     }
 )
+EMPTY_OF_ENDPOINT: Mapping[str, object] = {
+    "IPAMConfig": {},
+    "Links": [],
+    "Aliases": [],
+    "DriverOpts": {},
+}
 NANOSECONDS = 1_000_000_000
 Document = dict[str, object]
 
@@ -211,7 +217,7 @@ def endpoint_json(record: Record, place: Attachment) -> Document:
     names = place.dns_names or (endpoint.dns_names if endpoint else ())
     if place.network in PREDEFINED:
         names = ()
-    return {
+    document: Document = {
         "IPAMConfig": addresses or None,
         "Links": asked.links or None,
         "Aliases": asked.aliases or None,
@@ -228,6 +234,7 @@ def endpoint_json(record: Record, place: Attachment) -> Document:
         "GlobalIPv6PrefixLen": endpoint.ipv6_prefix if endpoint else 0,
         "DNSNames": names or None,
     }
+    return document | {key: EMPTY_OF_ENDPOINT[key] for key in asked.given if document[key] is None}
 
 
 def _apparmor_profile(host: HostConfig) -> str:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from engine.api.fields import Fields
 from engine.api.request import Version
-from engine.api.shown import EMPTY_AS_GIVEN
+from engine.api.shown import EMPTY_AS_GIVEN, EMPTY_OF_ENDPOINT
 from engine.api.versions import as_understood
 from engine.containers.model import (
     ContainerConfig,
@@ -298,6 +298,7 @@ def read_endpoint(endpoint: Fields) -> EndpointSettings:
         mac_address=endpoint.text("MacAddress"),
         driver_opts=endpoint.text_map("DriverOpts"),
         gateway_priority=endpoint.integer("GwPriority"),
+        given=tuple(key for key in EMPTY_OF_ENDPOINT if key in endpoint),
     )
 
 

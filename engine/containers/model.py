@@ -218,6 +218,7 @@ class EndpointSettings:
     mac_address: str = ""
     driver_opts: Mapping[str, str] = field(default_factory=dict)
     gateway_priority: int = 0
+    given: tuple[str, ...] = ()  # fields of the request that an inspect shows even if empty
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from engine.api.shown import (
     timestamp,
     unconfined_json,
 )
-from engine.api.wire import read_host_config
+from engine.api.wire import read_endpoint, read_host_config
 from engine.containers.model import (
     Attachment,
     ContainerConfig,
@@ -221,6 +221,18 @@ def test_lists_that_were_given_empty_are_shown_empty() -> None:
     shown = host_config_json(asked)
     assert (shown["Dns"], shown["PortBindings"]) == ([], {})
     assert (shown["Binds"], shown["Devices"], shown["Ulimits"]) == (None, None, None)
+
+
+def test_an_endpoint_shows_what_was_given_empty() -> None:
+    given = {"IPAMConfig": {"IPv4Address": ""}, "Aliases": [], "DriverOpts": {}, "Links": None}
+    places = (
+        Attachment("front", read_endpoint(Fields(given))),
+        Attachment("back", read_endpoint(Fields({}))),
+    )
+    shown = networks_json(record(attachments=places))
+    keys = ("IPAMConfig", "Aliases", "DriverOpts", "Links")
+    assert [shown["front"][key] for key in keys] == [{}, [], {}, None]
+    assert [shown["back"][key] for key in keys] == [None] * 4
 
 
 def test_one_with_its_network_disabled_can_be_made_again_as_it_is_shown() -> None:

@@ -83,6 +83,7 @@ def test_an_endpoint_is_read() -> None:
         mac_address="02:42:0a:00:00:05",
         driver_opts={"a": "b"},
         gateway_priority=3,
+        given=("IPAMConfig", "Aliases", "DriverOpts"),
     )
 
 
