@@ -36,7 +36,7 @@ from engine.volumes.model import (
     is_valid_name,
 )
 from engine.volumes.mounted import is_mounted, mount_filesystem, unmount
-from engine.volumes.options import parse_source
+from engine.volumes.options import check_options, parse_source
 from engine.volumes.trees import clear_temporary, remove_tree, tree_size
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Volumes:
             if known is not None:
                 return known
             mountpoint = str(self._root / name / _CONTENT)
-            parse_source(name, mountpoint, options)
+            check_options(name, options)
             now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             volume = Volume(name, mountpoint, now, labels=dict(labels), options=dict(options))
             try:
@@ -166,6 +166,10 @@ class Volumes:
                 continue
             async with self._lock(name):
                 path = self.get(name).mountpoint
+                if not wanted.device:
+                    raise Failure(
+                        f"error while mounting volume '{path}': missing device in volume options"
+                    )
                 try:
                     await self._in_thread(partial(_mount_once, wanted, path))
                 except OSError as error:

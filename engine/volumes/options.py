@@ -4,29 +4,48 @@
 own (tmpfs, nfs, ext4, ...), mounted on the host while containers use the volume.
 """
 
+import re
 from collections.abc import Mapping
 
 from engine.errors import InvalidRequest, Unsupported
 from engine.volumes.model import FileSystem, VolumeSource
 
-_KEYS = ("type", "o", "device")
+# What has to be given with each, be it empty: Docker's rule.
+_NEEDED = {"type": ("device",), "o": ("device", "type"), "device": ("type",), "size": ()}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:[kmgtp]?i?b?)", re.IGNORECASE | re.ASCII)
+_PORT = re.compile(r"(?:\w+:)?//[^/]*:\d+(?:/|$)", re.ASCII)
+
+
+def check_options(name: str, options: Mapping[str, str]) -> None:
+    """At create, in Docker's words and order. Raises InvalidRequest, Unsupported."""
+    for key in options:
+        if key not in _NEEDED:
+            raise InvalidRequest(f'create {name}: invalid option: "{key}"')
+    if options.get("type") == "cifs" and _PORT.match(options.get("device", "")):
+        raise InvalidRequest(
+            f"create {name}: port not allowed in CIFS device URL, include 'port' in 'o='"
+        )
+    if "size" in options:
+        size = _SIZE.fullmatch(options["size"])
+        if size is None:
+            raise InvalidRequest(f"create {name}: invalid size: '{options['size']}'")
+        if float(size[1]):
+            raise InvalidRequest(f"create {name}: quota size requested but no quota support")
+    for key in options:
+        for other in _NEEDED[key]:
+            if other not in options:
+                raise InvalidRequest(f'create {name}: missing required option: "{other}"')
+    parse_source(name, "", options)
 
 
 def parse_source(name: str, mountpoint: str, options: Mapping[str, str]) -> VolumeSource:
     """Where the content of the volume is. Raises InvalidRequest, Unsupported."""
-    for key in options:
-        if key not in _KEYS:
-            raise InvalidRequest(f'create {name}: invalid option: "{key}"')
-    if not options:
-        return VolumeSource("bind", mountpoint)
     device, kind = options.get("device", ""), options.get("type", "")
     words = [word for word in options.get("o", "").split(",") if word]
-    if not device:
-        raise InvalidRequest(f'create {name}: missing required option: "device"')
-    if kind in ("", "none", "bind") and {"bind", "rbind"} & set(words):
+    if not device and not kind:
+        return VolumeSource("bind", mountpoint)
+    if device and {"bind", "rbind"} & set(words):
         return _bind(name, device, words)
-    if kind in ("", "none", "bind"):
-        raise InvalidRequest(f'create {name}: missing required option: "type"')
     if any("\0" in part for part in (kind, device, *words)):
         raise InvalidRequest(f"create {name}: there is a NUL in its options")
     return VolumeSource("mount", mountpoint, file_system=FileSystem(kind, device, tuple(words)))

@@ -269,6 +269,34 @@ docker network rm v4
 docker run --rm -u -1 IMAGE true
 docker unpause untouched
 """,
+    "volumes": """
+docker volume create -o type= -o device= -o o=bind v1
+docker run --rm -v v1:/v IMAGE grep -c ' /v ' /proc/mounts; docker volume rm v1
+docker volume create -o type=tmpfs -o device= v1
+docker run --rm -v v1:/v IMAGE true 2>&1 | grep -o 'missing.*'; docker volume rm v1
+docker volume create -o type=none -o device=/tmp v1
+docker run --rm -v v1:/v IMAGE true 2>&1 | grep -o 'no such.*'; docker volume rm v1
+docker volume create -o type=ext4 -o device=/etc -o o=bind v1
+docker run --rm -v v1:/v IMAGE cat /v/hostname | wc -l; docker volume rm v1
+docker volume create -o size=10m v1
+docker volume create -o size=bad v1
+docker volume create -o size=0 v1
+docker volume inspect -f '{{json .Options}}' v1; docker volume rm v1
+docker volume create -o o=bind -o device=/tmp v1
+docker volume create -o type=tmpfs v1
+docker volume create -o type=cifs -o device=//host:445/x -o o=x v1
+""",
+    "networks": """
+docker run -d --name one IMAGE sleep 1000 | wc -c
+docker network create --subnet 10.75.0.0/24 two | wc -c
+docker network connect two one
+docker inspect -f '{{json .NetworkSettings.Networks.two}}' one > shown
+sed 's/"MacAddress":"[^"]*"//' shown
+docker network create --subnet 10.76.0.0/24 --aux-address a=10.76.0.1 three
+docker network create --subnet 10.76.0.0/24 --gateway 10.76.0.255 three
+docker network create --subnet 10.76.0.0/24 --aux-address a=10.76.0.0 three
+docker rm -f one; docker network rm two
+""",
     "told": """
 docker network create --subnet 10.71.0.0/24 told | wc -c
 docker run --name one --network told -v told:/v IMAGE true
