@@ -83,6 +83,7 @@ HOMES = {
     "cryptography": ("compose.secrets",),
     "matplotlib": ("compose.diagram.picture",),
     "isal": ("engine.images.compression",),
+    "uvloop": ("engine.cli.daemon",),
 }
 
 

@@ -162,9 +162,10 @@ def daemon(
 
 
 def _serve(settings: Settings, ready_fd: int | None, after_crash: str) -> None:
-    import asyncio
     import logging
     import shlex
+
+    import uvloop
 
     from engine.daemon import run
 
@@ -178,7 +179,8 @@ def _serve(settings: Settings, ready_fd: int | None, after_crash: str) -> None:
     # A thread that comes back from the kernel waits so long for the event loop to let go: with
     # Python's 5 ms, a dozen calls of a thread make a start under load ten times as long.
     sys.setswitchinterval(0.0005)
-    asyncio.run(run(settings, ready=ready_fd, after_crash=shlex.split(after_crash)))
+    # A container's life is some 60 turns of the loop: by Python's own, a tenth of its cost more.
+    uvloop.run(run(settings, ready=ready_fd, after_crash=shlex.split(after_crash)))
 
 
 def fail(message: str) -> None:

@@ -222,7 +222,7 @@ class Containers:
             raise
         self._known.add(Container(record))
         self._parts.publish(record, "create")
-        log.info("container %s created: %s", record.id, name)
+        log.debug("container %s created: %s", record.id, name)
         return record, warnings
 
     async def start(self, reference: str) -> bool:

@@ -47,7 +47,7 @@ async def remove_container(parts: Parts, container: Container, *, volumes: bool)
     container.answer_waiters(("removed", "not-running", "next-exit"))
     container.run_ended.set()
     parts.log_watch.wake(str(parts.store.folder(record.id)))
-    log.info("container %s removed", record.id)
+    log.debug("container %s removed", record.id)
 
 
 def _intend(parts: Parts, container_id: str, volumes: Sequence[str]) -> None:

@@ -77,7 +77,7 @@ async def start_container(parts: Parts, container: Container) -> None:
         network_event(parts, record, "connect", attachment.network_id)
     parts.publish(record, "start")
     asyncio.get_running_loop().call_later(SYNC_AFTER, _sync, parts, container, shim)
-    log.info("container %s started: pid %d", record.id, shim.pid)
+    log.debug("container %s started: pid %d", record.id, shim.pid)
 
 
 def _sync(parts: Parts, container: Container, shim: Shim) -> None:
@@ -206,7 +206,7 @@ async def settle_exit(parts: Parts, container: Container, status: ExitStatus) ->
     # Last, as in Docker: who waits for it finds the networks and volumes let go.
     ran_for = status.ran_for // 1_000_000_000
     parts.publish(record, "die", exitCode=str(status.code), execDuration=str(ran_for))
-    log.info("container %s exited: %d", record.id, status.code)
+    log.debug("container %s exited: %d", record.id, status.code)
     parts.log_watch.wake(str(parts.store.folder(record.id)))
     # Also of one that will be started again: who waited wanted to see it end once, as in Docker.
     container.answer_waiters(("next-exit", "not-running"))
