@@ -264,6 +264,8 @@ class Shim:
         return self.execs
 
     def call_release(self, message: Message, reply: Reply) -> None:
+        if self.status is None:
+            self.on_exit()  # whoever asks may know of it already, see `sleeping`
         if self.exit is None:
             raise CannotStart("the container still runs")
         if message.body.get("record"):

@@ -3,7 +3,8 @@ daemon when that has become the payload, and sleeps until the container or a dae
 
 A shim owns each page that it writes to, and to run code is to write: to what it counts references
 of. So here is what every container needs of its shim, with as little as will do, in every start by
-the same few lines; what the first process said meanwhile is kept unread.
+the same few lines; what the first process said meanwhile is kept unread. Most containers end as
+they lived, without a word: then so does their shim.
 """
 
 import _socket
@@ -15,8 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from engine.kernel import privileges, process, procfs
-from engine.runtime import channel, first, lead_in, reaper, visiting
-from engine.runtime.birth import Birth
+from engine.runtime import channel, first, lead_in, reaper, refuge, visiting
+from engine.runtime.birth import Birth, unlink_files
 from engine.runtime.cgroup_tree import Cgroup, Hierarchy
 from engine.runtime.clock import uptime
 from engine.runtime.script import NETWORK, ORDERS, REAPER, SUPERVISOR
@@ -27,6 +28,12 @@ Said = list[tuple[bytes, channel.Beside]]
 _CHILD_ENDED = int(signal.SIGCHLD)
 _EXECUTING = b'{"state":"executing"'
 _OUTPUTS = (b'{"state":"stdio"', b'{"state":"terminal"')  # what brings them
+_EXITED = (
+    b'{"event":"exited","code":%d,"signal":null,"oom_killed":false,"finished_at":%d,"ran_for":%d}'
+)
+# Around the number of a call that is known by its bytes, and of the answer.
+_RELEASE = channel.encode({"id": 0, "call": "release", "record": False}).split(b"0")
+_RELEASED = channel.encode({"id": 0}).split(b"0")
 _MOST = (4096, *channel.MOST[1:])  # of what a first process says
 
 
@@ -39,7 +46,9 @@ def live(
     _settle(birth.container_id, streams)
     lead_in.name(birth.cgroup.rpartition("/")[2].encode())
     pid, pidfd = _bear(birth, hierarchy, first_process)
-    said, started_at, started_clock = _sleep(birth, pidfd)
+    said, started_at, started_clock, has_ended = _sleep(birth, pidfd)
+    if has_ended:
+        _end(birth, hierarchy, pidfd, said, started_clock)
     return pid, pidfd, said, started_at, started_clock
 
 
@@ -96,8 +105,9 @@ def fork(birth: Birth, hierarchy: Hierarchy, first_process: FirstProcess) -> tup
     return child
 
 
-def _sleep(birth: Birth, pidfd: int) -> tuple[Said, int, int]:
-    """Returns when something happened that is not dealt with here and is still to be seen."""
+def _sleep(birth: Birth, pidfd: int) -> tuple[Said, int, int, bool]:
+    """What was said, when it started, and whether it ended, of which nothing was dealt with.
+    Returns when there is something to do that is not done here, and is still to be seen."""
     said: Said = []
     heard = birth.heard
     poll = select.poll()
@@ -105,7 +115,7 @@ def _sleep(birth: Birth, pidfd: int) -> tuple[Said, int, int]:
     poll.register(birth.daemon, select.POLLIN)
     poll.register(birth.listener, select.POLLIN)
     if poll.poll() != [(heard, select.POLLHUP)]:
-        return said, 0, 0
+        return said, 0, 0, False
     # Without what its class in `socket` does, which writes to more pages than all of this here.
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, heard)
     while True:
@@ -115,19 +125,65 @@ def _sleep(birth: Birth, pidfd: int) -> tuple[Said, int, int]:
         said.append((body, beside))
     connection.detach()
     if not said or not said[-1][0].startswith(_EXECUTING):
-        return said, 0, 0
+        return said, 0, 0, False
     at, clock = time.time_ns(), uptime()
     _tell(birth, b'{"event":"started","started_at":%d,"started_clock":%d}' % (at, clock))
     poll.unregister(heard)
     poll.register(pidfd, select.POLLIN)
     if birth.oom >= 0:
         poll.register(birth.oom, select.POLLIN)
+    outputs: list[int] = []
     for state, brought in said:
         if state.startswith(_OUTPUTS):
-            for output in channel.descriptors(brought):
-                poll.register(output, select.POLLIN)
-    poll.poll()
-    return said, at, clock
+            outputs.extend(channel.descriptors(brought))
+    for output in outputs:
+        poll.register(output, select.POLLIN)
+    while True:
+        has_ended = False
+        for descriptor, events in poll.poll():
+            if descriptor == pidfd:
+                has_ended = True
+            elif events == select.POLLHUP and descriptor in outputs:
+                poll.unregister(descriptor)
+                outputs.remove(descriptor)
+            else:
+                return said, at, clock, False
+        if has_ended:
+            return said, at, clock, not outputs
+
+
+def _end(birth: Birth, hierarchy: Hierarchy, pidfd: int, said: Said, started_clock: int) -> None:
+    """The first process has ended and left nothing to read: tell how, and when that is recorded,
+    clear away and be gone. Returns where it goes another way, which then begins anew."""
+    found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
+    group = Cgroup(hierarchy, birth.cgroup)
+    if found is None or found.si_code != os.CLD_EXITED or group.oom_kills() > 0:
+        return
+    _tell(birth, _EXITED % (found.si_status, time.time_ns(), uptime() - started_clock))
+    poll = select.poll()
+    poll.register(birth.daemon, select.POLLIN)
+    poll.register(birth.listener, select.POLLIN)
+    if poll.poll() != [(birth.daemon, select.POLLIN)]:
+        return
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, birth.daemon)
+    call = connection.recv(_MOST[0], _socket.MSG_PEEK)
+    connection.detach()
+    number = call[len(_RELEASE[0]) : -len(_RELEASE[1])]
+    if call != number.join(_RELEASE):
+        return
+    try:
+        if not group.remove_empty():
+            return
+        unlink_files(birth.exec_dir)
+        refuge.leave(hierarchy)
+    except OSError:
+        return  # it is tried once more, by who can say what is wrong
+    for _, brought in said:
+        for descriptor in channel.descriptors(brought):
+            os.close(descriptor)  # its mounts, too
+    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    _tell(birth, number.join(_RELEASED))
+    os._exit(0)
 
 
 def _tell(birth: Birth, event: bytes) -> None:

@@ -352,6 +352,8 @@ def reaches(host: Host, port: int) -> bool:
 
 def test_sigterm_in_the_middle_of_work_leaves_whole_things_too(host: Host) -> None:
     daemon = host.daemon()
+    lives: list[str] = []
+    enough = threading.Event()
 
     def live(name: str) -> None:
         with contextlib.suppress(*GONE, AssertionError):
@@ -359,11 +361,14 @@ def test_sigterm_in_the_middle_of_work_leaves_whole_things_too(host: Host) -> No
                 run(daemon, name, "true")
                 ask(daemon, "POST", f"/containers/{name}/wait")
                 ask(daemon, "DELETE", f"/containers/{name}?force=1&v=1")
+                lives.append(name)
+                if len(lives) > 6:
+                    enough.set()
 
     workers = [threading.Thread(target=live, args=(f"worker{n}",)) for n in range(3)]
     for worker in workers:
         worker.start()
-    until(lambda: daemon.log.count("removed") > 6, "some work")
+    assert enough.wait(100)
     assert daemon.stop() == 0
     for worker in workers:
         worker.join()

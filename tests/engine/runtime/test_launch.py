@@ -465,6 +465,47 @@ async def test_end_that_nobody_saw_is_on_record(lab: Laboratory) -> None:
     await nothing_left(request.container_id)
 
 
+async def test_a_silent_end_is_on_record_if_nobody_takes_it(lab: Laboratory) -> None:
+    request = lab.request("sh", "-c", "exit 9")
+    shim = await lab.start_request(request)
+    assert (await shim.exited).code == 9
+    assert own_memory(shim.shim_pid) < 0.9  # it has not got up for that
+    shim.disconnect()
+    await ended(shim.shim_pid)
+    status = await Shim.adopt(request.exec_dir)
+    assert isinstance(status, ExitStatus)
+    assert status.code == 9
+    await nothing_left(request.container_id)
+
+
+async def test_a_silent_end_is_told_to_the_next_daemon(lab: Laboratory) -> None:
+    request = lab.request("sh", "-c", "exit 9")
+    first = await lab.start_request(request)
+    told = await first.exited
+    second = await Shim.adopt(request.exec_dir)
+    assert isinstance(second, Shim)
+    assert (await second.exited).code == told.code == 9
+    first.disconnect()
+    await second.release()
+    await ended(first.shim_pid)
+    await nothing_left(request.container_id)
+
+
+async def test_a_silent_end_takes_with_it_what_is_in_its_cgroup(lab: Laboratory) -> None:
+    request = lab.request("true")
+    shim = await lab.launch(request)
+    stray = await asyncio.create_subprocess_exec("sleep", "100")
+    group = Cgroup(detect(), f"{PREFIX}/{request.container_id}")
+    for directory in group.directories:
+        Path(directory, "cgroup.procs").write_text(str(stray.pid))
+    await shim.go()
+    assert (await shim.exited).code == 0
+    await shim.release()
+    assert await stray.wait() == -signal.SIGKILL
+    await ended(shim.shim_pid)
+    await nothing_left(request.container_id)
+
+
 async def test_killed_daemon_loses_nothing(lab: Laboratory) -> None:
     """A daemon in a process of its own, killed by SIGKILL while its container runs."""
     request = lab.request("sh", "-c", "echo one; read x; echo two; exit 4", open_stdin=True)
