@@ -274,7 +274,9 @@ def make_connection(
     settings: Mapping[str, Any],
     access: Access,
 ) -> Connection:
-    connection = Connection(manager, loop=loop, **settings)
+    # A socket of this machine always tells that the other end is gone.
+    by_asking = access is not Access.LOCAL
+    connection = Connection(manager, loop=loop, tcp_keepalive=by_asking, **settings)
     connection.access = access
     return connection
 

@@ -93,10 +93,10 @@ async def create_container(
         args=command[1:],
         mounts=points,
         attachments=attachments(request),
-        log_path=str(folder / f"{container_id}-json.log") if has_log else "",
-        hostname_path=str(folder / "hostname"),
-        hosts_path=str(folder / "hosts"),
-        resolv_conf_path=str(folder / "resolv.conf"),
+        log_path=f"{folder}/{container_id}-json.log" if has_log else "",
+        hostname_path=f"{folder}/hostname",
+        hosts_path=f"{folder}/hosts",
+        resolv_conf_path=f"{folder}/resolv.conf",
         files=tuple(request.files),
     )
     # Everything that can be refused is refused before anything is made.

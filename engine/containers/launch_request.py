@@ -58,8 +58,8 @@ def _request(
         groups=record.host.group_add,
         rootfs=Rootfs(
             lowers,
-            str(folder / "rootfs/upper"),
-            str(folder / "rootfs/work"),
+            f"{folder}/rootfs/upper",
+            f"{folder}/rootfs/work",
             record.host.readonly_rootfs,
         ),
         exec_dir=parts.exec_dir(record.id),

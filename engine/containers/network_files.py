@@ -4,7 +4,6 @@ in `files`."""
 import os
 import socket
 import stat
-from pathlib import Path
 
 from engine.containers import checks, files, legacy_links, places
 from engine.containers.model import Record
@@ -67,7 +66,8 @@ def _write_in_place(path: str, text: str) -> None:
 
 def _text(path: str) -> str:
     try:
-        return Path(path).read_text(errors="replace")
+        with open(path, "rb", buffering=0) as stream:
+            return stream.readall().decode(errors="replace")
     except FileNotFoundError:
         return ""
 

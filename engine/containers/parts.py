@@ -113,7 +113,11 @@ class Parts:
     turns: Turns = field(default_factory=Turns)
 
     def exec_dir(self, container_id: str) -> str:
-        return str(self.exec_root / container_id)
+        return f"{self.exec_root}/{container_id}"
+
+    def wake_followers(self, container_id: str) -> None:
+        """Those of its log: its state has changed."""
+        self.log_watch.wake(f"{self.store.root}/{container_id}")
 
     def cgroup(self, record: Record) -> Cgroup:
         return Cgroup(self.hierarchy, cgroup_path(record))

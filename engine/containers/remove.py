@@ -27,9 +27,12 @@ async def remove_container(parts: Parts, container: Container, *, volumes: bool)
         _intend(parts, record.id, own if volumes else [])
         parts.save(container.record)
         await parts.networks.leave(record.id)
-        await asyncio.to_thread(parts.store.forget, record.id)
-        if volumes:
+        if volumes and own:
+            # Before these go, and whatever disk they are on.
+            await asyncio.to_thread(parts.store.forget, record.id)
             await _remove_volumes(parts, container)
+        else:
+            parts.store.forget(record.id, durable=False)
     except OSError as error:
         state = lifecycle.changed(container.record.state, Change.FAIL_TO_REMOVE)
         container.record = replace(container.record, state=state)
@@ -46,7 +49,7 @@ async def remove_container(parts: Parts, container: Container, *, volumes: bool)
     container.record = record
     container.answer_waiters(("removed", "not-running", "next-exit"))
     container.run_ended.set()
-    parts.log_watch.wake(str(parts.store.folder(record.id)))
+    parts.wake_followers(record.id)
     log.debug("container %s removed", record.id)
 
 

@@ -114,7 +114,10 @@ def capability_names(
 ) -> tuple[str, ...]:
     """`privileged`: of an exec that may be more so than its container."""
     chosen = host.privileged if privileged is None else privileged
-    return capabilities.effective(host.cap_add, host.cap_drop, chosen, machine.bounding)
+    return _effective(host.cap_add, host.cap_drop, chosen, machine.bounding)
+
+
+_effective = lru_cache(maxsize=64)(capabilities.effective)  # four times in each life
 
 
 def seccomp_filter(host: HostConfig, machine: Machine) -> bytes:

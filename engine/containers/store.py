@@ -107,19 +107,21 @@ class Store:
     def intended(self, container_id: str) -> tuple[str, ...]:
         return _intended(self.folder(container_id))
 
-    def forget(self, container_id: str) -> None:
-        """It no longer exists, durably; its files follow."""
+    def forget(self, container_id: str, *, durable: bool = True) -> None:
+        """It no longer exists; its files follow. Not `durable`: once `clear` returns, also after a
+        crash of the machine."""
         folder = f"{self.root}/{container_id}"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{folder}/{CONFIG}")
-        with contextlib.suppress(FileNotFoundError):
-            sync_directory(folder)
+            if durable:
+                sync_directory(folder)
 
     def clear(self, container_id: str) -> None:
         """Removes all files."""
-        root = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _remove_tree(container_id, root)
+            os.fsync(root)
         finally:
             os.close(root)
 

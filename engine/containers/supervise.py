@@ -207,7 +207,7 @@ async def settle_exit(parts: Parts, container: Container, status: ExitStatus) ->
     ran_for = status.ran_for // 1_000_000_000
     parts.publish(record, "die", exitCode=str(status.code), execDuration=str(ran_for))
     log.debug("container %s exited: %d", record.id, status.code)
-    parts.log_watch.wake(str(parts.store.folder(record.id)))
+    parts.wake_followers(record.id)
     # Also of one that will be started again: who waited wanted to see it end once, as in Docker.
     container.answer_waiters(("next-exit", "not-running"))
     if again is not None:
@@ -235,9 +235,10 @@ def _disconnected(record: Record) -> Record:
 async def save_durably(parts: Parts, container: Container) -> bool:
     """A full disk must not keep a container from ending: it is said, and the daemon goes on."""
     record = container.record
-    durable = not container.is_ended_for_removal
     try:
-        await asyncio.to_thread(parts.store.save_state, record, durable=durable)
+        parts.store.save_state(record, durable=False)
+        if not container.is_ended_for_removal:
+            await asyncio.to_thread(parts.store.sync_state, record.id)
     except OSError as error:
         log.error("cannot save the state of container %s: %s", record.id, error)
         return False
@@ -286,7 +287,7 @@ async def _restart_now(parts: Parts, container: Container) -> None:
         except EngineError as error:
             log.error("cannot restart container %s: %s", container.id, error)
             container.answer_waiters(("not-running",))
-            parts.log_watch.wake(str(parts.store.folder(container.id)))
+            parts.wake_followers(container.id)
 
 
 def give_up_restarting(parts: Parts, container: Container) -> None:
@@ -298,7 +299,7 @@ def give_up_restarting(parts: Parts, container: Container) -> None:
     container.record = replace(container.record, state=replace(state, stopped_by_user=True))
     parts.save(container.record)
     container.answer_waiters(("not-running",))
-    parts.log_watch.wake(str(parts.store.folder(container.id)))
+    parts.wake_followers(container.id)
 
 
 # --- health -----------------------------------------------------------------------------------
