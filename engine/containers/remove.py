@@ -27,12 +27,10 @@ async def remove_container(parts: Parts, container: Container, *, volumes: bool)
         _intend(parts, record.id, own if volumes else [])
         parts.save(container.record)
         await parts.networks.leave(record.id)
-        if volumes and own:
-            # Before these go, and whatever disk they are on.
-            await asyncio.to_thread(parts.store.forget, record.id)
+        # Durably before volumes go, whatever disk they are on.
+        await asyncio.to_thread(parts.store.forget, record.id, durable=bool(volumes and own))
+        if volumes:
             await _remove_volumes(parts, container)
-        else:
-            parts.store.forget(record.id, durable=False)
     except OSError as error:
         state = lifecycle.changed(container.record.state, Change.FAIL_TO_REMOVE)
         container.record = replace(container.record, state=state)
