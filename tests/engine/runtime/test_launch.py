@@ -469,7 +469,7 @@ async def test_a_silent_end_is_on_record_if_nobody_takes_it(lab: Laboratory) -> 
     request = lab.request("sh", "-c", "exit 9")
     shim = await lab.start_request(request)
     assert (await shim.exited).code == 9
-    assert own_memory(shim.shim_pid) < 0.9  # it has not got up for that
+    assert own_memory(shim.shim_pid) < 1.3  # who gets up for that has 1.6
     shim.disconnect()
     await ended(shim.shim_pid)
     status = await Shim.adopt(request.exec_dir)
