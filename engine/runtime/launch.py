@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 
 _ORDERS = channel.encode({"orders": True})  # beside it a descriptor
+# One death may cost two: what had been begun, and what was asked of them while they went.
+_TRIES = 3
 _NEVER_THERE = "cannot start a container: the spawner ends again and again"
 
 
@@ -215,7 +217,7 @@ class Spawner:
         return first.script_of(walked, identity, cgroup, launch_orders(request), writes)
 
     async def _prepare_anew(self, request: LaunchRequest, asked: Mapping[str, object]) -> "Shim":
-        for attempt in (1, 2):
+        for attempt in range(_TRIES):
             connection, first_process = await self._fork(asked)
             handle = Shim(connection, request.container_id, request.exec_dir, first=first_process)
             try:
@@ -223,9 +225,9 @@ class Spawner:
                 handle.ids = id_maps(asked)
                 return handle
             except Lost:
-                # The spawner died before it had a shim.
+                # The spawner or its maker died before there was a shim.
                 await remains.clear(request.exec_dir)
-                if attempt == 2:
+                if attempt == _TRIES - 1:
                     raise
         raise AssertionError("unreachable")
 

@@ -62,18 +62,15 @@ def serve(daemon: socket.socket, spawner: socket.socket, hierarchy: Hierarchy) -
                 after_crash = message.body[channel.AFTER_CRASH]
                 continue
             document, descriptor, orders = message.descriptors
-            shims_end = socket.socket(fileno=descriptor)
-            _make(spawner, document, shims_end, orders, hierarchy)
-            shims_end.close()
+            with socket.socket(fileno=descriptor) as shims_end:
+                _make(spawner, document, shims_end, orders, hierarchy)
             os.close(document)
             os.close(orders)
         refuge.leave(hierarchy, together=True)
         if command:
             _run(cast("Mapping[str, object]", command))
     except _SpawnerGone:
-        # The daemon starts another, and us with it. This goes before the shim's end, which makes
-        # the daemon ask again: not us.
-        daemon.close()
+        pass  # the daemon starts another, and us with it
     except BaseException:  # noqa: BLE001 - the end of this process; its output is the daemon's log
         sys.stderr.write(traceback.format_exc())
     finally:

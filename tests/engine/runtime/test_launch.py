@@ -615,15 +615,16 @@ async def test_shim_goes_on_whose_spawner_was_killed_before_it_could_tell(lab: L
     await nothing_left(request.container_id)
 
 
-async def test_spawner_that_is_killed_before_it_has_a_shim_is_asked_again(lab: Laboratory) -> None:
+@pytest.mark.parametrize("whom", ["spawner", "maker"])
+async def test_killed_before_there_is_a_shim_others_are_asked(lab: Laboratory, whom: str) -> None:
     request = lab.request("echo", "again")
-    spawner = lab.spawner.pid
+    spawner, maker = lab.spawner.pid, child_of(lab.spawner.pid)
     os.kill(spawner, signal.SIGSTOP)
     running = asyncio.create_task(lab.run_request(request))
     async with asyncio.timeout(60):
         while not Path(request.exec_dir, SOCKET).exists():
-            await asyncio.sleep(0.01)
-    os.kill(spawner, signal.SIGKILL)
+            await asyncio.sleep(0)
+    os.kill(spawner if whom == "spawner" else maker, signal.SIGKILL)
     assert (await running).stdout == b"again\n"
     assert lab.spawner.pid != spawner
     await nothing_left(request.container_id)
