@@ -19,21 +19,17 @@ async def connect(
     async with container.held():
         record = container.record
         checks.check_connect(record, network)
-        others = tuple(
-            attachment
-            for attachment in record.attachments
-            if not _is_in(attachment, network.id, network.name)
-        )
-        # One at rest gets other settings for its place there.
-        if len(others) < len(record.attachments) and container.shim is not None:
-            raise create.already_connected(record.name, network.name)
+        if any(_is_in(one, network.id, network.name) for one in record.attachments):
+            if container.shim is not None:
+                raise create.already_connected(record.name, network.name)
+            return  # one at rest keeps its place as it is, as in Docker
         added = Attachment(network.name, settings, network.id)
         added = replace(added, dns_names=places.dns_names(record, added))
         if container.shim is not None:
             added = places.attach(parts, record, added)
             assert added.endpoint is not None
             # Ahead of the kernel: after a crash from here on, adoption joins it.
-            parts.save(replace(record, attachments=(*others, added)))
+            parts.save(replace(record, attachments=(*record.attachments, added)))
             try:
                 sockets = await container.shim.network_sockets(dns=network.serves_names)
                 await parts.networks.connect(record.id, added.endpoint, sockets)
@@ -41,7 +37,7 @@ async def connect(
                 parts.save(record)
                 await _take_back(parts, container, network.id)
                 raise
-        container.record = replace(record, attachments=(*others, added))
+        container.record = replace(record, attachments=(*record.attachments, added))
         await _store_networks(parts, container)
     # One at rest joins when it is started, and that is told then.
     if container.shim is not None:

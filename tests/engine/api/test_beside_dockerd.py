@@ -292,6 +292,9 @@ docker network create --subnet 10.75.0.0/24 two | wc -c
 docker network connect two one
 docker inspect -f '{{json .NetworkSettings.Networks.two}}' one > shown
 sed 's/"MacAddress":"[^"]*"//' shown
+docker stop -t 0 one
+docker network connect --alias other --ip 10.75.0.9 two one
+docker inspect -f '{{json .NetworkSettings.Networks.two.Aliases}}' one
 docker network create --subnet 10.76.0.0/24 --aux-address a=10.76.0.1 three
 docker network create --subnet 10.76.0.0/24 --gateway 10.76.0.255 three
 docker network create --subnet 10.76.0.0/24 --aux-address a=10.76.0.0 three
