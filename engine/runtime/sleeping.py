@@ -160,6 +160,10 @@ def _end(birth: Birth, hierarchy: Hierarchy, pidfd: int, said: Said, started_clo
     if found is None or found.si_code != os.CLD_EXITED or group.oom_kills() > 0:
         return
     _tell(birth, _EXITED % (found.si_status, time.time_ns(), uptime() - started_clock))
+    for descriptor in (birth.network, birth.dns_udp, birth.dns_tcp):
+        if descriptor >= 0:
+            os.close(descriptor)
+    birth.network = birth.dns_udp = birth.dns_tcp = -1
     poll = select.poll()
     poll.register(birth.daemon, select.POLLIN)
     poll.register(birth.listener, select.POLLIN)
@@ -182,6 +186,7 @@ def _end(birth: Birth, hierarchy: Hierarchy, pidfd: int, said: Said, started_clo
         for descriptor in channel.descriptors(brought):
             os.close(descriptor)  # its mounts, too
     os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    os.read(birth.daemon, _MOST[0])  # what is left unread would be told as a broken connection
     _tell(birth, number.join(_RELEASED))
     os._exit(0)
 
