@@ -129,7 +129,7 @@ def _reads(path: str, word: str) -> bool:
 class Cgroup:
     """The group `path` in every hierarchy; making the object touches nothing."""
 
-    __slots__ = ("_parents", "directories", "hierarchy", "name", "path")
+    __slots__ = ("directories", "hierarchy", "name", "path")
 
     def __init__(self, hierarchy: Hierarchy, path: str) -> None:
         names = [name for name in path.split("/") if name]
@@ -137,13 +137,11 @@ class Cgroup:
             raise InvalidRequest(f"invalid cgroup path {path!r}")
         self.hierarchy = hierarchy
         self.path, self.name = "/".join(names), names[-1]
-        # One a tree, in the order of hierarchy.trees; the ancestors that are ours, top first.
-        roots = [
-            tree.point + hierarchy.base if tree.unified else tree.point for tree in hierarchy.trees
+        # One a tree, in the order of hierarchy.trees.
+        self.directories = [
+            f"{tree.point}{hierarchy.base if tree.unified else ''}/{self.path}"
+            for tree in hierarchy.trees
         ]
-        self.directories = [f"{root}/{self.path}" for root in roots]
-        above = ["/".join(names[:depth]) for depth in range(1, len(names))]
-        self._parents = [[root, *(f"{root}/{part}" for part in above)] for root in roots]
 
     # --- life -----------------------------------------------------------------------------
 
@@ -154,11 +152,11 @@ class Cgroup:
         error (FileExistsError).
         """
         planned = self._planned(resources)
-        rules = cgroups.device_rules(resources)
+        rules = cgroups.device_rules(resources) if self.hierarchy.is_v2 else None
         try:
             self._make()
             self._apply(planned)
-            if rules is not None and self.hierarchy.is_v2:
+            if rules is not None:
                 self._filter_devices(rules)
         except BaseException:
             for directory in self.directories:
@@ -195,9 +193,9 @@ class Cgroup:
     def update(self, resources: Mapping[str, object]) -> None:
         """Change what `resources` names, and nothing else."""
         planned = self._planned(resources)
-        rules = cgroups.device_rules(resources)
+        rules = cgroups.device_rules(resources) if self.hierarchy.is_v2 else None
         self._apply(planned)
-        if rules is not None and self.hierarchy.is_v2:
+        if rules is not None:
             self._filter_devices(rules)
 
     def freeze(self, frozen: bool) -> None:
@@ -375,9 +373,15 @@ class Cgroup:
 
     def _remove_parents(self) -> None:
         """Those that nobody needs any more: who has a group in one tree has one in each."""
-        for parents in self._parents:
-            if not remove_unused(parents):
+        for directory in self.directories:
+            if not remove_unused(self._parents(directory)):
                 return
+
+    def _parents(self, directory: str) -> list[str]:
+        """The root of a tree, and the ancestors that are ours in it, top first."""
+        root = directory.removesuffix(f"/{self.path}")
+        names = self.path.split("/")
+        return [root, *("/".join((root, *names[:depth])) for depth in range(1, len(names)))]
 
     def _make(self) -> None:
         # Any user in the container may read its limits, as a JVM does that sizes itself by them.
@@ -390,8 +394,8 @@ class Cgroup:
     def _make_everywhere(self) -> None:
         for _ in range(50):
             try:
-                for index, tree in enumerate(self.hierarchy.trees):
-                    self._make_in(tree, self.directories[index], self._parents[index])
+                for tree, directory in self._places():
+                    self._make_in(tree, directory)
                 return
             except OSError as error:
                 # The last neighbour of a parent group left and took the parent with it.
@@ -399,11 +403,11 @@ class Cgroup:
                     raise
         raise Failure(f"cannot create cgroup {self.path}: its parents vanish again and again")
 
-    def _make_in(self, tree: Tree, directory: str, parents: list[str]) -> None:
+    def _make_in(self, tree: Tree, directory: str) -> None:
         try:
             make_empty(directory)
         except FileNotFoundError:
-            for parent in parents[1:]:
+            for parent in self._parents(directory)[1:]:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(parent)
                     if "cpuset" in tree.controllers and not tree.unified:
@@ -416,6 +420,7 @@ class Cgroup:
             return
         # Others may have switched a controller off again while nobody used it.
         if not set(read(f"{directory}/cgroup.controllers").split()).issuperset(tree.controllers):
+            parents = self._parents(directory)
             for parent in parents:
                 enable(parent, tree.controllers, is_root=parent == parents[0])
 

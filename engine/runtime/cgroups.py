@@ -5,6 +5,7 @@ Pure; `cgroup_tree` does the writing. The order of the settings is the order of 
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, log2
 
 from engine.errors import InvalidRequest, Unsupported
@@ -291,7 +292,10 @@ def _priorities(resources: Mapping[str, object]) -> list[Setting]:
 
 
 def _devices_v1(resources: Mapping[str, object]) -> list[Setting]:
-    return [rule.v1() for rule in device_rules(resources) or ()]
+    return [_line(rule) for rule in device_rules(resources) or ()]
+
+
+_line = lru_cache(maxsize=256)(DeviceRule.v1)  # mostly the same dozen
 
 
 _Table = Mapping[str, Callable[[Mapping[str, object]], list[Setting]]]
