@@ -71,10 +71,17 @@ def v2_settings(
 
 def device_rules(resources: Mapping[str, object]) -> tuple[DeviceRule, ...] | None:
     """The device list, None where `resources` says nothing of devices."""
+    global _last_list
     listed = resources.get("devices")
     if listed is None:
         return None
-    return tuple(_device_rule(item) for item in _items(listed, "devices"))
+    # Mostly it is that of the container before.
+    if _last_list[0] != listed:
+        _last_list = listed, tuple(_device_rule(item) for item in _items(listed, "devices"))
+    return _last_list[1]
+
+
+_last_list: tuple[object, tuple[DeviceRule, ...]] = (None, ())
 
 
 def cpu_weight(shares: int) -> int:
