@@ -140,7 +140,7 @@ WORKS: dict[str, tuple[Step, Step]] = {
 }
 
 
-@pytest.mark.timeout(180)  # a daemon starts anew for each moment
+@pytest.mark.timeout(900)  # a daemon starts anew for each moment, on an emulated machine too
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_killed_daemon_leaves_whole_things_only(host: Host, seed: int) -> None:
     """isolation 79: listed means that it works, not listed that name and port are free."""

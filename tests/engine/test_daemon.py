@@ -114,11 +114,13 @@ def test_containers_live_through_a_stop_and_are_found_again(host: Host) -> None:
 def test_a_crash_loses_no_exit_code_and_no_output(host: Host) -> None:
     """isolation 74 and 75"""
     daemon = host.daemon()
-    run_container(daemon, "ends", "sh", "-c", "echo one; sleep 0.5; echo two; exit 7")
+    script = "echo one; until test -e /end; do sleep 0.05; done; echo two; exit 7"
+    run_container(daemon, "ends", "sh", "-c", script)
     run_container(daemon, "stays", "cat")
     pid = inspect(daemon, "ends")["Pid"]
     process = os.pidfd_open(int(str(pid)))
     daemon.kill()
+    Path(f"/proc/{pid}/root/end").touch()
     select.select([process], [], [], 10)  # it ends while no daemon is there
     os.close(process)
     daemon = host.daemon()
