@@ -301,7 +301,9 @@ docker network create --subnet 10.76.0.0/24 --aux-address a=10.76.0.0 three
 docker rm -f one; docker network rm two
 """,
     "told": """
-docker network create --subnet 10.71.0.0/24 told | wc -c
+date +%s.%N > began
+docker network create --label told --subnet 10.71.0.0/24 told | wc -c
+docker volume create --label told told
 docker run --name one --network told -v told:/v IMAGE true
 docker wait one
 docker start one && docker wait one && docker rm one
@@ -311,11 +313,11 @@ docker commit two told:1 | wc -c
 docker tag told:1 told:2
 docker rmi told:1 told:2 | sed s/:.*//
 docker rm -f two
-docker volume prune -af | head -2
-docker network prune -f
+docker volume prune -af --filter label=told | head -2
+docker network prune -f --filter label=told
 docker save IMAGE > saved; docker load -q < saved
 echo '{{.Type}} {{.Action}} {{json .Actor.Attributes}}' > form
-docker events --since 0 --until $(date +%s.%N) --format "$(cat form)" > events
+docker events --since $(cat began) --until $(date +%s.%N) --format "$(cat form)" > events
 sed 's/"reclaimed":"[0-9]*"//; s/"execDuration":"[0-9]*"//' events
 """,
     "ancestors": """
