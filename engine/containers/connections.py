@@ -7,8 +7,8 @@ from engine.containers import checks, create, network_files, places, supervise
 from engine.containers.container import Container
 from engine.containers.model import Attachment, EndpointSettings
 from engine.containers.parts import Parts
-from engine.errors import Failure, InvalidRequest
-from engine.ids import short_id
+from engine.errors import Failure, InvalidRequest, NotFound
+from engine.networks.model import Network
 
 
 async def connect(
@@ -19,7 +19,7 @@ async def connect(
     async with container.held():
         record = container.record
         checks.check_connect(record, network)
-        if any(_is_in(one, network.id, network.name) for one in record.attachments):
+        if any(_is_in(parts, one, network) for one in record.attachments):
             if container.shim is not None:
                 raise create.already_connected(record.name, network.name)
             return  # one at rest keeps its place as it is, as in Docker
@@ -67,7 +67,7 @@ async def disconnect(parts: Parts, container: Container, network_id: str) -> Non
                 "cannot disconnect container from host network - container was created in host"
                 " network mode"
             )
-        kept = tuple(one for one in record.attachments if not _is_in(one, network.id, network.name))
+        kept = tuple(one for one in record.attachments if not _is_in(parts, one, network))
         if len(kept) == len(record.attachments):
             raise Failure(f"container {record.id} is not connected to network {network.name}")
         if container.shim is not None:
@@ -78,7 +78,9 @@ async def disconnect(parts: Parts, container: Container, network_id: str) -> Non
     supervise.network_event(parts, container.record, "disconnect", network.id)
 
 
-def _is_in(attachment: Attachment, network_id: str, name: str) -> bool:
-    if attachment.network_id:
-        return attachment.network_id == network_id
-    return attachment.network in (name, network_id, short_id(network_id))
+def _is_in(parts: Parts, attachment: Attachment, network: Network) -> bool:
+    """As its start would find it, also where the network was made anew meanwhile."""
+    try:
+        return places.network_of(parts, attachment).id == network.id
+    except NotFound:
+        return False

@@ -117,7 +117,7 @@ def allocate(parts: Parts, record: Record, *, is_own: bool) -> Record:
 
 def attach(parts: Parts, record: Record, wanted: Attachment) -> Attachment:
     """The attachment with a place taken in its network."""
-    network = _network(parts, wanted)
+    network = network_of(parts, wanted)
     settings = wanted.settings
     links = (*settings.links, *(record.host.links if not network.predefined else ()))
     # The other may come later: its name is looked up in the network each time.
@@ -161,7 +161,7 @@ def _name_of(parts: Parts, reference: str) -> str:
         return reference
 
 
-def _network(parts: Parts, wanted: Attachment) -> Network:
+def network_of(parts: Parts, wanted: Attachment) -> Network:
     """A network that was removed and made anew under its name is followed, as Docker does."""
     if wanted.network_id:
         with contextlib.suppress(NotFound):

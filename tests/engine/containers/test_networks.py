@@ -164,6 +164,25 @@ async def test_one_at_rest_keeps_its_place_where_it_is_connected_again(engine: E
         await engine.containers.connect("front", identifier, EndpointSettings())
 
 
+async def test_one_at_rest_is_in_a_network_that_was_made_anew(engine: Engine) -> None:
+    """Connected to it as if it weren't, it could never be started again."""
+    await engine.networks.create(NetworkSpec("front"))
+    identifier = await engine.run("sleep", "100", host=HostConfig(network_mode="front"))
+    await engine.containers.kill(identifier)
+    await engine.networks.remove("front")
+    anew = await engine.networks.create(NetworkSpec("front"))
+    await engine.containers.connect("front", identifier, EndpointSettings())
+    await engine.containers.start(identifier)
+    (place,) = engine.containers.get(identifier).attachments
+    assert place.network_id == anew.id
+
+    await engine.containers.kill(identifier)
+    await engine.networks.remove("front")
+    await engine.networks.create(NetworkSpec("front"))
+    await engine.containers.disconnect("front", identifier)
+    assert engine.containers.get(identifier).attachments == ()
+
+
 async def test_names_follow_a_rename_while_it_runs_and_aliases_stay(engine: Engine) -> None:
     network = await engine.networks.create(NetworkSpec("front"))
     wanted = CreateRequest(
