@@ -38,7 +38,7 @@ from engine.containers.model import (
     Record,
 )
 from engine.containers.parts import Parts
-from engine.containers.store import Store
+from engine.containers.store import HOSTNAME, HOSTS, RESOLV_CONF, Store
 from engine.errors import EngineError, Forbidden, InvalidRequest, NotFound, Unsupported
 from engine.ids import new_id
 from engine.images.model import Image, unlike
@@ -94,9 +94,9 @@ async def create_container(
         mounts=points,
         attachments=attachments(request),
         log_path=f"{folder}/{container_id}-json.log" if has_log else "",
-        hostname_path=f"{folder}/hostname",
-        hosts_path=f"{folder}/hosts",
-        resolv_conf_path=f"{folder}/resolv.conf",
+        hostname_path=f"{folder}/{HOSTNAME}",
+        hosts_path=f"{folder}/{HOSTS}",
+        resolv_conf_path=f"{folder}/{RESOLV_CONF}",
         files=tuple(request.files),
     )
     # Everything that can be refused is refused before anything is made.

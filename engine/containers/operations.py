@@ -168,6 +168,7 @@ class Containers:
             if container.shim is not None:
                 container.shim.disconnect()
         self._parts.log_watch.close()
+        await asyncio.to_thread(self._parts.store.close)
 
     # --- finding --------------------------------------------------------------------------
 

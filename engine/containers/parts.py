@@ -122,6 +122,13 @@ class Parts:
     def cgroup(self, record: Record) -> Cgroup:
         return Cgroup(self.hierarchy, cgroup_path(record))
 
+    def prepare_folder(self) -> None:
+        """For the next container, in a thread that has nothing more to do."""
+        try:
+            self.store.prepare()
+        except OSError as error:  # it makes its own then, and says why it can't
+            log.info("no folder waits for the next container: %s", error)
+
     def save(self, record: Record) -> None:
         """The state, without waiting for the disk. A full disk must not keep a container from
         being stopped or removed, so it is only said."""

@@ -67,6 +67,7 @@ async def _remove_files(parts: Parts, container_id: str) -> None:
 def _clear(parts: Parts, container_id: str) -> None:
     parts.store.clear(container_id)
     start.clear_exec_dir(parts.exec_dir(container_id))
+    parts.prepare_folder()
 
 
 async def _remove_volumes(parts: Parts, container: Container) -> None:

@@ -4,6 +4,9 @@ config.json is written last, and removed first: a folder without it, or where it
 a crash left of a create or a remove. state.json is written often and lies beside it from the
 beginning, a line for each state, so that a start waits for no disk: it is synced soon after, and an
 exit is durable before it is told.
+
+To make what a container has in its folder takes longer than to fill it. So one folder waits beside
+them, made while nobody waited for it; a create that finds none makes its own.
 """
 
 import contextlib
@@ -12,12 +15,14 @@ import errno
 import json
 import logging
 import os
+import shutil
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 from engine.containers.model import Attachment, Record, State, Status
 from engine.networks.model import PortBinding
@@ -38,6 +43,8 @@ log = logging.getLogger(__name__)
 CONFIG = "config.json"
 STATE = "state.json"
 INTENT = "intent.json"
+HOSTNAME, HOSTS, RESOLV_CONF = "hostname", "hosts", "resolv.conf"
+READY = "container-to-be"
 VERSION = 1
 # Of the boot or the moment: in state.json or nowhere.
 _CHANGING = ("state", "attachments", "ports", "restart_count", "boot_id", "exec_ids")
@@ -57,6 +64,8 @@ class _Changing:
 class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._ready = str(root.with_name(READY))
+        self._preparing = Lock()
 
     def folder(self, container_id: str) -> Path:
         return self.root / container_id
@@ -64,14 +73,36 @@ class Store:
     def begin(self, container_id: str, volumes: Iterable[str]) -> Path:
         """The folder of a container to be; `volumes`: anonymous ones that go if it never is."""
         folder = self.folder(container_id)
-        for part in ("", "/rootfs", "/rootfs/upper", "/rootfs/work"):
-            os.mkdir(f"{folder}{part}", 0o700)
-        # The mode of the container's own `/`, whatever the daemon's umask.
-        os.chmod(f"{folder}/rootfs/upper", 0o755)
-        begin_records(f"{folder}/{STATE}")
+        try:
+            os.rename(self._ready, folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EXDEV):  # the folder is a mount of its own
+                raise
+            _make_folder(str(folder))
         if names := list(volumes):
             (folder / INTENT).write_text(json.dumps(names))
         return folder
+
+    def prepare(self) -> None:
+        """Have a folder wait for the next container. In a thread, when nobody waits. Raises
+        OSError."""
+        if os.path.exists(self._ready) or not self._preparing.acquire(blocking=False):
+            return
+        try:
+            new = f"{self._ready}.new"
+            _remove_path(new)  # of a daemon that was killed here
+            _make_folder(new)
+            for name in (HOSTNAME, HOSTS, RESOLV_CONF):
+                os.close(os.open(f"{new}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+            os.rename(new, self._ready)
+        finally:
+            self._preparing.release()
+
+    def close(self) -> None:
+        """No container comes any more: none waits from now on."""
+        self._preparing.acquire()
+        for path in (f"{self._ready}.new", self._ready):
+            _remove_path(path)
 
     def commit(self, record: Record, *, durable: bool = True) -> None:
         """From here on it exists, and its volumes outlive what becomes of it. Not `durable`: once
@@ -171,6 +202,20 @@ class Store:
             restart_count=changing.restart_count,
             boot_id=changing.boot_id,
         )
+
+
+def _make_folder(folder: str) -> None:
+    for part in ("", "/rootfs", "/rootfs/upper", "/rootfs/work"):
+        os.mkdir(f"{folder}{part}", 0o700)
+    # The mode of the container's own `/`, whatever the daemon's umask.
+    os.chmod(f"{folder}/rootfs/upper", 0o755)
+    begin_records(f"{folder}/{STATE}")
+
+
+def _remove_path(path: str) -> None:
+    """A folder of our own, in which nobody else has been."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)
 
 
 def _remove_tree(name: str, at: int) -> None:

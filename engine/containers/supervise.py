@@ -84,8 +84,14 @@ def _sync(parts: Parts, container: Container, shim: Shim) -> None:
     """So that a policy like `always` holds after a power loss. Nobody waits for it, and most
     short runs end before: their exit is written durably anyway."""
     if container.shim is shim and not parts.tasks.is_closing:
-        writing = asyncio.to_thread(parts.store.sync_state, container.id)
-        parts.tasks.watch(writing, f"syncing {container.id}")
+        parts.tasks.watch(
+            asyncio.to_thread(_sync_now, parts, container.id), f"syncing {container.id}"
+        )
+
+
+def _sync_now(parts: Parts, container_id: str) -> None:
+    parts.store.sync_state(container_id)
+    parts.prepare_folder()
 
 
 def _began(parts: Parts, container: Container, shim: Shim) -> None:

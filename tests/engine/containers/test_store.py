@@ -24,7 +24,7 @@ from engine.containers.model import (
     Status,
     Ulimit,
 )
-from engine.containers.store import Store, from_json
+from engine.containers.store import READY, Store, from_json
 from engine.networks.model import Endpoint, PortBinding
 from engine.records import encode
 
@@ -81,6 +81,34 @@ def test_only_the_owner_can_read_what_may_hold_passwords(tmp_path: Path) -> None
     assert folder.stat().st_mode & 0o777 == 0o700
     for name in ("config.json", "state.json"):
         assert (folder / name).stat().st_mode & 0o777 == 0o600
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int]]:
+    """{path: (mode, size of a file)}"""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mode, path.is_file() and path.stat().st_size)
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def test_a_folder_that_waited_is_as_one_that_is_made(tmp_path: Path) -> None:
+    root = tmp_path / "containers"
+    root.mkdir()
+    store = Store(root)
+    made = tree(store.begin("a", ["vol"]))
+    (tmp_path / f"{READY}.new").mkdir()  # of a daemon that was killed
+    store.prepare()
+    store.prepare()
+    assert store.load()[1] == [("a", ("vol",))]
+    waited = tree(store.begin("b", ["vol"]))
+    for name in ("hostname", "hosts", "resolv.conf"):
+        assert waited.pop(name)[1] == 0
+    assert waited == made
+    assert tree(store.begin("c", ["vol"])) == made
+    store.prepare()
+    store.close()
+    store.prepare()
+    assert [path.name for path in tmp_path.iterdir()] == ["containers"]
 
 
 def test_a_folder_without_config_was_never_a_container(tmp_path: Path) -> None:
