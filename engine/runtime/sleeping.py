@@ -27,7 +27,7 @@ Said = list[tuple[bytes, channel.Beside]]
 
 _CHILD_ENDED = int(signal.SIGCHLD)
 _EXECUTING = b'{"state":"executing"'
-_OUTPUTS = (b'{"state":"stdio"', b'{"state":"terminal"')  # what brings them
+_PIPES, _TERMINAL = b'{"state":"stdio"', b'{"state":"terminal"'  # what brings outputs
 _EXITED = (
     b'{"event":"exited","code":%d,"signal":null,"oom_killed":false,"finished_at":%d,"ran_for":%d}'
 )
@@ -109,6 +109,7 @@ def _sleep(birth: Birth, pidfd: int) -> tuple[Said, int, int, bool]:
     """What was said, when it started, and whether it ended, of which nothing was dealt with.
     Returns when there is something to do that is not done here, and is still to be seen."""
     said: Said = []
+    has_terminal = False
     heard = birth.heard
     poll = select.poll()
     poll.register(heard, 0)  # only its end, which is the first process's or comes with execve
@@ -134,8 +135,9 @@ def _sleep(birth: Birth, pidfd: int) -> tuple[Said, int, int, bool]:
         poll.register(birth.oom, select.POLLIN)
     outputs: list[int] = []
     for state, brought in said:
-        if state.startswith(_OUTPUTS):
+        if state.startswith((_PIPES, _TERMINAL)):
             outputs.extend(channel.descriptors(brought))
+            has_terminal = state.startswith(_TERMINAL)
     for output in outputs:
         poll.register(output, select.POLLIN)
     while True:
@@ -143,7 +145,8 @@ def _sleep(birth: Birth, pidfd: int) -> tuple[Said, int, int, bool]:
         for descriptor, events in poll.poll():
             if descriptor == pidfd:
                 has_ended = True
-            elif events == select.POLLHUP and descriptor in outputs:
+            elif events == select.POLLHUP and descriptor in outputs and not has_terminal:
+                # For good, while a terminal may be opened again.
                 poll.unregister(descriptor)
                 outputs.remove(descriptor)
             else:
