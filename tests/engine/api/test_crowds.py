@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -92,8 +93,11 @@ def test_a_client_that_does_not_read_costs_only_what_is_on_its_way(
 
 
 def reads_logs(engine: Daemon) -> bool:
-    folder = f"/proc/{engine.process.pid}/fd"
-    return any(os.readlink(f"{folder}/{name}").endswith("-json.log") for name in os.listdir(folder))
+    for entry in Path(f"/proc/{engine.process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if os.readlink(entry).endswith("-json.log"):
+                return True
+    return False
 
 
 def resident(engine: Daemon) -> int:
