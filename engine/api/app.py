@@ -22,6 +22,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from engine.api import tls
 from engine.api.answer import API_VERSION, OLDEST_API_VERSION, plain_refusal, refusal
+from engine.api.listener import Listener
 from engine.api.parts import Engine
 from engine.api.request import Request, Version
 from engine.api.routes import ROUTES, Route
@@ -80,7 +81,7 @@ class Server:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._router = Router(ROUTES)
-        self._listening: list[asyncio.Server] = []
+        self._listening: list[asyncio.Server | Listener] = []
         self._paths: list[tuple[str, int]] = []  # sockets of ours with their inodes
         settings: dict[str, Any] = {
             "access_log": None,
@@ -97,7 +98,7 @@ class Server:
 
     async def listen(self, addresses: Sequence[Address]) -> None:
         """Raises Failure where an address can't be had; then none is left listening."""
-        loop = asyncio.get_running_loop()
+        server: asyncio.Server | Listener
         for address in addresses:
             match address:
                 case UnixAddress():
@@ -105,9 +106,8 @@ class Server:
                     endpoint = await asyncio.to_thread(bind_unix, address, group)
                     path = str(address.path)
                     self._paths.append((path, os.lstat(path).st_ino))
-                    server = await loop.create_unix_server(
-                        functools.partial(self._make, Access.LOCAL), sock=endpoint, backlog=BACKLOG
-                    )
+                    make = functools.partial(self._make, Access.LOCAL)
+                    server = Listener(endpoint, make, backlog=BACKLOG)
                 case TcpAddress():
                     server = await self._listen_tcp(address)
                 case _:

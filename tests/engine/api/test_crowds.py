@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -53,6 +54,22 @@ def test_a_thousand_idle_connections_hold_up_nobody(engine: Daemon) -> None:
         idle[-1].sendall(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n")
         assert idle[-1].recv(65536).startswith(b"HTTP/1.1 200 OK")
     assert settles(lambda: open_files(engine) < 100)
+
+
+def test_who_comes_after_a_crowd_is_not_answered_after_it(engine: Daemon, talk: Talk) -> None:
+    crowd = []
+    for _ in range(100):
+        crowd.append(talk())
+        crowd[-1].request("POST", "/containers/create", {"Image": "rootfs:/", "Cmd": ["true"]})
+    last = talk()
+    last.request("GET", "/_ping")
+    assert last.head().status == 200
+    answered, _, _ = select.select([one.socket for one in crowd], [], [], 0)
+    assert len(answered) < 50
+    for one in crowd:
+        head, body = one.answer()
+        assert head.status == 201
+        assert engine.call("DELETE", f"/containers/{json.loads(body)['Id']}")[0] == 204
 
 
 def test_two_hundred_creates_at_once_make_two_hundred_containers(engine: Daemon) -> None:
