@@ -84,12 +84,12 @@ def begin_records(path: Path | str) -> None:
     os.close(os.open(path, flags, 0o600))
 
 
-def append_record(path: Path | str, document: object, *, durable: bool) -> None:
+def append_record(path: Path | str, document: object) -> None:
     """Add a line to `path`, of which `last_record` reads the last whole one: one write, where a
     replaced file has the disk begin to write at once (ext4, auto_da_alloc).
 
-    A file that has grown long begins anew. Raises OSError and then leaves the last record what it
-    was.
+    Durable once `sync_file` returns. A file that has grown long begins anew. Raises OSError and
+    then leaves the last record what it was.
     """
     text = encode(document)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -106,8 +106,6 @@ def append_record(path: Path | str, document: object, *, durable: bool) -> None:
         except OSError:
             os.ftruncate(descriptor, size)
             raise
-        if durable:
-            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -179,14 +179,11 @@ async def _begin_and_commit(
     """It exists on return, also for the next daemon. To outlive a crash of the machine, it waits
     for the disk: as long as a start takes, so that goes on meanwhile."""
     store = parts.store
-    looks_ahead = parts.spawner.has_spare(record.id)
     loop = asyncio.get_running_loop()
     committed: asyncio.Future[object] = loop.create_future()
 
     def write() -> None:
         _begin(store, record, (), files)
-        if looks_ahead:  # what does will find them
-            network_files.make_files(record)
         store.commit(record, durable=False)
         loop.call_soon_threadsafe(committed.set_result, None)
         store.sync_config(record.id)

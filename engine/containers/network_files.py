@@ -41,12 +41,6 @@ def write_files(parts: Parts, record: Record, place: places.NetworkPlace) -> Non
         _write_in_place(path, text)
 
 
-def make_files(record: Record) -> None:
-    """The files that `write_files` will write to."""
-    for path in (record.resolv_conf_path, record.hosts_path, record.hostname_path):
-        _write_in_place(path, "")
-
-
 def _write_in_place(path: str, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:

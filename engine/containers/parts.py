@@ -133,7 +133,7 @@ class Parts:
         """The state, without waiting for the disk. A full disk must not keep a container from
         being stopped or removed, so it is only said."""
         try:
-            self.store.save_state(record, durable=False)
+            self.store.save_state(record)
         except OSError as error:
             log.error("cannot save the state of container %s: %s", record.id, error)
 

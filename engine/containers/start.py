@@ -94,7 +94,7 @@ async def _launch(parts: Parts, container: Container, *, by_script: bool) -> Shi
         if ahead is not None:
             network_files.write_files(parts, record, place)
         # Where a crash may come now, adoption finds in state.json what the process is to have.
-        parts.store.save_state(record, durable=False)
+        parts.store.save_state(record)
         undo.callback(parts.save, container.record)
         launching = await _begin(parts.spawner.launch(shim, request))
         undo.push_async_callback(_settle, launching)

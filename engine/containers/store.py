@@ -15,7 +15,6 @@ import errno
 import json
 import logging
 import os
-import shutil
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -90,10 +89,8 @@ class Store:
             return
         try:
             new = f"{self._ready}.new"
-            _remove_path(new)  # of a daemon that was killed here
+            _remove_tree(new)  # of a daemon that was killed here
             _make_folder(new)
-            for name in (HOSTNAME, HOSTS, RESOLV_CONF):
-                os.close(os.open(f"{new}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
             os.rename(new, self._ready)
         finally:
             self._preparing.release()
@@ -102,7 +99,7 @@ class Store:
         """No container comes any more: none waits from now on."""
         self._preparing.acquire()
         for path in (f"{self._ready}.new", self._ready):
-            _remove_path(path)
+            _remove_tree(path)
 
     def commit(self, record: Record, *, durable: bool = True) -> None:
         """From here on it exists, and its volumes outlive what becomes of it. Not `durable`: once
@@ -115,11 +112,12 @@ class Store:
     def sync_config(self, container_id: str) -> None:
         sync_record(f"{self.root}/{container_id}/{CONFIG}")
 
-    def save_state(self, record: Record, *, durable: bool) -> None:
+    def save_state(self, record: Record) -> None:
+        """Once `sync_state` returns, also after a crash of the machine."""
         changing = _Changing(
             record.state, record.attachments, record.ports, record.restart_count, record.boot_id
         )
-        append_record(f"{self.root}/{record.id}/{STATE}", changing, durable=durable)
+        append_record(f"{self.root}/{record.id}/{STATE}", changing)
 
     def sync_state(self, container_id: str) -> None:
         """Makes what was last written durable."""
@@ -210,15 +208,12 @@ def _make_folder(folder: str) -> None:
     # The mode of the container's own `/`, whatever the daemon's umask.
     os.chmod(f"{folder}/rootfs/upper", 0o755)
     begin_records(f"{folder}/{STATE}")
+    # A start that is prepared ahead mounts these before they are written.
+    for name in (HOSTNAME, HOSTS, RESOLV_CONF):
+        os.close(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
 
 
-def _remove_path(path: str) -> None:
-    """A folder of our own, in which nobody else has been."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(path)
-
-
-def _remove_tree(name: str, at: int) -> None:
+def _remove_tree(name: str, at: int | None = None) -> None:
     """A folder and all in it. The tree is a container's: by descriptors, and along no link.
 
     For each container that ends, whose folders are mostly empty: with half the system calls of

@@ -242,7 +242,7 @@ async def save_durably(parts: Parts, container: Container) -> bool:
     """A full disk must not keep a container from ending: it is said, and the daemon goes on."""
     record = container.record
     try:
-        parts.store.save_state(record, durable=False)
+        parts.store.save_state(record)
         if not container.is_ended_for_removal:
             await asyncio.to_thread(parts.store.sync_state, record.id)
     except OSError as error:

@@ -801,9 +801,7 @@ async def test_a_step_of_the_clock_ends_no_start_period(engine: Engine) -> None:
     await engine.stop()
     record = engine.get(identifier)
     earlier = replace(record.state, started_at=record.state.started_at - 2 * hour)
-    Store(engine.folder / "data/containers").save_state(
-        replace(record, state=earlier), durable=False
-    )
+    Store(engine.folder / "data/containers").save_state(replace(record, state=earlier))
     await engine.open()
     begun = time.time_ns()
     async with asyncio.timeout(10):
