@@ -15,7 +15,7 @@ from engine.containers import archive
 from engine.containers.archive import PathStat
 from engine.containers.container import Container
 from engine.containers.model import MountPoint, Record, Status
-from engine.containers.mount_sources import require_source
+from engine.containers.mount_sources import require_source, volume_names
 from engine.containers.parts import Parts
 from engine.errors import Failure, InvalidRequest
 from engine.images.feed import Feed, Outlet, run_fed
@@ -146,7 +146,9 @@ async def _root_of(parts: Parts, container: Container) -> AsyncIterator[Root]:
             if shim is None or container.record.state.status not in UP:
                 # What is done ahead of a start has the root mounted.
                 await parts.spawner.give_up(container.id)
-                yield _Resting(parts, container.record)
+                record = container.record
+                async with parts.volumes.mounted(volume_names(record), user=record.id):
+                    yield _Resting(parts, record)
                 return
             living, ended = _living(shim), container.run_ended
         if living is None:

@@ -37,18 +37,32 @@ def copy_directory(root: int, path: str, target: int) -> bool:
 
     Links on the way to `path` resolve inside the root. False if there is no such directory.
     """
-    try:
-        source = open_in_root(root, path, os.O_RDONLY | os.O_DIRECTORY)
-    except KernelError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return False
-        raise
+    source = _opened(root, path)
+    if source is None:
+        return False
     try:
         _copy_tree(_Copy(source, target))
         copy_attributes(source, target)
     finally:
         os.close(source)
     return True
+
+
+def is_directory(root: int, path: str) -> bool:
+    source = _opened(root, path)
+    if source is None:
+        return False
+    os.close(source)
+    return True
+
+
+def _opened(root: int, path: str) -> int | None:
+    try:
+        return open_in_root(root, path, os.O_RDONLY | os.O_DIRECTORY)
+    except KernelError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
 
 
 def _copy_tree(copy: _Copy) -> None:

@@ -6,11 +6,12 @@ with a dot, which the next start removes.
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +27,7 @@ from engine.kernel.mount import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_by_
 from engine.kernel.overlay import on_overlay
 from engine.oci.document import as_object, text_field, text_map_field
 from engine.records import read_record, sync_directory, write_record
-from engine.volumes.copy_up import copy_directory
+from engine.volumes.copy_up import copy_directory, is_directory
 from engine.volumes.model import (
     ANONYMOUS_LABEL,
     FileSystem,
@@ -186,6 +187,15 @@ class Volumes:
                 self._mounted[name].discard(container_id)
                 await self._unmount_unused(name)
 
+    @contextlib.asynccontextmanager
+    async def mounted(self, names: Iterable[str], *, user: str) -> AsyncIterator[None]:
+        """Their file systems are there for the time of what is done without a start."""
+        try:
+            await self.mount_for(user, names)
+            yield
+        finally:
+            await self.unmount_for(user)
+
     def still_mounted_for(self, container_id: str, names: Iterable[str]) -> None:
         """After a restart of the daemon: the container runs on, and what it uses is there."""
         for name in names:
@@ -226,8 +236,18 @@ class Volumes:
         """On first use an empty volume takes what the image has at `path`: owners, modes, links,
         extended attributes. `part`: a folder of the volume that does so instead, if it is there.
         True if something was copied."""
-        if self._file_system(volume.name) is not None:
-            return False  # what it has is its own, and it isn't mounted yet
+        if not volume.options:
+            return await self._fill(volume, lowers, path, part)
+        # It may lie in a place, or on a server, that is only looked for where it is needed.
+        if not await self._in_thread(lambda: self._has_folder(volume.name, lowers, path)):
+            return False
+        try:
+            async with self.mounted((volume.name,), user=new_id()):
+                return await self._fill(volume, lowers, path, part)
+        except Failure as error:
+            raise Failure(f"failed to populate volume: {error}") from error
+
+    async def _fill(self, volume: Volume, lowers: Sequence[str], path: str, part: str) -> bool:
         source = self.source(volume)
         async with self._lock(volume.name):
             try:
@@ -310,6 +330,10 @@ class Volumes:
         finally:
             os.close(target)
         return copied
+
+    def _has_folder(self, name: str, lowers: Sequence[str], path: str) -> bool:
+        scratch = str(self._root / name)
+        return on_overlay(lowers, "", "", lambda root: is_directory(root, path), scratch=scratch)
 
     def _recover(self) -> dict[str, Volume]:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -8,10 +8,20 @@ import pytest
 from engine.containers.model import HostConfig
 from engine.errors import EngineError
 from tests.engine.containers.conftest import Engine
+from tests.engine.images.archives import chunks, entry, tar
 
 pytestmark = pytest.mark.kernel
 
 DATA = HostConfig(binds=("data:/data",))
+
+
+def overlay_options(engine: Engine) -> dict[str, str]:
+    """A file system that keeps what is written to it, on any machine."""
+    folders = {name: engine.folder / name for name in ("lower", "upper", "work")}
+    for folder in folders.values():
+        folder.mkdir()
+    said = ",".join(f"{name}dir={folder}" for name, folder in folders.items())
+    return {"type": "overlay", "device": "overlay", "o": said}
 
 
 def is_mounted(engine: Engine, name: str) -> bool:
@@ -87,3 +97,50 @@ async def test_file_system_of_a_daemon_that_died_goes_with_its_last_container(
     os.kill(pid, 9)
     await engine.open()
     assert not is_mounted(engine, "data")
+
+
+async def test_a_copy_mounts_what_its_start_would(engine: Engine) -> None:
+    """docker cp into and out of one at rest: as long as it takes."""
+    shared = overlay_options(engine)
+    await engine.volumes.create("data", options=shared)
+    identifier = await engine.create("cat", "/data/file", host=DATA)
+    files = tar([entry("file", b"copied")])
+    await engine.containers.write_archive(identifier, "/data", chunks(files))
+    assert not is_mounted(engine, "data")
+    found, pieces = await engine.containers.read_archive(identifier, "/data/file")
+    assert found.size == 6
+    assert [piece async for piece in pieces]
+    assert not is_mounted(engine, "data")
+    ended = engine.containers.wait(identifier, condition="next-exit")
+    await engine.containers.start(identifier)
+    assert (await ended).status_code == 0
+    assert await engine.output(identifier) == "copied"
+
+
+async def test_a_copy_leaves_mounted_what_somebody_uses(engine: Engine) -> None:
+    await engine.volumes.create("data", options={"type": "tmpfs", "device": "tmpfs"})
+    identifier = await engine.create("true", host=DATA)
+    await engine.run("sleep", "1000", host=DATA)
+    await engine.containers.stat_path(identifier, "/data")
+    assert is_mounted(engine, "data")
+
+
+async def test_an_empty_file_system_takes_the_images_content(engine: Engine) -> None:
+    """As Docker does it for a share."""
+    await engine.volumes.create("data", options=overlay_options(engine))
+    code, said = await engine.finish("ls", "/etc/passwd", host=HostConfig(binds=("data:/etc",)))
+    assert (code, said) == (0, "/etc/passwd\n")
+    assert not is_mounted(engine, "data")
+
+
+async def test_what_cannot_be_mounted_to_be_filled_is_said_at_create(engine: Engine) -> None:
+    await engine.volumes.create("none", options={"type": "nosuchfs", "device": "x"})
+    missing = {"type": "none", "o": "bind", "device": str(engine.folder / "missing")}
+    await engine.volumes.create("gone", options=missing)
+    for name, words in (("none", "no such device"), ("gone", "no such file or directory")):
+        with pytest.raises(EngineError, match=f"failed to populate volume: .*{words}"):
+            await engine.create("true", host=HostConfig(binds=(f"{name}:/etc",)))
+        # Nothing of the image is there: so nobody looks for it before the start.
+        identifier = await engine.create("true", host=HostConfig(binds=(f"{name}:/data",)))
+        with pytest.raises(EngineError, match=f"failed to mount local volume: .*{words}"):
+            await engine.containers.stat_path(identifier, "/etc")
