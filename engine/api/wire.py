@@ -50,7 +50,9 @@ def read_create(
         config=read_config(body),
         host=host,
         endpoints={
-            "bridge" if network == "default" else network: read_endpoint(endpoints.inside(network))
+            "bridge" if network == "default" else network: read_endpoint(
+                _demanded(endpoints, network)
+            )
             for network in endpoints.names()
         },
         name=name.removeprefix("/"),
@@ -285,6 +287,12 @@ def _console_size(fields: Fields) -> tuple[int, int]:
     if len(size) != 2 or not all(0 <= length <= 65535 for length in size):
         raise fields.wrong("ConsoleSize", "[height, width]")
     return size[0], size[1]
+
+
+def _demanded(endpoints: Fields, network: str) -> Fields:
+    if network not in endpoints:
+        raise InvalidRequest(f"invalid config for network {network}: EndpointsConfig is nil")
+    return endpoints.inside(network)
 
 
 def read_endpoint(endpoint: Fields) -> EndpointSettings:

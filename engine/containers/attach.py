@@ -108,9 +108,6 @@ async def attach(
 
 async def resize(parts: Parts, container: Container, *, height: int, width: int) -> None:
     check_size(height, width)
-    if container.record.state.status is Status.CREATED:
-        container.console_size = (height, width)
-        return
     await container.running_shim().resize(height, width)
     size = {"height": str(height), "width": str(width)}
     parts.publish(container.record, "resize", **size)

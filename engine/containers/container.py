@@ -55,7 +55,6 @@ class Container:
     is_ended_for_removal: bool = False  # how it ends matters to nobody
     is_being_removed: bool = False
     is_gone: bool = False  # removed: what waited for the lock has nothing left to change
-    console_size: tuple[int, int] | None = None  # height, width: asked for before the start
     is_odd: bool = False  # it wants more than a script can do: its next start need not try
     waiting_clients: set[ProcessStreams] = field(default_factory=set)  # attached before the start
     waiters: list[tuple[str, asyncio.Future[WaitResult]]] = field(default_factory=list)

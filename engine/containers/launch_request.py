@@ -12,25 +12,7 @@ from engine.oci.rootfs import Rootfs
 from engine.runtime.request import LaunchRequest, LogTarget
 
 
-def asked_now(
-    parts: Parts,
-    container: Container,
-    record: Record,
-    place: places.NetworkPlace,
-    around: spec.Surroundings,
-    lowers: tuple[str, ...],
-) -> LaunchRequest:
-    return _request(parts, _sized(container, record), place, around, lowers)
-
-
-def _sized(container: Container, record: Record) -> Record:
-    """With the size of the terminal that a client told meanwhile."""
-    if container.console_size is None:
-        return record
-    return replace(record, host=replace(record.host, console_size=container.console_size))
-
-
-def _request(
+def request_of(
     parts: Parts,
     record: Record,
     place: places.NetworkPlace,
@@ -87,13 +69,13 @@ def request_ahead(parts: Parts, record: Record) -> LaunchRequest | None:
         return None
     around = spec.Surroundings((), None, places.pid_namespace(parts, record), host_devices(host))
     lowers = parts.images.root_layers(parts.images.resolve(record.image_id))
-    return _request(parts, record, places.NetworkPlace(None), around, lowers)
+    return request_of(parts, record, places.NetworkPlace(None), around, lowers)
 
 
 def asked_ahead(parts: Parts, container: Container, record: Record) -> LaunchRequest | None:
     """What its spare does already, where that is sure to be what would be asked for now."""
     told = parts.spawner.told(container.id)
-    if told is None or container.console_size is not None:
+    if told is None:
         return None
     made_of = cast(Record, told.basis)
     is_same = (

@@ -65,9 +65,8 @@ async def _launch(parts: Parts, container: Container, *, by_script: bool) -> Shi
         legacy_links.demand_running(legacy_links.links_of(parts, record))
         record = places.allocate(parts, record, is_own=place.is_own)
         ahead = launch_request.asked_ahead(parts, container, record)
-        request = ahead or launch_request.asked_now(
+        request = ahead or launch_request.request_of(
             parts,
-            container,
             record,
             place,
             spec.Surroundings(

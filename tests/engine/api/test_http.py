@@ -123,6 +123,9 @@ def test_a_wrong_method_is_a_page_that_is_not_there(talk: Talk, method: str, pat
 
 
 REFUSED: tuple[tuple[str, str, object, int, str], ...] = (
+    ("POST", "/containers/create",
+     {"Image": "rootfs:/", "NetworkingConfig": {"EndpointsConfig": {"shop": None}}}, 400,
+     "invalid config for network shop: EndpointsConfig is nil"),
     ("DELETE", "/containers/x/checkpoints/y", None, 501,
      "cannot make checkpoints: this engine doesn't freeze processes to disk"),
     ("POST", "/containers/x/resize", None, 400, 'invalid resize height "": invalid syntax'),

@@ -629,7 +629,10 @@ def _text(pieces: list[bytes]) -> bytes:
 
 async def test_terminal_is_left_with_the_detach_keys(engine: Engine) -> None:
     with engine.events.subscribe() as told:
-        identifier = await engine.run("cat", tty=True, open_stdin=True)
+        identifier = await engine.create("cat", tty=True, open_stdin=True)
+        with pytest.raises(Conflict, match="is not running"):
+            await engine.containers.resize(identifier, height=11, width=22)
+        await engine.containers.start(identifier)
         await engine.containers.resize(identifier, height=11, width=22)
         client = await engine.containers.attach(identifier, stdin=True, stdout=True, stderr=True)
         await client.write(b"abc\n")
