@@ -13,7 +13,7 @@ import re
 import socket
 import ssl
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, assert_never
 from urllib.parse import unquote
 
@@ -81,7 +81,7 @@ class Server:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._router = Router(ROUTES)
-        self._listening: list[asyncio.Server | Listener] = []
+        self._listening: list[Listener] = []
         self._paths: list[tuple[str, int]] = []  # sockets of ours with their inodes
         settings: dict[str, Any] = {
             "access_log": None,
@@ -98,7 +98,6 @@ class Server:
 
     async def listen(self, addresses: Sequence[Address]) -> None:
         """Raises Failure where an address can't be had; then none is left listening."""
-        server: asyncio.Server | Listener
         for address in addresses:
             match address:
                 case UnixAddress():
@@ -115,22 +114,16 @@ class Server:
             self._listening.append(server)
             log.info("listening on %s", address)
 
-    async def _listen_tcp(self, address: TcpAddress) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
+    async def _listen_tcp(self, address: TcpAddress) -> Listener:
         settings = self._engine.settings.tls
-        try:
-            if settings is None:
-                make = functools.partial(self._make, Access.OPEN)
-                return await loop.create_server(make, address.host, address.port, backlog=BACKLOG)
+        make: Callable[[], asyncio.Protocol]
+        if settings is None:
+            make = functools.partial(self._make, Access.OPEN)
+        else:
             context = await asyncio.to_thread(tls.server_context, settings)
-            return await asyncio.start_server(
-                functools.partial(self._speak_tls, context=context),
-                address.host,
-                address.port,
-                backlog=BACKLOG,
-            )
-        except OSError as error:
-            raise Failure(f"cannot listen on {address}: {error.strerror}") from error
+            speak = functools.partial(self._speak_tls, context=context)
+            make = functools.partial(_make_streams, speak)
+        return Listener(bind_tcp(address), make, backlog=BACKLOG)
 
     async def _speak_tls(
         self,
@@ -281,6 +274,13 @@ def make_connection(
     return connection
 
 
+def _make_streams(
+    speak: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> asyncio.StreamReaderProtocol:
+    """As asyncio.start_server does it."""
+    return asyncio.StreamReaderProtocol(asyncio.StreamReader(), speak)
+
+
 def group_id(name: str) -> int | None:
     """None without a name where there is no group docker. Raises Failure."""
     if name.isascii() and name.isdecimal():
@@ -291,6 +291,15 @@ def group_id(name: str) -> int | None:
         if not name:
             return None
         raise Failure(f"cannot give the socket to the group {name!r}: there is no such") from None
+
+
+def bind_tcp(address: TcpAddress) -> socket.socket:
+    """Raises Failure."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise Failure(f"cannot listen on {address}: {told(error)}") from error
 
 
 def bind_unix(address: UnixAddress, group: str = "") -> socket.socket:

@@ -28,12 +28,12 @@ def engine(shared_host: Host) -> Daemon:
 
 
 @pytest.fixture
-def talk(engine: Daemon) -> Iterator[Callable[[], Dialogue]]:
+def talk(engine: Daemon, shared_host: Host) -> Iterator[Callable[..., Dialogue]]:
     """Opens raw connections, and closes them at the end."""
     opened: list[Dialogue] = []
 
-    def connect() -> Dialogue:
-        opened.append(Dialogue(engine.socket))
+    def connect(*, port: int = 0) -> Dialogue:
+        opened.append(shared_host.call(lambda: Dialogue(engine.socket, port=port)))
         return opened[-1]
 
     yield connect

@@ -21,10 +21,11 @@ class Answer:
 
 
 class Dialogue:
-    def __init__(self, path: str) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
+    def __init__(self, path: str, *, port: int = 0) -> None:
+        """`port`: by TCP instead, of this machine."""
+        self.socket = socket.socket(socket.AF_INET if port else socket.AF_UNIX)
         self.socket.settimeout(20)
-        self.socket.connect(path)
+        self.socket.connect(("127.0.0.1", port) if port else path)
         self._buffer = b""
 
     def close(self) -> None:
@@ -44,7 +45,7 @@ class Dialogue:
     ) -> None:
         """`then` goes out in one packet with the head and the body."""
         raw = b"" if body is None else json.dumps(body).encode()
-        lines = [f"{method} {path} HTTP/1.1", "Host: engine", f"Content-Length: {len(raw)}"]
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(raw)}"]
         if body is not None:
             lines.append("Content-Type: application/json")
         if upgrade:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.api.conftest import Make
+from tests.engine.api.conftest import TCP_PORT, Make
 from tests.engine.api.dialogue import Dialogue
 from tests.host import Daemon
 
 pytestmark = pytest.mark.kernel
-Talk = Callable[[], Dialogue]
+Talk = Callable[..., Dialogue]
 
 
 def open_files(engine: Daemon) -> int:
@@ -56,12 +56,15 @@ def test_a_thousand_idle_connections_hold_up_nobody(engine: Daemon) -> None:
     assert settles(lambda: open_files(engine) < 100)
 
 
-def test_who_comes_after_a_crowd_is_not_answered_after_it(engine: Daemon, talk: Talk) -> None:
+@pytest.mark.parametrize("port", [0, TCP_PORT], ids=["unix", "tcp"])
+def test_who_comes_after_a_crowd_is_not_answered_after_it(
+    engine: Daemon, talk: Talk, port: int
+) -> None:
     crowd = []
     for _ in range(100):
-        crowd.append(talk())
+        crowd.append(talk(port=port))
         crowd[-1].request("POST", "/containers/create", {"Image": "rootfs:/", "Cmd": ["true"]})
-    last = talk()
+    last = talk(port=port)
     last.request("GET", "/_ping")
     assert last.head().status == 200
     answered, _, _ = select.select([one.socket for one in crowd], [], [], 0)
