@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from tests.host import ROOT
@@ -95,15 +95,22 @@ def modules(package: str) -> dict[str, Path]:
     return found
 
 
-def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imports(path: Path) -> tuple[str, ...]:
+    found: list[str] = []
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             assert node.module is not None
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+    return tuple(found)
 
 
 def inside(name: str, package: str) -> bool:
@@ -172,8 +179,7 @@ def test_no_package_has_a_cycle() -> None:
         known = modules(package)
         graph = {name: set() for name in known}
         for name, path in known.items():
-            tree = ast.parse(path.read_text())
-            for node in tree.body:  # an import inside a function can't make an import cycle
+            for node in tree(path).body:  # an import inside a function can't make an import cycle
                 names: list[str] = []
                 if isinstance(node, ast.Import):
                     names = [alias.name for alias in node.names]
