@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import signal
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from tests.host import Host, host
+from tests.host import ROOT, Host, host
 
 
 def pytest_configure() -> None:
@@ -31,6 +32,14 @@ def pytest_configure() -> None:
             signal.signal(number, usual)
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What is started again and again isn't compiled each time: a spawner writes no bytecode, nor
+    does what has PYTHONDONTWRITEBYTECODE."""
+    if not hasattr(session.config, "workerinput"):
+        for package in ("engine", "compose"):
+            compileall.compile_dir(ROOT / package, quiet=2, workers=0)
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """`.ci/run` reads it: tests run again only after a run that came to its end."""
     cache: pytest.Cache | None = getattr(session.config, "cache", None)  # -p no:cacheprovider
@@ -40,6 +49,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # What the command line gives everybody is the least: an emulated machine needs it.
+    # What takes one processor for longest comes first: at the end the other ones would wait for it.
+    items.sort(key=lambda item: "test_lint.py::test_the_tree_is_clean[types]" not in item.nodeid)
     least = float(config.getoption("timeout") or 0)
     for item in items:
         own = item.get_closest_marker("timeout")
