@@ -114,7 +114,7 @@ def test_names_that_are_asked_for_meanwhile_are_answered_once_all_are_known(host
         "services:\n"
         "  store: {image: 'rootfs:/', init: true, command: sleep 1000}\n"
         "  web:\n    image: rootfs:/\n    stop_signal: SIGKILL\n    scale: 8\n"
-        "    command: sh -c 'while sleep 0.01; do getent hosts store || echo lost; done'\n"
+        "    command: sh -c 'while sleep 0.1; do getent hosts store || echo lost; done'\n"
         "networks: {default: {internal: true}}\n",  # what isn't known is denied at once
     )
     shop("up", "--detach", "--wait")

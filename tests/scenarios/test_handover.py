@@ -22,7 +22,7 @@ def serve():
         visitor, _ = listening.accept()
         with visitor:
             visitor.recv(4096)
-            time.sleep(0.01)
+            time.sleep(0.03)
             visitor.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\n" + body)
 time.sleep(0.3)
 listening = socket.create_server(("", 80), backlog=100)
@@ -50,9 +50,10 @@ CHECK = """\
       start_period: 2s
       start_interval: 100ms
 """
-EACH = 1000  # requests a redeploy, at least
+EACH = 300  # requests a redeploy, at least
 # Asks again and again from several threads, each request on a connection of its own; a line for
-# every thousand answers.
+# every EACH answers. Answers that take their time keep all threads in a request at any moment, and
+# leave the processors to what makes the update.
 VISITORS = f"""\
 EACH = {EACH}
 import json, signal, socket, threading
