@@ -132,6 +132,11 @@ class Daemon:
         texts = [path.read_text() for path in status if path.exists()]
         return [f"zombie {text}" for text in texts if ") Z " in text]
 
+    @property
+    def has_containers(self) -> bool:
+        """On its disk, whether it runs or not."""
+        return next(self.data_root.glob("containers/*"), None) is not None
+
     def remove_containers(self) -> None:
         status, containers = self.call("GET", "/containers/json?all=1")
         assert status == 200, containers
@@ -250,6 +255,8 @@ class Host:
         left: list[str] = []
         try:
             for daemon in self.daemons:
+                if daemon.process.poll() == 0 and not daemon.has_containers:
+                    continue  # it has cleared up itself, and what it forgot is told below
                 if daemon.process.poll() is not None:
                     daemon = self.daemon(daemon.folder.name)
                 daemon.remove_containers()
