@@ -6,7 +6,7 @@ Raises InvalidRequest (the request is wrong) or Unsupported (this engine can't d
 import ipaddress
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from engine.containers import log_options
 from engine.containers.model import (
@@ -92,8 +92,8 @@ def _check_config(config: ContainerConfig) -> None:
             raise InvalidRequest(f"invalid environment variable: {variable}")
     if config.stop_signal:
         parse_signal(config.stop_signal)
-    for port in config.exposed_ports:
-        parse_port(port)
+    for text in config.exposed_ports:
+        each_port(text)
     for name in (config.hostname, config.domainname):
         if len(name) > 64 or not re.fullmatch(r"[A-Za-z0-9._-]*", name):
             raise InvalidRequest(f"invalid hostname: {name!r}")
@@ -338,6 +338,19 @@ def check_mac(text: str) -> None:
         raise InvalidRequest(f"invalid MAC address: {text}")
     if int(text[:2], 16) & 1:
         raise InvalidRequest(f"invalid MAC address: {text} is one of a group of machines")
+
+
+def each_port(text: str) -> Sequence[str]:
+    """("80-81/udp") -> ["80/udp", "81/udp"]: what is exposed may be a range, as clients read it in
+    a file. A single port stays as it is written."""
+    match = _PORT.fullmatch(text)
+    if match is None or not match[2]:
+        parse_port(text)
+        return [text]
+    low, high = int(match[1]), int(match[2])
+    if not 0 < low <= high <= 65535:
+        raise InvalidRequest(f'invalid port specification: "{text}"')
+    return [f"{port}/{(match[3] or 'tcp').lower()}" for port in range(low, high + 1)]
 
 
 def parse_port(text: str) -> tuple[int, str]:

@@ -289,7 +289,7 @@ def merged_config(wanted: ContainerConfig, base: ImageConfig) -> ContainerConfig
         entrypoint=entrypoint,
         user=wanted.user or base.user,
         working_dir=_cleaned(wanted.working_dir or base.working_dir),
-        exposed_ports=_union(base.exposed_ports, wanted.exposed_ports),
+        exposed_ports=_union(_each_port(base.exposed_ports), _each_port(wanted.exposed_ports)),
         volumes=_union(base.volumes, wanted.volumes),
         labels={**base.labels, **wanted.labels},
         stop_signal=wanted.stop_signal or base.stop_signal,
@@ -306,6 +306,10 @@ def merged_env(base: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
     names = {entry.partition("=")[0] for entry in wanted}
     kept = [entry for entry in base if entry.partition("=")[0] not in names]
     return (*wanted, *kept)
+
+
+def _each_port(exposed: Sequence[str]) -> Sequence[str]:
+    return [port for text in exposed for port in checks.each_port(text)]
 
 
 def _union(base: Sequence[Item], wanted: Sequence[Item]) -> tuple[Item, ...]:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.containers import checks
+from engine.containers.create import merged_config
 from engine.containers.model import (
     ContainerConfig,
     CreateRequest,
@@ -18,6 +19,7 @@ from engine.containers.model import (
 )
 from engine.containers.sizes import parse_size
 from engine.errors import EngineError, InvalidRequest, Unsupported
+from engine.oci.image_config import ImageConfig
 
 REFUSED: list[tuple[ContainerConfig | HostConfig, str]] = [
     (HostConfig(memory=6 * 1024 * 1024 - 1), "Minimum memory limit allowed is 6MB"),
@@ -72,6 +74,8 @@ REFUSED: list[tuple[ContainerConfig | HostConfig, str]] = [
     (ContainerConfig(hostname="x" * 65), "invalid hostname"),
     (ContainerConfig(hostname="a\nb"), "invalid hostname"),
     (ContainerConfig(exposed_ports=("0/tcp",)), "invalid port specification"),
+    (ContainerConfig(exposed_ports=("9-8",)), "invalid port specification"),
+    (ContainerConfig(exposed_ports=("9-70000",)), "invalid port specification"),
     (ContainerConfig(cmd=("a\0b",)), "NUL"),
     (ContainerConfig(cmd=("\udc80",)), "Unicode"),
     (ContainerConfig(healthcheck=HealthCheck(interval=1)), "cannot be less than 1ms"),
@@ -119,6 +123,13 @@ def test_what_is_usual_passes() -> None:
     )  # fmt: skip
     request = CreateRequest(ContainerConfig(), host, {"front": EndpointSettings(links=("a:b",))})
     checks.check_request(request, cpus=4)
+
+
+def test_a_range_of_exposed_ports_is_each_of_them() -> None:
+    wanted = ContainerConfig(exposed_ports=("81-82/UDP", "80"))
+    check(wanted)
+    image = ImageConfig(exposed_ports=("80", "90/tcp"))
+    assert merged_config(wanted, image).exposed_ports == ("80", "90/tcp", "81/udp", "82/udp")
 
 
 @pytest.mark.parametrize(
