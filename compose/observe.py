@@ -23,7 +23,7 @@ from compose.model.project import Project
 from compose.plan import names
 from compose.plan.api_socket import ApiSocket
 from compose.plan.container import seccomp_file
-from compose.plan.images import image_of
+from compose.plan.images import image_of, mounted_image
 from compose.plan.observed import (
     ForeignContainer,
     Observed,
@@ -137,10 +137,10 @@ def _images(project: Project) -> set[str]:
         for service in (*project.services.values(), *project.bases.values())
     }
     found |= {
-        mount.source
+        mounted_image(project, mount)
         for service in project.services.values()
         for mount in service.volumes
-        if mount.type is MountType.IMAGE and mount.source not in project.services
+        if mount.type is MountType.IMAGE
     }
     return found
 

@@ -18,13 +18,13 @@ from compose.load.files import STDIN
 from compose.load.pipeline import LoadRequest, load_project
 from compose.model.document import Document, double_dollars
 from compose.model.project import Project
-from compose.plan.diff import ABSENT, Difference, differences
-from compose.plan.images import image_of
+from compose.plan.diff import Difference, differences
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import PlanOptions
 from compose.plan.plan import Plan
 from compose.plan.record import (
     network_record,
+    of_unknown_image,
     parse_record,
     sealed,
     sealed_digest,
@@ -243,8 +243,8 @@ def snapshot(
     """What a project declares, as `differences` compares it. `images`: name -> id, where known."""
     services: Document = {}
     for name, service in project.services.items():
-        image_id = images.get(image_of(project, service), "")
-        record = service_record(project, service, service.to_document(), image_id)
+        document = service.to_document()
+        record = service_record(project, service, document, lambda each: images.get(each, ""))
         services[name] = _flat(record) | {"replicas": (scale or {}).get(name, service.replicas)}
     return {
         "services": services,
@@ -273,11 +273,10 @@ def snapshot_of_running(observed: Observed, project: str) -> Document:
 
 
 def compare(old: Document, new: Document, engine_id: str) -> list[Difference]:
-    """An image's id counts only where both know it: what isn't pulled yet has none."""
     return [
         difference
         for difference in differences(_alike(old, engine_id), _alike(new, engine_id))
-        if difference.place[-1:] != ("image_id",) or ABSENT not in (difference.old, difference.new)
+        if not of_unknown_image(difference, depth=2)
     ]
 
 

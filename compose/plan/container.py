@@ -22,7 +22,7 @@ from compose.plan import names
 from compose.plan.actions import ContainerRef, CreateContainer, FileCopy
 from compose.plan.api_socket import ApiSocket, lend
 from compose.plan.handover import handover_labels
-from compose.plan.images import image_of
+from compose.plan.images import image_of, mounted_image
 from compose.plan.sharing import loans, make_shares
 
 Body = dict[str, object]
@@ -447,8 +447,8 @@ def _mount(project: Project, mount: Mount, inherited: Mapping[str, str]) -> Body
     if mount.type is MountType.VOLUME:
         volume = project.volumes.get(source)
         source = volume.name if volume else inherited.get(mount.target, "")
-    elif mount.type is MountType.IMAGE and source in project.services:
-        source = project.image_name(project.services[source])
+    elif mount.type is MountType.IMAGE:
+        source = mounted_image(project, mount)
     body: Body = {"Type": str(mount.type), "Target": mount.target}
     body |= _filled(Source=source, ReadOnly=mount.read_only, Consistency=mount.consistency)
     if mount.type is MountType.BIND:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compose.model.mount import Mount
 from compose.model.project import Project
 from compose.model.service import Service
 from compose.model.units import parse_duration, seconds
@@ -14,6 +15,13 @@ REFRESH = {"daily": "24h", "weekly": "168h"}
 def image_of(project: Project, service: Service) -> str:
     """What its containers are made from, as the engine is told."""
     reference = project.image_name(service)
+    return project.pins.get(reference, reference)
+
+
+def mounted_image(project: Project, mount: Mount) -> str:
+    """What a mount of an image, or of a service's image, leads to, as the engine is told."""
+    service = project.services.get(mount.source)
+    reference = mount.source if service is None else project.image_name(service)
     return project.pins.get(reference, reference)
 
 

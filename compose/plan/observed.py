@@ -108,3 +108,8 @@ class Observed:
     engine_id: str = ""  # known where a service has secrets
     is_ours: bool = False  # the engine is pycompose's own
     api_socket: ApiSocket | None = None  # where a service is to have it
+
+    def image_id(self, reference: str) -> str:
+        """ "" where it isn't here."""
+        image = self.images.get(reference)
+        return image.id if image else ""

@@ -13,15 +13,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from compose.model.document import Document
 from compose.model.fingerprint import encode
-from compose.model.mount import FileReference
+from compose.model.mount import FileReference, MountType
 from compose.model.project import Project
 from compose.model.resources import FileObject, Network, Volume
 from compose.model.service import Service
-from compose.plan.diff import Difference, differences, field_by_field
+from compose.plan.diff import ABSENT, Difference, differences, field_by_field
+from compose.plan.images import image_of, mounted_image
 
 # They decide how many containers there are, when and from which image, not what one is like.
 NOT_SHAPING = ("attach", "build", "depends_on", "develop", "profiles", "pull_policy",
@@ -37,16 +38,24 @@ NOT_HASHED = ("build", "depends_on", "profiles", "pull_policy", "scale")
 
 
 def service_record(
-    project: Project, service: Service, document: Document, image_id: str
+    project: Project, service: Service, document: Document, id_of: Callable[[str], str]
 ) -> Document:
-    """`document`: the service's canonical form."""
+    """`document`: the service's canonical form. `id_of` an image's reference; "" where it isn't
+    here yet."""
     shaping = {key: document[key] for key in document if key not in NOT_SHAPING}
     deploy = shaping.pop("deploy", None)
     if isinstance(deploy, dict):
         kept = {key: deploy[key] for key in deploy if key not in NOT_SHAPING_IN_DEPLOY}
         if any(kept.values()):
             shaping["deploy"] = kept
-    record: Document = {"service": shaping, "image_id": image_id}
+    record: Document = {"service": shaping, "image_id": id_of(image_of(project, service))}
+    mounted = {
+        mount.target: found
+        for mount in service.volumes
+        if mount.type is MountType.IMAGE and (found := id_of(mounted_image(project, mount)))
+    }
+    if mounted:
+        record["mounted_images"] = mounted
     if configs := _digests(service.configs, project.configs):
         record["configs"] = configs
     if secrets := _digests(service.secrets, project.secrets):
@@ -121,12 +130,23 @@ def record_differences(old: Mapping[str, object], new: Document) -> list[Differe
         )
         for difference in differences(old, new)
         if difference.place[:1] != ("provided",)  # their values tell
+        and not of_unknown_image(difference)
     ]
     return [
         part
         for each in found
         for part in (field_by_field(each) if each.place[0] in SECTIONS else (each,))
     ]
+
+
+def of_unknown_image(difference: Difference, depth: int = 0) -> bool:
+    """An image's id counts only where both sides know it: what isn't pulled yet has none, and
+    records of before have none of what is mounted. `depth`: of the record in what is compared."""
+    field = difference.place[depth : depth + 1]
+    return field in (("image_id",), ("mounted_images",)) and ABSENT in (
+        difference.old,
+        difference.new,
+    )
 
 
 def _digests(

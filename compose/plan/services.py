@@ -102,10 +102,8 @@ def decide_service(
 ) -> ServiceDecision:
     """`own`: the service's containers; `replaced`: services whose containers are made by this plan,
     and how; `completes`: it is a job, see `jobs`."""
-    image = observed.images.get(image_of(project, service))
-    image_id = image.id if image else ""
     document = service.to_document()
-    record = service_record(project, service, document, image_id)
+    record = service_record(project, service, document, observed.image_id)
     record = sealed(record, observed.engine_id)
     wanted = service.replicas
     best, leftovers = _one_a_number(project, service, own, record, observed, options)
@@ -142,6 +140,7 @@ def decide_service(
         # Below one that is there it has been, and to what is kept as it was nothing is added.
         is_more = 0 < highest < number and not options.heal
         decisions.append(Create(number, scaled if is_more else "missing"))
+    image_id = observed.image_id(image_of(project, service))
     return ServiceDecision(service, document, record, image_id, tuple(decisions))
 
 

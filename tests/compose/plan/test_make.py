@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -143,6 +144,27 @@ def test_another_image_behind_the_same_name_recreates() -> None:
 recreate web.1   image_id sha256:111111111111 -> sha256:999999999999
 """
     )
+
+
+def test_another_image_behind_a_mount_recreates() -> None:
+    mount = Mount(MountType.IMAGE, target="/data", source="content:1")
+    project = make_project(make_service("web", volumes=(mount,)))
+    images = {IMAGE: nothing().images[IMAGE], "content:1": ObservedImage("sha256:" + "5" * 64)}
+    observed = applied(project, replace(nothing(), images=images))
+    assert planned(project, observed) == ""
+    rebuilt = {**images, "content:1": ObservedImage("sha256:" + "6" * 64)}
+    assert (
+        planned(project, replace(observed, images=rebuilt))
+        == """\
+recreate web.1   mounted_images./data sha256:555555555555 -> sha256:666666666666
+"""
+    )
+    # What isn't known of one is no difference: an older version did not write it down.
+    (web,) = observed.containers
+    record = {**json.loads(web.record)}
+    assert record.pop("mounted_images")
+    older = replace(observed, containers=(replace(web, record=json.dumps(record)),))
+    assert planned(project, older) == ""
 
 
 def test_what_does_not_shape_a_container_recreates_nothing() -> None:
