@@ -55,6 +55,7 @@ def check_places(project: Project) -> list[Problem]:
     has. Such files can be read and printed; their containers can't all be made."""
     return [
         *_check_names(project),
+        *_check_container_names(project),
         *_check_host_ports(project),
         *_check_addresses(project),
         *_check_targets(project),
@@ -441,7 +442,7 @@ def _check_limits(service: Service, project: Project) -> Iterator[Problem]:
             )
 
 
-def check_container_names(project: Project) -> Iterator[Problem]:
+def _check_container_names(project: Project) -> Iterator[Problem]:
     owners: dict[str, str] = {}
     for service in project.services.values():
         name = service.container_name

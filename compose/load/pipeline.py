@@ -16,7 +16,7 @@ from compose.load.bind_resources import (
     bind_volume,
 )
 from compose.load.build_order import with_build_order
-from compose.load.check import Known, check_container_names, check_places, check_project
+from compose.load.check import Known, check_places, check_project
 from compose.load.contents import Contents
 from compose.load.defaults import with_default_network
 from compose.load.extends import resolve_extends
@@ -132,8 +132,6 @@ def _load(request: LoadRequest) -> tuple[Project, Map]:
     # What was asked for, and what it uses.
     project, unknown = _selected(project, request, off)
     problems.errors.extend(unknown)
-    if request.check:
-        problems.errors.extend(check_container_names(project))
     if not request.all_resources:
         project = _used(project)
     project = with_build_order(_filled(project, contents, root), reader.files)

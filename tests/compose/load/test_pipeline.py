@@ -295,6 +295,9 @@ def test_only_what_is_meant_may_not_share_a_container_name(tmp_path: Path) -> No
     assert [*load(tmp_path, text, services=("b",)).services] == ["b"]
     with pytest.raises(ProjectError, match="the container name one is taken"):
         load(tmp_path, text)
+    # What runs can be looked at and taken down all the same.
+    (problem,) = load(tmp_path, text, require_files=False).unmet
+    assert "the container name one is taken" in problem.what
 
 
 def test_resources_alone_are_a_project_where_all_are_asked_for(tmp_path: Path) -> None:
