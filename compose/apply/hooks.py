@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from compose.client.engine import Engine
 from compose.client.streams import outputs, read_blocks
@@ -18,8 +18,11 @@ class HookResult:
     last_lines: Sequence[str]
 
 
-async def run_hook(engine: Engine, container: str, hook: Hook) -> HookResult:
-    """Returns when the command has ended, whatever its exit code. Raises ClientError."""
+async def run_hook(
+    engine: Engine, container: str, hook: Hook, tell: Callable[[str], None] = lambda line: None
+) -> HookResult:
+    """Returns when the command has ended, whatever its exit code. `tell` gets each line that it
+    writes at once. Raises ClientError."""
     exec_id = await engine.containers.create_exec(
         container,
         hook.command or (),
@@ -31,11 +34,16 @@ async def run_hook(engine: Engine, container: str, hook: Hook) -> HookResult:
         ],
     )
     duplex = await engine.containers.start_exec(exec_id)
-    said = b""
+    said = rest = b""
     try:
         async for output in outputs(read_blocks(duplex), tty=False):
             said = (said + output.text)[-KEPT:]
+            *lines, rest = (rest + output.text).split(b"\n")
+            for line in lines:
+                tell(line.decode("utf-8", "replace"))
     finally:
         await duplex.close()
+    if rest:
+        tell(rest.decode("utf-8", "replace"))
     result = await engine.containers.inspect_exec(exec_id)
     return HookResult(result.exit_code or 0, said.decode("utf-8", "replace").splitlines()[-10:])

@@ -87,6 +87,14 @@ class Building:
 
 
 @dataclass(frozen=True, slots=True)
+class Hooked:
+    """A line that a hook wrote, inside of a container."""
+
+    container: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A warning that stops nothing."""
 
@@ -105,6 +113,7 @@ Report = (
     | Pulling
     | Pushing
     | Building
+    | Hooked
     | Note
 )
 

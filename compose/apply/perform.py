@@ -13,7 +13,7 @@ from compose.apply.builds import Builds
 from compose.apply.deliver import given_files, make_tar
 from compose.apply.errors import WaitFailed
 from compose.apply.hooks import run_hook
-from compose.apply.listener import Building, Listener, Note, Pulling, Pushing
+from compose.apply.listener import Building, Hooked, Listener, Note, Pulling, Pushing
 from compose.apply.rollout import Rollout
 from compose.apply.wait import await_condition, in_time, log_end
 from compose.apply.watch import ContainerWatch
@@ -102,8 +102,12 @@ class Performer:
                 with contextlib.suppress(NotFound):
                     await engine.volumes.remove(action.name)
             case RemoveImage():
-                with contextlib.suppress(NotFound):
+                try:
                     await engine.images.remove(action.reference)
+                except NotFound:
+                    pass
+                except Conflict as error:  # somebody else has it, or a container of `run`
+                    self.listener(Note(f"image {action.reference} stays: {error}"))
             case WriteFiles():
                 body = {"Files": given_files(action.files)}
                 await engine.containers.update(self.id_of(action.container), body)
@@ -143,13 +147,13 @@ class Performer:
                     await self._run_init(init)
                 await containers.start(container)
                 for hook in action.post_start:
-                    await self._run_hook(container, "post_start", hook)
+                    await self._run_hook(action.container, "post_start", hook)
             case UnpauseContainer():
                 await containers.unpause(container)
             case PauseContainer():
                 await containers.pause(container)
             case StopContainer():
-                await self._stop(container, action)
+                await self._stop(action)
             case KillContainer():
                 # It ran a moment ago: one that has ended by itself meanwhile is as dead.
                 gone = (Conflict, NotFound) if action.signal == "SIGKILL" else ()
@@ -225,23 +229,29 @@ class Performer:
                 filled[share.field] = f"container:{container}"
         return filled
 
-    async def _stop(self, container: str, action: StopContainer) -> None:
+    async def _stop(self, action: StopContainer) -> None:
         for hook in action.pre_stop:
             try:
-                await self._run_hook(container, "pre_stop", hook)
+                await self._run_hook(action.container, "pre_stop", hook)
             except (ApplyError, ApiError) as error:
                 # What is to stop stops; that its farewell failed is worth a word.
                 self.listener(Note(str(error)))
         try:
-            await self.engine.containers.stop(container, timeout=action.timeout)
+            await self.engine.containers.stop(self.id_of(action.container), timeout=action.timeout)
         except NotFound:
             return
 
-    async def _run_hook(self, container: str, name: str, hook: Hook) -> None:
-        result = await run_hook(self.engine, container, hook)
+    async def _run_hook(self, container: ContainerRef, name: str, hook: Hook) -> None:
+        told = container.name if isinstance(container, Existing) else container.slot
+
+        def tell(line: str) -> None:
+            self.listener(Hooked(told, line))
+
+        result = await run_hook(self.engine, self.id_of(container), hook, tell)
         if result.exit_code:
+            command = " ".join(hook.command or ())
             raise WaitFailed(
-                f"{name} hook {' '.join(hook.command or ())} ended with code {result.exit_code}",
+                f"{name} hook of {told} ended with code {result.exit_code}: {command}",
                 details=result.last_lines,
             )
 

@@ -16,6 +16,7 @@ from compose.apply.listener import (
     Building,
     Failed,
     Finished,
+    Hooked,
     Listener,
     Note,
     Planned,
@@ -137,7 +138,7 @@ class Board:
                 self._move(reference, progress)
             case Building(reference, line):
                 self._build(reference, line)
-            case Note():
+            case Hooked() | Note():
                 return None
         return None
 
@@ -293,7 +294,7 @@ def progress(
 
         yield JsonLines(output)
     else:
-        listener = with_builds(line_by_line(plain_line, output, board), builds or output)
+        listener = with_lines(line_by_line(plain_line, output, board), builds or output)
         yield _without_steps(context, listener)
     if said := summary(board):
         print(said, file=output, flush=True)
@@ -349,13 +350,21 @@ def line_by_line(
     return listen
 
 
-def with_builds(listener: Listener, output: TextIO) -> Listener:
+def with_lines(listener: Listener, builds: TextIO) -> Listener:
+    """Those of builds; and those of hooks where what containers write is shown."""
+
     def listen(report: Report, /) -> None:
         listener(report)
         if isinstance(report, Building) and report.line:
-            print(f"{report.reference} | {report.line}", file=output, flush=True)
+            print(f"{report.reference} | {report.line}", file=builds, flush=True)
+        elif isinstance(report, Hooked):
+            print(hook_line(report), flush=True)
 
     return listen
+
+
+def hook_line(report: Hooked) -> str:
+    return f"{report.container} | {report.line}"
 
 
 @contextmanager
@@ -369,11 +378,12 @@ def live_table(board: Board) -> Iterator[Listener]:
         if live is None and board.rows:
             print(end="\r", file=sys.stderr)  # letters may have been typed before
             live = open_live(board)
-        if isinstance(report, Note):
+        if isinstance(report, (Hooked, Note)):
+            told = hook_line(report) if isinstance(report, Hooked) else f"warning: {report.text}"
             if live is None:
-                notes_only(report)
+                print(told, file=sys.stderr, flush=True)
             else:
-                live.console.print(f"warning: {report.text}", markup=False, highlight=False)
+                live.console.print(told, markup=False, highlight=False)
 
     from compose.client.terminal import unechoed
 

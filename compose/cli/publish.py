@@ -13,6 +13,7 @@ from compose import artifact
 from compose.artifact import Place
 from compose.bundle import Kind, Piece, pack
 from compose.cli.context import REHEARSAL, Context
+from compose.cli.foreground import INTERRUPTED
 from compose.client.credentials import registry_of
 from compose.errors import ProjectError
 
@@ -56,7 +57,7 @@ def register(app: typer.Typer) -> None:
         if not with_env:
             _refuse_environment(bundle, yes=yes)
         if not yes and not _agreed(bundle):
-            return 0
+            return INTERRUPTED
         if context.dry_run:
             for state in ("publishing", "published"):
                 print(f"{REHEARSAL}{repository} {state}")

@@ -14,7 +14,7 @@ import pytest
 from compose import change, converge, life
 from compose.apply.errors import StepsFailed, WaitFailed
 from compose.apply.executor import apply_plan
-from compose.apply.listener import Finished, Report, Started, silent
+from compose.apply.listener import Finished, Hooked, Note, Report, Started, silent
 from compose.apply.perform import Performer
 from compose.apply.watch import watch_containers
 from compose.client.containers import ContainerDetails
@@ -31,6 +31,7 @@ from compose.observe import observe
 from compose.plan.life import make_kill_plan
 from compose.plan.options import DownOptions, PlanOptions
 from compose.plan.text import text
+from tests.compose.engines import IMAGE
 from tests.compose.projects import check, make_project, make_service, needs
 
 COUNT = itertools.count(1)
@@ -360,8 +361,8 @@ async def test_hooks_run_after_the_start_and_before_the_stop(engine: Engine, nam
     hooked = make_service(
         "web",
         volumes=mount,
-        post_start=(Hook(("sh", "-c", "echo hello >> /data/log")),),
-        pre_stop=(Hook(("sh", "-c", "echo bye >> /data/log")),),
+        post_start=(Hook(("sh", "-c", "echo hello | tee -a /data/log; printf word")),),
+        pre_stop=(Hook(("sh", "-c", "echo bye | tee -a /data/log")),),
     )
     project = make_project(
         hooked,
@@ -369,9 +370,13 @@ async def test_hooks_run_after_the_start_and_before_the_stop(engine: Engine, nam
         name=name,
         volumes={"data": Volume("data", f"{name}_data")},
     )
-    await converge.up(engine, project, UpOptions())
-    await life.stop(engine, name, project, services=["web"], timeout=0)
+    told: list[Report] = []
+    await converge.up(engine, project, UpOptions(), listener=told.append)
+    await life.stop(engine, name, project, services=["web"], timeout=0, listener=told.append)
     assert await run(engine, f"{name}-reader-1", "cat", "/data/log") == "hello\nbye\n"
+    assert [report for report in told if isinstance(report, Hooked)] == [
+        Hooked("web.1", "hello"), Hooked("web.1", "word"), Hooked(f"{name}-web-1", "bye"),
+    ]  # fmt: skip
 
 
 @pytest.mark.peer
@@ -534,6 +539,23 @@ async def test_a_port_of_another_project_is_refused_before_anything_is_done(
         with pytest.raises(ProjectError, match=f"container {name}x-web-1 has it"):
             await converge.up(engine, project, UpOptions())
         assert await states(engine, name) == {}
+    finally:
+        await life.down(engine, f"{name}x", None, DownOptions(timeout=0))
+
+
+async def test_an_image_that_others_use_stays(engine: Engine, name: str) -> None:
+    project = make_project(make_service("web"), name=name)
+    other = make_project(make_service("web"), name=f"{name}x")
+    told: list[Report] = []
+    try:
+        await converge.up(engine, other, UpOptions())
+        await converge.up(engine, project, UpOptions())
+        options = DownOptions(images="all", timeout=0)
+        await life.down(engine, name, project, options, listener=told.append)
+        (note,) = [report for report in told if isinstance(report, Note)]
+        assert note.text.startswith(f"image {IMAGE} stays: conflict: unable to remove")
+        assert await states(engine, name) == {}
+        assert await engine.images.find(IMAGE) is not None
     finally:
         await life.down(engine, f"{name}x", None, DownOptions(timeout=0))
 

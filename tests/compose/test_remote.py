@@ -211,7 +211,7 @@ def test_what_is_told_is_agreed_to(
     with open(os.devnull) as nobody:
         monkeypatch.setattr("sys.stdin", nobody)
         code, text, said = ours(["publish", "--with-env", name], environment, shop)
-    assert code == 0, said
+    assert code == 130, said
     assert text.endswith("Go on? [y/N] ")
     code, text, said = ours(["--dry-run", "publish", "--with-env", "-y", name], environment, shop)
     assert (code, text) == (
