@@ -60,6 +60,7 @@ class Revision:
     digests: Mapping[str, str] = field(default_factory=dict)  # of secrets and configs, by place
     disabled: tuple[str, ...] = ()
     scale: Mapping[str, int] = field(default_factory=dict)
+    label_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by service
     paused: str = ""  # why it is applied in part: `failure_action: pause`
     model: Document | None = field(default=None, repr=False)  # None in a list
 
@@ -89,6 +90,9 @@ def make_revision(
         digests=_digests(project, engine_id),
         disabled=tuple(sorted(project.disabled)),
         scale=options.scale,
+        label_files={
+            name: each.label_file for name, each in project.services.items() if each.label_file
+        },
         model=model_of(project),
     )
 
@@ -131,6 +135,7 @@ def to_document(revision: Revision) -> Document:
         "digests": dict(revision.digests),
         "disabled": list(revision.disabled),
         "scale": dict(revision.scale),
+        "label_files": {name: list(files) for name, files in revision.label_files.items()},
         "paused": revision.paused,
         "model": revision.model,
     }
@@ -164,6 +169,11 @@ def parse_revision(document: Mapping[str, object]) -> Revision:
             for name, value in _child(document, "scale").items()
             if isinstance(value, int)
         },
+        label_files={
+            name: _texts(files, name)
+            for files in (_child(document, "label_files"),)
+            for name in files
+        },
         paused=_text(document, "paused"),
         model=dict(model) if isinstance(model, dict) else None,
     )
@@ -193,8 +203,13 @@ def project_of(
                 for problem in error.problems
             )
         ) from error
+    services = {
+        name: replace(service, label_file=revision.label_files.get(name, ()))
+        for name, service in project.services.items()
+    }
     return replace(
         project,
+        services=services,
         working_dir=folder,
         files=tuple(map(Path, revision.files)),
         disabled=frozenset(revision.disabled),

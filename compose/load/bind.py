@@ -15,7 +15,7 @@ from compose.load.defaults import with_defaults
 from compose.load.fields import Fields, absolute
 from compose.load.nearest import nearest
 from compose.load.short import BadSyntax, check_host_ip, port_range
-from compose.load.tree import Map, Scalar, Sequence
+from compose.load.tree import Map, Scalar, Sequence, spelled
 from compose.model.health import HealthCheck
 from compose.model.port import Port
 from compose.model.service import (
@@ -74,7 +74,15 @@ def bind_service(
     if extensions := extensions_of(fields.node):
         given["extensions"] = extensions
     given |= {"environment": environment, "labels": labels}
+    if "label_file" in fields:
+        given["label_file"] = _label_files(fields)
     return Service(name=name, **with_defaults(given))
+
+
+def _label_files(fields: Fields) -> tuple[str, ...]:
+    node = fields.node.entries.get("label_file")
+    files = node.items if isinstance(node, Sequence) else ()
+    return tuple(absolute(spelled(file.value), file) for file in files if isinstance(file, Scalar))
 
 
 def _image(fields: Fields) -> str:

@@ -1,7 +1,7 @@
 """A project: what the user's files declare, whole and checked."""
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 
 from compose.dataclass import dataclass
@@ -70,7 +70,7 @@ class Project:
         """The canonical form, as `config --format json` prints it (before `$` is doubled)."""
         document: Document = {
             "name": self.name,
-            "services": mapping(self.services, Service.to_document),
+            "services": mapping(self.services, _written),
         }
         if self.networks:
             document["networks"] = mapping(self.networks, Network.to_document)
@@ -84,6 +84,11 @@ class Project:
             document["models"] = mapping(self.models, Model.to_document)
         document |= self.extensions
         return {key: document[key] for key in sorted(document)}
+
+
+def _written(service: Service) -> Document:
+    """Its labels say what its label_file does."""
+    return (replace(service, label_file=()) if service.label_file else service).to_document()
 
 
 def dotted(place: Place) -> str:

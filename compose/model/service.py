@@ -270,6 +270,7 @@ class Service:
     ipc: str = ""
     isolation: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)  # label_file folded in
+    label_file: tuple[str, ...] = ()  # absolute; Docker Compose counts them in its hash
     links: tuple[str, ...] = ()
     logging: Logging | None = None
     mem_limit: Bytes | None = None

@@ -24,6 +24,7 @@ services:
     image: rootfs:/
     command: sleep infinity
     stop_signal: SIGKILL
+    label_file: db.labels
 configs:
   motd: {file: ./motd.txt}
 """
@@ -32,6 +33,7 @@ configs:
 @pytest.fixture
 def stack(stack: Project) -> Project:
     stack.write("first\n", "motd.txt")
+    stack.write("kept=yes\n", "db.labels")
     return stack
 
 

@@ -1,11 +1,13 @@
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 from compose.model.build import Build
 from compose.model.deploy import Deploy
 from compose.model.fingerprint import encode, network_hash, service_hash, volume_hash
+from compose.model.project import Project
 from compose.model.resources import Network, Volume
-from compose.model.service import Dependency, Service
+from compose.model.service import Attachment, Dependency, Service
 
 WEB = Service("web", image="nginx", environment={"B": "2", "A": "<1>"})
 
@@ -17,6 +19,23 @@ def test_a_service_hashes_as_its_canonical_json() -> None:
     )
     assert encode(WEB.to_document()) == text
     assert service_hash(WEB) == hashlib.sha256(text).hexdigest()
+
+
+def test_files_of_labels_are_hashed_and_not_shown() -> None:
+    """Docker Compose 2.40, for `label_file: l.txt` (L=1, M=two) in /tmp/shop."""
+    service = Service(
+        "lab",
+        image="bb",
+        command=("sleep", "100"),
+        networks={"default": Attachment()},
+        labels={"k": "v", "L": "1", "M": "two"},
+        label_file=("/tmp/shop/l.txt",),
+    )
+    assert service_hash(service) == (
+        "9ba6ef37788523150a9bf3a6ef40e805c7f4962526a0c1625774e71776361cf3"
+    )
+    shown = Project("cf", Path("/"), services={"lab": service}).to_document()["services"]
+    assert shown == {"lab": replace(service, label_file=()).to_document()}
 
 
 def test_what_does_not_shape_a_container_is_left_out() -> None:
