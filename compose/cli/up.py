@@ -153,7 +153,6 @@ def register(app: typer.Typer) -> None:
         ignored = context.is_on("COMPOSE_IGNORE_ORPHANS")
         refuse(remove_orphans and ignored, "--remove-orphans", "COMPOSE_IGNORE_ORPHANS")
         refuse(attach_dependencies and bool(attach), "--attach-dependencies", "--attach")
-        refuse(bool(menu) and in_background, "-d and --wait", "--menu")
         context = context.quieter(pulls=quiet_pull, builds=quiet_build)
         refuse(bool(plan_file) and bool(ref or services), "--plan", "--ref and services")
         refuse(bool(ref) and watch, "--ref", "--watch")

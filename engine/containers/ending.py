@@ -111,12 +111,15 @@ async def kill(parts: Parts, container: Container, number: int) -> None:
     if shim is None or not container.record.state.status.is_up:
         raise Conflict(f"container {container.id} is not running")
     stop_signal = container.record.config.stop_signal or "TERM"
-    if is_final or number == checks.parse_signal(stop_signal):
+    is_to_stop = is_final or number == checks.parse_signal(stop_signal)
+    if is_to_stop:
         _mark_stopped(parts, container)
     if is_final:
         await _kill_and_wait(parts, container, shim, container.run_ended)
-    else:
-        await _signal(parts, container, shim, number)
+        return
+    await _signal(parts, container, shim, number)
+    if is_to_stop and container.record.state.status is Status.PAUSED:
+        await _thaw(parts, container)  # as for a stop; Docker does so for most signals
 
 
 async def end_for_removal(parts: Parts, container: Container) -> None:

@@ -901,6 +901,7 @@ def test_up_ends_with_what_was_named(fresh: Project) -> None:
     assert "err" not in done.stdout
     assert "| err" in done.stderr  # each stream stays itself
     assert state(fresh, "base-1")["Running"]
+    assert "up to date" in fresh("up", "--detach", "--menu", "base").stderr  # no keys, no refusal
 
 
 def test_a_dependency_that_has_ended_does_not_stop_a_run(fresh: Project) -> None:

@@ -151,6 +151,18 @@ async def test_paused_container_stands_still_and_still_stops(engine: Engine) -> 
     assert engine.get(identifier).state.status is Status.EXITED
 
 
+async def test_a_kill_with_the_stop_signal_reaches_one_that_is_paused(engine: Engine) -> None:
+    script = "trap 'exit 9' TERM; echo up; while :; do sleep 0.05; done"
+    identifier = await engine.run("sh", "-c", script)
+    await _printed(engine, identifier, "up")
+    ended = engine.containers.wait(identifier, condition="not-running")
+    await engine.containers.pause(identifier)
+    await engine.containers.kill(identifier, signal="WINCH")
+    assert engine.get(identifier).state.status is Status.PAUSED
+    await engine.containers.kill(identifier, signal="TERM")
+    assert (await ended).status_code == 9
+
+
 async def test_running_container_is_removed_by_force_only(engine: Engine) -> None:
     await engine.run("sleep", "1000", name="web")
     with pytest.raises(Conflict, match="stop the container before removing or force remove"):
