@@ -177,11 +177,14 @@ def _bind(parts: Parts, mount: MountPoint) -> Bind | None:
             # As its start would, which says what is wrong: here the place is just not there.
             with contextlib.suppress(InvalidRequest):
                 require_source(mount)
-                return Bind(mount.source, mount.destination, mount.read_only)
+                return Bind((mount.source,), mount.destination, mount.read_only)
             return None
         case "volume":
             source = parts.volumes.source(parts.volumes.get(mount.name))
             read_only = mount.read_only or "ro" in source.options
-            return Bind(source.path, mount.destination, read_only, mount.subpath)
+            return Bind((source.path,), mount.destination, read_only, mount.subpath)
+        case "image":
+            layers = parts.images.layers(parts.images.resolve(mount.source))
+            return Bind(tuple(layers), mount.destination, True, mount.subpath)
         case _:  # a tmpfs has no content without its container
             return None

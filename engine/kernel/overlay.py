@@ -7,7 +7,7 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -63,7 +63,7 @@ def on_overlay(
 class Bind:
     """What a container at rest would have mounted at `destination`, a path in its root."""
 
-    source: str
+    sources: tuple[str, ...]  # one, or the layers of an image, top first
     destination: str
     read_only: bool = False
     below: str = ""  # a path in the source, that no link leads out of
@@ -83,35 +83,35 @@ def on_tree(
 
     def bound(root: int) -> Result:
         for bind in binds:
-            _attach(root, bind)
+            _attach(root, bind, scratch)
         return job(root)
 
     return _in_own_namespace(lowers, upper, work, bound, scratch)
 
 
-def _taken(bind: Bind) -> int:
-    if not bind.below:
-        return clone_tree(AT_FDCWD, bind.source, recursive=True)
-    source = open_by_name(bind.source)
-    try:
-        return clone_below(source, bind.below, recursive=True)
-    finally:
-        os.close(source)
-
-
-def _attach(root: int, bind: Bind) -> None:
-    tree = _taken(bind)
-    try:
+def _attach(root: int, bind: Bind, scratch: str) -> None:
+    with contextlib.ExitStack() as stack:
+        source, *lower = bind.sources
+        if lower:
+            source = stack.enter_context(_merged(bind.sources, scratch))
+        tree = _taken(source, bind.below)
+        stack.callback(os.close, tree)
         if bind.read_only:
-            mount_setattr(tree, set_attributes=MOUNT_ATTR_RDONLY, recursive=True, path=bind.source)
+            mount_setattr(tree, set_attributes=MOUNT_ATTR_RDONLY, recursive=True, path=source)
         is_folder = stat.S_ISDIR(os.fstat(tree).st_mode)
         target = _mount_point(root, bind.destination, is_folder=is_folder)
-        try:
-            move_mount(tree, target, path=bind.destination)
-        finally:
-            os.close(target)
+        stack.callback(os.close, target)
+        move_mount(tree, target, path=bind.destination)
+
+
+def _taken(path: str, below: str) -> int:
+    if not below:
+        return clone_tree(AT_FDCWD, path, recursive=True)
+    source = open_by_name(path)
+    try:
+        return clone_below(source, below, recursive=True)
     finally:
-        os.close(tree)
+        os.close(source)
 
 
 def _mount_point(root: int, path: str, *, is_folder: bool) -> int:
@@ -173,6 +173,13 @@ def _mounted(
 ) -> Result:
     check(_unshare(_CLONE_NEWNS), "unshare", "mount namespace")
     set_propagation("/", MS_PRIVATE)
+    with _merged(lowers, scratch, upper, work) as point:
+        return _on_directory(point, job)
+
+
+@contextlib.contextmanager
+def _merged(lowers: Sequence[str], scratch: str, upper: str = "", work: str = "") -> Iterator[str]:
+    """Where the overlay is mounted."""
     point = os.path.join(scratch, f"view-{secrets.token_hex(8)}")
     os.mkdir(point, 0o700)
     try:
@@ -182,7 +189,7 @@ def _mounted(
         finally:
             os.close(target)
         try:
-            return _on_directory(point, job)
+            yield point
         finally:
             umount(point, MNT_DETACH)
     finally:

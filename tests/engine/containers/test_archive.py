@@ -219,9 +219,9 @@ def test_a_container_at_rest_has_its_volumes(tmp_path: Path) -> None:
     (tmp_path / "volume/kept").write_text("v")
     (tmp_path / "single").write_text("s")
     binds = [
-        Bind(str(tmp_path / "volume"), "/srv/volume"),
-        Bind(str(tmp_path / "locked"), "/locked", read_only=True),
-        Bind(str(tmp_path / "single"), "/etc/single"),
+        Bind((str(tmp_path / "volume"),), "/srv/volume"),
+        Bind((str(tmp_path / "locked"),), "/locked", read_only=True),
+        Bind((str(tmp_path / "single"),), "/etc/single"),
     ]
 
     def within(job: Callable[[int], object]) -> object:

@@ -82,6 +82,13 @@ async def test_an_image_is_mounted_read_only(engine: Engine) -> None:
             code, text = await engine.finish("sh", "-c", f"echo >{path}/new", host=host)
             assert code != 0
             assert re.search("read-only", text, re.IGNORECASE)
+            at_rest = await engine.create("true", host=host)
+            found = await contents(engine, at_rest, path)
+            assert sorted(name for name in found if "/" in name) == [
+                f"{path.rpartition('/')[2]}/{name}" for name in expected.split()
+            ]
+            with pytest.raises(InvalidRequest, match="mounted volume is marked read-only"):
+                await engine.containers.write_archive(at_rest, path, chunks(tar([entry("x")])))
     assert await engine.finish("cat", "/image", host=image("two:2", "opt/above")) == (0, "above")
     # Where it was mounted on its way nothing is left.
     _, text = await engine.finish("cat", "/proc/self/mountinfo", host=image("two:2", "opt"))
