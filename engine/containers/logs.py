@@ -126,7 +126,7 @@ class Renderer:
             prefix = (moment + b" " if self.query.timestamps else b"") + self.details
             heads = _Heads(number, prefix, self.tty)
             framed = [b"\n"] * (3 * len(texts))
-            framed[::3] = [heads[len(text)] for text in texts]
+            framed[::3] = map(heads.__getitem__, map(len, texts))
             framed[1::3] = texts
             pieces += framed
         return end
@@ -162,11 +162,9 @@ def _run_end(rows: list[bytes], index: int, tail: bytes) -> int:
 
 def _texts(rows: list[bytes], tail: bytes) -> list[bytes] | None:
     """What each row says, if all of them do end in `tail` and none has to be decoded."""
-    joined = b"\n".join(rows)
-    if joined.count(b"\\") != len(rows) or not joined.startswith(_BEGIN):
-        return None
-    texts = joined[len(_BEGIN) : -len(tail)].split(tail + b"\n" + _BEGIN)
-    return texts if len(texts) == len(rows) else None
+    begin, end = len(_BEGIN), -len(tail)
+    texts = [row[begin:end] for row in rows if row.startswith(_BEGIN) and row.endswith(tail)]
+    return texts if len(texts) == len(rows) and b"\\" not in b"".join(texts) else None
 
 
 def _decoded(line: bytes) -> tuple[int, bytes, bytes] | None:
