@@ -63,7 +63,7 @@ def test_no_entrypoint_is_not_the_same_as_none_given() -> None:
 
 
 def test_several_endpoints_came_with_1_44() -> None:
-    document: dict[str, object] = {"NetworkingConfig": {"EndpointsConfig": {"a": None, "b": {}}}}
+    document: dict[str, object] = {"NetworkingConfig": {"EndpointsConfig": {"a": {}, "b": {}}}}
     assert create(document).endpoints == {"a": EndpointSettings(), "b": EndpointSettings()}
     with pytest.raises(InvalidRequest, match="endpoints: a, b"):
         create(document, (1, 43))
