@@ -294,7 +294,7 @@ def progress(
 
         yield JsonLines(output)
     else:
-        listener = with_lines(line_by_line(plain_line, output, board), builds or output)
+        listener = with_builds(line_by_line(plain_line, output, board), builds or output)
         yield _without_steps(context, listener)
     if said := summary(board):
         print(said, file=output, flush=True)
@@ -339,26 +339,25 @@ def notes_only(report: Report, /) -> None:
 def line_by_line(
     write: Callable[[Row], str], output: TextIO | None = None, board: Board | None = None
 ) -> Listener:
-    """On standard error, if no other output is given."""
+    """On standard error, if no other output is given; what hooks write with what else containers
+    do."""
     board = board or Board()
 
     def listen(report: Report, /) -> None:
         notes_only(report)
+        if isinstance(report, Hooked):
+            print(hook_line(report), flush=True)
         if row := board.take(report):
             print(write(row), file=output or sys.stderr, flush=True)
 
     return listen
 
 
-def with_lines(listener: Listener, builds: TextIO) -> Listener:
-    """Those of builds; and those of hooks where what containers write is shown."""
-
+def with_builds(listener: Listener, output: TextIO) -> Listener:
     def listen(report: Report, /) -> None:
         listener(report)
         if isinstance(report, Building) and report.line:
-            print(f"{report.reference} | {report.line}", file=builds, flush=True)
-        elif isinstance(report, Hooked):
-            print(hook_line(report), flush=True)
+            print(f"{report.reference} | {report.line}", file=output, flush=True)
 
     return listen
 
