@@ -39,9 +39,7 @@ async def listing(request: Request, engine: Engine) -> web.Response:
         request.query.filters(),
         is_used=lambda name: name in usage.volumes,
     )
-    return reply(
-        200, {"Volumes": [volume_json(volume) for volume in chosen] or None, "Warnings": None}
-    )
+    return reply(200, {"Volumes": [volume_json(volume) for volume in chosen], "Warnings": None})
 
 
 async def inspect(request: Request, engine: Engine) -> web.Response:

@@ -66,6 +66,13 @@ def test_volumes_and_images_tell_how_many_containers_use_them(engine: Daemon, ma
         assert engine.call("DELETE", f"/volumes/{volume}")[0] == 204
 
 
+@pytest.mark.parametrize("path", ["/containers/json", "/images/json", "/networks", "/volumes"])
+def test_a_list_of_nothing_is_a_list(engine: Daemon, path: str) -> None:
+    nobody = quote(json.dumps({"label": ["nosuch"]}))
+    _, found = engine.call("GET", f"{path}?filters={nobody}")
+    assert found == ({"Volumes": [], "Warnings": None} if path == "/volumes" else [])
+
+
 def test_events_tell_of_images_by_what_was_done_to_them(engine: Daemon, make: Make) -> None:
     name = make("true")
     status, made = engine.call("POST", f"/commit?container={name}&repo=committed&tag=2")
