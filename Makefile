@@ -9,9 +9,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/run.stamp
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/guestbook/demo.sh
 
-# Two at a time, even on one processor: a test mostly waits for what it started.
+# Three at a time, even on one or two processors: a test mostly waits for what it started.
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests --ignore=tests/benchmarks
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal tests --ignore=tests/benchmarks
 
 check: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -q tests/test_lint.py tests/test_layers.py
