@@ -24,8 +24,9 @@ from compose.model.service import Service
 from compose.plan.diff import ABSENT, Difference, differences, field_by_field
 from compose.plan.images import image_of, mounted_image
 
-# They decide how many containers there are, when and from which image, not what one is like.
-NOT_SHAPING = ("attach", "build", "depends_on", "develop", "profiles", "pull_policy",
+# They decide how many containers there are, when and from which image, not what one is like; what
+# a label_file says is in the labels.
+NOT_SHAPING = ("attach", "build", "depends_on", "develop", "label_file", "profiles", "pull_policy",
                "pull_refresh_after", "scale")  # fmt: skip
 NOT_SHAPING_IN_DEPLOY = ("replicas", "update_config", "rollback_config", "placement", "mode",
                          "endpoint_mode")  # fmt: skip

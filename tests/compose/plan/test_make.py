@@ -178,6 +178,7 @@ def test_what_does_not_shape_a_container_recreates_nothing() -> None:
             pull_policy="never",
             profiles=("a",),
             attach=False,
+            label_file=("/project/labels",),
         ),
     )
     assert planned(newer, observed) == ""
