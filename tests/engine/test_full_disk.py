@@ -65,7 +65,7 @@ def test_a_full_disk_stops_nothing_that_runs_and_is_told(host: Host) -> None:
     assert create(daemon, "fresh", "sleep", "1000")[0] == 201
     assert daemon.call("POST", "/containers/fresh/start")[0] == 204
     daemon.remove_containers()
-    assert daemon.call("GET", "/volumes")[1] == {"Volumes": None, "Warnings": None}
+    assert daemon.call("GET", "/volumes")[1] == {"Volumes": [], "Warnings": None}
     assert daemon.stop() == 0
     assert host.run("find", str(data), "-mindepth", "1").stdout == ""
     host.run("umount", str(data))
