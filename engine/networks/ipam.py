@@ -152,8 +152,9 @@ def wanted_pools(
 
 
 def complete_pool(pool: AddressPool) -> AddressPool:
-    """`pool` with its gateway decided; everything in it belongs together. Raises InvalidRequest,
-    and Forbidden where an address is wanted for two things."""
+    """`pool` with its gateway decided; everything in it belongs together. Its subnet stays as it is
+    written: by that clients see whether it is what they want. Raises InvalidRequest, and Forbidden
+    where an address is wanted for two things."""
     subnet = _subnet(pool.subnet)
     if subnet.num_addresses < 2:
         raise InvalidRequest(f"invalid subnet {subnet}: there is no room for a container")
@@ -162,7 +163,6 @@ def complete_pool(pool: AddressPool) -> AddressPool:
         narrowed = _network("ip-range", ip_range)
         if not _within(narrowed, subnet):
             raise InvalidRequest(f"invalid ip-range {ip_range}: it lies outside of subnet {subnet}")
-        ip_range = str(narrowed)
     for name, text in pool.auxiliary.items():
         if _address(f"auxiliary address {name}", text) not in subnet:
             raise InvalidRequest(f"no matching subnet for aux-address {text}")
@@ -174,13 +174,7 @@ def complete_pool(pool: AddressPool) -> AddressPool:
     else:
         gateway = next(_hosts(subnet, _network("ip-range", ip_range) if ip_range else subnet))
     _refuse_twice(subnet, gateway, pool.auxiliary)
-    return replace(
-        pool,
-        subnet=str(subnet),
-        gateway=gateway,
-        ip_range=ip_range,
-        gateway_chosen=not pool.gateway,
-    )
+    return replace(pool, gateway=gateway, gateway_chosen=not pool.gateway)
 
 
 def _refuse_twice(subnet: Subnet, gateway: str, auxiliary: Mapping[str, str]) -> None:

@@ -105,6 +105,13 @@ def test_a_link_of_two_has_room_for_one_container(subnet: str, gateway: str, add
     assert given[0].give() is None
 
 
+def test_a_subnet_stays_as_it_is_written() -> None:
+    asked = AddressPool("FD00:0005::/64", "fd00:5:0::9", "FD00:5::100/120")
+    pool = complete_pool(asked)
+    assert (pool.subnet, pool.ip_range) == (asked.subnet, asked.ip_range)
+    assert pool.gateway == "fd00:5::9"
+
+
 @pytest.mark.parametrize(
     ("pool", "what"),
     [
