@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
@@ -50,9 +51,12 @@ class Warm:
     def children(self, name: str = "pycompose") -> list[int]:
         """What it runs now, by default."""
         pid = self.start()
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-        names = {int(child): Path(f"/proc/{child}/comm") for child in text.split()}
-        return [child for child, comm in names.items() if comm.read_text() == f"{name}\n"]
+        found = []
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                if Path(f"/proc/{child}/comm").read_text() == f"{name}\n":
+                    found.append(int(child))
+        return found
 
     def spare(self) -> int:
         """The child that waits for a call."""
