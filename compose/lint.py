@@ -1,4 +1,4 @@
-"""pure: what works in a project, but will hurt. Each finding has a code, a place and a hint.
+"""pure: what can be read in a project, but will hurt. Each finding has a code, a place and a hint.
 
 A project says what it doesn't want to hear: `x-lint: {ignore: [no-limit]}` at the top, or in a
 service.
@@ -13,7 +13,7 @@ from compose.dataclass import dataclass
 from compose.errors import Problem
 from compose.load.defaults import shared_namespaces
 from compose.model.mount import MountType
-from compose.model.project import Project
+from compose.model.project import Project, dotted
 from compose.model.service import Condition, Service
 
 WARNING, NOTE = "warning", "note"
@@ -55,6 +55,14 @@ def _ignored(extensions: object) -> frozenset[str]:
     own = extensions.get("x-lint") if hasattr(extensions, "get") else None
     codes = own.get("ignore") if isinstance(own, dict) else None
     return frozenset(code for code in codes if isinstance(code, str)) if codes else frozenset()
+
+
+def _unmet(project: Project, service: Service) -> Iterator[Problem]:
+    """What `up` would refuse: a port or a name asked for twice, a file that isn't there."""
+    own = dotted(("services", service.name))
+    for problem in project.unmet:
+        if problem.path.startswith((f"{own}.", f"{own}[")):
+            yield problem
 
 
 def _latest(project: Project, service: Service) -> Iterator[Problem]:
@@ -238,6 +246,7 @@ def _joined(project: Project, service: Service) -> Iterator[Problem]:
 
 
 RULES = (
+    Rule("cannot-run", WARNING, _unmet),
     Rule("latest-image", WARNING, _latest),
     Rule("secret-in-environment", WARNING, _secret_in_environment),
     Rule("privileged", WARNING, _privileged),

@@ -1,4 +1,4 @@
-"""`pycompose lint`: what works, but will hurt."""
+"""`pycompose lint`: what can be read, but will hurt."""
 
 from __future__ import annotations
 

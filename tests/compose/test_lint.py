@@ -14,6 +14,7 @@ FINE = """
     restart: always
 """
 CASES = {
+    "cannot-run": ('env_file: ["nowhere"]', "compose.yaml:8:16"),
     "latest-image": ("image: nginx", "compose.yaml:4:12"),
     "secret-in-environment": (
         "environment: {DB_PASSWORD: x, DB_PASSWORD_FILE: /y}",
