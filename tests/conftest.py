@@ -48,9 +48,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # What the command line gives everybody is the least: an emulated machine needs it.
     # What takes one processor for longest comes first: at the end the other ones would wait for it.
     items.sort(key=lambda item: "test_lint.py::test_the_tree_is_clean[types]" not in item.nodeid)
+    # What the command line gives everybody is the least: an emulated machine needs it.
     least = float(config.getoption("timeout") or 0)
     for item in items:
         own = item.get_closest_marker("timeout")

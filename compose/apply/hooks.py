@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from compose.client.engine import Engine
-from compose.client.streams import outputs, read_blocks
+from compose.client.streams import LineMaker, outputs, read_blocks
 from compose.dataclass import dataclass
 from compose.model.service import Hook
 
@@ -34,16 +34,15 @@ async def run_hook(
         ],
     )
     duplex = await engine.containers.start_exec(exec_id)
-    said = rest = b""
+    said, maker = b"", LineMaker()
     try:
         async for output in outputs(read_blocks(duplex), tty=False):
             said = (said + output.text)[-KEPT:]
-            *lines, rest = (rest + output.text).split(b"\n")
-            for line in lines:
-                tell(line.decode("utf-8", "replace"))
+            for line in maker.feed(output.text):
+                tell(line)
     finally:
         await duplex.close()
-    if rest:
-        tell(rest.decode("utf-8", "replace"))
+    for line in maker.flush():
+        tell(line)
     result = await engine.containers.inspect_exec(exec_id)
     return HookResult(result.exit_code or 0, said.decode("utf-8", "replace").splitlines()[-10:])

@@ -12,12 +12,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import field
 
-from compose.cli.lines import LineMaker, Prefixer
+from compose.cli.lines import Prefixer
 from compose.client.containers import Containers, ContainerSummary
 from compose.client.engine import Engine
 from compose.client.errors import ApiError, NotFound
 from compose.client.events import Event
-from compose.client.streams import Source
+from compose.client.streams import LineMaker, Source
 from compose.dataclass import dataclass
 from compose.plan.names import ONE_OFF, PROJECT, REPLACES, SERVICE
 from compose.tasks import Together

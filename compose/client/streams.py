@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from enum import IntEnum
 
 from compose.client.errors import BadAnswer, ClientError
@@ -12,6 +12,7 @@ from compose.client.transport import Duplex
 from compose.dataclass import dataclass
 
 HEADER = struct.Struct(">B3xI")
+LONGEST = 64 * 1024  # bytes of one line before it is printed in pieces
 
 
 class Source(IntEnum):
@@ -69,3 +70,29 @@ async def read_blocks(duplex: Duplex) -> AsyncIterator[bytes]:
 def outputs(blocks: AsyncIterator[bytes], *, tty: bool) -> AsyncIterator[Output]:
     """`tty` as the container or exec was created: the media type can't tell for old versions."""
     return raw(blocks) if tty else unframe(blocks)
+
+
+@dataclass(slots=True)
+class LineMaker:
+    """Turns the chunks of one stream into lines. Bytes that are no UTF-8 become U+FFFD."""
+
+    rest: bytes = b""
+
+    def feed(self, chunk: bytes) -> Iterator[str]:
+        self.rest += chunk
+        *lines, self.rest = self.rest.split(b"\n")
+        for line in lines:
+            yield _text(line)
+        if len(self.rest) > LONGEST:
+            yield from self.flush()
+
+    def flush(self) -> Iterator[str]:
+        """The line without an end that is left."""
+        if self.rest:
+            line, self.rest = self.rest, b""
+            yield _text(line)
+
+
+def _text(line: bytes) -> str:
+    # A carriage return inside a line redraws it (progress bars); the last drawing is what one sees.
+    return line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace")

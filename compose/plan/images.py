@@ -20,9 +20,9 @@ def image_of(project: Project, service: Service) -> str:
 
 def mounted_image(project: Project, mount: Mount) -> str:
     """What a mount of an image, or of a service's image, leads to, as the engine is told."""
-    service = project.services.get(mount.source)
-    reference = mount.source if service is None else project.image_name(service)
-    return project.pins.get(reference, reference)
+    if (service := project.services.get(mount.source)) is not None:
+        return image_of(project, service)
+    return project.pins.get(mount.source, mount.source)
 
 
 def is_directory(reference: str) -> bool:

@@ -110,6 +110,6 @@ class Observed:
     api_socket: ApiSocket | None = None  # where a service is to have it
 
     def image_id(self, reference: str) -> str:
-        """ "" where it isn't here."""
+        """Empty where it isn't here."""
         image = self.images.get(reference)
         return image.id if image else ""

@@ -15,7 +15,6 @@ from compose.model.project import Project
 from compose.model.service import Condition, Service
 from compose.plan.diff import ABSENT, Difference, Place, summary
 from compose.plan.handover import is_one_of_several
-from compose.plan.images import image_of
 from compose.plan.live import by_hand, is_live, obstacle, outstanding
 from compose.plan.observed import Observed, ObservedContainer
 from compose.plan.options import PlanOptions
@@ -76,8 +75,11 @@ class ServiceDecision:
     service: Service
     document: Document  # the service's canonical form
     record: Document  # what its containers are to be made from
-    image_id: str
     decisions: tuple[Decision, ...]
+
+    @property
+    def image_id(self) -> str:
+        return str(self.record["image_id"])
 
     @property
     def is_replaced(self) -> bool:
@@ -140,8 +142,7 @@ def decide_service(
         # Below one that is there it has been, and to what is kept as it was nothing is added.
         is_more = 0 < highest < number and not options.heal
         decisions.append(Create(number, scaled if is_more else "missing"))
-    image_id = observed.image_id(image_of(project, service))
-    return ServiceDecision(service, document, record, image_id, tuple(decisions))
+    return ServiceDecision(service, document, record, tuple(decisions))
 
 
 def divergence(

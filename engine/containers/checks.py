@@ -316,12 +316,9 @@ def check_connect(record: Record, network: Network) -> None:
 
 def _check_published(port: str, host_ip: str, host_port: str) -> None:
     if host_port:
-        match = _PORT.fullmatch(host_port)
-        if match is None or match[3]:
-            raise InvalidRequest(f'invalid port specification: "{host_port}"')
-        low, high = int(match[1]), int(match[2] or match[1])
-        if high > 65535 or low > high:
-            raise InvalidRequest(f'invalid port specification: "{host_port}"')
+        _, protocol = _ports(host_port, least=0)
+        if protocol:
+            raise _no_port(host_port)
     if host_ip:
         _check_address(host_ip.strip("[]"), "invalid host IP address")
 
@@ -343,22 +340,31 @@ def check_mac(text: str) -> None:
 def each_port(text: str) -> Sequence[str]:
     """("80-81/udp") -> ["80/udp", "81/udp"]: what is exposed may be a range, as clients read it in
     a file. A single port stays as it is written."""
-    match = _PORT.fullmatch(text)
-    if match is None or not match[2]:
-        parse_port(text)
-        return [text]
-    low, high = int(match[1]), int(match[2])
-    if not 0 < low <= high <= 65535:
-        raise InvalidRequest(f'invalid port specification: "{text}"')
-    return [f"{port}/{(match[3] or 'tcp').lower()}" for port in range(low, high + 1)]
+    ports, protocol = _ports(text)
+    return [f"{port}/{protocol or 'tcp'}" for port in ports] if "-" in text else [text]
 
 
 def parse_port(text: str) -> tuple[int, str]:
     """("80/tcp") -> (80, "tcp"). A range is refused: the API has one entry a port."""
+    ports, protocol = _ports(text)
+    if "-" in text:
+        raise _no_port(text)
+    return ports[0], protocol or "tcp"
+
+
+def _ports(text: str, *, least: int = 1) -> tuple[range, str]:
+    """Of one port or several, and the protocol, if there is one."""
     match = _PORT.fullmatch(text)
-    if match is None or match[2] or not 0 < int(match[1]) <= 65535:
-        raise InvalidRequest(f'invalid port specification: "{text}"')
-    return int(match[1]), (match[3] or "tcp").lower()
+    if match is None:
+        raise _no_port(text)
+    low, high = int(match[1]), int(match[2] or match[1])
+    if not least <= low <= high <= 65535:
+        raise _no_port(text)
+    return range(low, high + 1), (match[3] or "").lower()
+
+
+def _no_port(text: str) -> InvalidRequest:
+    return InvalidRequest(f'invalid port specification: "{text}"')
 
 
 def _check_modes(host: HostConfig) -> None:

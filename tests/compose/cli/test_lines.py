@@ -3,7 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compose.cli.lines import LONGEST, LineMaker, Prefixer
+from compose.cli.lines import Prefixer
+from compose.client.streams import LONGEST, LineMaker
 
 
 @given(st.lists(st.binary(max_size=20), max_size=8))
